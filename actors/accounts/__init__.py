@@ -2,11 +2,20 @@
 
 Read `words.py`, then `session.py`: the actor of one browser session and its tabs. `members.py` are
 people with an account and their sign-ins, `policy.py` the rules of what they type, `throttle.py`
-how often they may try, `sweeping.py` the end of a sign-in by its age, `holdings.py` what is kept of
-an account, for its member. `ports.py` is what the store knows of sessions (ends, tickets),
-`ending.py` how a process hears that one is over.
+how often they may try, `audit.py` what is kept of what they did, `sweeping.py` the end of a sign-in
+by its age, `holdings.py` what is kept of an account, for its member. `ports.py` is what the store
+knows of sessions (ends, tickets), `ending.py` how a process hears that one is over.
 """
 
+from actors.accounts.audit import (
+    Act,
+    Audit,
+    Audited,
+    AuditQuery,
+    Entry,
+    Origin,
+    user_stream,
+)
 from actors.accounts.ending import LOOK_S, SessionEndWatch
 from actors.accounts.holdings import (
     HELD_PAGE,
@@ -18,17 +27,22 @@ from actors.accounts.holdings import (
 )
 from actors.accounts.members import (
     DELETED_NAME,
+    FRESH_FOR,
+    NOWHERE,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
     SIGN_INS_PER_USER_MAX,
     Accounts,
     Credentials,
+    FixedField,
+    Level,
     Member,
     NewAccount,
     NewPassword,
     NewSignIn,
     Role,
     SignIn,
+    StepUp,
     Swept,
     Taken,
 )
@@ -80,17 +94,25 @@ __all__ = [
     "ASKED_MAX",
     "DELETED_NAME",
     "ENDS_KEPT",
+    "FRESH_FOR",
     "HELD_PAGE",
     "LOOK_S",
+    "NOWHERE",
     "SIGN_INS_PER_USER_MAX",
     "SIGN_IN_IDLE",
     "SIGN_IN_KEPT",
     "TICKET_KEPT",
     "Accounts",
+    "Act",
     "Allowed",
+    "Audit",
+    "AuditQuery",
+    "Audited",
     "BadField",
     "BindTab",
     "Credentials",
+    "Entry",
+    "FixedField",
     "Held",
     "HeldAccount",
     "HeldPage",
@@ -98,12 +120,14 @@ __all__ = [
     "Holdings",
     "HowEnded",
     "LenientLimiter",
+    "Level",
     "Limit",
     "Limited",
     "Member",
     "NewAccount",
     "NewPassword",
     "NewSignIn",
+    "Origin",
     "Pane",
     "PostAnswer",
     "PostInRoom",
@@ -122,6 +146,7 @@ __all__ = [
     "SignIn",
     "SignInSweeper",
     "SocketTickets",
+    "StepUp",
     "StreamClosed",
     "StreamOpened",
     "Swept",
@@ -139,4 +164,5 @@ __all__ = [
     "register_limits",
     "safe_next",
     "ticket_limits",
+    "user_stream",
 ]

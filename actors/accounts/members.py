@@ -14,15 +14,21 @@ Rule 2: a token is known by its digest only, a password by its hash only (SEC-12
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from actors.accounts.audit import Origin
 from actors.accounts.ports import check_digest, check_session
 from actors.accounts.words import SessionId
 from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.errors import InvalidField
 from actors.persistence.words import OutboxMessage, check_a, check_text, check_uuid
+from actors.runtime import Log
+
+_log = Log("actors.accounts")
+# Of what no request asked for: its row says nobody did it.
+NOWHERE = Origin(method="")
 
 # SITE-39. Without a request for a week, whoever finds the browser is not signed in.
 SIGN_IN_IDLE = timedelta(days=7)
@@ -31,6 +37,10 @@ SIGN_IN_KEPT = timedelta(days=30)
 SEEN_EVERY = timedelta(minutes=1)
 # SEC-19: a sixth ends the one that was seen least recently.
 SIGN_INS_PER_USER_MAX = 5
+# A proof counts so long for what needs a fresh one (SEC-20).
+FRESH_FOR = timedelta(minutes=10)
+# What a member calls a sign-in fits on one line of a list.
+SIGN_IN_NAME_MAX = 40
 # What stands where the name of who deleted their account stood (SITE-47).
 DELETED_NAME = "deleted user"
 # Who has forgotten their subject, in the audit.
@@ -43,6 +53,15 @@ class Role(StrEnum):
     USER = "user"
     MODERATOR = "moderator"
     ADMIN = "admin"
+
+
+class Level(IntEnum):
+    """How surely somebody has shown who they are (AUTH-22)."""
+
+    BASIC = 1  # one factor
+    MULTI_FACTOR = 2
+    HARDWARE_BACKED = 3
+    BIOMETRIC = 4
 
 
 class Taken(StrEnum):
@@ -81,11 +100,13 @@ class NewSignIn:
     session_id: SessionId
     browser: str
     former: SessionId | None = None
+    level: Level = Level.BASIC
 
     def __post_init__(self) -> None:
         check_uuid("reference", self.reference)
         check_digest(self.digest)
         check_session(self.session_id)
+        check_a("level", self.level, Level)
         check_text("browser", self.browser)
         if self.former is not None:
             check_session(self.former)
@@ -112,16 +133,52 @@ class Member:
     since: datetime
     reference: UUID
     session_id: SessionId
+    level: Level = Level.BASIC
+    # How long ago they proved it last, by the clock of the store.
+    proven_ago: timedelta = timedelta.max
+
+    @property
+    def is_fresh(self) -> bool:
+        """Call this for whether they proved within ten minutes who they are (SEC-20).
+
+        A proof that is yet to come was written by a clock that went wrong, and counts for nothing.
+        """
+        return timedelta(0) <= self.proven_ago < FRESH_FOR
 
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """One sign-in, as its owner sees it."""
+    """One sign-in, as its owner sees it: `address` is masked, `name` is theirs or empty."""
 
     reference: UUID
     browser: str
     created_at: datetime
     seen_at: datetime
+    address: str = ""
+    name: str = ""
+    user_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepUp:
+    """A proof that was given again: the sign-in goes on under a new token (SEC-13).
+
+    `former_hash` is what a password was compared with; None for another factor.
+    """
+
+    user_id: UUID
+    reference: UUID
+    digest: bytes = field(repr=False)
+    level: Level = Level.BASIC
+    former_hash: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_uuid("user_id", self.user_id)
+        check_uuid("reference", self.reference)
+        check_digest(self.digest)
+        check_a("level", self.level, Level)
+        if self.former_hash is not None:
+            check_hash(self.former_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +217,9 @@ class NewPassword:
 class Accounts(Protocol):
     """Accounts and sign-ins."""
 
-    async def register(self, account: NewAccount, sign_in: NewSignIn) -> Taken | None:
+    async def register(
+        self, account: NewAccount, sign_in: NewSignIn, origin: Origin = NOWHERE
+    ) -> Taken | None:
         """Call this to make an account, signed in and a member of the Lobby; None when it is made.
 
         Of two at once that want one name or address one gets it. A field that is taken leaves all
@@ -180,11 +239,14 @@ class Accounts(Protocol):
         """Call this with a stronger hash of the same password; nothing if it was changed since."""
         ...
 
-    async def sign_in(self, user_id: UUID, password_hash: str, sign_in: NewSignIn) -> bool:
-        """Call this when a password was the right one for a hash; False, and nothing is, when the
+    async def sign_in(
+        self, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin = NOWHERE
+    ) -> int | None:
+        """Call this when a password was the right one for a hash; None, and nothing is, when the
         hash is another one by now, or the account is gone.
 
-        A password that was changed in this moment opens nothing. The oldest of more than five ends.
+        A password that was changed in this moment opens nothing. The oldest of more than five ends:
+        how many did is told.
         """
         ...
 
@@ -195,7 +257,7 @@ class Accounts(Protocol):
         """
         ...
 
-    async def sign_out(self, session_id: SessionId) -> None:
+    async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
         """Call this to end a browser's sign-in; harmless when it has none."""
         ...
 
@@ -203,19 +265,48 @@ class Accounts(Protocol):
         """Call this for somebody's sign-ins, the newest first."""
         ...
 
-    async def end_sign_in(self, user_id: UUID, reference: UUID) -> bool:
+    async def name_sign_in(self, user_id: UUID, reference: UUID, name: str) -> bool:
+        """Call this to give one of somebody's own a name; False as for `end_sign_in`."""
+        ...
+
+    async def end_sign_in(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> bool:
         """Call this to end one of somebody's own; False for another's, or one that is over."""
         ...
 
-    async def end_others(self, user_id: UUID, reference: UUID) -> int:
+    async def end_others(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> int:
         """Call this to end all of somebody's but one; returns how many."""
         ...
 
-    async def change_password(self, change: NewPassword) -> bool:
-        """Call this to change a password; False, and nothing is, when it was changed meanwhile."""
+    async def step_up(self, step: StepUp, origin: Origin = NOWHERE) -> bool:
+        """Call this when somebody proved again who they are: fresh, under another token.
+
+        False, and nothing is, when the sign-in is over or the password was changed meanwhile. A
+        level that is proven is never lowered.
+        """
         ...
 
-    async def delete(self, user_id: UUID, former_hash: str) -> bool:
+    async def all_sign_ins(
+        self, user_id: UUID | None = None, *, limit: int = 1000
+    ) -> Sequence[SignIn]:
+        """Call this, as an operator, for the sign-ins of one or of all; the newest first."""
+        ...
+
+    async def revoke(self, *, reference: UUID | None = None, user_id: UUID | None = None) -> int:
+        """Call this, as an operator, to end one sign-in, all of one, or all; returns how many.
+
+        Each is audited. With neither given all sign-ins of the site end.
+        """
+        ...
+
+    async def change_password(self, change: NewPassword, origin: Origin = NOWHERE) -> bool:
+        """Call this to change a password; False, and nothing is, when it was changed meanwhile.
+
+        With the other sign-ins the epoch of the account ends: one that was made with the former
+        password in this moment, or by a store that went back in time, opens nothing (SEC-17).
+        """
+        ...
+
+    async def delete(self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE) -> bool:
         """Call this to delete an account; False, and nothing is, when its password changed.
 
         Gone at once: name, address, credentials, memberships, sign-ins. A bare id stays. In the
@@ -247,6 +338,38 @@ class Accounts(Protocol):
     async def sweep(self, limit: int = 1000) -> Swept:
         """Call this to end at most so many sign-ins whose time is over."""
         ...
+
+
+def check_sign_in_name(name: object) -> str:
+    """Call this with what a member calls a sign-in; raises `InvalidField`. Empty takes it away."""
+    check_text("name", name)
+    text = " ".join(str(name).split())
+    if len(text) > SIGN_IN_NAME_MAX or not text.isprintable():
+        raise InvalidField("name", f"has up to {SIGN_IN_NAME_MAX} characters that can be seen")
+    return text
+
+
+class FixedField(Exception):
+    """Raised when a field of a sign-in was to be changed that never changes; nothing was.
+
+    It is a fault of the program, or an attack: whose a sign-in is, where it began and how (SEC-21).
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} of a sign-in never changes; nothing was changed")
+        self.name = name
+
+
+# What of a sign-in never changes (AUTH-21).
+FIXED_FIELDS = frozenset(
+    {"reference", "user_id", "session_id", "browser", "address", "method", "created_at"}
+)
+
+
+def refuse_change(name: str) -> FixedField:
+    """Call this where one of `FIXED_FIELDS` was to be changed, for what to raise; it is logged."""
+    _log.critical("accounts.fixed_field", field=name)
+    return FixedField(name)
 
 
 def is_taken_away(before: Role, role: Role) -> bool:

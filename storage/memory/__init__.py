@@ -9,6 +9,7 @@ that make a twin fail, `twin.py` is what all of them are.
 """
 
 from storage.memory.accounts import MemoryAccounts
+from storage.memory.audit import MemoryAudit
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
@@ -30,6 +31,7 @@ from storage.memory.twin import Twin
 __all__ = [
     "HeldCommit",
     "MemoryAccounts",
+    "MemoryAudit",
     "MemoryChatLog",
     "MemoryDatabase",
     "MemoryDeadLetters",

@@ -6,9 +6,11 @@ from uuid import UUID
 
 import trio
 
+from actors.accounts.audit import Act, Entry, Origin
 from actors.accounts.members import (
     DELETED_NAME,
     FORGOTTEN_BY,
+    NOWHERE,
     SEEN_EVERY,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
@@ -20,10 +22,12 @@ from actors.accounts.members import (
     NewSignIn,
     Role,
     SignIn,
+    StepUp,
     Swept,
     Taken,
     check_hash,
     check_role,
+    check_sign_in_name,
     is_taken_away,
 )
 from actors.accounts.ports import HowEnded, check_digest, check_session, check_users
@@ -31,6 +35,7 @@ from actors.accounts.words import SessionId
 from actors.chat import user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
+from storage.memory.audit import record
 from storage.memory.database import SessionEndRow, SignInRow, UserRow
 from storage.memory.subject_keys import forget_subject
 from storage.memory.twin import Twin
@@ -39,7 +44,9 @@ from storage.memory.twin import Twin
 class MemoryAccounts(Twin):
     """The port `Accounts` on a `MemoryDatabase`."""
 
-    async def register(self, account: NewAccount, sign_in: NewSignIn) -> Taken | None:
+    async def register(
+        self, account: NewAccount, sign_in: NewSignIn, origin: Origin = NOWHERE
+    ) -> Taken | None:
         """See `Accounts.register`."""
         check_a("account", account, NewAccount)
         check_a("sign_in", sign_in, NewSignIn)
@@ -58,7 +65,8 @@ class MemoryAccounts(Twin):
             account.password_hash,
         )
         database.user_names[account.user_id] = account.username
-        self._add_sign_in(account.user_id, sign_in)
+        self._add_sign_in(account.user_id, sign_in, origin)
+        record(database, Entry(Act.REGISTER, account.user_id, origin))
         return None
 
     async def credentials(self, email: str) -> Credentials | None:
@@ -84,7 +92,9 @@ class MemoryAccounts(Twin):
         if user is not None and user.password_hash == former:
             user.password_hash = renewed
 
-    async def sign_in(self, user_id: UUID, password_hash: str, sign_in: NewSignIn) -> bool:
+    async def sign_in(
+        self, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin = NOWHERE
+    ) -> int | None:
         """See `Accounts.sign_in`."""
         check_uuid("user_id", user_id)
         check_hash(password_hash)
@@ -92,8 +102,8 @@ class MemoryAccounts(Twin):
         await self.pass_faults()
         kept = self._credentials(user_id)
         if kept is None or kept.password_hash != password_hash:
-            return False
-        self._add_sign_in(user_id, sign_in)
+            return None
+        self._add_sign_in(user_id, sign_in, origin)
         others = [
             row
             for row in self.database.sign_ins.values()
@@ -101,15 +111,20 @@ class MemoryAccounts(Twin):
         ]
         others.sort(key=lambda row: (row.seen_at, row.created_at), reverse=True)
         over = {row.reference for row in others[SIGN_INS_PER_USER_MAX - 1 :]}
-        self._end(lambda row: row.reference in over)
-        return True
+        ended = self._end(lambda row: row.reference in over)
+        entry = Entry(Act.SIGN_IN, user_id, origin)
+        record(self.database, entry, {"reference": str(sign_in.reference)})
+        if ended:
+            entry = Entry(Act.END_SIGN_IN, user_id, origin)
+            record(self.database, entry, {"because": "too_many"})
+        return ended
 
     async def who(self, digest: bytes) -> Member | None:
         """See `Accounts.who`."""
         check_digest(digest)
         await self.pass_faults()
         row, now = self.database.sign_ins.get(digest), self.database.now()
-        if row is None or self._left(row) <= timedelta(0):
+        if row is None or self._is_over(row):
             return None
         if now - row.seen_at >= SEEN_EVERY:
             row.seen_at = now
@@ -122,42 +137,113 @@ class MemoryAccounts(Twin):
             user.created_at,
             row.reference,
             SessionId(row.session_id),
+            row.level,
+            now - row.proven_at,
         )
 
-    async def sign_out(self, session_id: SessionId) -> None:
+    async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
         """See `Accounts.sign_out`."""
         check_session(session_id)
         await self.pass_faults()
+        rows = self.database.sign_ins.values()
+        user_id = next((row.user_id for row in rows if row.session_id == session_id), None)
         self._end(lambda row: row.session_id == session_id)
+        if user_id is not None:
+            record(self.database, Entry(Act.SIGN_OUT, user_id, origin))
 
     async def sign_ins(self, user_id: UUID) -> Sequence[SignIn]:
         """See `Accounts.sign_ins`."""
         check_uuid("user_id", user_id)
+        return await self.all_sign_ins(user_id, limit=SIGN_INS_PER_USER_MAX)
+
+    async def all_sign_ins(
+        self, user_id: UUID | None = None, *, limit: int = 1000
+    ) -> Sequence[SignIn]:
+        """See `Accounts.all_sign_ins`."""
+        if user_id is not None:
+            check_uuid("user_id", user_id)
+        check_limit(limit)
         await self.pass_faults()
         # Turned round: of two in one moment the later one comes first, too.
         rows = [
             row
             for row in reversed(self.database.sign_ins.values())
-            if row.user_id == user_id and self._left(row) > timedelta(0)
+            if user_id in (None, row.user_id) and not self._is_over(row)
         ]
         rows.sort(key=lambda row: row.created_at, reverse=True)
-        return [SignIn(row.reference, row.browser, row.created_at, row.seen_at) for row in rows]
+        return [
+            SignIn(
+                row.reference,
+                row.browser,
+                row.created_at,
+                row.seen_at,
+                row.address,
+                row.name,
+                row.user_id,
+            )
+            for row in rows[:limit]
+        ]
 
-    async def end_sign_in(self, user_id: UUID, reference: UUID) -> bool:
+    async def name_sign_in(self, user_id: UUID, reference: UUID, name: str) -> bool:
+        """See `Accounts.name_sign_in`."""
+        check_uuid("user_id", user_id)
+        check_uuid("reference", reference)
+        given = check_sign_in_name(name)
+        await self.pass_faults()
+        row = self._row(user_id, reference)
+        if row is not None:
+            row.name = given
+        return row is not None
+
+    async def step_up(self, step: StepUp, origin: Origin = NOWHERE) -> bool:
+        """See `Accounts.step_up`."""
+        check_a("step", step, StepUp)
+        await self.pass_faults()
+        user, row = self.database.users.get(step.user_id), self._row(step.user_id, step.reference)
+        if user is None or row is None or row.epoch != user.epoch:
+            return False
+        if step.former_hash not in (None, user.password_hash):
+            return False
+        self._renew(row, step.digest)
+        row.level = max(row.level, step.level)
+        record(self.database, Entry(Act.STEP_UP, step.user_id, origin))
+        return True
+
+    async def revoke(self, *, reference: UUID | None = None, user_id: UUID | None = None) -> int:
+        """See `Accounts.revoke`."""
+        for name, value in (("reference", reference), ("user_id", user_id)):
+            if value is not None:
+                check_uuid(name, value)
+        await self.pass_faults()
+
+        def is_meant(row: SignInRow) -> bool:
+            return reference in (None, row.reference) and user_id in (None, row.user_id)
+
+        of_users: dict[UUID, int] = {}
+        for row in filter(is_meant, self.database.sign_ins.values()):
+            of_users[row.user_id] = of_users.get(row.user_id, 0) + 1
+        count = self._end(is_meant)
+        for user, ended in of_users.items():
+            facts = {"because": "operator", "count": str(ended)}
+            record(self.database, Entry(Act.END_SIGN_IN, user, NOWHERE), facts)
+        return count
+
+    async def end_sign_in(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.end_sign_in`."""
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         await self.pass_faults()
-        return bool(self._end(lambda row: (row.user_id, row.reference) == (user_id, reference)))
+        count = self._end(lambda row: (row.user_id, row.reference) == (user_id, reference))
+        return bool(self._ended_by_owner(user_id, count, origin))
 
-    async def end_others(self, user_id: UUID, reference: UUID) -> int:
+    async def end_others(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> int:
         """See `Accounts.end_others`."""
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         await self.pass_faults()
-        return self._end_others(user_id, reference)
+        return self._ended_by_owner(user_id, self._end_others(user_id, reference), origin)
 
-    async def change_password(self, change: NewPassword) -> bool:
+    async def change_password(self, change: NewPassword, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.change_password`."""
         check_a("change", change, NewPassword)
         await self.pass_faults()
@@ -165,16 +251,18 @@ class MemoryAccounts(Twin):
         if user is None or user.password_hash != change.former_hash:
             return False
         user.password_hash = change.password_hash
-        sign_ins = self.database.sign_ins
-        for digest, row in [*sign_ins.items()]:
-            if (row.user_id, row.reference) == (change.user_id, change.reference):
-                sign_ins[change.digest] = sign_ins.pop(digest)
+        user.epoch += change.ends_others
+        row = self._row(change.user_id, change.reference)
+        if row is not None:
+            self._renew(row, change.digest)
+            row.epoch = user.epoch
         if change.ends_others:
             self._end_others(change.user_id, change.reference)
         self.database.add_messages(change.outbox)
+        record(self.database, Entry(Act.PASSWORD, change.user_id, origin))
         return True
 
-    async def delete(self, user_id: UUID, former_hash: str) -> bool:
+    async def delete(self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.delete`."""
         check_uuid("user_id", user_id)
         check_hash(former_hash)
@@ -187,6 +275,7 @@ class MemoryAccounts(Twin):
             end.members.discard(user_id)
         del self.database.users[user_id]
         self.database.user_names[user_id] = DELETED_NAME
+        record(self.database, Entry(Act.DELETE, user_id, origin))
         forget_subject(self.database, user_subject(user_id), FORGOTTEN_BY)
         return True
 
@@ -201,6 +290,9 @@ class MemoryAccounts(Twin):
             return None
         user = self.database.users[found]
         before, user.role = Role(user.role), role.value
+        if before is not role:
+            entry = Entry(Act.ROLE, found, NOWHERE)
+            record(self.database, entry, {"before": before.value, "role": role.value})
         if is_taken_away(before, role):
             self._end(lambda row: row.user_id == found)
         self._ring()
@@ -239,7 +331,29 @@ class MemoryAccounts(Twin):
             return None
         return Credentials(user_id, user.username, user.email, user.password_hash)
 
-    def _add_sign_in(self, user_id: UUID, sign_in: NewSignIn) -> None:
+    def _row(self, user_id: UUID, reference: UUID) -> SignInRow | None:
+        rows = self.database.sign_ins.values()
+        return next(
+            (row for row in rows if (row.user_id, row.reference) == (user_id, reference)), None
+        )
+
+    def _renew(self, row: SignInRow, digest: bytes) -> None:
+        sign_ins = self.database.sign_ins
+        former = next(key for key, value in sign_ins.items() if value is row)
+        sign_ins[digest] = sign_ins.pop(former)
+        row.proven_at = self.database.now()
+
+    def _ended_by_owner(self, user_id: UUID, count: int, origin: Origin) -> int:
+        if count:
+            facts = {"because": "owner", "count": str(count)}
+            record(self.database, Entry(Act.END_SIGN_IN, user_id, origin), facts)
+        return count
+
+    def _is_over(self, row: SignInRow) -> bool:
+        user = self.database.users.get(row.user_id)
+        return user is None or user.epoch != row.epoch or self._left(row) <= timedelta(0)
+
+    def _add_sign_in(self, user_id: UUID, sign_in: NewSignIn, origin: Origin) -> None:
         database, now = self.database, self.database.now()
         if sign_in.former is not None:
             former = sign_in.former
@@ -248,7 +362,17 @@ class MemoryAccounts(Twin):
             end.members.add(user_id)
             self._ring()
         database.sign_ins[sign_in.digest] = SignInRow(
-            sign_in.reference, user_id, sign_in.session_id, sign_in.browser, now, now
+            sign_in.reference,
+            user_id,
+            sign_in.session_id,
+            sign_in.browser,
+            now,
+            now,
+            now,
+            origin.address,
+            origin.method,
+            sign_in.level,
+            database.users[user_id].epoch,
         )
 
     def _end_others(self, user_id: UUID, reference: UUID) -> int:

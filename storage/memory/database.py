@@ -15,6 +15,8 @@ from uuid import UUID, uuid4
 
 import trio
 
+from actors.accounts.audit import Audited
+from actors.accounts.members import FIXED_FIELDS, Level, refuse_change
 from actors.chat import DEMO_DISPLAY_NAME, DEMO_EMAIL, DEMO_USER_ID, DEMO_USERNAME
 from actors.cluster import Node
 from actors.persistence import (
@@ -172,11 +174,12 @@ class UserRow:
     role: str
     created_at: datetime
     password_hash: str | None = field(default=None, repr=False)
+    epoch: int = 0
 
 
 @dataclass(slots=True)
 class SignInRow:
-    """One sign-in of one browser; by the digest of its token."""
+    """One sign-in of one browser; by the digest of its token. Some of it never changes (SEC-21)."""
 
     reference: UUID
     user_id: UUID
@@ -184,6 +187,21 @@ class SignInRow:
     browser: str
     created_at: datetime
     seen_at: datetime
+    proven_at: datetime
+    address: str = ""
+    method: str = ""
+    level: Level = Level.BASIC
+    epoch: int = 0
+    name: str = ""
+    is_made: bool = False
+
+    def __post_init__(self) -> None:
+        self.is_made = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in FIXED_FIELDS and getattr(self, "is_made", False):
+            raise refuse_change(name)
+        object.__setattr__(self, name, value)
 
 
 @dataclass(slots=True)
@@ -246,6 +264,7 @@ class MemoryDatabase:
     socket_tickets: dict[bytes, SocketTicketRow] = field(default_factory=dict)
     users: dict[UUID, UserRow] = field(default_factory=dict)
     sign_ins: dict[bytes, SignInRow] = field(default_factory=dict)
+    audit: list[Audited] = field(default_factory=list)
     attempts: dict[str, AttemptsRow] = field(default_factory=dict)
     mails: dict[UUID, KnownMail] = field(default_factory=dict)  # the newest change last
     suppressed: dict[bytes, SuppressedRow] = field(default_factory=dict)

@@ -17,6 +17,7 @@ Only this package names asyncpg, and `storage.testing`, which makes databases fo
 """
 
 from storage.postgres.accounts import PostgresAccounts
+from storage.postgres.audit import PostgresAudit
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
 from storage.postgres.connecting.health import (
@@ -78,6 +79,7 @@ __all__ = [
     "PoolSettings",
     "PoolStats",
     "PostgresAccounts",
+    "PostgresAudit",
     "PostgresChatLog",
     "PostgresDeadLetters",
     "PostgresEventStore",

@@ -7,24 +7,29 @@ and what was committed rings for every process.
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from actors.accounts.audit import Act, Entry, Origin, user_stream
 from actors.accounts.members import (
     DELETED_NAME,
     FORGOTTEN_BY,
+    NOWHERE,
     SEEN_EVERY,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
     SIGN_INS_PER_USER_MAX,
     Credentials,
+    Level,
     Member,
     NewAccount,
     NewPassword,
     NewSignIn,
     Role,
     SignIn,
+    StepUp,
     Swept,
     Taken,
     check_hash,
     check_role,
+    check_sign_in_name,
     is_taken_away,
 )
 from actors.accounts.ports import check_digest, check_session, check_users
@@ -33,11 +38,16 @@ from actors.chat import LOBBY, user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
+from storage.postgres.audit import begin, record
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
+from storage.postgres.events.appending import wait_in_line
 from storage.postgres.events.subject_keys import forget_subject
 from storage.postgres.outbox import add_new_messages
+
+# Of a site with many members one transaction would hold too many rows.
+_REVOKED_AT_ONCE = 200
 
 _TAKEN = {"users_username_key": Taken.USERNAME, "users_email_key": Taken.EMAIL}
 
@@ -55,11 +65,12 @@ _RENEW_HASH = """
 UPDATE credentials SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2
 """
 _CHANGE_HASH = """
-UPDATE credentials SET password_hash = $3, changed_at = clock_timestamp()
+UPDATE credentials SET password_hash = $3, changed_at = clock_timestamp(), epoch = epoch + $4::int
 WHERE user_id = $1 AND password_hash = $2
 """
 _ADD_SIGN_IN = """
-INSERT INTO sign_ins (id, digest, user_id, session_id, browser) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO sign_ins (id, digest, user_id, session_id, browser, address, method, level, epoch)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, c.epoch FROM credentials c WHERE c.user_id = $3
 """
 _OVER_NUMBER = """
 id = ANY(ARRAY(SELECT id FROM sign_ins WHERE user_id = $1 AND id <> $2
@@ -73,7 +84,7 @@ WITH gone AS (DELETE FROM sign_ins WHERE {which} RETURNING session_id, user_id),
     SELECT session_id, 'ended', ARRAY[user_id] FROM gone ORDER BY 1
     ON CONFLICT (session_id) DO UPDATE
         SET members = ARRAY(SELECT DISTINCT unnest(e.members || excluded.members)))
-SELECT count(*) FROM gone
+SELECT user_id, count(*) AS count FROM gone GROUP BY 1
 """
 _END_SESSION = """
 INSERT INTO session_ends AS e (session_id, how, members) VALUES ($1, 'ended', ARRAY[$2::uuid])
@@ -87,8 +98,10 @@ UPDATE session_ends SET members = array_remove(members, $1::uuid) WHERE session_
 # Of requests at once the first writes, and the others find that it did.
 _WHO = """
 WITH found AS (
-    SELECT s.id, s.session_id, u.id AS user_id, u.username, u.email, u.role, u.created_at
+    SELECT s.id, s.session_id, u.id AS user_id, u.username, u.email, u.role, u.created_at,
+        s.level, clock_timestamp() - s.proven_at AS proven_ago
     FROM sign_ins s JOIN users u ON u.id = s.user_id
+        JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
     WHERE s.digest = $1 AND s.seen_at > clock_timestamp() - $2::interval
         AND s.created_at > clock_timestamp() - $3::interval
 ), seen AS (
@@ -98,10 +111,11 @@ WITH found AS (
 SELECT * FROM found
 """
 _SIGN_INS = """
-SELECT id, browser, created_at, seen_at FROM sign_ins
-WHERE user_id = $1 AND seen_at > clock_timestamp() - $2::interval
-    AND created_at > clock_timestamp() - $3::interval
-ORDER BY created_at DESC, id
+SELECT s.id, s.browser, s.created_at, s.seen_at, s.address, s.name, s.user_id
+FROM sign_ins s JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
+WHERE ($1::uuid IS NULL OR s.user_id = $1) AND s.seen_at > clock_timestamp() - $2::interval
+    AND s.created_at > clock_timestamp() - $3::interval
+ORDER BY s.created_at DESC, s.id LIMIT $4
 """
 _OVER_TIME = """
 id = ANY(ARRAY(SELECT id FROM sign_ins WHERE seen_at <= clock_timestamp() - $1::interval
@@ -126,14 +140,22 @@ _GRANT = """
 WITH before AS (SELECT id, role FROM users WHERE username = $1 AND deleted_at IS NULL FOR UPDATE)
 UPDATE users u SET role = $2 FROM before WHERE u.id = before.id RETURNING u.id, before.role
 """
-_AUDIT = """
-INSERT INTO audit_log (event_type, severity, actor, action, resource, success)
-VALUES ('account', 'info', $1, $2, $1, true)
+# With the epoch of its account: what made it was a password, which may be another one by now.
+_STEP_UP = """
+UPDATE sign_ins s SET digest = $3, proven_at = clock_timestamp(), level = greatest(s.level, $4)
+FROM credentials c
+WHERE s.user_id = $1 AND s.id = $2 AND c.user_id = s.user_id AND c.epoch = s.epoch
+    AND ($5::text IS NULL OR c.password_hash = $5)
 """
-# Who did it stands in the row of their command.
-_AUDIT_ROLE = """
-INSERT INTO audit_log (event_type, severity, action, resource, success)
-VALUES ('account', 'info', 'account.role', $1, true)
+_RENEWED = """
+UPDATE sign_ins SET digest = $3, proven_at = clock_timestamp(),
+    epoch = (SELECT epoch FROM credentials WHERE user_id = $1)
+WHERE user_id = $1 AND id = $2
+"""
+_REVOKED_USERS = """
+SELECT DISTINCT user_id FROM sign_ins
+WHERE ($1::uuid IS NULL OR id = $1) AND ($2::uuid IS NULL OR user_id = $2)
+ORDER BY user_id LIMIT $3
 """
 
 
@@ -143,12 +165,14 @@ class PostgresAccounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def register(self, account: NewAccount, sign_in: NewSignIn) -> Taken | None:
+    async def register(
+        self, account: NewAccount, sign_in: NewSignIn, origin: Origin = NOWHERE
+    ) -> Taken | None:
         """See `Accounts.register`."""
         check_a("account", account, NewAccount)
         check_a("sign_in", sign_in, NewSignIn)
         try:
-            await self._database.transact(_register, account, sign_in, channel=SESSIONS)
+            await self._database.transact(_register, account, sign_in, origin, channel=SESSIONS)
         except StatementRefused as error:
             taken = _TAKEN.get(error.constraint or "")
             if taken is None:
@@ -173,13 +197,15 @@ class PostgresAccounts:
         check_hash(renewed)
         await self._database.run(change_rows, _RENEW_HASH, user_id, former, renewed)
 
-    async def sign_in(self, user_id: UUID, password_hash: str, sign_in: NewSignIn) -> bool:
+    async def sign_in(
+        self, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin = NOWHERE
+    ) -> int | None:
         """See `Accounts.sign_in`."""
         check_uuid("user_id", user_id)
         check_hash(password_hash)
         check_a("sign_in", sign_in, NewSignIn)
         return await self._database.transact(
-            _sign_in, user_id, password_hash, sign_in, channel=SESSIONS
+            _sign_in, user_id, password_hash, sign_in, origin, channel=SESSIONS
         )
 
     async def who(self, digest: bytes) -> Member | None:
@@ -187,40 +213,81 @@ class PostgresAccounts:
         check_digest(digest)
         return await self._database.run(_who, digest)
 
-    async def sign_out(self, session_id: SessionId) -> None:
+    async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
         """See `Accounts.sign_out`."""
         check_session(session_id)
-        await self._database.run(_end, "session_id = $1", session_id, channel=SESSIONS)
+        await self._database.transact(_sign_out, session_id, origin, channel=SESSIONS)
 
     async def sign_ins(self, user_id: UUID) -> Sequence[SignIn]:
         """See `Accounts.sign_ins`."""
         check_uuid("user_id", user_id)
-        return await self._database.run(_sign_ins, user_id)
+        return await self._database.run(_sign_ins, user_id, SIGN_INS_PER_USER_MAX)
 
-    async def end_sign_in(self, user_id: UUID, reference: UUID) -> bool:
+    async def name_sign_in(self, user_id: UUID, reference: UUID, name: str) -> bool:
+        """See `Accounts.name_sign_in`."""
+        check_uuid("user_id", user_id)
+        check_uuid("reference", reference)
+        given = check_sign_in_name(name)
+        statement = "UPDATE sign_ins SET name = $3 WHERE user_id = $1 AND id = $2"
+        return bool(await self._database.run(change_rows, statement, user_id, reference, given))
+
+    async def end_sign_in(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.end_sign_in`."""
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         which = "user_id = $1 AND id = $2"
-        return bool(await self._database.run(_end, which, user_id, reference, channel=SESSIONS))
+        return bool(
+            await self._database.transact(
+                _end_some, which, user_id, reference, origin, channel=SESSIONS
+            )
+        )
 
-    async def end_others(self, user_id: UUID, reference: UUID) -> int:
+    async def end_others(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> int:
         """See `Accounts.end_others`."""
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         which = "user_id = $1 AND id <> $2"
-        return await self._database.run(_end, which, user_id, reference, channel=SESSIONS)
+        return await self._database.transact(
+            _end_some, which, user_id, reference, origin, channel=SESSIONS
+        )
 
-    async def change_password(self, change: NewPassword) -> bool:
+    async def step_up(self, step: StepUp, origin: Origin = NOWHERE) -> bool:
+        """See `Accounts.step_up`."""
+        check_a("step", step, StepUp)
+        return await self._database.transact(_step_up, step, origin)
+
+    async def all_sign_ins(
+        self, user_id: UUID | None = None, *, limit: int = 1000
+    ) -> Sequence[SignIn]:
+        """See `Accounts.all_sign_ins`."""
+        if user_id is not None:
+            check_uuid("user_id", user_id)
+        check_limit(limit)
+        return await self._database.run(_sign_ins, user_id, limit)
+
+    async def revoke(self, *, reference: UUID | None = None, user_id: UUID | None = None) -> int:
+        """See `Accounts.revoke`."""
+        for name, value in (("reference", reference), ("user_id", user_id)):
+            if value is not None:
+                check_uuid(name, value)
+        count = 0
+        # A piece at a time: each is one transaction, and its sessions close at once.
+        while ended := await self._database.transact(_revoke, reference, user_id, channel=SESSIONS):
+            count += ended
+        return count
+
+    async def change_password(self, change: NewPassword, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.change_password`."""
         check_a("change", change, NewPassword)
-        return await self._database.transact(_change_password, change, channel=SESSIONS)
+        return await self._database.transact(_change_password, change, origin, channel=SESSIONS)
 
-    async def delete(self, user_id: UUID, former_hash: str) -> bool:
+    async def delete(self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.delete`."""
         check_uuid("user_id", user_id)
         check_hash(former_hash)
-        return await self._database.transact(_delete, user_id, former_hash, channel=SESSIONS)
+        return await self._database.transact(
+            _delete, user_id, former_hash, origin, channel=SESSIONS
+        )
 
     async def grant(self, username: str, role: Role) -> Role | None:
         """See `Accounts.grant`."""
@@ -243,7 +310,10 @@ class PostgresAccounts:
         return await self._database.run(_sweep, limit, channel=SESSIONS)
 
 
-async def _register(connection: Connection, account: NewAccount, sign_in: NewSignIn) -> None:
+async def _register(
+    connection: Connection, account: NewAccount, sign_in: NewSignIn, origin: Origin
+) -> None:
+    await begin(connection, account.user_id)
     await connection.execute(_ADD_USER, account.user_id, account.username, account.email)
     await connection.execute(
         "INSERT INTO credentials (user_id, password_hash) VALUES ($1, $2)",
@@ -251,13 +321,14 @@ async def _register(connection: Connection, account: NewAccount, sign_in: NewSig
         account.password_hash,
     )
     await connection.execute(_ADD_MEMBERSHIP, account.user_id, LOBBY)
-    await connection.execute(_AUDIT, str(account.user_id), "account.register")
-    await _add_sign_in(connection, account.user_id, sign_in)
+    await _add_sign_in(connection, account.user_id, sign_in, origin)
+    await record(connection, Entry(Act.REGISTER, account.user_id, origin))
 
 
 async def _sign_in(
-    connection: Connection, user_id: UUID, password_hash: str, sign_in: NewSignIn
-) -> bool:
+    connection: Connection, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin
+) -> int | None:
+    await begin(connection, user_id)
     # Its lock lets sign-ins of one person stand in line, so that no two of them leave a sixth; and
     # behind a change of the password, after which the hash is looked at.
     found = await connection.fetchval(
@@ -266,14 +337,21 @@ async def _sign_in(
         password_hash,
     )
     if found is None:
-        return False
-    await _add_sign_in(connection, user_id, sign_in)
+        return None
+    await _add_sign_in(connection, user_id, sign_in, origin)
     kept = SIGN_INS_PER_USER_MAX - 1
-    await _end(connection, _OVER_NUMBER, user_id, sign_in.reference, kept)
-    return True
+    ended = await _end(connection, _OVER_NUMBER, user_id, sign_in.reference, kept)
+    await record(
+        connection, Entry(Act.SIGN_IN, user_id, origin), {"reference": str(sign_in.reference)}
+    )
+    if ended:
+        await record(connection, Entry(Act.END_SIGN_IN, user_id, origin), {"because": "too_many"})
+    return sum(ended.values())
 
 
-async def _add_sign_in(connection: Connection, user_id: UUID, sign_in: NewSignIn) -> None:
+async def _add_sign_in(
+    connection: Connection, user_id: UUID, sign_in: NewSignIn, origin: Origin
+) -> None:
     if sign_in.former is not None:
         await _end(connection, "session_id = $1", sign_in.former)
         await connection.execute(_END_SESSION, sign_in.former, user_id)
@@ -284,12 +362,69 @@ async def _add_sign_in(connection: Connection, user_id: UUID, sign_in: NewSignIn
         user_id,
         sign_in.session_id,
         sign_in.browser,
+        origin.address,
+        origin.method,
+        int(sign_in.level),
     )
 
 
-async def _end(connection: Connection, which: str, *args: object) -> int:
+async def _end(connection: Connection, which: str, *args: object) -> dict[UUID, int]:
+    """End sign-ins; gives how many of whom."""
     # `which` is one of the conditions of this file, never anybody's text.
-    return int(await connection.fetchval(_END.format(which=which), *args))
+    rows = await connection.fetch(_END.format(which=which), *args)
+    return {row["user_id"]: row["count"] for row in rows}
+
+
+async def _sign_out(connection: Connection, session_id: SessionId, origin: Origin) -> None:
+    user_id = await connection.fetchval(
+        "SELECT user_id FROM sign_ins WHERE session_id = $1", session_id
+    )
+    if user_id is None:
+        return
+    await begin(connection, user_id)
+    if await _end(connection, "session_id = $1", session_id):
+        await record(connection, Entry(Act.SIGN_OUT, user_id, origin))
+
+
+async def _end_some(
+    connection: Connection, which: str, user_id: UUID, reference: UUID, origin: Origin
+) -> int:
+    await begin(connection, user_id)
+    count = sum((await _end(connection, which, user_id, reference)).values())
+    if count:
+        entry = Entry(Act.END_SIGN_IN, user_id, origin)
+        await record(connection, entry, {"because": "owner", "count": str(count)})
+    return count
+
+
+async def _revoke(connection: Connection, reference: UUID | None, user_id: UUID | None) -> int:
+    rows = await connection.fetch(_REVOKED_USERS, reference, user_id, _REVOKED_AT_ONCE)
+    users = [row["user_id"] for row in rows]
+    if not users:
+        return 0
+    await wait_in_line(connection, [user_stream(user) for user in users])
+    which = "user_id = ANY($1) AND ($2::uuid IS NULL OR id = $2)"
+    ended = await _end(connection, which, users, reference)
+    for user, count in ended.items():
+        facts = {"because": "operator", "count": str(count)}
+        await record(connection, Entry(Act.END_SIGN_IN, user, NOWHERE), facts)
+    return sum(ended.values())
+
+
+async def _step_up(connection: Connection, step: StepUp, origin: Origin) -> bool:
+    await begin(connection, step.user_id)
+    changed = await change_rows(
+        connection,
+        _STEP_UP,
+        step.user_id,
+        step.reference,
+        step.digest,
+        int(step.level),
+        step.former_hash,
+    )
+    if changed:
+        await record(connection, Entry(Act.STEP_UP, step.user_id, origin))
+    return bool(changed)
 
 
 async def _credentials(connection: Connection, which: str, value: object) -> Credentials | None:
@@ -309,34 +444,38 @@ async def _who(connection: Connection, digest: bytes) -> Member | None:
         row["created_at"],
         row["id"],
         SessionId(row["session_id"]),
+        Level(row["level"]),
+        row["proven_ago"],
     )
 
 
-async def _sign_ins(connection: Connection, user_id: UUID) -> list[SignIn]:
-    rows = await connection.fetch(_SIGN_INS, user_id, SIGN_IN_IDLE, SIGN_IN_KEPT)
-    return [SignIn(row["id"], row["browser"], row["created_at"], row["seen_at"]) for row in rows]
+async def _sign_ins(connection: Connection, user_id: UUID | None, limit: int) -> list[SignIn]:
+    rows = await connection.fetch(_SIGN_INS, user_id, SIGN_IN_IDLE, SIGN_IN_KEPT, limit)
+    return [SignIn(*row) for row in rows]
 
 
-async def _change_password(connection: Connection, change: NewPassword) -> bool:
+async def _change_password(connection: Connection, change: NewPassword, origin: Origin) -> bool:
+    await begin(connection, change.user_id)
     changed = await change_rows(
-        connection, _CHANGE_HASH, change.user_id, change.former_hash, change.password_hash
+        connection,
+        _CHANGE_HASH,
+        change.user_id,
+        change.former_hash,
+        change.password_hash,
+        int(change.ends_others),
     )
     if changed != 1:
         return False
-    await connection.execute(
-        "UPDATE sign_ins SET digest = $3 WHERE user_id = $1 AND id = $2",
-        change.user_id,
-        change.reference,
-        change.digest,
-    )
+    await connection.execute(_RENEWED, change.user_id, change.reference, change.digest)
     if change.ends_others:
         await _end(connection, "user_id = $1 AND id <> $2", change.user_id, change.reference)
-    await connection.execute(_AUDIT, str(change.user_id), "account.password")
     await add_new_messages(connection, change.outbox)
+    await record(connection, Entry(Act.PASSWORD, change.user_id, origin))
     return True
 
 
-async def _delete(connection: Connection, user_id: UUID, former_hash: str) -> bool:
+async def _delete(connection: Connection, user_id: UUID, former_hash: str, origin: Origin) -> bool:
+    await begin(connection, user_id)
     gone = await change_rows(
         connection,
         "DELETE FROM credentials WHERE user_id = $1 AND password_hash = $2",
@@ -349,19 +488,24 @@ async def _delete(connection: Connection, user_id: UUID, former_hash: str) -> bo
     await connection.execute(_FORGET_MEMBER, user_id)
     await connection.execute("DELETE FROM chat_room_memberships WHERE user_id = $1", user_id)
     await connection.execute(_SCRUB, user_id, DELETED_NAME)
-    await connection.execute(_AUDIT, str(user_id), "account.delete")
+    await record(connection, Entry(Act.DELETE, user_id, origin))
     await forget_subject(connection, user_subject(user_id), FORGOTTEN_BY)
     return True
 
 
 async def _grant(connection: Connection, username: str, role: Role) -> Role | None:
+    user_id = await connection.fetchval("SELECT id FROM users WHERE username = $1", username)
+    if user_id is not None:
+        await begin(connection, user_id)
     await connection.execute(_LOCK_NAMED, username)
     row = await connection.fetchrow(_GRANT, username, role.value)
     if row is None:
         return None
     before = Role(row["role"])
     if before is not role:
-        await connection.execute(_AUDIT_ROLE, str(row["id"]))
+        # Who did it stands in the row of their command.
+        entry = Entry(Act.ROLE, row["id"], NOWHERE)
+        await record(connection, entry, {"before": before.value, "role": role.value})
     if is_taken_away(before, role):
         await _end(connection, "user_id = $1", row["id"])
     return before
@@ -382,6 +526,6 @@ async def _named(connection: Connection, username: str) -> tuple[UUID, Role] | N
 
 
 async def _sweep(connection: Connection, limit: int) -> Swept:
-    count = await _end(connection, _OVER_TIME, SIGN_IN_IDLE, SIGN_IN_KEPT, limit)
+    count = sum((await _end(connection, _OVER_TIME, SIGN_IN_IDLE, SIGN_IN_KEPT, limit)).values())
     left: float | None = await connection.fetchval(_NEXT_OVER, SIGN_IN_IDLE, SIGN_IN_KEPT)
     return Swept(count, None if left is None else max(0.0, left))

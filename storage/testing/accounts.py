@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from uuid import UUID, uuid4
 
@@ -11,33 +12,44 @@ import trio
 
 from actors.accounts import (
     ASKED_MAX,
+    FRESH_FOR,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
     SIGN_INS_PER_USER_MAX,
     Accounts,
+    Act,
     Allowed,
+    Audit,
+    AuditQuery,
+    Entry,
     HowEnded,
+    Level,
     Limit,
     Limited,
     NewAccount,
     NewPassword,
     NewSignIn,
+    Origin,
     RateLimiter,
     Role,
     SessionEnds,
     SessionId,
     Shape,
+    StepUp,
     Taken,
     Verdict,
     login_limits,
+    user_stream,
 )
 from actors.chat import user_subject
-from actors.persistence import Outbox, OutboxMessage, SubjectKeys
+from actors.persistence import EventStore, Outbox, OutboxMessage, SubjectKeys
 from actors.testing import FixedClock
 from storage.errors import InvalidField
 from storage.memory import (
     MemoryAccounts,
+    MemoryAudit,
     MemoryDatabase,
+    MemoryEventStore,
     MemoryOutbox,
     MemoryRateLimiter,
     MemorySessionEnds,
@@ -47,6 +59,8 @@ from storage.postgres import (
     Connection,
     Database,
     PostgresAccounts,
+    PostgresAudit,
+    PostgresEventStore,
     PostgresOutbox,
     PostgresRateLimiter,
     PostgresSessionEnds,
@@ -67,6 +81,8 @@ class KeptAccounts:
     ends: SessionEnds
     keys: SubjectKeys
     outbox: Outbox
+    audit: Audit
+    events: EventStore
     pass_time: Callable[[timedelta], Awaitable[None]]
     # From then on it passes only by `pass_time`, for the limiter.
     stop_time: Callable[[], None]
@@ -96,6 +112,8 @@ def accounts_in_memory() -> KeptAccounts:
         MemorySessionEnds(database),
         MemorySubjectKeys(database),
         MemoryOutbox(database),
+        MemoryAudit(database),
+        MemoryEventStore(database),
         pass_time,
         lambda: None,
     )
@@ -109,6 +127,7 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         async def work(connection: Connection) -> None:
             await connection.execute(
                 "UPDATE sign_ins SET seen_at = seen_at - $1::interval,"
+                " proven_at = proven_at - $1::interval,"
                 " created_at = created_at - $1::interval",
                 so_long,
             )
@@ -126,6 +145,8 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         PostgresSessionEnds(database),
         PostgresSubjectKeys(database),
         PostgresOutbox(database),
+        PostgresAudit(database),
+        PostgresEventStore(database),
         pass_time,
         lambda: stopped.append(datetime.now(UTC)),
     )
@@ -189,11 +210,11 @@ class AccountsSuite:
     async def test_a_sign_in_ends_what_the_browser_had_before(self, kept: KeptAccounts) -> None:
         # SITE-34, SEC-13
         ada = await kept.register()
-        assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("new", former="ada"))
+        assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("new", "ada")) == 0
         assert await kept.accounts.who(digest_of("ada")) is None
-        assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("newer", former="a guest"))
+        assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("newer", "a guest")) == 0
         assert await kept.sessions_over("ada", "new", "a guest") == {"ada", "a guest"}
-        assert not await kept.accounts.sign_in(uuid4(), HASH, sign_in_of("nobody"))
+        assert await kept.accounts.sign_in(uuid4(), HASH, sign_in_of("nobody")) is None
 
     async def test_parallel_logins_leave_five(self, kept: KeptAccounts) -> None:
         # SEC-19
@@ -249,7 +270,7 @@ class AccountsSuite:
         # SITE-45, SEC-19
         ada, bob = await kept.register(), await kept.register("bob")
         for name in ("second", "third"):
-            assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of(name))
+            assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of(name)) == 0
         third, second, first = await kept.accounts.sign_ins(ada.user_id)
         assert not await kept.accounts.end_sign_in(bob.user_id, third.reference)
         assert not await kept.accounts.end_sign_in(ada.user_id, uuid4())
@@ -324,10 +345,11 @@ class AccountsSuite:
             ada.user_id, HASH, OTHER_HASH, member.reference, digest_of("new"), ends_others=True
         )
         assert await kept.accounts.change_password(change)
-        assert not await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("late", "a guest"))
+        late = await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("late", "a guest"))
+        assert late is None
         assert await kept.accounts.who(digest_of("late")) is None
         assert await kept.sessions_over("late", "a guest") == set()
-        assert await kept.accounts.sign_in(ada.user_id, OTHER_HASH, sign_in_of("right"))
+        assert await kept.accounts.sign_in(ada.user_id, OTHER_HASH, sign_in_of("right")) == 0
 
     async def test_a_hash_is_renewed_unless_it_changed(self, kept: KeptAccounts) -> None:
         # SITE-36
@@ -353,6 +375,171 @@ class AccountsSuite:
         assert await kept.sessions_over("ada") == {"ada"}
         again = NewAccount(uuid4(), "ada", ada.email, HASH)
         assert await kept.accounts.register(again, sign_in_of("again")) is None
+
+    async def test_a_sixth_ends_one_and_is_told(self, kept: KeptAccounts) -> None:
+        # SEC-19, AUTH-20
+        ada = await kept.register()
+        told = [
+            await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of(f"s{number}"))
+            for number in range(6)
+        ]
+        assert told == [0, 0, 0, 0, 1, 1]
+
+    async def test_a_sign_in_has_its_first_address_and_a_name(self, kept: KeptAccounts) -> None:
+        # SEC-19, AUTH-21
+        ada, bob = await kept.register(), await kept.register("bob")
+        for name, address in (("first", "192.0.2.*"), ("second", "")):
+            origin = Origin(address, "Firefox", "r-1")
+            await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of(name), origin)
+        second, first, own = await kept.accounts.sign_ins(ada.user_id)
+        assert [one.address for one in (own, first, second)] == ["", "192.0.2.*", ""]
+        assert await kept.accounts.name_sign_in(ada.user_id, first.reference, "  the  old laptop ")
+        assert not await kept.accounts.name_sign_in(bob.user_id, first.reference, "mine")
+        assert not await kept.accounts.name_sign_in(ada.user_id, uuid4(), "mine")
+        for wrong in ("x" * 41, "a\u202eb", "a\0", None):
+            with pytest.raises(InvalidField):
+                await kept.accounts.name_sign_in(ada.user_id, first.reference, wrong)  # type: ignore[arg-type]
+        names = [one.name for one in await kept.accounts.sign_ins(ada.user_id)]
+        assert names == ["", "the old laptop", ""]
+
+    async def test_a_proof_is_fresh_for_ten_minutes_and_gives_a_new_token(
+        self, kept: KeptAccounts
+    ) -> None:
+        # SEC-13, SEC-20, AUTH-21, AUTH-22
+        ada = await kept.register()
+        await kept.pass_time(FRESH_FOR - SECOND)
+        member = await kept.accounts.who(digest_of("ada"))
+        assert member is not None
+        assert (member.is_fresh, member.level) == (True, Level.BASIC)
+        await kept.pass_time(2 * SECOND)
+        member = await kept.accounts.who(digest_of("ada"))
+        assert member is not None
+        assert not member.is_fresh
+        step = partial(StepUp, ada.user_id, member.reference)
+        assert not await kept.accounts.step_up(step(digest_of("x"), former_hash=OTHER_HASH))
+        assert not await kept.accounts.step_up(StepUp(ada.user_id, uuid4(), digest_of("x")))
+        assert await kept.accounts.who(digest_of("x")) is None
+        assert await kept.accounts.step_up(step(digest_of("new"), Level.MULTI_FACTOR, HASH))
+        assert await kept.accounts.who(digest_of("ada")) is None
+        member = await kept.accounts.who(digest_of("new"))
+        assert member is not None
+        assert (member.is_fresh, member.level) == (True, Level.MULTI_FACTOR)
+        assert member.session_id == "ada"
+        assert await kept.accounts.step_up(step(digest_of("newer"), Level.BASIC))
+        member = await kept.accounts.who(digest_of("newer"))
+        assert member is not None
+        assert member.level is Level.MULTI_FACTOR, "a level is never lowered"
+        await kept.pass_time(-timedelta(hours=1))  # a clock that was wrong
+        member = await kept.accounts.who(digest_of("newer"))
+        assert member is not None
+        assert not member.is_fresh
+
+    async def test_an_operator_ends_one_those_of_one_or_all(self, kept: KeptAccounts) -> None:
+        # SEC-18
+        ada, bob = await kept.register(), await kept.register("bob")
+        await kept.register("eve")
+        await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("other"))
+        assert len(await kept.accounts.all_sign_ins()) == 4
+        assert len(await kept.accounts.all_sign_ins(limit=2)) == 2
+        (of_bob,) = await kept.accounts.all_sign_ins(bob.user_id)
+        assert of_bob.user_id == bob.user_id
+        assert await kept.accounts.revoke(reference=uuid4()) == 0
+        assert await kept.accounts.revoke(reference=of_bob.reference) == 1
+        assert await kept.accounts.revoke(reference=of_bob.reference) == 0
+        assert await kept.accounts.revoke(user_id=ada.user_id) == 2
+        assert await kept.sessions_over("ada", "other", "bob", "eve") == {"ada", "other", "bob"}
+        assert await kept.accounts.revoke() == 1
+        assert await kept.accounts.all_sign_ins() == []
+        assert await kept.sessions_over("eve") == {"eve"}
+
+    async def test_two_hundred_at_once_are_never_taken_for_each_other(
+        self, kept: KeptAccounts
+    ) -> None:
+        # SEC-23
+        people = {name: await kept.register(name) for name in (f"u{i}" for i in range(200))}
+        wrong: list[str] = []
+
+        async def sign_in_and_look(name: str, number: int) -> None:
+            session = f"{name}-{number}"
+            await kept.accounts.sign_in(people[name].user_id, HASH, sign_in_of(session, name))
+            member = await kept.accounts.who(digest_of(session))
+            if member is None or (member.username, member.session_id) != (name, session):
+                wrong.append(session)
+
+        async with trio.open_nursery() as nursery:
+            for name in people:
+                nursery.start_soon(sign_in_and_look, name, 0)
+        for _ in range(20):
+            async with trio.open_nursery() as nursery:
+                for name in people:
+                    nursery.start_soon(_look, kept, name, wrong)
+        assert wrong == []
+
+    async def test_each_act_leaves_its_event_and_its_row(self, kept: KeptAccounts) -> None:
+        # AUTH-41, SEC-130, SEC-134
+        origin = Origin("192.0.2.*", "Firefox on Linux", "request-7")
+        account = NewAccount(uuid4(), "ada", "ada@example.org", HASH)
+        await kept.accounts.register(account, sign_in_of("ada"), origin)
+        user = account.user_id
+        (own,) = await kept.accounts.sign_ins(user)
+        await kept.pass_time(SECOND)
+        for number in range(5):
+            await kept.accounts.sign_in(user, HASH, sign_in_of(f"s{number}"), origin)
+        await kept.audit.note(Entry(Act.SIGN_IN, user, origin, "wrong"))
+        await kept.audit.note(Entry(Act.SIGN_IN, None, origin, "wrong"))
+        newest = (await kept.accounts.sign_ins(user))[0]
+        await kept.accounts.step_up(StepUp(user, newest.reference, digest_of("n")), origin)
+        await kept.accounts.end_sign_in(user, newest.reference, origin)
+        await kept.accounts.sign_out(SessionId("s1"), origin)
+        await kept.accounts.grant("ada", Role.MODERATOR)
+        await kept.accounts.grant("ada", Role.MODERATOR)
+        change = NewPassword(user, HASH, OTHER_HASH, own.reference, digest_of("p"))
+        await kept.accounts.change_password(change, origin)
+        await kept.accounts.revoke(user_id=user)
+        await kept.accounts.delete(user, OTHER_HASH, origin)
+        kinds = [one.type async for one in kept.events.load(user_stream(user))]
+        logged = ["UserLoggedIn"] * 5
+        assert kinds == [
+            "UserRegistered", *logged, "UserLoggedOut", "LoginAttempted", "LoginAttempted",
+            "UserLoggedOut", "UserLoggedOut", "UserUpdated", "UserUpdated", "UserDeleted",
+        ]  # fmt: skip
+        rows = await kept.audit.search(AuditQuery(user_id=user))
+        assert len(rows) == len(kinds)
+        ids = [row.id for row in rows]
+        assert ids == sorted(ids, reverse=True)
+        refused = await kept.audit.search(AuditQuery(is_success=False))
+        assert [(row.subject, row.reason) for row in refused] == [
+            (None, "wrong"), (str(user), "wrong"),
+        ]  # fmt: skip
+        assert {(row.address, row.request_id) for row in refused} == {("192.0.2.*", "request-7")}
+        for entry in rows:
+            assert "ada" not in str(entry)
+
+    async def test_an_audit_is_searched_by_user_act_time_and_success(
+        self, kept: KeptAccounts
+    ) -> None:
+        # AUTH-42
+        ada, bob = await kept.register(), await kept.register("bob")
+        await kept.audit.note(Entry(Act.SIGN_IN, bob.user_id, Origin(), "wrong"))
+        everything = await kept.audit.search(AuditQuery())
+        assert [row.action for row in everything] == [
+            "account.sign_in", "account.register", "account.register",
+        ]  # fmt: skip
+        newest, _, oldest = everything
+        for query, found in (
+            (AuditQuery(user_id=ada.user_id), [oldest]),
+            (AuditQuery(action="account.sign_in"), [newest]),
+            (AuditQuery(is_success=False), [newest]),
+            (AuditQuery(is_success=True, limit=1), [everything[1]]),
+            (AuditQuery(before=newest.id, user_id=bob.user_id), [everything[1]]),
+            (AuditQuery(since=newest.at), [row for row in everything if row.at >= newest.at]),
+            (AuditQuery(until=oldest.at), []),
+            (AuditQuery(user_id=uuid4()), []),
+        ):
+            assert await kept.audit.search(query) == found, query
+        for wrong in ({"limit": 0}, {"before": 0}, {"since": datetime(2026, 1, 1)}, {"limit": 501}):  # noqa: DTZ001
+            with pytest.raises(InvalidField):
+                AuditQuery(**wrong)
 
     async def test_a_role_counts_from_the_next_request(self, kept: KeptAccounts) -> None:
         # SITE-49
@@ -407,6 +594,12 @@ async def hit_at_once(limiter: RateLimiter, count: int, *limits: Limit) -> list[
         for _ in range(count):
             nursery.start_soon(hit)
     return told
+
+
+async def _look(kept: KeptAccounts, name: str, wrong: list[str]) -> None:
+    member = await kept.accounts.who(digest_of(f"{name}-0"))
+    if member is None or member.username != name:
+        wrong.append(name)
 
 
 class RateLimiterSuite:

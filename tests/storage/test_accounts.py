@@ -1,18 +1,25 @@
 """Accounts and counted tries: both engines pass the suites."""
 
 import re
+from uuid import uuid4
 
 import pytest
 
-from actors.accounts import Role
+from actors.accounts import AuditQuery, FixedField, Role, StepUp
+from actors.accounts.members import FIXED_FIELDS
+from storage.errors import StatementRefused
+from storage.memory import MemoryAccounts
 from storage.postgres import Connection, Database
 from storage.testing import AccountsSuite, RateLimiterSuite
 from storage.testing.accounts import (
+    HASH,
     KeptAccounts,
     accounts_in_memory,
     accounts_in_postgres,
     digest_of,
+    sign_in_of,
 )
+from tests.logged import captured
 
 
 class TestMemoryAccounts(AccountsSuite, RateLimiterSuite):
@@ -39,7 +46,8 @@ async def test_what_is_stored_opens_nothing(database: Database) -> None:
         return {row["column_name"] for row in rows}
 
     assert await database.run(columns) == {
-        "id", "digest", "user_id", "session_id", "browser", "created_at", "seen_at",
+        "id", "digest", "user_id", "session_id", "browser", "created_at", "seen_at", "epoch",
+        "address", "method", "level", "proven_at", "name",
     }  # fmt: skip
     import hashlib
 
@@ -67,3 +75,64 @@ async def test_what_a_person_did_outlives_their_name(database: Database) -> None
 
     acts = ["account.register", "account.role", "account.delete"]
     assert await database.run(left) == (acts, "deleted user")
+
+
+async def test_what_never_changes_of_a_sign_in_cannot_be_changed() -> None:
+    # SEC-21, AUTH-21: no method does it; whoever wrote one would hear of it
+    kept = accounts_in_memory()
+    await kept.register()
+    assert isinstance(kept.accounts, MemoryAccounts)
+    (row,) = kept.accounts.database.sign_ins.values()
+    for name in FIXED_FIELDS:
+        before = getattr(row, name)
+        with captured() as lines, pytest.raises(FixedField, match=name):
+            setattr(row, name, uuid4())
+        assert [(one["event"], one["log_level"], one["field"]) for one in lines] == [
+            ("accounts.fixed_field", "critical", name)
+        ]
+        assert getattr(row, name) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sign_ins SET user_id = (SELECT id FROM users WHERE username = 'bob')",
+        "UPDATE sign_ins SET address = '198.51.100.*'",
+        "UPDATE sign_ins SET browser = 'another'",
+        "UPDATE sign_ins SET method = 'passkey'",
+        "UPDATE sign_ins SET session_id = 'another' WHERE session_id = 'ada'",
+        "UPDATE audit_log SET success = true",
+        "DELETE FROM audit_log",
+    ],
+)
+async def test_the_store_keeps_facts_as_they_were_written(database: Database, change: str) -> None:
+    # SEC-21, SEC-134
+    kept = accounts_in_postgres(database)
+    await kept.register()
+    await kept.register("bob")
+
+    async def execute(connection: Connection) -> None:
+        await connection.execute(change)
+
+    with pytest.raises(StatementRefused) as raised:
+        await database.run(execute)
+    assert raised.value.sqlstate == "23001"
+    assert len(await kept.audit.search(AuditQuery())) == 2
+    assert await kept.accounts.who(digest_of("ada")) is not None
+
+
+async def test_a_sign_in_of_a_former_epoch_opens_nothing(database: Database) -> None:
+    # SEC-17: one that came back by a store that went back in time, or raced the change
+    kept = accounts_in_postgres(database)
+    ada = await kept.register()
+    (own,) = await kept.accounts.sign_ins(ada.user_id)
+
+    async def execute(connection: Connection, change: str) -> None:
+        await connection.execute(change)
+
+    await database.run(execute, "UPDATE credentials SET epoch = epoch + 1")
+    assert await kept.accounts.who(digest_of("ada")) is None
+    assert await kept.accounts.sign_ins(ada.user_id) == []
+    assert not await kept.accounts.step_up(StepUp(ada.user_id, own.reference, digest_of("new")))
+    assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("new")) == 0
+    assert await kept.accounts.who(digest_of("new")) is not None

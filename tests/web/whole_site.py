@@ -15,6 +15,7 @@ from actors.chat import LOBBY, ROOM_NAMES, ChatEnvironment
 from actors.runtime import Secret, System
 from storage.memory import (
     MemoryAccounts,
+    MemoryAudit,
     MemoryChatLog,
     MemoryEventStore,
     MemoryHoldings,
@@ -130,6 +131,7 @@ async def open_whole_site(
             session_ends=ends,
             socket_tickets=MemorySocketTickets(store.database),
             accounts=accounts,
+            audit=MemoryAudit(store.database),
             limiter=MemoryRateLimiter(store.database),
             holdings=MemoryHoldings(store),
             events=events,

@@ -10,13 +10,17 @@ from uuid import UUID, uuid4
 
 from actors.accounts import (
     Accounts,
+    Act,
+    Audit,
     BadField,
     Credentials,
+    Entry,
     Holdings,
     Limit,
     Limited,
     NewAccount,
     NewSignIn,
+    Origin,
     RateLimiter,
     SessionId,
     Taken,
@@ -63,6 +67,7 @@ class AccountServices:
     """What accounts need beside the services of every feature."""
 
     accounts: Accounts
+    audit: Audit
     limiter: RateLimiter
     holdings: Holdings
     passwords: Passwords
@@ -107,7 +112,7 @@ async def register(
         password_hash = await services.passwords.hash(typed.password)
         new = NewAccount(services.ids.new_id(), *account, password_hash)
         token, sign_in = _new_sign_in(services, state, user_agent)
-        taken = await services.accounts.register(new, sign_in)
+        taken = await services.accounts.register(new, sign_in, origin_of(state, user_agent))
         is_made = taken is None
     finally:
         if not is_made:
@@ -136,8 +141,11 @@ def _checked(typed: Registration) -> tuple[tuple[str, str], dict[str, str]]:
 
 async def log_in(
     services: AccountServices, state: RequestState, email: str, password: str, user_agent: str
-) -> None:
-    """Call this to sign a browser in by a password; raises as `register`."""
+) -> int:
+    """Call this to sign a browser in by a password; raises as `register`.
+
+    Gives how many other sign-ins it ended, because there were as many as may be.
+    """
     blank = {
         name: text
         for name, value, text in (
@@ -157,39 +165,57 @@ async def log_in(
     by_address, by_account = limits
     is_judged = False
     token, sign_in = _new_sign_in(services, state, user_agent)
+    origin = origin_of(state, user_agent)
     try:
-        proven = await _proven(services, address, password, sign_in)
+        proven = await _proven(services, address, password, sign_in, origin)
         is_judged = True
     finally:
         if not is_judged:  # by no fault of theirs
             await services.limiter.give_back(by_address, by_account)
-    if proven is None:
+    if isinstance(proven, _Refused):
+        # For an address that nobody has, too, so that it takes the same time (SEC-77).
+        entry = Entry(Act.SIGN_IN, proven.user_id, origin, "wrong")
+        await services.audit.note(entry)
         tell(state, "accounts.sign_in", "refused", reason="wrong")
         raise NotEntered(401, {"": WRONG})
-    credentials, is_weak = proven
+    credentials, is_weak, ended = proven
     if is_weak:
         await _renew_hash(services, credentials, password)
     await services.limiter.give_back(by_address)
     await services.limiter.clear(by_account.key)
-    tell(state, "accounts.sign_in", "accepted", user_id=str(credentials.user_id))
+    tell(state, "accounts.sign_in", "accepted", user_id=str(credentials.user_id), ended=ended)
     _enter(services, state, sign_in, token)
+    return ended
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """The password was another one; whose, where the address is somebody's."""
+
+    user_id: UUID | None
 
 
 async def _proven(
-    services: AccountServices, address: str, password: str, sign_in: NewSignIn
-) -> tuple[Credentials, bool] | None:
-    """Sign in who knows the password; gives whose it was, and whether its hash is a weak one."""
-    # Twice at most: the hash may be another one behind the comparison, of another password or of
-    # the same that was renewed by another login. One that changes again is not waited for.
+    services: AccountServices, address: str, password: str, sign_in: NewSignIn, origin: Origin
+) -> tuple[Credentials, bool, int] | _Refused:
+    """Sign in who knows the password; gives whose it was, whether its hash is weak, and the ended.
+
+    Twice at most: the hash may be another one behind the comparison, of another password or of
+    the same that was renewed by another login. One that changes again is not waited for.
+    """
+    credentials = None
     for _ in range(2):
         credentials = await services.accounts.credentials(_sendable(address))
         kept = None if credentials is None else credentials.password_hash
         verified = await services.passwords.verify(kept, password)
         if credentials is None or not verified.is_right:
-            return None
-        if await services.accounts.sign_in(credentials.user_id, credentials.password_hash, sign_in):
-            return credentials, verified.is_weak
-    return None
+            break
+        ended = await services.accounts.sign_in(
+            credentials.user_id, credentials.password_hash, sign_in, origin
+        )
+        if ended is not None:
+            return credentials, verified.is_weak, ended
+    return _Refused(None if credentials is None else credentials.user_id)
 
 
 async def _renew_hash(services: AccountServices, credentials: Credentials, password: str) -> None:
@@ -200,11 +226,12 @@ async def _renew_hash(services: AccountServices, credentials: Credentials, passw
         return  # they are signed in; the next login tries again
 
 
-async def log_out(services: AccountServices, state: RequestState) -> None:
+async def log_out(services: AccountServices, state: RequestState, user_agent: str = "") -> None:
     """Call this to end the sign-in of a browser; of a guest's it changes nothing."""
     if state.signed_in is None:
         return
-    await services.accounts.sign_out(SessionId(state.visitor.text))
+    origin = origin_of(state, user_agent)
+    await services.accounts.sign_out(SessionId(state.visitor.text), origin)
     tell(state, "accounts.sign_out", "accepted", user_id=str(state.signed_in.user_id))
     leave(services, state)
 
@@ -226,6 +253,12 @@ def tell(state: RequestState, act: str, outcome: str, **facts: object) -> None:
         request_id=state.request_id,
         **facts,
     )
+
+
+def origin_of(state: RequestState, user_agent: str = "") -> Origin:
+    """Call this for where a request comes from, as it may be kept (SEC-132)."""
+    browser = browser_family(user_agent) if user_agent else ""
+    return Origin(masked(state.address), browser, state.request_id)
 
 
 def in_words(seconds: float) -> str:

@@ -5,8 +5,24 @@ Each act is logged as a try is, with its reason and without what was typed (SEC-
 
 from uuid import UUID
 
-from actors.accounts import BadField, Credentials, Limited, Member, NewPassword, check_password
-from web.accounts.entering import AccountServices, NotEntered, in_words, leave, tell
+from actors.accounts import (
+    Act,
+    BadField,
+    Credentials,
+    Entry,
+    Limited,
+    Member,
+    NewPassword,
+    check_password,
+)
+from web.accounts.entering import (
+    AccountServices,
+    NotEntered,
+    in_words,
+    leave,
+    origin_of,
+    tell,
+)
 from web.accounts.hashing import common_passwords
 from web.accounts.identity import new_token
 from web.server import RequestState
@@ -23,7 +39,9 @@ async def end_sign_ins(
     The sign-in that asks is not among them: it ends by signing out.
     """
     if reference is None:
-        count = await services.accounts.end_others(member.user_id, member.reference)
+        count = await services.accounts.end_others(
+            member.user_id, member.reference, origin_of(state)
+        )
         tell(state, "accounts.sign_ins_end", "accepted", user_id=str(member.user_id), count=count)
         return True
     try:
@@ -32,7 +50,7 @@ async def end_sign_ins(
         return False
     if named == member.reference:
         return False
-    is_ended = await services.accounts.end_sign_in(member.user_id, named)
+    is_ended = await services.accounts.end_sign_in(member.user_id, named, origin_of(state))
     outcome = "accepted" if is_ended else "refused"
     tell(state, "accounts.sign_ins_end", outcome, user_id=str(member.user_id))
     return is_ended
@@ -61,7 +79,7 @@ async def change_password(
     change = NewPassword(
         member.user_id, kept.password_hash, password_hash, member.reference, digest, ends_others
     )
-    if not await services.accounts.change_password(change):
+    if not await services.accounts.change_password(change, origin_of(state)):
         raise NotEntered(422, {"current_password": _CHANGED})
     tell(state, "accounts.password", "accepted", user_id=str(member.user_id))
     state.set_cookies.append(services.cookie.set(token))
@@ -72,7 +90,7 @@ async def delete(
 ) -> None:
     """Call this to delete an account, and sign out everywhere; raises as `change_password`."""
     kept = await prove(services, state, member, password, "password")
-    if not await services.accounts.delete(member.user_id, kept.password_hash):
+    if not await services.accounts.delete(member.user_id, kept.password_hash, origin_of(state)):
         raise NotEntered(422, {"password": _CHANGED})
     tell(state, "accounts.delete", "accepted", user_id=str(member.user_id))
     leave(services, state)
@@ -101,6 +119,8 @@ async def prove(
         if not is_judged or is_right:
             await services.limiter.give_back(*limits)
     if kept is None or not is_right:
+        entry = Entry(Act.STEP_UP, member.user_id, origin_of(state), "wrong")
+        await services.audit.note(entry)
         tell(state, "accounts.prove", "refused", reason="wrong", user_id=str(member.user_id))
         raise NotEntered(422, {field: WRONG})
     return kept

@@ -91,7 +91,7 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
 
     @routes.post(paths.LOGOUT)
     async def logout() -> Response:
-        await log_out(mine, current_request_state())
+        await log_out(mine, current_request_state(), user_agent())
         answer = redirect(paths.HOME)
         # SEC-22: drafts and the like; of what the server gave nothing is cached.
         answer.headers["clear-site-data"] = '"storage"'

@@ -14,6 +14,7 @@ import trio
 
 from actors.accounts import (
     Accounts,
+    Audit,
     Holdings,
     RateLimiter,
     SessionEnds,
@@ -170,6 +171,7 @@ class Store:
     session_ends: SessionEnds
     socket_tickets: SocketTickets
     accounts: Accounts
+    audit: Audit
     limiter: RateLimiter
     holdings: Holdings
     events: EventStore
@@ -644,7 +646,14 @@ def account_services(
     )
     cookie = SignInCookie(is_https=settings.is_https)
     return AccountServices(
-        store.accounts, store.limiter, store.holdings, passwords, cookie, ids, tell_forgotten
+        store.accounts,
+        store.audit,
+        store.limiter,
+        store.holdings,
+        passwords,
+        cookie,
+        ids,
+        tell_forgotten,
     )
 
 

@@ -28,7 +28,7 @@ from actors.runtime.telling.lines import LineWriter
 from actors.runtime.words.showing import class_name, redact_text, text_of
 
 Ts = TypeVarTuple("Ts")
-Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 # Writes the line that tells of lost ones, given its fields.
 Tell: TypeAlias = Callable[[Mapping[str, object]], object]
 
@@ -37,6 +37,7 @@ _NUMBER: Final = {
     "info": logging.INFO,
     "warning": logging.WARNING,
     "error": logging.ERROR,
+    "critical": logging.CRITICAL,
 }
 # An error group of hundreds is not read to its end; who reads on has the reports.
 TRACEBACK_MAX: Final = 32_000
@@ -182,6 +183,10 @@ class Log:
     def error(self, event: str, **fields: object) -> None:
         """Call this for what somebody must look at; `exc_info` adds the traceback of an error."""
         self._put("error", event, fields)
+
+    def critical(self, event: str, **fields: object) -> None:
+        """Call this for what cannot be by itself: a fault of the program, or an attack."""
+        self._put("critical", event, fields)
 
     def exception(self, event: str, **fields: object) -> None:
         """Call this while an error is handled: `error` with its traceback."""

@@ -1,0 +1,178 @@
+"""What was done with accounts, as it is kept: events of their users, rows of the audit (AUTH-41).
+
+Rule 1: an act, its event on the stream `user-{id}` and its row are one transaction; an act that
+        changed nothing leaves none, but a try to sign in leaves both (SEC-130, SEC-134).
+Rule 2: none of them holds a name, a mail address, a token, or a whole address of a network: they
+        outlive their user under a bare id.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from actors.persistence.errors import InvalidField
+from actors.persistence.words import (
+    BIGINT_MAX,
+    NewEvent,
+    StreamId,
+    check_a,
+    check_integer,
+    check_text,
+    check_uuid,
+)
+
+# A page that somebody reads.
+AUDIT_FOUND = 50
+AUDIT_FOUND_MAX = 500
+
+
+class Act(StrEnum):
+    """What is done with an account; the value stands in the audit, and is searched for."""
+
+    REGISTER = "account.register"
+    SIGN_IN = "account.sign_in"
+    SIGN_OUT = "account.sign_out"
+    # By its owner from elsewhere, by an operator, or as the sixth.
+    END_SIGN_IN = "account.sign_in_end"
+    STEP_UP = "account.step_up"
+    PASSWORD = "account.password"  # noqa: S105 - a word
+    ROLE = "account.role"
+    DELETE = "account.delete"
+
+
+# As services and their projections know them.
+EVENT_TYPES: dict[Act, str] = {
+    Act.REGISTER: "UserRegistered",
+    Act.SIGN_IN: "UserLoggedIn",
+    Act.SIGN_OUT: "UserLoggedOut",
+    Act.END_SIGN_IN: "UserLoggedOut",
+    Act.STEP_UP: "LoginAttempted",
+    Act.PASSWORD: "UserUpdated",
+    Act.ROLE: "UserUpdated",
+    Act.DELETE: "UserDeleted",
+}
+REFUSED_EVENT = "LoginAttempted"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an act comes from: a masked address, a browser's family, and the ids of a request.
+
+    All empty for what no request asked for. `method` is how somebody proved who they are.
+    """
+
+    address: str = ""
+    browser: str = ""
+    request_id: str = ""
+    method: str = "password"
+
+    def __post_init__(self) -> None:
+        for name in ("address", "browser", "request_id", "method"):
+            check_text(name, getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One act to be kept, of a user, or of nobody that is known. `reason` says why it failed."""
+
+    act: Act
+    user_id: UUID | None
+    origin: Origin
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        check_a("act", self.act, Act)
+        if self.user_id is not None:
+            check_uuid("user_id", self.user_id)
+        check_a("origin", self.origin, Origin)
+        check_text("reason", self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One row of the audit, of accounts or of commands."""
+
+    id: int
+    at: datetime
+    kind: str
+    actor: str | None
+    action: str
+    subject: str | None
+    is_success: bool
+    reason: str | None
+    address: str | None
+    browser: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which rows are wanted; None for any. `before` is the id of the last row of a page before.
+
+    Of a `user_id` those it did and those done to it. Raises `InvalidField`.
+    """
+
+    user_id: UUID | None = None
+    action: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    is_success: bool | None = None
+    before: int | None = None
+    limit: int = AUDIT_FOUND
+
+    def __post_init__(self) -> None:
+        if self.user_id is not None:
+            check_uuid("user_id", self.user_id)
+        if self.action is not None:
+            check_text("action", self.action)
+        for name, moment in (("since", self.since), ("until", self.until)):
+            if moment is not None:
+                check_a(name, moment, datetime)
+                if moment.tzinfo is None:
+                    raise InvalidField(name, "has no time zone")
+        if self.is_success is not None:
+            check_a("is_success", self.is_success, bool)
+        if self.before is not None:
+            check_integer("before", self.before, 1, BIGINT_MAX)
+        check_integer("limit", self.limit, 1, AUDIT_FOUND_MAX)
+
+
+class Audit(Protocol):
+    """The audit of accounts. Raises `StoreUnavailable` and its kin.
+
+    What changes an account writes its rows itself (`Accounts`); this is for the rest.
+    """
+
+    async def note(self, entry: Entry) -> None:
+        """Call this for a try that changed nothing, known user or not: a row, and an event."""
+        ...
+
+    async def search(self, query: AuditQuery) -> Sequence[Audited]:
+        """Call this for rows, the newest first."""
+        ...
+
+
+def user_stream(user_id: UUID) -> StreamId:
+    """Call this for where the events of a user are."""
+    return StreamId(f"user-{user_id}")
+
+
+def event_of(event_id: UUID, entry: Entry, facts: dict[str, str] | None = None) -> NewEvent:
+    """Call this for the event of an act, with further facts of it."""
+    told = {
+        "act": entry.act.value,
+        "method": entry.origin.method,
+        "address": entry.origin.address,
+        "browser": entry.origin.browser,
+        "outcome": "refused" if entry.reason else "accepted",
+        "reason": entry.reason,
+        **(facts or {}),
+    }
+    kind = REFUSED_EVENT if entry.reason else EVENT_TYPES[entry.act]
+    data = msgspec.json.encode({name: value for name, value in told.items() if value})
+    return NewEvent(event_id, kind, data, metadata={"request_id": entry.origin.request_id})
