@@ -2,9 +2,9 @@
 
 Read `words.py`, then `session.py`: the actor of one browser session and its tabs. `members.py` are
 people with an account and their sign-ins, `policy.py` the rules of what they type, `throttle.py`
-how often they may try, `audit.py` what is kept of what they did, `sweeping.py` the end of a sign-in
-by its age, `holdings.py` what is kept of an account, for its member. `ports.py` is what the store
-knows of sessions (ends, tickets), `ending.py` how a process hears that one is over.
+how often they may try, `audit.py` what is kept of what they did, `holdings.py` what is kept of an
+account, for its member. `ports.py` is what the store knows of sessions (ends, tickets), `ending.py`
+how a process hears that one is over, and the end of a sign-in by its age.
 """
 
 from actors.accounts.audit import (
@@ -16,7 +16,7 @@ from actors.accounts.audit import (
     Origin,
     user_stream,
 )
-from actors.accounts.ending import LOOK_S, SessionEndWatch
+from actors.accounts.ending import LOOK_S, SessionEndWatch, SignInSweeper
 from actors.accounts.holdings import (
     HELD_PAGE,
     Held,
@@ -74,7 +74,6 @@ from actors.accounts.session import (
     StreamClosed,
     StreamOpened,
 )
-from actors.accounts.sweeping import SignInSweeper
 from actors.accounts.throttle import (
     Allowed,
     LenientLimiter,

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 import storage.memory
-from actors.accounts import TICKET_KEPT, Allowed, Limited, login_limits
+from actors.accounts import TICKET_KEPT, Allowed, AuditQuery, Limited, login_limits
 from actors.accounts.words import SessionId
 from actors.chat import LOBBY, ChatLogUnavailable
 from actors.persistence import (
@@ -27,6 +27,7 @@ from actors.testing import FixedClock
 from storage.errors import IdempotencyInFlight, StoreUnavailable
 from storage.memory import (
     MemoryAccounts,
+    MemoryAudit,
     MemoryChatLog,
     MemoryDatabase,
     MemoryDeadLetters,
@@ -59,6 +60,11 @@ Operation = Callable[[MemoryDatabase], tuple[Twin, Callable[[], Awaitable[object
 def _accounts(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryAccounts(database)
     return twin, lambda: twin.credentials("ada@example.org")
+
+
+def _audit(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryAudit(database)
+    return twin, lambda: twin.search(AuditQuery())
 
 
 def _attempts(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
@@ -143,7 +149,7 @@ def _mails(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
 
 
 _ALL: tuple[Operation, ...] = (
-    _accounts, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox, _projections,
+    _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox, _projections,
     _ends, _snapshots, _tickets, _keys, _timers, _holdings, _nodes,
     _mails,
 )  # fmt: skip
