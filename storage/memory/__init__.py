@@ -8,8 +8,7 @@ Read `database.py` (the tables that adapters share, and what a transaction is he
 that make a twin fail, `twin.py` is what all of them are.
 """
 
-from storage.memory.accounts import MemoryAccounts
-from storage.memory.audit import MemoryAudit
+from storage.memory.accounts import MemoryAccounts, MemoryAudit
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters

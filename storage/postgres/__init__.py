@@ -16,8 +16,7 @@ died, or fell silent) and is then made anew; *twin* is the adapter of the same p
 Only this package names asyncpg, and `storage.testing`, which makes databases for tests.
 """
 
-from storage.postgres.accounts import PostgresAccounts
-from storage.postgres.audit import PostgresAudit
+from storage.postgres.accounts import PostgresAccounts, PostgresAudit
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
 from storage.postgres.connecting.health import (

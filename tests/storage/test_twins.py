@@ -149,8 +149,8 @@ def _mails(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
 
 
 _ALL: tuple[Operation, ...] = (
-    _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox, _projections,
-    _ends, _snapshots, _tickets, _keys, _timers, _holdings, _nodes,
+    _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox,
+    _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _nodes,
     _mails,
 )  # fmt: skip
 
