@@ -31,6 +31,8 @@ CLUSTER_SECRET_BYTES_MIN = 32
 # Where servers of NATS listen when nothing else is said.
 NATS_PORT = 4222
 NATS_USER_LENGTH_MAX = 255
+# As many brokers as anybody lists, and the longest name of one who may use them.
+BROKERS_BYTES_MAX, USERNAME_CHARS_MAX = 4096, 255
 # A key of AES-256.
 PRIVATE_KEY_BYTES = 32
 
@@ -96,6 +98,28 @@ class Cluster(StrEnum):
 
     OFF = "off"
     ON = "on"
+
+
+class Bus(StrEnum):
+    """What carries records to other programs."""
+
+    POSTGRES = "postgres"
+    KAFKA = "kafka"
+
+
+class BusRetention(StrEnum):
+    """How long the bus in the database keeps a record: seven days, or until all have read it."""
+
+    TIME = "time"
+    ACKED = "acked"
+
+
+class SaslMechanism(StrEnum):
+    """How a broker is shown who we are."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
 
 
 class LabMode(StrEnum):
@@ -175,6 +199,16 @@ class Settings:
     nats_tls_ca: Path | None = None
     nats_tls_cert: Path | None = None
     nats_tls_key: Path | None = None
+    bus: Bus = Bus.POSTGRES
+    bus_retention: BusRetention = BusRetention.TIME
+    kafka_brokers: str | None = None
+    kafka_prefix: str = ""
+    kafka_sasl_mechanism: SaslMechanism | None = None
+    kafka_username: str = ""
+    kafka_password: Secret[str] | None = None
+    kafka_tls_ca: Path | None = None
+    kafka_tls_cert: Path | None = None
+    kafka_tls_key: Path | None = None
 
     @property
     def projections_kept(self) -> timedelta:
@@ -295,6 +329,32 @@ def _nats_server(server: str) -> str:
 def _nats_user(text: str) -> str:
     if not text.isprintable() or len(text) > NATS_USER_LENGTH_MAX:
         raise _Bad(f"must be at most {NATS_USER_LENGTH_MAX} characters that can be printed")
+
+
+def _brokers(text: str) -> str:
+    names = [one.strip() for one in text.split(",")]
+    if len(text.encode()) > BROKERS_BYTES_MAX or not all(map(_is_broker, names)):
+        raise _Bad(f"must be brokers such as one:9092,two:9092, got {text!r}")
+    return ",".join(names)
+
+
+def _is_broker(name: str) -> bool:
+    try:
+        parts = urlsplit(f"//{name}")
+        return bool(parts.hostname and parts.port) and parts.netloc == name and "@" not in name
+    except ValueError:
+        return False
+
+
+def _prefix(text: str) -> str:
+    if re.fullmatch(r"[a-zA-Z0-9._-]{1,40}", text) is None:
+        raise _Bad(f"must be 1 to 40 letters, digits, '.', '_' and '-', got {text!r}")
+    return text
+
+
+def _username(text: str) -> str:
+    if not text.isprintable() or len(text) > USERNAME_CHARS_MAX:
+        raise _Bad(f"must be at most {USERNAME_CHARS_MAX} characters that can be printed")
     return text
 
 
@@ -402,6 +462,16 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "NATS_TLS_CA": ("nats_tls_ca", _file),
     "NATS_TLS_CERT": ("nats_tls_cert", _file),
     "NATS_TLS_KEY": ("nats_tls_key", _file),
+    "BUS": ("bus", _word(Bus)),
+    "BUS_RETENTION": ("bus_retention", _word(BusRetention)),
+    "KAFKA_BROKERS": ("kafka_brokers", _brokers),
+    "KAFKA_PREFIX": ("kafka_prefix", _prefix),
+    "KAFKA_SASL_MECHANISM": ("kafka_sasl_mechanism", _word(SaslMechanism)),
+    "KAFKA_USERNAME": ("kafka_username", _username),
+    "KAFKA_PASSWORD": ("kafka_password", Secret),
+    "KAFKA_TLS_CA": ("kafka_tls_ca", _file),
+    "KAFKA_TLS_CERT": ("kafka_tls_cert", _file),
+    "KAFKA_TLS_KEY": ("kafka_tls_key", _file),
     "STORE_TIMELINE": ("store_timeline", _word(StoreTimeline)),
     "MIGRATE": ("migrate", _word(Migrate)),
     "DB_MAX_CONNECTIONS": ("db_connections_max", _integer(1, 200)),
@@ -489,6 +559,8 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
     if settings.cluster is Cluster.ON:
         problems += _cluster_problems(settings, already_bad)
     problems += _nats_problems(settings, already_bad)
+    if settings.bus is Bus.KAFKA:
+        problems += _kafka_problems(settings, already_bad)
     # In a server of one's own the data outlive this machine, and a key made here would not.
     needs_key = needs_secret and settings.database_url is not None
     if needs_key and settings.private_key is None and "PRIVATE_KEY" not in already_bad:
@@ -496,6 +568,34 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
             "PRIVATE_KEY: is required with a DATABASE_URL where SESSION_SECRET is; give "
             f"{PRIVATE_KEY_BYTES} random bytes as base64url without padding"
         )
+    return problems
+
+
+def _kafka_problems(settings: Settings, already_bad: set[str]) -> list[str]:
+    problems = []
+    if settings.kafka_brokers is None and "KAFKA_BROKERS" not in already_bad:
+        problems.append("KAFKA_BROKERS: is required with BUS=kafka; such as one:9092,two:9092")
+    if settings.kafka_sasl_mechanism is not None:
+        given = {
+            "KAFKA_USERNAME": settings.kafka_username,
+            "KAFKA_PASSWORD": settings.kafka_password,
+        }
+        problems += [
+            f"{name}: is required with KAFKA_SASL_MECHANISM"
+            for name, value in given.items()
+            if not value and name not in already_bad
+        ]
+    if settings.kafka_tls_cert is not None or settings.kafka_tls_key is not None:
+        files = {
+            "KAFKA_TLS_CA": settings.kafka_tls_ca,
+            "KAFKA_TLS_CERT": settings.kafka_tls_cert,
+            "KAFKA_TLS_KEY": settings.kafka_tls_key,
+        }
+        problems += [
+            f"{name}: is required where a client certificate is given"
+            for name, file in files.items()
+            if file is None and name not in already_bad
+        ]
     return problems
 
 

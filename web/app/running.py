@@ -9,7 +9,7 @@ its reverse order.
 import gc
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -70,6 +70,7 @@ from storage.postgres import (
     remove_tombstoned,
 )
 from supervision import StartFailed, open_system
+from web.app.bus import BusRefused, SiteBus, bus_tree, check_bus, make_bus
 from web.app.clustering import Refused, check_company, node_components, node_of, part_of
 from web.app.health import store_components
 from web.app.linking import check_link, link_components, link_of
@@ -77,6 +78,7 @@ from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
 from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
 from web.observability import first_leaf
+from web.observability.health.of_store import bus_component
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import HeadingFont, Migrate, Settings, StoreTimeline
 from web.timeline.collector import statements_teller
@@ -391,6 +393,7 @@ async def _run_tree(
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
     link = link_of(settings)
     node = None if link is None else node_of(settings, database, link.state)
+    bus = await _bus_of(settings, database)
     log, told = PostgresChatLog(database, keyring), directory.tell_forgotten
     web = Web(
         settings,
@@ -402,6 +405,7 @@ async def _run_tree(
             *store_components(database, settings, clock.now, trouble),
             *node_components(node),
             *link_components(link),
+            bus_component(bus.engine, is_needed=False),
         ],
         store=store_of(database, log, keyring),
         ids=SystemIds(),
@@ -414,15 +418,27 @@ async def _run_tree(
         chat=_chat_of(settings, clock, log, directory.newest),
         web=web,
         server=lambda: _serving(settings, stopping, web),
-        cleaning=partial(make_cleaner, database, keyring, told, settings.projections_kept),
+        cleaning=partial(
+            make_cleaner, database, keyring, told, settings.projections_kept, purge_bus=bus.purge
+        ),
         forgetting=lambda: ForgettingWatch(keyring, told),
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
         server_shutdown_s=server_shutdown_s(settings),
         node=None if node is None else node.make,
         link=None if link is None else link.make,
+        bus=bus_tree(settings, bus, node, directory, web.hear),
     )
     await _serve_tree(parts, stopping, way_out)
+
+
+async def _bus_of(settings: Settings, database: Database) -> SiteBus:
+    try:
+        bus = make_bus(settings, database)
+        await check_bus(settings, bus)
+    except BusRefused as error:
+        raise CannotStart(str(error)) from error
+    return bus
 
 
 async def _serve_tree(parts: SiteParts, stopping: Stopping, way_out: WayOut) -> None:
@@ -484,6 +500,7 @@ def make_cleaner(
     tell_forgotten: Callable[[], None] = lambda: None,
     projections_kept: timedelta = RETIRED_KEPT,
     sagas_kept: timedelta = ENDED_KEPT,
+    purge_bus: Callable[[int], Awaitable[int]] | None = None,
 ) -> Cleaner:
     """Call this for the actor that removes what each port has kept long enough."""
     log, events = PostgresChatLog(database, keyring), PostgresEventStore(database)
@@ -517,6 +534,7 @@ def make_cleaner(
             "attempts": PostgresRateLimiter(database).purge,
             "mails": PostgresMailStates(database).purge,
             "sagas": _sagas_of(database, sagas_kept).purge,
+            **({} if purge_bus is None else {"bus": purge_bus}),
             "lab_streams": end_lab_streams,
             # Removes the need of a former master key.
             "former_wrappings": keyring.rewrap,

@@ -6,6 +6,8 @@ and the sum over the stream is what is shown. Nothing else is the truth: what wa
 process was killed, a second's worth, was not shown either.
 Rule 3: a write whose outcome is not known is repeated as it was, with the same id and version.
 Another process that wrote meanwhile is read first, so two of them count each crash once.
+Rule 4: what is stored is published with it: for other programs, and for the other nodes of a
+cluster, which show what was survived on any of them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import trio
 
 from actors.chat import ROOM_NAMES, CrashRoom
@@ -29,12 +32,16 @@ from actors.persistence import (
     Version,
     event,
 )
+from actors.persistence.bus import BusCodecError, Received, Record, bus_message
 from actors.reducers import Ids
 from actors.runtime import Actor, Cell, Crashed, DeadLetter, Exit, Log, message
 from supervision import REPORTS, Report
 
 STREAM: Final = StreamId("survived-site")
 DEAD_LETTERS: Final = "dead_letters"
+# Of the bus. One stream, so one key: a second partition would have nothing in it.
+TOPIC: Final = "survived-events"
+TOPIC_PARTITIONS: Final = 1
 # A crash is stored within this; what was delivered alone is no news, and waits for longer.
 PERIOD_S = 1.0
 DELIVERED_PERIOD_S = 30.0
@@ -179,6 +186,18 @@ class Survivals:
         self.stored, self.version = write.so_far, Version(write.expected + 1)
         self.write, self.written_at = None, trio.current_time()
 
+    async def hear(self, received: Received) -> None:
+        """Call this with a record of the topic, whoever wrote it; raises `BusCodecError`."""
+        record = received.record
+        try:
+            version = int(record.headers["version"])
+            survived = msgspec.json.decode(record.value, type=SiteSurvived)
+        except (KeyError, ValueError, RecursionError) as error:
+            raise BusCodecError("it tells of nothing that was survived") from error
+        # A write under way finds out by itself; what is no newer was heard of, or is our own.
+        if self.stored is not None and self.write is None and version > self.version:
+            self.stored, self.version = survived.so_far, Version(version)
+
     def was_overtaken(self, write: _Write) -> None:
         """Call this when another process has written first: the store is to be read again."""
         self.fresh = self.fresh.plus(write.added)
@@ -224,7 +243,13 @@ class SurvivalsActor(Actor[Look]):
             if write is None:
                 return
             try:
-                await self._store.append(STREAM, [write.event], expected=write.expected)
+                record = Record.of_append(STREAM, write.expected + 1, write.event)
+                await self._store.append(
+                    STREAM,
+                    [write.event],
+                    expected=write.expected,
+                    outbox=[bus_message(TOPIC, record)],
+                )
             except ConcurrencyConflict:
                 survivals.was_overtaken(write)
             else:

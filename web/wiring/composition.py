@@ -24,6 +24,7 @@ from actors.accounts import (
 )
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.persistence import EventStore
+from actors.persistence.bus import Received
 from actors.reducers import Clock, Ids
 from actors.runtime import AnyActor, Secret, System
 from actors.timeline import Timeline
@@ -353,6 +354,10 @@ class Web:
     def recorder(self) -> Recorder:
         """Call this to make what stores the visitors' actions."""
         return Recorder(self.ledger, self._store.events, self.timeline)
+
+    async def hear(self, received: Received) -> None:
+        """Call this with what other nodes have published, of the topics of `HEARD`."""
+        await self._survivals.hear(received)
 
     def survivals(self) -> SurvivalsActor:
         """Call this to make what stores which crashes were survived."""

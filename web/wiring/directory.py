@@ -48,6 +48,7 @@ KEEPER = Name("keeper")
 RECORDER = Name("recorder")
 PANELS_FEED = Name("panels-feed")
 TIMELINE_FEED = Name("timeline-feed")
+OWNED = Name("owned")
 
 
 def room_name(room: RoomName) -> Name:
@@ -108,6 +109,10 @@ class Directory(Finder):
     def sandboxes(self) -> AnyRef:
         """Call this to find what stands above the sandboxes of the lab."""
         return self._find(SANDBOXES, Dynamic)
+
+    def owned(self) -> Dynamic[object]:
+        """Call this to find what stands above the actors that this node of a cluster owns."""
+        return self._dynamic(OWNED)
 
     def wake_keeper(self) -> None:
         """Call this when a sandbox is wanted; the keeper looks by itself when it is back."""

@@ -4,6 +4,8 @@
       database          the asyncio loop under the event store
       link              with CLUSTER=on: the connection to the other nodes
       node              with CLUSTER=on: beats, and owns shards
+      bus               one_for_one: what publishes the outbox, and with CLUSTER=on what hears of
+                        the other nodes' records; there the parts of the outbox are owned
       forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
       sessions          dynamic, one actor per browser session, passivated when idle
@@ -91,6 +93,7 @@ class SiteParts:
     sweeping: Callable[[], AnyActor] | None = None
     node: Callable[[], AnyActor] | None = None
     link: Callable[[], AnyActor] | None = None
+    bus: Callable[[], AnyActor] | None = None
 
 
 class RoomsSupervisor(Supervisor):
@@ -180,6 +183,9 @@ class Site(Supervisor):
         if parts.forgetting is not None:
             # Before whoever reads: what is forgotten from then on is told.
             specs.insert(0, ChildSpec("forgetting", parts.forgetting))
+        if parts.bus is not None:
+            # Before whoever publishes, so that it ends behind them.
+            specs.insert(0, ChildSpec("bus", parts.bus))
         if parts.node is not None:
             specs.insert(0, ChildSpec("node", parts.node))
         if parts.link is not None:

@@ -22,7 +22,9 @@ from actors.persistence.words import (
     KEY_BYTES_MAX,
     METADATA_BYTES_MAX,
     Cursor,
+    NewEvent,
     StoredEvent,
+    StreamId,
     check_a,
     check_bytes,
     check_integer,
@@ -67,6 +69,8 @@ PART_BYTES_MAX = 2**31
 JSON = "application/json"
 EVENT_ID = "event_id"
 CONTENT_TYPE = "content_type"
+# Of the metadata, what a record has among its headers.
+TRACED = ("correlation_id", "causation_id", "traceparent")
 # Away for so long is unhealthy; degraded at once.
 AWAY_UNHEALTHY_S = 60.0
 
@@ -139,6 +143,21 @@ class Record:
         check_texts("headers", self.headers, METADATA_BYTES_MAX)
 
     @classmethod
+    def of_append(cls, stream: StreamId, version: int, event: NewEvent) -> "Record":
+        """Call this for an event as the append will store it that publishes it.
+
+        As `of_event`, but that the log alone knows its place there and when it was recorded.
+        """
+        headers = {
+            "stream_id": stream,
+            "version": str(version),
+            "event_type": event.type,
+            "schema_version": str(event.schema_version),
+            **{name: event.metadata[name] for name in TRACED if name in event.metadata},
+        }
+        return cls(event.event_id, stream, event.data, headers)
+
+    @classmethod
     def of_event(cls, event: StoredEvent) -> "Record":
         """Call this for a stored event as others get it; private fields stay sealed."""
         headers = {
@@ -149,9 +168,7 @@ class Record:
             "cursor": str(event.cursor),
             "recorded_at": event.recorded_at.isoformat(),
         }
-        for name in ("correlation_id", "causation_id", "traceparent"):
-            if name in event.metadata:
-                headers[name] = event.metadata[name]
+        headers |= {name: event.metadata[name] for name in TRACED if name in event.metadata}
         if event.tenant is not None:
             headers["tenant"] = event.tenant
         return cls(event.event_id, event.stream_key, event.data, headers)

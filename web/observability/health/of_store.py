@@ -40,6 +40,9 @@ NAMES_MAX = 3
 
 AWAY = "the database does not answer"
 
+# Of so many groups it is looked how far they are behind; each is a question to the bus.
+GROUPS_MAX = 20
+
 # A database that is frozen is told as soon as pages tell it (SITE-155).
 LOOK_S_MAX = 2.0
 # What a look at a store fails with.
@@ -65,13 +68,14 @@ def store_component(events: EventStore) -> Component:
     return Component("event_store", partial(_check_store, events))
 
 
-def bus_component(bus: EventBus) -> Component:
+def bus_component(bus: EventBus, *, is_needed: bool = True) -> Component:
     """Call this for an event bus of any kind: degraded as soon as it is away.
 
-    Unhealthy after a minute, which makes a program unready: give it to one that serves nobody
-    without its bus. What others publish waits in the outbox meanwhile.
+    Unhealthy after a minute, which makes a program unready, unless it `is_needed` by nobody who is
+    served: what is published waits in the outbox meanwhile. Its details say how far the group
+    that is furthest behind is, in records and by the age of the oldest.
     """
-    return Component("event_bus", partial(_check_bus, bus))
+    return Component("event_bus", partial(_check_bus, bus, is_needed))
 
 
 def letters_component(letters: DeadLetters) -> Component:
@@ -107,19 +111,51 @@ async def _check_store(events: EventStore) -> Finding:
     return healthy()
 
 
-async def _check_bus(bus: EventBus) -> Finding:
+async def _check_bus(bus: EventBus, is_needed: bool) -> Finding:
     try:
         with trio.fail_after(LOOK_S_MAX):
             found = await bus.health()
+            lags = await lags_of(bus) if found.state is BusState.HEALTHY else ()
     except _UNREAD:
         return degraded("the event bus does not answer in time")
-    match found.state:
-        case BusState.HEALTHY:
-            return healthy()
-        case BusState.DEGRADED:
-            return degraded("the event bus is away", away_s=round(found.away_s, 1))
-        case BusState.UNHEALTHY:
-            return unhealthy("the event bus is away for long", away_s=round(found.away_s, 1))
+    away_s = round(found.away_s, 1)
+    if found.state is BusState.HEALTHY:
+        records = max((lag.records for lag in lags), default=0)
+        seconds = max((lag.seconds for lag in lags), default=0.0)
+        return healthy(groups=len(lags), behind=records, behind_s=round(seconds, 1))
+    if found.state is BusState.UNHEALTHY and is_needed:
+        return unhealthy("the event bus is away for long", away_s=away_s)
+    return degraded("the event bus is away", away_s=away_s)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLag:
+    """How far a group is behind in all its partitions: records, and the age of the oldest."""
+
+    group: str
+    members: int
+    records: int
+    seconds: float
+    handled_at: datetime | None
+
+
+async def lags_of(bus: EventBus) -> Sequence[GroupLag]:
+    """Call this for how far behind the groups are that are counted; raises as `EventBus.lag`."""
+    found = []
+    for group in (await bus.groups())[:GROUPS_MAX]:
+        if group.is_counted:
+            parts = await bus.lag(group.name)
+            times = [part.handled_at for part in parts if part.handled_at is not None]
+            found.append(
+                GroupLag(
+                    group.name,
+                    group.members,
+                    sum(part.records for part in parts),
+                    max((part.seconds for part in parts), default=0.0),
+                    max(times, default=None),
+                )
+            )
+    return found
 
 
 async def _check_letters(letters: DeadLetters) -> Finding:

@@ -1,0 +1,241 @@
+"""The site's event bus: which engine it is, what is published on it, and who hears of it here.
+
+What the site publishes it appends to the outbox with its events; here stands what sends that on.
+Without a cluster one relay does it. The nodes of a cluster own the parts of the outbox as they own
+all else: each part is relayed by the one that has its shard. There a node also hears what the
+others publish, in a group of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Never
+from uuid import uuid4
+
+import trio
+
+from actors.cluster import Host, HostActor, MakeSingleton, made
+from actors.persistence import InvalidField, OutboxEntry, OutboxRelay, Shard
+from actors.persistence.beside_log.outbox import PARTITIONS, Send
+from actors.persistence.bus import (
+    BusRejected,
+    BusUnavailable,
+    Engine,
+    Guard,
+    Handler,
+    OnFailure,
+    StartAt,
+    SubscribeOptions,
+    SubscriptionActor,
+    publisher,
+)
+from actors.persistence.bus.relaying import BUS
+from actors.reducers import Environment
+from actors.runtime import Actor, Exit, Log
+from storage.bus import PostgresBus, Retention
+from storage.postgres import Database, PostgresDeadLetters, PostgresOutbox
+from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
+from web.app.clustering import SiteNode, node_name
+from web.lab import lasting
+from web.settings import Bus, Settings
+from web.wiring.directory import OWNED, Directory
+from web.wiring.environment import SystemClock, SystemIds
+
+# What the site publishes, each with its partitions; and what its nodes hear of each other.
+TOPICS = {lasting.TOPIC: lasting.TOPIC_PARTITIONS}
+HEARD = (lasting.TOPIC,)
+# A client that flushes knows within its own limit of 8 s what became of all it has in hand; at a
+# stop all of that has been told already, or is in the outbox still.
+CLOSE_S_MAX = 2.0
+# A bus that is away is asked again for a topic this often.
+AWAITED_EVERY_S = 1.0
+
+log = Log(__name__)
+
+
+class BusRefused(Exception):
+    """Raised at a start with a bus that will not have us; the text is `NAME: reason`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteBus:
+    """The bus of a site, and what it stands on; `close` says goodbye to a broker."""
+
+    engine: Engine
+    database: Database
+    # Days that come, and those that are over, of the bus in the database.
+    purge: Callable[[int], Awaitable[int]]
+    close: Callable[[], Awaitable[None]] | None = None
+
+
+def make_bus(settings: Settings, database: Database) -> SiteBus:
+    """Call this for the bus of the settings; nothing is asked yet. Raises `BusRefused`."""
+    beside = PostgresBus(database, retention=Retention(settings.bus_retention))
+    if settings.bus is Bus.POSTGRES:
+        return SiteBus(beside, database, beside.purge)
+    try:
+        # They need an extra, which a site without a broker has not.
+        from storage.bus.kafka import KafkaBus  # noqa: PLC0415
+        from storage.bus.kafka_words import KafkaSecurity, KafkaSettings  # noqa: PLC0415
+    except ImportError as error:
+        raise BusRefused(
+            "BUS: kafka needs the package confluent-kafka; pip install 'greenroom[kafka]'"
+        ) from error
+    mechanism, tls = settings.kafka_sasl_mechanism, map(_text, _tls_files(settings))
+    security = KafkaSecurity(
+        None if mechanism is None else mechanism.value,
+        settings.kafka_username,
+        settings.kafka_password,
+        *tls,
+    )
+    try:
+        asked = KafkaSettings(settings.kafka_brokers or "", settings.kafka_prefix, security)
+        engine = KafkaBus(asked, parking=beside.parking, dead_letters=beside.dead_letters)
+    except (InvalidField, BusRejected) as error:
+        raise BusRefused(f"KAFKA_BROKERS: {error}") from error
+    return SiteBus(engine, database, beside.purge, engine.close)
+
+
+def _tls_files(settings: Settings) -> Sequence[Path | None]:
+    return settings.kafka_tls_ca, settings.kafka_tls_cert, settings.kafka_tls_key
+
+
+def _text(file: Path | None) -> str | None:
+    return None if file is None else str(file)
+
+
+async def check_bus(settings: Settings, bus: SiteBus) -> None:
+    """Call this at a start: a broker that will not have us is told at once, as `BusRefused`.
+
+    One that is away is not waited for: what is published waits in the outbox.
+    """
+    if settings.bus is Bus.POSTGRES:
+        return
+    try:
+        await bus.engine.topics()
+    except BusRejected as error:
+        raise BusRefused(
+            f"KAFKA_BROKERS: the broker refuses us ({error.reason}); see KAFKA_SASL_MECHANISM, "
+            "KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_TLS_CA"
+        ) from error
+    except BusUnavailable as error:
+        log.warning("bus.broker_awaited", reason=error.reason)
+
+
+class NobodySends(Exception):
+    """Raised for a message in the outbox that is none of the bus: the site sends no others."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"the site sends no messages of kind {kind}; nothing was sent. A program that does "
+            "needs a store of its own"
+        )
+        self.kind = kind
+
+
+def sender(engine: Engine) -> Send:
+    """Call this for what a relay sends with; the site's own topics are declared on the way."""
+    declared: set[str] = set()
+    publish = publisher(engine)
+
+    async def send(entry: OutboxEntry) -> None:
+        if entry.kind != BUS:
+            raise NobodySends(entry.kind)
+        if entry.target in TOPICS and entry.target not in declared:
+            await engine.declare(entry.target, TOPICS[entry.target])
+            declared.add(entry.target)
+        await publish(entry)
+
+    return send
+
+
+class Listener(SubscriptionActor):
+    """Hears what the nodes of the cluster publish; first sees to it that there are the topics."""
+
+    def __init__(self, engine: Engine, group: str, hear: Handler) -> None:
+        # What it shows is replaced by the next record: one that fails needs no second try.
+        options = SubscribeOptions(
+            Guard.IDEMPOTENT, on_failure=OnFailure.SKIP, start_at=StartAt.LATEST
+        )
+        super().__init__(engine, HEARD, group, hear, options)
+        self._engine = engine
+
+    async def on_start(self) -> None:
+        """Begin to read."""
+        self.start_soon(self._listen)
+
+    async def _listen(self) -> None:
+        for topic in HEARD:
+            await declared(self._engine, topic)
+        await self.subscription.run()
+
+
+async def declared(engine: Engine, topic: str) -> None:
+    """Call this to have a topic of the site; a bus that is away is waited for."""
+    while True:
+        try:
+            return await engine.declare(topic, TOPICS[topic])
+        except BusUnavailable:
+            await trio.sleep(AWAITED_EVERY_S)
+
+
+class Door(Actor[Never]):
+    """Holds a broker's client open; started before whoever uses it, so it closes behind them."""
+
+    def __init__(self, close: Callable[[], Awaitable[None]]) -> None:
+        self._close = close
+
+    async def on_stop(self, exit: Exit) -> None:  # noqa: A002  (the runtime's word)
+        """Say goodbye."""
+        with trio.move_on_after(CLOSE_S_MAX):
+            await self._close()
+
+
+class BusSupervisor(Supervisor):
+    """Restarts each alone: what waits in the outbox or on the bus waits for it."""
+
+    def __init__(self, specs: Sequence[ChildSpec]) -> None:
+        self._specs = specs
+
+    def plan(self) -> Plan:
+        """Whoever ends first stands last."""
+        return Plan(Flags(intensity=10, period=5.0), self._specs)
+
+
+def bus_tree(
+    settings: Settings, bus: SiteBus, node: SiteNode | None, directory: Directory, hear: Handler
+) -> Callable[[], BusSupervisor]:
+    """Call this for how the supervisor of the bus is made; `hear` is given what others publish."""
+    process, outbox = str(uuid4()), PostgresOutbox(bus.database)
+    letters, env = PostgresDeadLetters(bus.database), Environment(SystemClock(), SystemIds())
+
+    def relay(owner: str, parts: Sequence[int]) -> OutboxRelay:
+        send = sender(bus.engine)
+        return OutboxRelay(outbox, send, env, owner, dead_letters=letters, partitions=parts)
+
+    def owned_relay(part: int, token: Shard) -> OutboxRelay:
+        return relay(f"{process}-{part}-{token.epoch}", [part])
+
+    specs = [] if bus.close is None else [ChildSpec("door", partial(Door, bus.close))]
+    if node is None:
+        specs.append(ChildSpec("relay", partial(relay, process, range(PARTITIONS))))
+    else:
+        parts: dict[str, MakeSingleton] = {
+            f"outbox-{part}": partial(owned_relay, part) for part in range(PARTITIONS)
+        }
+        host = Host(node.member, directory.owned, singletons=parts)
+        group = f"site-{node_name(settings)}"
+        specs += [
+            ChildSpec("owned", _owned, name=OWNED, type="supervisor"),
+            ChildSpec("host", partial(HostActor, host)),
+            ChildSpec("listener", partial(Listener, bus.engine, group, hear)),
+        ]
+    return partial(BusSupervisor, specs)
+
+
+def _owned() -> Dynamic[object]:
+    # One that was fenced has ended cleanly, and is not restarted.
+    return Dynamic(DynamicFlags(), ChildSpec("owned", made, restart="transient"))
