@@ -27,7 +27,7 @@ from actors.cluster.membership import (
     owner_name,
     owners,
 )
-from actors.cluster.node import ClusterNode, Identity
+from actors.cluster.node import LEAVE_S_MAX, ClusterNode, Identity
 from actors.cluster.nodes import Nodes
 from actors.cluster.placement import MOVES_MAX, Move, counts_of, plan, shard_of, singleton_shard
 from actors.cluster.reaching.cluster import Cluster, ClusterFigures, LinkActor, PeerFigures
@@ -81,6 +81,7 @@ __all__ = [
     "HEARTBEAT_S",
     "LEASE",
     "LEASE_S",
+    "LEAVE_S_MAX",
     "MAP_READ_S",
     "MOVES_MAX",
     "NODE_NAME_BYTES_MAX",

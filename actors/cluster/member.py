@@ -11,7 +11,7 @@ from uuid import UUID
 import trio
 
 from actors.cluster.holding import Holding, Moved, OwnerMap
-from actors.cluster.membership import owners
+from actors.cluster.membership import may_own, owners
 from actors.cluster.placement import shard_of, singleton_shard
 from actors.cluster.words import SHARDS, ClockOffset, NodeState, Survey
 from actors.persistence.words import Shard
@@ -37,6 +37,8 @@ class Member:
         self.survey: Survey | None = None
         self.offset: ClockOffset | None = None
         self.lives = 0
+        # Set once, when this process is about to end: it hands over, and claims nothing any more.
+        self.leaving = trio.Event()
         # Singletons that this program has; each is planned from when it is known.
         self.singletons: set[int] = set()
         self._residents: Counter[int] = Counter()
@@ -98,6 +100,22 @@ class Member:
         self.holding.fence()
         self.state = NodeState.GONE
         self.ring()
+
+    async def hand_over(self) -> None:
+        """Call this first of a planned end, within a limit of time: others get what is owned here.
+
+        Returns when nothing is left, or nobody is there to take it. What serves goes on meanwhile;
+        cancelled, what is left goes with the leases.
+        """
+        self.leaving.set()
+        while self.holding.epochs and self.has_heirs:
+            await self.changed.wait()
+
+    @property
+    def has_heirs(self) -> bool:
+        """Call this to ask whether another node may own what is owned here."""
+        survey, mine = self.survey, str(self.node_id)
+        return survey is not None and bool(may_own(survey).keys() - {mine})
 
     def read(self, survey: Survey) -> None:
         """Call this with what the database says of all."""

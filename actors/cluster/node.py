@@ -17,7 +17,7 @@ import trio
 
 from actors.cluster.holding import HandOverStep, Moved, hand_over_step
 from actors.cluster.member import Member
-from actors.cluster.membership import clock_offset, may_own, moves
+from actors.cluster.membership import clock_offset, moves
 from actors.cluster.nodes import Nodes
 from actors.cluster.placement import MOVES_MAX, Move
 from actors.cluster.words import (
@@ -61,9 +61,10 @@ class Identity:
 class ClusterNode(Actor[Never]):
     """Keeps a `Member` true; takes no messages.
 
-    `link` tells whether this node can speak with the others. Leaving the tree is the planned end:
-    what it owns is handed over while somebody is there to take it, for 3 s at most, and given
-    back. A kill, or a store that is away, leaves that to the leases.
+    `link` tells whether this node can speak with the others. `Member.hand_over` begins the planned
+    end, while all else here still serves; leaving the tree is its end, where what is left is
+    handed over while somebody is there to take it, for 3 s at most, and given back. A kill, or a
+    store that is away, leaves that to the leases.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class ClusterNode(Actor[Never]):
         self._nodes, self._member, self._identity = nodes, member, identity
         self._env, self._link = env, link
         self._moving: set[int] = set()
-        self._is_leaving = self._is_away = self._is_beside = False
+        self._is_away = self._is_beside = False
         self._wake, self._wanted = trio.Event(), trio.Event()
 
     def on_start(self) -> None:
@@ -87,7 +88,8 @@ class ClusterNode(Actor[Never]):
 
     async def on_stop(self, exit_: Exit) -> None:
         """Hand over, and give back the rest."""
-        member, self._is_leaving = self._member, True
+        member = self._member
+        member.leaving.set()
         if member.state in {NodeState.UP, NodeState.DRAINING}:
             with trio.move_on_after(LEAVE_S_MAX):
                 await self._hand_over_all()
@@ -102,18 +104,17 @@ class ClusterNode(Actor[Never]):
         except StoreError:
             return
         self._look()
-        while member.holding.epochs and self._has_heirs():
-            await member.changed.wait()
-
-    def _has_heirs(self) -> bool:
-        survey, mine = self._member.survey, str(self._member.node_id)
-        return survey is not None and bool(may_own(survey).keys() - {mine})
+        await member.hand_over()
 
     async def _farewell(self, node_id: UUID) -> None:
         try:
             await self._nodes.set_state(node_id, NodeState.GONE)
         except StoreError as error:
             _log.warning("cluster.farewell_failed", code=error.code)
+
+    @property
+    def _is_leaving(self) -> bool:
+        return self._member.leaving.is_set()
 
     # Lives
 
@@ -131,6 +132,7 @@ class ClusterNode(Actor[Never]):
                     life.start_soon(self._fence_in_time)
                     life.start_soon(self._beat)
                     life.start_soon(self._serve, life)
+                    life.start_soon(self._hear_of_leaving)
             except* Fenced as group:
                 self._member.end()
                 self._moving.clear()
@@ -209,6 +211,9 @@ class ClusterNode(Actor[Never]):
                     if not await self._nodes.set_state(member.node_id, NodeState.UP):
                         raise Fenced("the node was given up while it joined")
                     member.state, is_up = NodeState.UP, True
+                if is_up and self._is_leaving and member.state is NodeState.UP:
+                    await self._nodes.set_state(member.node_id, NodeState.DRAINING)
+                    member.state = NodeState.DRAINING
                 survey = await self._nodes.survey()
                 member.read(survey)
                 self._tell_alone(survey)
@@ -228,6 +233,10 @@ class ClusterNode(Actor[Never]):
             async with trio.open_nursery() as waiting:
                 waiting.start_soon(end_when, wake)
                 waiting.start_soon(end_when, wanted)
+
+    async def _hear_of_leaving(self) -> None:
+        await self._member.leaving.wait()
+        self._look()
 
     def _tell_alone(self, survey: Survey) -> None:
         """Two that start in one moment may not have seen each other: it is told, once."""

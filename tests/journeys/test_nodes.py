@@ -82,7 +82,7 @@ def refused(state: Path, **settings: str) -> tuple[int, str]:
 
 
 def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
-    # CLU-2, CLU-3, CLU-11, CLU-13, CLU-40
+    # CLU-2, CLU-3, CLU-11, CLU-13, CLU-40, CLU-41
     server = start(tmp_path / "database", extra=("fsync=off",))
     alone = {"DATABASE_URL": server.url, **MANY}
     sites: list[SiteProcess] = []
@@ -123,8 +123,17 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         assert (drained["node"], drained["left"]) == ("b", 0)
         until(lambda: not is_ready(b))
         assert shares(server.url) == [0, 128]
-        # A planned end leaves nothing to wait for, also for one without a cluster.
-        assert [site.stop() for site in (b, a)] == [0, 0]
+        # A planned end hands over first, and then lets go of its clients: what they see next is
+        # the other's.
+        sites.append(SiteProcess(tmp_path / "state", **node, NODE_NAME="d"))
+        until(lambda: shares(server.url) == [0, 64, 64])
+        assert a.stop() == 0
+        steps = [line for line in a.lines if "site.stop_step" in line or "drain_step" in line]
+        assert "shards" in steps[0], a.last_words()
+        assert "drain_step" in steps[1], a.last_words()
+        assert shares(server.url) == [0, 128]
+        # It leaves nothing to wait for, also for one without a cluster.
+        assert [site.stop() for site in (b, sites[-1])] == [0, 0]
         sites.append(SiteProcess(tmp_path / "state", **alone))
         assert not any("lease_awaited" in line for line in sites[-1].lines)
         code, said = refused(tmp_path / "state", **node)

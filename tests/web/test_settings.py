@@ -61,6 +61,16 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "NATS_TLS_CA": str(script),
             "NATS_TLS_CERT": str(script),
             "NATS_TLS_KEY": str(script),
+            "BUS": "kafka",
+            "BUS_RETENTION": "acked",
+            "KAFKA_BROKERS": "one:9092, [::1]:9093",
+            "KAFKA_PREFIX": "green.",
+            "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+            "KAFKA_USERNAME": "site",
+            "KAFKA_PASSWORD": "hunter2",
+            "KAFKA_TLS_CA": str(script),
+            "KAFKA_TLS_CERT": str(script),
+            "KAFKA_TLS_KEY": str(script),
             "DB_MAX_CONNECTIONS": "200",
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "debug",
@@ -141,6 +151,17 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
         ("ALLOWED_ORIGINS", "*"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("LAB_MODE", "on"),
+        ("BUS", "rabbit"),
+        ("BUS_RETENTION", "forever"),
+        ("KAFKA_BROKERS", "one"),
+        ("KAFKA_BROKERS", "one:9092,"),
+        ("KAFKA_BROKERS", "one:99999"),
+        ("KAFKA_BROKERS", "kafka://one:9092"),
+        ("KAFKA_BROKERS", "user:word@one:9092"),
+        ("KAFKA_PREFIX", "a b"),
+        ("KAFKA_SASL_MECHANISM", "GSSAPI"),
+        ("KAFKA_USERNAME", "a\nb"),
+        ("KAFKA_TLS_CA", "no/such/file.pem"),
         ("COMPRESSION", "br"),
         ("DATASTAR_JS", "no/such/file.js"),
         ("CHAT_POSTS_PER_AUTHOR_MAX", "0"),
@@ -155,6 +176,20 @@ def test_a_bad_value_is_one_line_with_its_name(name: str, text: str) -> None:  #
     (line,) = problems_of({name: text})
     assert line.startswith(f"{name}: ")
     assert "\n" not in line
+
+
+def test_a_broker_is_named_whole(tmp_path: Path) -> None:
+    # BUS-11
+    (line,) = problems_of({"BUS": "kafka"})
+    assert line.startswith("KAFKA_BROKERS: ")
+    given = {"BUS": "kafka", "KAFKA_BROKERS": "one:9092"}
+    assert read_settings(given).kafka_brokers == "one:9092"
+    lines = problems_of({**given, "KAFKA_SASL_MECHANISM": "PLAIN"})
+    assert [line.partition(":")[0] for line in lines] == ["KAFKA_USERNAME", "KAFKA_PASSWORD"]
+    key = tmp_path / "key.pem"
+    key.touch()
+    lines = problems_of({**given, "KAFKA_TLS_KEY": str(key)})
+    assert [line.partition(":")[0] for line in lines] == ["KAFKA_TLS_CA", "KAFKA_TLS_CERT"]
 
 
 def test_all_problems_are_told_at_once() -> None:  # SITE-180

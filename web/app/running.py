@@ -20,6 +20,7 @@ from pathlib import Path
 import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment, NewestCache, RoomName
+from actors.cluster import LEAVE_S_MAX
 from actors.persistence import AggregateRef, Cleaner, ForgettingWatch
 from actors.persistence.projections.store import RETIRED_KEPT
 from actors.reducers import Environment
@@ -71,7 +72,14 @@ from storage.postgres import (
 )
 from supervision import StartFailed, open_system
 from web.app.bus import BusRefused, SiteBus, bus_tree, check_bus, make_bus
-from web.app.clustering import Refused, check_company, node_components, node_of, part_of
+from web.app.clustering import (
+    Refused,
+    SiteNode,
+    check_company,
+    node_components,
+    node_of,
+    part_of,
+)
 from web.app.health import store_components
 from web.app.linking import check_link, link_components, link_of
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
@@ -429,7 +437,7 @@ async def _run_tree(
         link=None if link is None else link.make,
         bus=bus_tree(settings, bus, node, directory, web.hear),
     )
-    await _serve_tree(parts, stopping, way_out)
+    await _serve_tree(parts, stopping, way_out, node)
 
 
 async def _bus_of(settings: Settings, database: Database) -> SiteBus:
@@ -441,7 +449,9 @@ async def _bus_of(settings: Settings, database: Database) -> SiteBus:
     return bus
 
 
-async def _serve_tree(parts: SiteParts, stopping: Stopping, way_out: WayOut) -> None:
+async def _serve_tree(
+    parts: SiteParts, stopping: Stopping, way_out: WayOut, node: SiteNode | None
+) -> None:
     web = parts.web
     spare_what_stays()
     way_out.open()  # around the tree: a signal while it starts is kept, and leaves it when it is up
@@ -449,7 +459,14 @@ async def _serve_tree(parts: SiteParts, stopping: Stopping, way_out: WayOut) -> 
         async with open_system(Site, parts, name="site") as site:
             number = await way_out.first()
             web.begin_drain()
-            stopping.begin(number, site.system)
+            if node is None:
+                stopping.begin(number, site.system)
+            else:
+                # First of all: streams that are told to come again find what they show elsewhere.
+                stopping.begin(number, site.system, "shards")
+                with trio.move_on_after(LEAVE_S_MAX):
+                    await node.member.hand_over()
+                stopping.enter("actors")
     except StartFailed as error:
         raise start_problem(error) from error
 

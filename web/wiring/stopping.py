@@ -2,7 +2,8 @@
 
 The order of an end, each step behind the one before it:
 
-1. The first signal: `/ready` says no, and `web.app` leaves the tree.
+1. The first signal: `/ready` says no; a node of a cluster hands over what it owns, while all of it
+   still serves; and `web.app` leaves the tree.
 2. The tree stops its children in reverse order. The server started last, so it is the first; its
    stop is the drain: new connections refused, streams told, commands finished, streams and
    sockets closed, connections closed. Everything it serves still runs behind it meanwhile.
@@ -82,12 +83,15 @@ class Stopping:
         """Called when the server let go of its clients."""
         self._cut |= dict.fromkeys(result.cut)
 
-    def begin(self, number: signal.Signals, system: System) -> None:
-        """Call this at the first signal: from now on it is noted what has to be cut."""
+    def begin(self, number: signal.Signals, system: System, part: str = "actors") -> None:
+        """Call this at the first signal, with the part that an end begins with.
+
+        From now on it is noted what has to be cut.
+        """
         self._system = system
         system.topics.subscribe(REPORTS, self)
         log.info("site.stopping", signal=number.name, budget_s=self.settings.drain_budget_s)
-        self.enter("actors")
+        self.enter(part)
 
     def deliver(self, message: object) -> None:
         """Called with what supervisors report meanwhile (a `Sink` of the system's topics)."""

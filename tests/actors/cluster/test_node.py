@@ -70,6 +70,32 @@ async def test_a_node_that_stops_hands_over_first(autojump_clock: MockClock) -> 
         assert took_s <= HEARTBEAT_S + 0.1  # the next beat of its heirs
 
 
+async def test_a_node_hands_over_first_and_goes_on_serving(autojump_clock: MockClock) -> None:
+    # CLU-41
+    async with some_nodes("a", "b") as nodes:
+        leaving = nodes["a"].member
+        began = trio.current_time()
+        await leaving.hand_over()
+        assert trio.current_time() - began <= 2 * HEARTBEAT_S
+        assert (nodes["a"].owned, leaving.state) == (set(), NodeState.DRAINING)
+        await nodes.until(lambda: nodes.is_shared_out("b"), within_s=2 * HEARTBEAT_S)
+        # Fenced meanwhile, it joins no more.
+        await trio.sleep(10)
+        assert nodes["a"].owned == set()
+        # And who is alone waits for nobody.
+        began = trio.current_time()
+        nodes.all.pop("a")
+        await leaving.hand_over()
+        last = nodes["b"].member
+        with trio.move_on_after(30):
+            await nodes["b"].line.set_state(leaving.node_id, NodeState.GONE)
+            await trio.sleep(2)
+            began = trio.current_time()
+            await last.hand_over()
+        assert trio.current_time() == began
+        assert nodes["b"].owned == set(range(16))
+
+
 async def test_the_last_node_stops_without_waiting_for_anybody(autojump_clock: MockClock) -> None:
     async with some_nodes("a") as nodes:
         began = trio.current_time()

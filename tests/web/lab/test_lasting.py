@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -15,13 +15,16 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.chat import LOBBY, ROOM_NAMES, CrashRoom
 from actors.persistence import (
     EVENTS,
+    START,
     Appended,
     AppendRequest,
     ConcurrencyConflict,
     EventStore,
     NewEvent,
+    OutboxMessage,
     StoreUnavailable,
 )
+from actors.persistence.bus import BusCodecError, Received, Record
 from actors.runtime import Actor, Ref, System
 from storage.memory import MemoryEventStore
 from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
@@ -189,6 +192,41 @@ async def test_what_was_delivered_alone_is_stored_now_and_then(autojump_clock: M
         await trio.sleep(10 * DELIVERED_PERIOD_S)
         assert await kit.store.head(STREAM) == before
     assert await kit.counted() == Lasted(delivered=number)
+
+
+async def test_what_others_have_survived_is_shown_when_it_is_heard_of(
+    autojump_clock: MockClock,
+) -> None:
+    # LAB-75, BUS-4: a record comes twice, late, or is none
+    store = Store()
+    async with open_kit(store) as kit:
+        for _ in range(2):
+            await kit.crash("site/rooms/lobby")
+            await trio.sleep(2 * PERIOD_S)
+        first, second = store.database.outbox.values()
+        other = Survivals(SystemIds(), lambda: NOW, lambda: 0)
+        other.stored = Lasted()
+        for row, total in ((second, 2), (first, 2), (second, 2)):
+            await other.hear(_received(row.message))
+            assert other.total() == Lasted(rooms=total)
+        assert other.version == 2
+        for broken in (
+            replace(second.message, payload=b"{}"),
+            replace(second.message, payload=b"[" * 100_000),
+            replace(second.message, headers={"version": "x"}),
+            replace(second.message, headers={}),
+        ):
+            with pytest.raises(BusCodecError):
+                await other.hear(_received(broken))
+        # Its own comes back to who wrote it, and changes nothing.
+        before = kit.survivals.total()
+        await kit.survivals.hear(_received(second.message))
+        assert kit.survivals.total() == before
+
+
+def _received(out: OutboxMessage) -> Received:
+    record = Record(out.message_id, out.key, out.payload, out.headers)
+    return Received(out.target, 0, START, record, NOW)
 
 
 async def test_a_store_that_is_away_counts_nothing_twice(autojump_clock: MockClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 import trio
@@ -11,7 +12,8 @@ from trio.testing import MockClock
 
 from actors.persistence import START, GenerationState, StoreUnavailable, StreamId
 from actors.persistence.beside_log.outbox import partition_of
-from storage.bus import MemoryBus
+from actors.persistence.bus import Record, StartAt
+from storage.bus import BusTables, MemoryBus
 from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,
@@ -25,14 +27,15 @@ from storage.testing import TemporaryServer
 from storage.testing.dead_letters import letter
 from storage.testing.kept import Kept, kept_in_memory, kept_in_postgres
 from storage.testing.samples import NOON, message, new_events, timer
-from tests.engines import real_environment
+from tests.engines import real_environment, virtual_environment
 from tests.patience import PATIENCE_S, until
 from web.app.health import check_pool, memory_components, store_components
-from web.observability.health import Component, Finding, unhealthy
+from web.observability.health import Component, Finding, degraded, healthy, unhealthy
 from web.observability.health.of_store import (
     LOOK_S_MAX,
     LateAfter,
     bus_component,
+    lags_of,
     letters_component,
     outbox_component,
     projections_component,
@@ -264,5 +267,27 @@ async def test_a_bus_that_is_away_is_degraded_then_unhealthy(autojump_clock: Moc
     assert (await look(component)).status == "degraded"
     await trio.sleep(2)
     assert await look(component) == unhealthy("the event bus is away for long", away_s=61.0)
+    # Where nobody who is served needs it, it never takes the site away.
+    spared = bus_component(bus, is_needed=False)
+    assert await look(spared) == degraded("the event bus is away", away_s=61.0)
     bus.tables.come_back()
     assert (await look(component)).status == "healthy"
+
+
+async def test_of_a_bus_it_is_told_how_far_its_groups_are_behind(autojump_clock: MockClock) -> None:
+    # BUS-8
+    bus = MemoryBus(BusTables(MemoryDatabase(now=virtual_environment().clock.now)))
+    component = bus_component(bus)
+    assert await look(component) == healthy(groups=0, behind=0, behind_s=0.0)
+    await bus.declare("order-events", 2)
+    for group in ("mail", "search"):
+        await (await bus.join(group, ["order-events"], StartAt.EARLIEST)).leave()
+    for number in range(7):
+        await bus.publish("order-events", Record(uuid4(), f"order-{number}", b"1"))
+    await trio.sleep(9)
+    assert await look(component) == healthy(groups=2, behind=7, behind_s=9.0)
+    lags = await lags_of(bus)
+    assert [(one.group, one.members, one.records) for one in lags] == [
+        ("mail", 0, 7),
+        ("search", 0, 7),
+    ]
