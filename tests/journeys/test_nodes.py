@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from actors.cluster import SINGLETONS_FROM
 from storage.postgres.embedded.server import start
 from tests.journeys.site_process import ROOT, SiteProcess
 from tests.journeys.test_process import MANY
@@ -31,21 +32,25 @@ SECRET = base64.urlsafe_b64encode(b"s" * 32).decode().rstrip("=")
 
 
 _HELD = """
-SELECT n.name, n.node_id::text AS id, count(s.id) AS held
+SELECT n.name, n.node_id::text AS id,
+    count(s.id) FILTER (WHERE s.id < $1) AS held, count(s.id) FILTER (WHERE s.id >= $1) AS single
 FROM nodes n LEFT JOIN shards s ON s.owner = n.node_id::text
 WHERE n.state <> 'gone' AND n.heartbeat_at > clock_timestamp() - interval '6 s'
 GROUP BY n.name, n.node_id
 """
 
 
-def told(url: str) -> dict[str, tuple[int, str]]:
-    """By name how many shards each living node owns, and its id: as `cluster status`, sooner."""
+def told(url: str) -> dict[str, tuple[int, str, int]]:
+    """By name how many shards each living node owns, its id, and how many singletons it has.
 
-    async def ask() -> dict[str, tuple[int, str]]:
+    As `cluster status`, sooner.
+    """
+
+    async def ask() -> dict[str, tuple[int, str, int]]:
         connection = await asyncpg.connect(url)
         try:
-            rows = await connection.fetch(_HELD)
-            return {row["name"]: (row["held"], row["id"]) for row in rows}
+            rows = await connection.fetch(_HELD, SINGLETONS_FROM)
+            return {row["name"]: (row["held"], row["id"], row["single"]) for row in rows}
         finally:
             await connection.close()
 
@@ -60,7 +65,11 @@ def until(is_so: Callable[[], bool]) -> None:
 
 
 def shares(url: str) -> list[int]:
-    return sorted(count for count, _ in told(url).values())
+    return sorted(count for count, _, _ in told(url).values())
+
+
+def singletons(url: str) -> list[int]:
+    return sorted(count for _, _, count in told(url).values())
 
 
 def is_ready(site: SiteProcess) -> bool:
@@ -102,9 +111,10 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         sites.extend(SiteProcess(tmp_path / "state", **node, NODE_NAME=name) for name in "abc")
         a, b, c = sites
         until(lambda: shares(server.url) == [42, 43, 43])
+        until(lambda: singletons(server.url) == [2, 3, 3])  # the eight parts of the outbox
         rows = [json.loads(line) for line in a.run("cluster", "status", "--json").splitlines()]
         assert {(row["name"], row["state"]) for row in rows} == {(name, "up") for name in "abc"}
-        assert sum(row["shards"] for row in rows) == 128
+        assert sum(row["shards"] for row in rows) == 128 + 8
         assert all(is_ready(site) for site in sites)
         code, said = refused(tmp_path / "state", **alone)
         assert (code, "CLUSTER: the node" in said) == (4, True), said
