@@ -329,6 +329,7 @@ def _nats_server(server: str) -> str:
 def _nats_user(text: str) -> str:
     if not text.isprintable() or len(text) > NATS_USER_LENGTH_MAX:
         raise _Bad(f"must be at most {NATS_USER_LENGTH_MAX} characters that can be printed")
+    return text
 
 
 def _brokers(text: str) -> str:

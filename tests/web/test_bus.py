@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from actors.cluster import NodeState
+from actors.cluster import LinkState, NodeState
 from actors.persistence import EVENTS, StreamId
 from actors.persistence.beside_log.outbox import PARTITIONS
 from actors.persistence.bus import (
@@ -125,7 +125,7 @@ async def test_what_is_published_with_an_append_is_heard_by_others(database: Dat
 @asynccontextmanager
 async def _node(database: Database, name: str, heard: _Heard) -> AsyncIterator[SiteNode]:
     settings = Settings(cluster=Cluster.ON, node_name=name)
-    node, directory = node_of(settings, database), Directory()
+    node, directory = node_of(settings, database, lambda: LinkState.UP), Directory()
     assert node is not None
     bus = make_bus(settings, database)
     specs = [
