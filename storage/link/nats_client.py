@@ -50,7 +50,8 @@ class LinkClient(Client):
         if self._flush_queue is None:
             return  # it never began
         try:
-            await asyncio.wait_for(self.close(), END_S_MAX)
+            async with asyncio.timeout(END_S_MAX):
+                await self.close()
         except (TimeoutError, OSError, RuntimeError, errors.Error):
             pass
         finally:

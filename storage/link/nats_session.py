@@ -238,7 +238,8 @@ class Session:
             is_at_once = False
             url = self._urls[self._turn % len(self._urls)]
             try:
-                await asyncio.wait_for(self._open(url), ATTEMPT_S_MAX)
+                async with asyncio.timeout(ATTEMPT_S_MAX):
+                    await self._open(url)
             except (OSError, errors.Error, NoLink, TimeoutError) as error:
                 self._turn += 1
                 if self._troubles.since is None:
@@ -353,6 +354,7 @@ class Session:
         """
         for _ in range(2):
             flush = asyncio.ensure_future(client.flush(_FLUSH_S_MAX))  # type: ignore[arg-type]
+            flush.add_done_callback(_forget)
             try:
                 await asyncio.wait({flush, self._down}, return_when=asyncio.FIRST_COMPLETED)
                 if self._denied is not None:
@@ -391,9 +393,9 @@ class Session:
             self._thread.post_to_trio(self._outlook.made_room)
 
     def _lose(self, error: BaseException) -> None:
-        """It is over for good, with this connection."""
+        """It is over for good, with this connection; one that only began is tried again."""
         self._went_down()
-        if not self._gone.done():
+        if not self._is_beginning and not self._gone.done():
             self._troubles.lost(asyncio.get_running_loop().time())
             self._gone.set_result(words_of(error))
 
@@ -500,6 +502,12 @@ class Session:
                     self.dropped_count += 1
             if self.is_awaited:
                 self._thread.post_to_trio(self._outlook.made_room)
+
+
+def _forget(flush: asyncio.Task[None]) -> None:
+    """Whoever waits for it no more does not want to know how it ended."""
+    if not flush.cancelled():
+        flush.exception()
 
 
 def read_secret(path: Path) -> str:

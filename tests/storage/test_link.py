@@ -6,7 +6,7 @@ Frames, windows and the door run above it here, over a link that is late, loses 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,28 +14,17 @@ import trio
 from trio.testing import MockClock
 
 from actors.cluster.link import (
-    Ack,
-    Arrived,
     Delivery,
-    Envelope,
-    FrameHead,
-    FrameKeys,
-    Intake,
     Link,
     LinkMisuse,
     NoLink,
-    Refused,
     RefusedReason,
-    Sending,
-    Subjects,
-    write_content,
 )
-from actors.runtime import Secret
 from storage.link import MemoryLink, MemoryLinkServer
 from storage.link.memory import PENDING_BYTES_MAX, Hearer
 from storage.testing import LinkSuite, failing_cases
 from storage.testing.link import Heard, KeptLinks, links_in_memory
-from tests.actors.cluster.link.samples import A, B, envelope
+from tests.storage.link.pair import Pair
 
 N_B = "gr.test.n.b"
 
@@ -253,69 +242,6 @@ def test_two_links_have_two_names() -> None:
         server.connect("a")
 
 
-class _Pair:
-    """Node A sends frames to node B over the twin; both keep their numbers."""
-
-    def __init__(self, link: MemoryLink) -> None:
-        self.link = link
-        self.subjects = Subjects("test")
-        self.keys = FrameKeys("test", Secret("a secret of this test, of 32 bytes or more"))
-        self.subject = self.subjects.node(B)
-        self.sending = Sending(envelopes_max=64)
-        self.door = Intake(
-            "test", self.keys, is_member={A}.__contains__, hears_all={self.subject}.__contains__
-        )
-        self.handled: list[bytes] = []
-        self.sent: list[bytes] = []
-        self.refused: list[RefusedReason] = []
-
-    async def tell(self, bodies: list[bytes]) -> bool:
-        """Sends a frame; False when the window has no room."""
-        envelopes = [envelope(body) for body in bodies]
-        numbered = self.sending.maybe_number(len(bodies), 100 * len(bodies), trio.current_time())
-        if numbered is None:
-            return False
-        self.sent += bodies
-        await self._send(numbered.sequence, numbered.before, envelopes, asks=False)
-        return True
-
-    async def ask(self) -> None:
-        """Asks what came, when it is time."""
-        if (numbered := self.sending.maybe_ask(trio.current_time())) is not None:
-            await self._send(numbered.sequence, numbered.before, [], asks=True)
-
-    async def _send(
-        self, sequence: int, before: int, envelopes: Sequence[Envelope], *, asks: bool
-    ) -> None:
-        of = FrameHead("test", A.bytes, sequence, before, _now_us(), Ack(), asks)
-        try:
-            await self.link.publish(
-                self.subject, self.keys.seal(self.subject, write_content(of, envelopes))
-            )
-        except NoLink:
-            pass  # a gap: the answer to the next question counts it
-
-    def hear(self, delivery: Delivery) -> None:
-        """What B does with all that comes."""
-        taken = self.door.take(
-            delivery.subject, delivery.data, now_us=_now_us(), at=trio.current_time()
-        )
-        if isinstance(taken, Arrived):
-            self.handled += [one.body for one in taken.envelopes]
-        elif isinstance(taken, Refused):
-            self.refused.append(taken.reason)
-
-    def acknowledge(self) -> None:
-        """Lets B's acknowledgement reach A, once it is time for one."""
-        hearing = self.door.hearing(A, self.subject)
-        if hearing is not None and (ack := hearing.maybe_ack(trio.current_time())) is not None:
-            self.sending.acknowledge(ack)
-
-
-def _now_us() -> int:
-    return int(trio.current_time() * 1_000_000) + 1_700_000_000_000_000
-
-
 @pytest.mark.parametrize(
     "fault", ["loses", "stops", "swallows", "overtakes", "goes away", "doubles"]
 )
@@ -328,7 +254,7 @@ async def test_over_each_fault_what_was_sent_is_handled_once_or_counted(
     a = _Doubles(server, "a") if fault == "doubles" else MemoryLink(server, "a")
     server.links["a"] = a
     b = server.connect("b")
-    pair = _Pair(a)
+    pair = Pair(a)
     way = server.direction("a", "b")
     async with trio.open_nursery() as nursery:
         await nursery.start(b.run)
@@ -377,7 +303,7 @@ async def test_what_waited_too_long_at_the_server_is_not_handled(
     # CLU-53
     server = MemoryLinkServer()
     a, b = server.connect("a"), server.connect("b")
-    pair = _Pair(a)
+    pair = Pair(a)
     async with trio.open_nursery() as nursery:
         await nursery.start(b.run)
         await b.subscribe(pair.subject, pair.hear)
@@ -404,7 +330,7 @@ async def test_what_strangers_send_is_counted_and_nobody_hears_less(
     # CLU-55
     server = MemoryLinkServer()
     a, b, stranger, spy = (server.connect(name) for name in ("a", "b", "stranger", "spy"))
-    pair, seen = _Pair(a), Heard()
+    pair, seen = Pair(a), Heard()
     async with trio.open_nursery() as nursery:
         for link in (b, spy):
             await nursery.start(link.run)
