@@ -64,6 +64,8 @@ class NatsStatistics:
 class NatsSubscription:
     """The port `LinkSubscription`."""
 
+    __slots__ = ("_link", "hear", "wanted")
+
     def __init__(self, link: NatsLink, wanted: Wanted, hear: Callable[[Delivery], None]) -> None:
         self._link, self.wanted, self.hear = link, wanted, hear
 

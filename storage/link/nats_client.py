@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from nats import errors
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 
 from storage.link.nats_words import LinkFault, NoTls, PayloadTooSmall, fault_of
 
@@ -23,6 +24,22 @@ _NOBODY = b"NATS/1.0 503"
 END_S_MAX = 0.5
 
 Take = Callable[[int, bytes, bytes, bytes, bool], None]
+
+
+class Heard:
+    """What the library asks of a subscription when it connects again or closes.
+
+    Its own keeps a queue, a future and an iterator for each: thousands of topics would cost
+    twice what they do (PERF-79).
+    """
+
+    __slots__ = ("_id", "_queue", "_subject")
+
+    _max_msgs = _received = 0
+    _wait_for_msgs_task = _message_iterator = _pending_next_msgs_calls = None
+
+    def __init__(self, number: int, subject: str, group: str) -> None:
+        self._id, self._subject, self._queue = number, subject, group
 
 
 class LinkClient(Client):
@@ -44,6 +61,19 @@ class LinkClient(Client):
         super().__init__()
         self._needs_tls, self._payload_bytes_min = needs_tls, payload_bytes_min
         self._take, self._went_down, self._lost = take, went_down, lost
+
+    async def hear(self, subject: str, group: str = "") -> int:
+        """Call this to subscribe; gives the number that `take` is called with."""
+        self._sid += 1
+        heard = cast(Subscription, Heard(self._sid, subject, group))
+        self._subs[self._sid] = heard
+        await self._send_subscribe(heard)
+        return heard._id
+
+    async def hear_no_more(self, sid: int) -> None:
+        """Call this to end a subscription."""
+        if self._subs.pop(sid, None) is not None and self.is_connected:
+            await self._send_unsubscribe(sid)
 
     async def end(self) -> None:
         """Call this to say goodbye, for a moment; nothing is left open."""

@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 from nats import errors
 from nats.aio.client import Server
-from nats.aio.subscription import Subscription
 
 from actors.cluster.link import Delivery, LinkRefused, LinkStatus, NoLink
 from storage.asyncio_thread import AsyncioThread
@@ -143,7 +142,7 @@ class Session:
         self._heard: Exception | None = None
         self._denied: Exception | None = None
         self._leaving: asyncio.Task[None] | None = None
-        self._subscriptions: dict[int, Subscription] = {}
+        self._sids: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
         # Both sides count what they did, and only the difference is a load: neither writes what
         # the other does. `AsyncioThread` tells why two threads may use a deque's ends.
@@ -183,12 +182,11 @@ class Session:
 
     async def unsubscribe(self, number: int) -> None:
         """Call this to hear something no more."""
-        subscription = self._subscriptions.pop(number, None)
-        if subscription is None:
+        sid = self._sids.pop(number, None)
+        if sid is None or self._client is None:
             return
-        self._numbers.pop(subscription._id, None)
-        with suppress(errors.Error):
-            await subscription.unsubscribe()
+        self._numbers.pop(sid, None)
+        await self._client.hear_no_more(sid)
 
     # The life
 
@@ -256,7 +254,7 @@ class Session:
         self._renew()
         self._heard = self._denied = None
         self._numbers.clear()
-        self._subscriptions.clear()
+        self._sids.clear()
         client = self._client = LinkClient(
             needs_tls=self._settings.needs_tls,
             payload_bytes_min=self._settings.payload_bytes_min,
@@ -335,16 +333,16 @@ class Session:
         tried = []
         for kind in _PROBED:
             subject = f"{prefix}.{kind.format(mark)}"
-            tried.append(await client.subscribe(subject))
+            tried.append(await client.hear(subject))
             await client.publish(subject, b"", reply=f"{prefix}.s.{mark}.gone")
         await self._settle(client)
-        for subscription in tried:
-            await subscription.unsubscribe()
+        for sid in tried:
+            await client.hear_no_more(sid)
 
     async def _hear(self, client: LinkClient, wanted: Wanted) -> None:
-        subscription = await client.subscribe(wanted.pattern, queue=wanted.group)
-        self._numbers[subscription._id] = wanted.number
-        self._subscriptions[wanted.number] = subscription
+        sid = await client.hear(wanted.pattern, wanted.group)
+        self._numbers[sid] = wanted.number
+        self._sids[wanted.number] = sid
 
     async def _settle(self, client: LinkClient) -> None:
         """Wait until the server has all that was sent before, and has said what it thinks of it.
