@@ -59,7 +59,7 @@ from actors.chat.room import (
     topic_of,
 )
 from actors.chat.stored import PostModerated, PostStored, day_subject, user_subject
-from actors.chat.watching import RoomsWatch
+from actors.chat.watching import RoomsWatch, tell_where_they_stand
 from actors.chat.words import (
     DEMO_DISPLAY_NAME,
     DEMO_EMAIL,
@@ -166,6 +166,7 @@ __all__ = [
     "parse_decision",
     "parse_reason",
     "parse_room",
+    "tell_where_they_stand",
     "topic_of",
     "user_subject",
 ]

@@ -5,6 +5,7 @@ Rule 1: a ring is only a hint. Where the rooms stand is asked of the store: at e
 Rule 2: a room is told where it stands, and it alone tells its readers: in order and once.
 """
 
+from collections.abc import MutableMapping
 from contextlib import aclosing, suppress
 from typing import Never
 
@@ -46,7 +47,7 @@ class RoomsWatch(Actor[Never]):
     async def _look(self) -> None:
         while True:
             try:
-                versions = await self._chat.versions()
+                await tell_where_they_stand(self._chat, self._rooms, self._told)
             except ChatLogUnavailable as error:
                 if not self._is_away:
                     _log.warning("chat.versions_unknown", error=str(error))
@@ -55,10 +56,19 @@ class RoomsWatch(Actor[Never]):
                 continue
             self._is_away = False
             break
-        for room, n in versions.items():
-            if self._told.get(room) == n:
-                continue
-            # One whose actor is away says by itself that it is back; it is told at the next look.
-            with suppress(NoProc, UnknownRoom):
-                self._rooms.of(room).tell(Stored(n))
-                self._told[room] = n
+
+
+async def tell_where_they_stand(
+    log: ChatLog, rooms: Rooms, told: MutableMapping[RoomName, int]
+) -> None:
+    """Call this to tell each room of this process how far its stream has come, in `told` too.
+
+    Raises `ChatLogUnavailable`; no room was told then.
+    """
+    for room, n in (await log.versions()).items():
+        if told.get(room) == n:
+            continue
+        # One whose actor is away says by itself that it is back; it is told at the next look.
+        with suppress(NoProc, UnknownRoom):
+            rooms.of(room).tell(Stored(n))
+            told[room] = n

@@ -214,6 +214,8 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "actors.chat.newest:NewestCache._kept",
         "actors.chat.newest:NewestCache._renewing",
         "actors.chat.watching:RoomsWatch._told",
+        "web.app.rooms:RoomsAcross._heard",
+        "web.app.rooms:RoomsAcross._told",
     ),
     "a few names of our own: rooms, panels, kinds of connection": (
         "web.chat.presenting:PageViews._kept",

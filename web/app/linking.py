@@ -51,6 +51,10 @@ class NodeLink:
         """Call this for what a beat tells of the link."""
         return LinkState.UP if self.link.status().is_up else LinkState.DOWN
 
+    def is_up(self) -> bool:
+        """Call this to ask whether there is a link at this moment."""
+        return self.link.status().is_up
+
     def check(self) -> Finding:
         """Call this to learn how the link is: without one what is local goes on."""
         status = self.link.status()

@@ -72,16 +72,10 @@ from storage.postgres import (
 )
 from supervision import StartFailed, open_system
 from web.app.bus import BusRefused, SiteBus, bus_tree, check_bus, make_bus
-from web.app.clustering import (
-    Refused,
-    SiteNode,
-    check_company,
-    node_components,
-    node_of,
-    part_of,
-)
+from web.app.clustering import Refused, SiteNode, check_company, part_of
 from web.app.health import store_components
-from web.app.linking import check_link, link_components, link_of
+from web.app.linking import check_link
+from web.app.reaching import together
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
 from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
@@ -399,10 +393,8 @@ async def _run_tree(
 ) -> None:
     database = site_database(settings, url)
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
-    link = link_of(settings)
-    node = None if link is None else node_of(settings, database, link.state)
-    bus = await _bus_of(settings, database)
-    log, told = PostgresChatLog(database, keyring), directory.tell_forgotten
+    nodes, bus = together(settings, database, keyring, directory), await _bus_of(settings, database)
+    log, told = nodes.log, directory.tell_forgotten
     web = Web(
         settings,
         secrets,
@@ -411,8 +403,7 @@ async def _run_tree(
         directory=directory,
         store_health=[
             *store_components(database, settings, clock.now, trouble),
-            *node_components(node),
-            *link_components(link),
+            *nodes.components(),
             bus_component(bus.engine, is_needed=False),
         ],
         store=store_of(database, log, keyring),
@@ -433,11 +424,10 @@ async def _run_tree(
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
         server_shutdown_s=server_shutdown_s(settings),
-        node=None if node is None else node.make,
-        link=None if link is None else link.make,
-        bus=bus_tree(settings, bus, node, directory, web.hear),
+        nodes=nodes.children(web.rooms),
+        bus=bus_tree(settings, bus, nodes.node, directory, web.hear),
     )
-    await _serve_tree(parts, stopping, way_out, node)
+    await _serve_tree(parts, stopping, way_out, nodes.node)
 
 
 async def _bus_of(settings: Settings, database: Database) -> SiteBus:

@@ -3,6 +3,7 @@
     site                one_for_one
       database          the asyncio loop under the event store
       link              with CLUSTER=on: the connection to the other nodes
+      reaching          with CLUSTER=on, one_for_one: what this node owns, and the others' actors
       node              with CLUSTER=on: beats, and owns shards
       bus               one_for_one: what publishes the outbox, and with CLUSTER=on what hears of
                         the other nodes' records; there the parts of the outbox are owned
@@ -31,7 +32,7 @@ Every actor others must find is registered by a name, because a supervisor that 
 restarted gives its children new refs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -91,8 +92,8 @@ class SiteParts:
     forgetting: Callable[[], AnyActor] | None = None
     ending: Callable[[], AnyActor] | None = None
     sweeping: Callable[[], AnyActor] | None = None
-    node: Callable[[], AnyActor] | None = None
-    link: Callable[[], AnyActor] | None = None
+    # With `CLUSTER=on` what makes this process a node, in the order of starts.
+    nodes: Sequence[ChildSpec] = ()
     bus: Callable[[], AnyActor] | None = None
 
 
@@ -186,11 +187,7 @@ class Site(Supervisor):
         if parts.bus is not None:
             # Before whoever publishes, so that it ends behind them.
             specs.insert(0, ChildSpec("bus", parts.bus))
-        if parts.node is not None:
-            specs.insert(0, ChildSpec("node", parts.node))
-        if parts.link is not None:
-            # Before the node: its first beat tells how the link is. It ends last, after the drain.
-            specs.insert(0, ChildSpec("link", parts.link))
+        specs[:0] = parts.nodes
         if parts.database is not None:
             specs.insert(0, database_child(parts.database))
         return Plan(Flags(intensity=10, period=5.0), specs)

@@ -1,0 +1,154 @@
+"""Three nodes are one site: what is said at one is heard at all, and outlives the killed one."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+
+from tests.journeys.site_process import SiteProcess
+from tests.journeys.visitor import Visitor
+from tests.nats_server import missing
+from tests.nodes_kit import Nodes
+from tests.patience import PATIENCE_S
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+LOBBY = "room:lobby"
+PASSWORD = "x9 qv, tz!"
+SESSION_ENDED = 4401
+
+
+def at(site: SiteProcess, visitor: Visitor) -> Visitor:
+    """The same browser, whose next request another node answers; its cookies are shared."""
+    other = Visitor(site.url)
+    other.cookies, other.tab = visitor.cookies, visitor.tab
+    return other
+
+
+def part_of_health(site: SiteProcess, part: str) -> dict[str, object]:
+    """What a node says of a part of itself."""
+    told = json.loads(Visitor(site.url).get("/ready?verbose").body)["components"][part]
+    return {"status": told["status"], **told["details"]}
+
+
+@asynccontextmanager
+async def socket_at(site: SiteProcess, visitor: Visitor) -> AsyncIterator[WebSocketConnection]:
+    cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    headers = [(b"cookie", cookies.encode()), (b"origin", site.url.encode())]
+    stream = await trio.open_tcp_stream("127.0.0.1", site.port)
+    async with stream, trio.open_nursery() as nursery:
+        with trio.fail_after(PATIENCE_S):
+            yield await wrap_client_stream(
+                nursery,
+                stream,
+                f"127.0.0.1:{site.port}",
+                "/ws",
+                subprotocols=["greenroom.v1"],
+                extra_headers=headers,
+            )
+        nursery.cancel_scope.cancel()
+
+
+async def told(socket: WebSocketConnection, kind: str) -> dict[str, object]:
+    """The next message of a kind."""
+    while True:
+        message: dict[str, object] = json.loads(await socket.get_message())
+        if message["type"] == kind:
+            return message
+
+
+async def heard(socket: WebSocketConnection, text: str) -> list[tuple[object, str]]:
+    """Events up to the one that says a text: their places and what they said."""
+    events: list[tuple[object, str]] = []
+    while not events or text not in events[-1][1]:
+        event = await told(socket, "event")
+        events.append((event["seq"], json.dumps(event)))
+    return events
+
+
+def said_by(visitor: Visitor) -> str:
+    text = uuid.uuid4().hex
+    assert visitor.post(text).status == 202
+    return text
+
+
+def test_what_is_said_at_one_node_is_heard_at_all(tmp_path: Path) -> None:
+    # CLU-30, CLU-31, CLU-33, CLU-42, WEB-42, SEC-44
+    with Nodes(tmp_path, "abc") as nodes:
+        owner = nodes.owner("room", "Lobby")
+        here, there = (site for name, site in nodes.sites.items() if name != owner)
+        speaker, listener = Visitor(here.url), Visitor(there.url)
+        speaker.open_lab()
+        listener.open_lab()
+        mark = trio.run(_hear_and_lose_the_owner, nodes, owner, speaker, here)
+        # The page of another node has it too, and says on.
+        with listener.open_stream() as stream:
+            last = said_by(listener)
+            stream.read_until(last.encode())
+        assert part_of_health(here, "link")["status"] == "healthy"
+        # What was missed since the mark is given at another node.
+        trio.run(_come_back, there, listener, mark, last)
+        assert trio.run(_closed_with, here, there) == SESSION_ENDED
+
+
+async def _hear_and_lose_the_owner(
+    nodes: Nodes, owner: str, speaker: Visitor, here: SiteProcess
+) -> dict[str, object]:
+    in_thread = trio.to_thread.run_sync
+    async with socket_at(here, speaker) as socket:
+        await socket.send_message(json.dumps({"type": "subscribe", "topics": [LOBBY]}))
+        positions = (await told(socket, "subscribed"))["positions"]
+        assert isinstance(positions, dict)
+        first = await in_thread(said_by, speaker)
+        ((seq, _),) = await heard(socket, first)
+        # Whoever owns the room has stored it, once the nodes have greeted each other.
+        for _ in range(100):
+            if (await in_thread(part_of_health, here, "rooms"))["by_owner"]:
+                break
+            await heard(socket, await in_thread(said_by, speaker))
+        else:
+            raise AssertionError("no post was stored by the owner of the room")
+        # Said at the owner, heard here.
+        elsewhere = Visitor(nodes.sites[owner].url)
+        await in_thread(elsewhere.open_lab)
+        await heard(socket, await in_thread(said_by, elsewhere))
+        nodes.kill(owner)
+        # Nobody waits for the lease of a node that is gone.
+        await heard(socket, await in_thread(said_by, speaker))
+    return {"epoch": positions[LOBBY]["epoch"], "seq": seq}
+
+
+async def _come_back(
+    there: SiteProcess, listener: Visitor, mark: dict[str, object], last: str
+) -> None:
+    async with socket_at(there, listener) as socket:
+        again = {"type": "subscribe", "topics": [LOBBY], "resume": {LOBBY: mark}}
+        await socket.send_message(json.dumps(again))
+        positions = (await told(socket, "subscribed"))["positions"]
+        assert isinstance(positions, dict)
+        assert positions[LOBBY]["recovered"] is True
+        places = [seq for seq, _ in await heard(socket, last)]
+        first = int(str(mark["seq"])) + 1
+        assert places == list(range(first, first + len(places)))
+
+
+async def _closed_with(here: SiteProcess, there: SiteProcess) -> int | None:
+    in_thread = trio.to_thread.run_sync
+    visitor, name = Visitor(here.url), f"u{uuid.uuid4().hex[:12]}"
+    fields = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+    assert (await in_thread(visitor.form, "/register", fields)).status == 303
+    async with socket_at(there, at(there, visitor)) as socket:
+        await socket.send_message(json.dumps({"type": "subscribe", "topics": [LOBBY]}))
+        await told(socket, "subscribed")
+        assert (await in_thread(partial(visitor.form, "/logout", {}))).status == 303
+        with pytest.raises(ConnectionClosed) as closed:
+            await told(socket, "nothing of this kind")
+    return None if closed.value.reason is None else closed.value.reason.code

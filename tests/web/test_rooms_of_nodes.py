@@ -1,0 +1,198 @@
+"""Rooms of several nodes, over the link's twin and in virtual time: nobody rings but the nodes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from uuid import UUID
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors.chat import (
+    LOBBY,
+    Author,
+    ChatEnvironment,
+    ChatLogUnavailable,
+    Draft,
+    Message,
+    Posted,
+    PostRefused,
+    PostVerdict,
+    Repeated,
+    RoomActor,
+    RoomName,
+    RoomRef,
+    Rooms,
+    Status,
+    TooManyPosts,
+    TooManyWaiting,
+    UnknownRoom,
+    topic_of,
+)
+from actors.runtime import open_actors
+from storage.memory import MemoryChatLog
+from supervision import Supervisor, child, open_system
+from tests.actors.chat.counting import CountingIds, SteppingClock
+from tests.actors.chat.test_room import Listener
+from tests.actors.chat.test_watching import Process
+from tests.actors.cluster.reaching.talkers_kit import Talkers, talkers
+from web.app.rooms import (
+    POLL_S,
+    Ended,
+    Kept,
+    PostDrafts,
+    Refused,
+    RoomOwner,
+    RoomsAcross,
+    ended_of,
+    verdict_of,
+)
+
+# Within two lists of last numbers, and what the store is asked then.
+TOLD_S = 5.0
+
+
+@asynccontextmanager
+async def open_node(some: Talkers, name: str, log: MemoryChatLog) -> AsyncIterator[Process]:
+    """A node's room, which hears of the others' by the link alone."""
+    environment = ChatEnvironment(
+        SteppingClock(step_s=4.0), CountingIds(ord(name) * 10_000), log, 10_000, 10_000
+    )
+    listener, talker = Listener(), some.talkers[name]
+
+    class Tree(Supervisor):
+        room = child(partial(RoomActor, LOBBY, environment))
+
+    async with open_system(Tree) as tree:
+        room: RoomRef = tree.room
+        tree.system.topics.subscribe(topic_of(LOBBY), listener)
+        rooms = Rooms(lambda named: room if named == LOBBY else None)
+        is_up = partial(lambda link: link.status().is_up, talker.link)
+        await tree.system.start(RoomsAcross, talker.cluster, log, rooms, is_up)
+        yield Process(room, listener)
+
+
+@asynccontextmanager
+async def open_nodes(names: str) -> AsyncIterator[tuple[Talkers, list[Process]]]:
+    log = MemoryChatLog()
+    await log.ensure_rooms([LOBBY])
+    async with talkers(*names) as some, AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(open_node(some, name, log)) for name in names]
+        await trio.sleep(TOLD_S)
+        for one in nodes:
+            one.heard()
+        yield some, nodes
+
+
+async def test_every_list_is_complete_and_in_order_though_frames_are_lost(
+    autojump_clock: MockClock,
+) -> None:  # CLU-30
+    async with open_nodes("abc") as (some, nodes):
+        chance, lost = random.Random(7), 0
+
+        def loses(subject: str, data: bytes) -> bool:
+            nonlocal lost
+            is_lost = ".t." in subject and chance.random() < 0.05
+            lost += is_lost
+            return is_lost
+
+        for one in "abc":
+            for other in "abc":
+                some.server.direction(one, other).loses = loses
+        said = []
+        for number in range(300):
+            await chance.choice(nodes).say(f"{number}")
+            said.append(f"{number}")
+            await trio.sleep(chance.uniform(0, 0.05))
+        await trio.sleep(TOLD_S)
+        assert [one.heard() for one in nodes] == [said] * 3
+        assert lost > 10
+
+
+async def test_a_last_word_that_was_lost_is_noticed(autojump_clock: MockClock) -> None:
+    # CLU-30: by the list of last numbers, which comes every two seconds
+    async with open_nodes("ab") as (some, (here, there)):
+        await here.say("first")
+        await trio.sleep(TOLD_S)
+        lost: list[str] = []
+
+        def loses(subject: str, data: bytes) -> bool:
+            if ".t." in subject:
+                lost.append(subject)
+            return ".t." in subject
+
+        some.server.direction("a", "b").loses = loses
+        await here.say("last")
+        await trio.sleep(TOLD_S)
+        assert there.heard() == ["first", "last"]
+        assert len(lost) == 1
+
+
+async def test_without_a_link_the_store_is_asked_each_second(autojump_clock: MockClock) -> None:
+    # CLU-5, CLU-30
+    async with open_nodes("ab") as (some, (here, there)):
+        some.server.go_away()
+        await trio.sleep(TOLD_S)
+        for number in range(3):
+            await here.say(f"{number}")
+            await trio.sleep(POLL_S + 0.1)
+            assert there.heard() == [f"{number}"]
+        some.server.come_back()
+        await trio.sleep(TOLD_S)
+        await there.say("again")
+        await trio.sleep(0.5)
+        assert here.heard() == ["0", "1", "2", "again"]
+
+
+_NOW = datetime.now(UTC)
+_MESSAGE = Message(
+    UUID(int=1), LOBBY, 7, None, "of a guest", None, "hello", Status.PENDING, "client", _NOW
+)
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        Posted(_MESSAGE, 9),
+        Repeated(_MESSAGE, None),
+        TooManyPosts(2.5),
+        TooManyWaiting(3),
+        ChatLogUnavailable("away"),
+        PostRefused("never"),
+    ],
+)
+def test_what_became_of_a_post_crosses_whole(verdict: PostVerdict) -> None:  # CLU-20
+    crossed = msgspec.msgpack.decode(msgspec.msgpack.encode(ended_of(verdict)), type=Ended)
+    got = verdict_of(crossed)
+    if isinstance(verdict, Exception):
+        assert (type(got), str(got)) == (type(verdict), str(verdict))
+    else:
+        assert got == verdict
+
+
+def _draft(room: RoomName, number: int) -> Draft:
+    ids = UUID(int=2 * number), UUID(int=2 * number + 1)
+    author = Author(None, "of a guest", "a guest")
+    return Draft(*ids, room, author, "hello", f"{number}", Status.VISIBLE, None, _NOW, [])
+
+
+async def test_the_owner_stores_the_posts_of_its_room_and_no_others() -> None:  # CLU-30
+    log, other = MemoryChatLog(), RoomName("Support")
+    await log.ensure_rooms([LOBBY, other])
+    drafts = [_draft(LOBBY, 1), _draft(other, 2), _draft(LOBBY, 3)]
+    body = msgspec.msgpack.encode(PostDrafts(drafts))
+    crossed = msgspec.msgpack.decode(body, type=PostDrafts)
+    assert crossed == PostDrafts(drafts)
+    async with open_actors() as system:
+        owner = await system.start(RoomOwner, log, LOBBY)
+        ended = await owner.ask(crossed)
+    assert [type(one) for one in ended] == [Kept, Refused, Kept]
+    assert dict(await log.versions())[LOBBY] == 2
+    with pytest.raises(UnknownRoom):
+        RoomOwner(log, "elsewhere")

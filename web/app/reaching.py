@@ -1,0 +1,139 @@
+"""What makes several processes one site: the actors that a node owns, and those of the others.
+
+    reaching       one_for_one
+      host         begins the actors whose shards are this node's, beside the relays of the bus,
+                   and ends them when the shards go
+      messages     carries what nodes say to each other over the link
+      rooms        tells where the rooms stand, here and elsewhere
+
+With `CLUSTER=off` there is none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from actors.chat import ChatLog, Rooms
+from actors.cluster import Cluster, Host, HostActor, LinkActor, MakeOwned
+from actors.cluster.link import FrameKeys
+from actors.persistence import Keyring
+from actors.runtime import AnyActor, Secret
+from storage.postgres import Database, PostgresChatLog
+from supervision import ChildSpec, Flags, Plan, Supervisor
+from web.app.clustering import SiteNode, node_components, node_of
+from web.app.linking import NodeLink, link_components, link_of
+from web.app.rooms import ROOM, RoomOwner, RoomsAcross, SharedChatLog
+from web.observability.health import Component
+from web.settings import Settings
+from web.wiring.directory import Directory
+from web.wiring.environment import SystemClock
+
+
+class Reach:
+    """The way to all actors of the cluster, made once the tree is there."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        node: SiteNode,
+        link: NodeLink,
+        directory: Directory,
+        kinds: Mapping[str, MakeOwned],
+    ) -> None:
+        self._settings, self._node, self.link = settings, node, link
+        self._directory = directory
+        self.host = Host(node.member, directory.owned, kinds=kinds)
+        self._cluster: Cluster | None = None
+
+    def cluster(self) -> Cluster:
+        """Call this, once the tree has begun to start, for what programs use."""
+        if self._cluster is None:
+            self._cluster = Cluster(
+                self._directory.system,
+                self._node.member,
+                self.host,
+                self.link.link,
+                name=self._settings.cluster_name,
+                keys=frame_keys(self._settings),
+                wall=SystemClock().now,
+            )
+        return self._cluster
+
+
+def frame_keys(settings: Settings) -> FrameKeys:
+    """Call this for what frames are sealed and believed with."""
+    secret, previous = settings.cluster_secret, settings.cluster_secret_previous
+    assert secret is not None, "settings are refused without one"
+    former = None if previous is None else Secret(previous.reveal().hex())
+    return FrameKeys(settings.cluster_name, Secret(secret.reveal().hex()), former)
+
+
+class ReachSupervisor(Supervisor):
+    """Restarts each alone: what was under way over the link ends, and is answered so."""
+
+    def __init__(self, reach: Reach, chat_log: ChatLog, rooms: Rooms) -> None:
+        self._road, self._log, self._rooms = reach, chat_log, rooms
+
+    def plan(self) -> Plan:
+        """Whoever hears stands behind who carries."""
+        reach = self._road
+        cluster = reach.cluster()
+        specs = [
+            ChildSpec("host", partial(HostActor, reach.host)),
+            ChildSpec("messages", partial(LinkActor, cluster)),
+            ChildSpec(
+                "rooms", partial(RoomsAcross, cluster, self._log, self._rooms, reach.link.is_up)
+            ),
+        ]
+        return Plan(Flags(intensity=10, period=5.0), specs)
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What this process is among others; alone, only the log of its rooms."""
+
+    log: PostgresChatLog
+    rooms: SharedChatLog | None = None
+    node: SiteNode | None = None
+    link: NodeLink | None = None
+    reach: Reach | None = None
+
+    def components(self) -> Sequence[Component]:
+        """Call this for the components of health that a node has."""
+        shared = [] if self.rooms is None else [Component("rooms", self.rooms.check)]
+        return [*node_components(self.node), *link_components(self.link), *shared]
+
+    def children(self, rooms: Rooms) -> Sequence[ChildSpec]:
+        """Call this for what stands in the tree behind the database.
+
+        The link first: the node's first beat tells how it is. The node last, so that it hands over
+        what it owns while all of it still serves.
+        """
+        if self.node is None or self.link is None or self.reach is None:
+            return []
+        return [
+            ChildSpec("link", self.link.make),
+            ChildSpec("reaching", partial(ReachSupervisor, self.reach, self.log, rooms)),
+            ChildSpec("node", self.node.make),
+        ]
+
+
+def together(
+    settings: Settings, database: Database, keyring: Keyring, directory: Directory
+) -> Together:
+    """Call this for what `CLUSTER` makes of this process."""
+    link = link_of(settings)
+    node = None if link is None else node_of(settings, database, link.state)
+    alone = PostgresChatLog(database, keyring)
+    if link is None or node is None:
+        return Together(alone)
+    kinds: Mapping[str, MakeOwned] = {ROOM: partial(_room_owner, alone)}
+    reach = Reach(settings, node, link, directory, kinds)
+    shared = SharedChatLog(database, keyring, reach.cluster)
+    return Together(shared, shared, node, link, reach)
+
+
+def _room_owner(chat_log: ChatLog, room: str, token: object) -> AnyActor:
+    return RoomOwner(chat_log, room)

@@ -1,0 +1,291 @@
+"""Chat rooms of several nodes: who stores their posts, and how all hear where they stand.
+
+Every node has an actor of each room, which knows its readers. The posts of all nodes are stored by
+one, the owner of the room's shard, so that they share commits and wait for no row. Who cannot
+reach it stores by itself: the store serialises a room and knows a repeat by its client id, so
+ownership is a matter of speed, never of truth. What was stored is told by a topic, as a hint: where
+a room stands is the store's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, assert_never
+
+import msgspec
+import trio
+
+from actors.chat import (
+    ROOM_NAMES,
+    ChatLog,
+    ChatLogUnavailable,
+    Draft,
+    Message,
+    MessagePosted,
+    MessageWithdrawn,
+    Posted,
+    PostRefused,
+    PostVerdict,
+    Repeated,
+    RoomForgot,
+    RoomName,
+    RoomResumed,
+    Rooms,
+    Stored,
+    TooManyPosts,
+    TooManyWaiting,
+    UnknownRoom,
+    tell_where_they_stand,
+    topic_of,
+)
+from actors.chat.chat_log import check_drafts
+from actors.cluster import Cluster, Hearing, TopicLost
+from actors.cluster.link import LinkError
+from actors.persistence import Keyring
+from actors.runtime import (
+    Actor,
+    Ask,
+    AskError,
+    Batch,
+    Exit,
+    Log,
+    NoProc,
+    message,
+)
+from storage.postgres import Database, PostgresChatLog
+from web.observability.health import Finding, healthy
+
+# The kind of the actors that store the posts of a room; their ids are the rooms' names.
+ROOM = "room"
+# An owner that hangs keeps nobody waiting for longer; then the post is stored without it.
+OWNER_S_MAX = 2.0
+# Asks of several nodes that are stored with one commit.
+ASKS_AT_ONCE_MAX = 16
+# CLU-30: without a link nobody tells, so the store is asked where the rooms stand.
+POLL_S = 1.0
+
+log = Log(__name__)
+
+
+class Kept(msgspec.Struct, frozen=True, tag="posted"):
+    """A draft was stored as event `n`."""
+
+    message: Message
+    n: int
+
+
+class Again(msgspec.Struct, frozen=True, tag="repeated"):
+    """It had been stored before, as event `n` where that is known."""
+
+    message: Message
+    n: int | None
+
+
+class Limited(msgspec.Struct, frozen=True, tag="too_many"):
+    """A limit of its author is reached."""
+
+    retry_after_s: float
+
+
+class Queued(msgspec.Struct, frozen=True, tag="too_many_wait"):
+    """As many messages of its author wait for review as may."""
+
+    waiting_max: int
+
+
+class Away(msgspec.Struct, frozen=True, tag="away"):
+    """The store did not answer the owner."""
+
+    text: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The store never takes it."""
+
+    text: str
+
+
+Ended: TypeAlias = Kept | Again | Limited | Queued | Away | Refused
+
+
+@message(remote=True, name="room.posts")
+class PostDrafts(Ask[list[Ended]]):
+    """Asks the owner of a room to store drafts of it; one answer for each, in their order."""
+
+    drafts: list[Draft]
+
+
+@message(remote=True, name="room.stands")
+class RoomStands:
+    """Tells the nodes that event `n` of a room is stored."""
+
+    room: RoomName
+    n: int
+
+
+def ended_of(verdict: PostVerdict) -> Ended:
+    """Call this for what crosses of a verdict."""
+    match verdict:
+        case Posted(stored, n):
+            return Kept(stored, n)
+        case Repeated(stored, maybe_n):
+            return Again(stored, maybe_n)
+        case TooManyPosts(retry_after_s):
+            return Limited(retry_after_s)
+        case TooManyWaiting(waiting_max):
+            return Queued(waiting_max)
+        case ChatLogUnavailable():
+            return Away(str(verdict))
+        case PostRefused():
+            return Refused(str(verdict))
+    assert_never(verdict)
+
+
+def verdict_of(ended: Ended) -> PostVerdict:
+    """Call this for the verdict that crossed."""
+    match ended:
+        case Kept(stored, n):
+            return Posted(stored, n)
+        case Again(stored, maybe_n):
+            return Repeated(stored, maybe_n)
+        case Limited(retry_after_s):
+            return TooManyPosts(retry_after_s)
+        case Queued(waiting_max):
+            return TooManyWaiting(waiting_max)
+        case Away(text):
+            return ChatLogUnavailable(text)
+        case Refused(text):
+            return PostRefused(text)
+    assert_never(ended)
+
+
+class RoomOwner(Actor[PostDrafts]):
+    """Stores the posts that all nodes have for one room, together."""
+
+    batch_max = ASKS_AT_ONCE_MAX
+
+    def __init__(self, chat_log: ChatLog, room: str) -> None:
+        if room not in ROOM_NAMES:
+            raise UnknownRoom(room)
+        self._log, self.room = chat_log, room
+
+    async def on_post_drafts(self, asks: Batch[PostDrafts]) -> None:
+        """Store what waits, with one commit."""
+        drafts: list[Draft] = []
+        for one in asks:
+            drafts += [draft for draft in one.message.drafts if draft.room == self.room]
+        verdicts = iter(await self._log.post_all(drafts))
+        for one in asks:
+            with one as asked:
+                one.reply(
+                    [
+                        ended_of(next(verdicts))
+                        if draft.room == self.room
+                        else Refused(f"is a post of {draft.room}, not of {self.room}")
+                        for draft in asked.drafts
+                    ]
+                )
+
+
+class SharedChatLog(PostgresChatLog):
+    """The chat log of a node: posts are stored by the owner of their room, where it is reached."""
+
+    def __init__(
+        self, database: Database, keyring: Keyring, cluster: Callable[[], Cluster]
+    ) -> None:
+        super().__init__(database, keyring)
+        self._cluster = cluster
+        # How many posts the owner has stored, and how many this node without it.
+        self.by_owner = self.by_self = 0
+
+    def check(self) -> Finding:
+        """Call this to learn who has stored the posts that came to this node."""
+        return healthy(by_owner=self.by_owner, by_self=self.by_self)
+
+    async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+        """See `ChatLog.post_all`. Whether the owner has begun is no matter: a repeat is known."""
+        check_drafts(drafts)
+        if not drafts:
+            return ()
+        owner = self._cluster().ref(ROOM, drafts[0].room, RoomOwner)
+        try:
+            ended = await owner.ask(PostDrafts(list(drafts)), timeout=OWNER_S_MAX)
+        except (AskError, LinkError) as error:
+            log.debug("room.owner_not_reached", room=drafts[0].room, error=type(error).__name__)
+            self.by_self += len(drafts)
+            return await super().post_all(drafts)
+        self.by_owner += len(drafts)
+        return [verdict_of(one) for one in ended]
+
+
+class RoomsAcross(Actor[MessagePosted | MessageWithdrawn | RoomResumed | RoomForgot]):
+    """Tells other nodes where the rooms of this one stand, and the rooms where the others do.
+
+    What is lost on the way is told as `TopicLost`: then the store is asked, and each second while
+    there is no link.
+    """
+
+    def __init__(
+        self, cluster: Cluster, chat_log: ChatLog, rooms: Rooms, is_linked: Callable[[], bool]
+    ) -> None:
+        self._cluster, self._log, self._rooms = cluster, chat_log, rooms
+        self._is_linked = is_linked
+        self._hearings: list[Hearing] = []
+        # The last event of each room that is known elsewhere.
+        self._heard: dict[RoomName, int] = {}
+        self._told: dict[RoomName, int] = {}
+        self._lost = trio.Event()
+
+    def on_start(self) -> None:
+        """Hear the rooms of this node, and those of the others."""
+        for room in ROOM_NAMES:
+            self.system.topics.subscribe(topic_of(room), self.ref)
+            self._hearings.append(self._cluster.hear(topic_of(room), self._hear))
+        self.start_soon(self._follow)
+
+    def on_stop(self, exit_: Exit) -> None:
+        """Hear no more."""
+        for hearing in self._hearings:
+            hearing.end()
+
+    def on_message_posted(self, event: MessagePosted) -> None:
+        """Tell the others."""
+        self._tell(event.message.room, event.n)
+
+    def on_message_withdrawn(self, event: MessageWithdrawn) -> None:
+        """Tell the others."""
+        self._tell(event.room, event.n)
+
+    def on_room_resumed(self, _: RoomResumed) -> None:
+        """Nothing: the store is asked by each node."""
+
+    def on_room_forgot(self, _: RoomForgot) -> None:
+        """Nothing: who was forgotten is heard of by each node."""
+
+    def _tell(self, room: RoomName, n: int) -> None:
+        if n > self._heard.get(room, 0):
+            self._heard[room] = n
+            self._cluster.publish(topic_of(room), RoomStands(room, n))
+
+    def _hear(self, told: object) -> None:
+        """Called by the link, which must not be kept: rooms have a mailbox, the store a task."""
+        match told:
+            case RoomStands(room, n) if n > self._heard.get(room, 0):
+                self._heard[room] = n
+                try:
+                    self._rooms.of(room).tell(Stored(n))
+                except (NoProc, UnknownRoom):
+                    self._lost.set()
+            case TopicLost():
+                self._lost.set()
+
+    async def _follow(self) -> None:
+        while True:
+            with trio.move_on_after(float("inf") if self._is_linked() else POLL_S):
+                await self._lost.wait()
+            self._lost = trio.Event()
+            try:
+                await tell_where_they_stand(self._log, self._rooms, self._told)
+            except ChatLogUnavailable:
+                await trio.sleep(POLL_S)
+                self._lost.set()
