@@ -135,7 +135,7 @@ async def test_a_last_word_that_was_lost_is_noticed(autojump_clock: MockClock) -
 
 
 async def test_without_a_link_the_store_is_asked_each_second(autojump_clock: MockClock) -> None:
-    # CLU-5, CLU-30
+    # CLU-30
     async with open_nodes("ab") as (some, (here, there)):
         some.server.go_away()
         await trio.sleep(TOLD_S)
@@ -182,7 +182,7 @@ def _draft(room: RoomName, number: int) -> Draft:
     return Draft(*ids, room, author, "hello", f"{number}", Status.VISIBLE, None, _NOW, [])
 
 
-async def test_the_owner_stores_the_posts_of_its_room_and_no_others() -> None:  # CLU-30
+async def test_the_owner_stores_the_posts_of_its_room_and_no_others() -> None:
     log, other = MemoryChatLog(), RoomName("Support")
     await log.ensure_rooms([LOBBY, other])
     drafts = [_draft(LOBBY, 1), _draft(other, 2), _draft(LOBBY, 3)]
