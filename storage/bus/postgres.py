@@ -56,8 +56,9 @@ from actors.persistence.bus.words import (
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import Cursor, check_a
 from actors.runtime import Log
-from storage.bus.gathering import Publishes, PublishStats, Row
+from storage.bus.gathering import Publishes, Row
 from storage.errors import StoreUnavailable
+from storage.gathering import GatherStats
 from storage.postgres import Connection, Database, PostgresDeadLetters
 from storage.postgres.connecting.notices import BUS
 from storage.postgres.connecting.pool import Work
@@ -256,7 +257,7 @@ class PostgresBus:
         self.database, self._retention = database, retention
         self.dead_letters = dead_letters or PostgresDeadLetters(database)
         self.parking = _PostgresParking(self)
-        self._publishes = Publishes(database, self._send)
+        self._publishes = Publishes(database, self._send, lambda: database.settings.operation_s_max)
         self._name, self._numbers = str(uuid4()), count(1)
         self._partitions: dict[str, int] = {}
         self._away_since = 0.0
@@ -384,7 +385,7 @@ class PostgresBus:
 
         return await self.call(work, begin="BEGIN")
 
-    def statistics(self) -> PublishStats:
+    def statistics(self) -> GatherStats:
         """Call this to see how publishes share statements."""
         return self._publishes.statistics()
 

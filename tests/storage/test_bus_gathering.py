@@ -13,7 +13,6 @@ from storage.bus.gathering import (
     SHARED_BYTES_MAX,
     SHARED_RECORDS_MAX,
     Publishes,
-    PublishStats,
     Row,
 )
 
@@ -77,7 +76,8 @@ async def test_who_comes_meanwhile_leaves_together_in_its_order() -> None:
         assert set(statements.told.values()) == {"kept"}
         await statements.publish(row("5"))
         assert statements.sent[-1] == ["5"]
-        assert statements.publishes.statistics() == PublishStats(3, 6, 0)
+        told = statements.publishes.statistics()
+        assert (told.singles, told.statements, told.rows, told.waiting) == (2, 1, 4, 0)
 
 
 async def test_a_statement_is_bounded() -> None:
@@ -169,22 +169,37 @@ async def test_when_the_loop_ends_nobody_waits_for_ever() -> None:
     async with trio.open_nursery() as nursery:
         async with trio.open_nursery() as handle:
             statements = _Statements(handle)
-            await statements.begin(nursery, row("0"))
-            await statements.begin(nursery, row("1"))
-            statements.nursery = None  # no loop to send them
-            statements.gate.set()
-            await trio.testing.wait_all_tasks_blocked()
-            assert statements.sent == [["0"], ["1"]]
-            # Under way when it ends: not known; behind that: each finds out by itself.
-            statements.nursery, statements.gate = handle, trio.Event()
-            await statements.begin(nursery, row("2"), row("3"))
+            await statements.begin(nursery, row("0"), row("1"), row("2"))
             gate, statements.gate = statements.gate, trio.Event()
             gate.set()
             await trio.testing.wait_all_tasks_blocked()
-            await statements.begin(nursery, row("4"))
-            assert statements.sent[2:] == [["2"], ["3"]]
+            await statements.begin(nursery, row("3"))
+            assert statements.sent == [["0"], ["1", "2"]]
             handle.cancel_scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
-        assert statements.told["3"] == "BusUnavailable"
-        assert statements.sent[4:] == [["4"]]
+        # Under way when it ended: not known; behind that: never sent.
+        assert statements.told == {"0": "kept", **dict.fromkeys("123", "BusUnavailable")}
+        # Without a loop nobody waits for company: each finds out by itself.
+        statements.nursery = None
+        await statements.begin(nursery, row("4"), row("5"))
+        assert statements.sent[2:] == [["4"], ["5"]]
         statements.gate.set()
+
+
+async def test_one_that_is_cancelled_when_sent_is_told_what_became_of_it() -> None:
+    # BUS-1
+    async with trio.open_nursery() as handle, trio.open_nursery() as nursery:
+        statements = _Statements(handle)
+        await statements.begin(nursery, row("0"))
+        async with trio.open_nursery() as leaving:
+            await statements.begin(leaving, row("1"))
+            await statements.begin(nursery, row("2"))
+            gate, statements.gate = statements.gate, trio.Event()
+            gate.set()
+            await trio.testing.wait_all_tasks_blocked()
+            leaving.cancel_scope.cancel()
+            statements.gate.set()
+        assert statements.sent == [["0"], ["1", "2"]]
+        assert statements.told["1"] == "kept"
+        await trio.testing.wait_all_tasks_blocked()
+        assert statements.told["2"] == "kept"

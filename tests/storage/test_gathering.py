@@ -24,6 +24,7 @@ from actors.persistence import (
     StoreError,
     StreamId,
 )
+from storage import gathering
 from storage.errors import StatementRefused, StoreTimeout, StoreUnavailable
 from storage.postgres import (
     Connection,
@@ -32,7 +33,6 @@ from storage.postgres import (
     PostgresEventStore,
     open_database,
 )
-from storage.postgres.events import gathering
 from storage.postgres.events.gathering import Gatherer
 from storage.postgres.events.sharing import choose, insert_shared
 from storage.testing import EventOrderSuite, EventStoreSuite
