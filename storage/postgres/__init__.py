@@ -16,6 +16,7 @@ died, or fell silent) and is then made anew; *twin* is the adapter of the same p
 Only this package names asyncpg, and `storage.testing`, which makes databases for tests.
 """
 
+from storage.gathering import GatherStats
 from storage.postgres.accounts import PostgresAccounts, PostgresAudit
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
@@ -36,7 +37,7 @@ from storage.postgres.embedded.server import (
 )
 from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.events.closing import Removed, remove_tombstoned
-from storage.postgres.events.gathering import Gatherer, GatherSettings, GatherStats
+from storage.postgres.events.gathering import Gatherer, GatherSettings
 from storage.postgres.events.snapshots import PostgresSnapshots
 from storage.postgres.events.subject_keys import PostgresSubjectKeys
 from storage.postgres.holdings import PostgresHoldings

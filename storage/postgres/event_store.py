@@ -79,13 +79,14 @@ from storage.errors import (
     StoreError,
     StoreUnavailable,
 )
+from storage.gathering import GatherStats
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS, POLL_S
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events import reading
 from storage.postgres.events.appending import RACES, append_batch, facts, insert, wait_in_line
 from storage.postgres.events.closing import close
-from storage.postgres.events.gathering import Gatherer, GatherStats
+from storage.postgres.events.gathering import Gatherer
 from storage.postgres.events.tagging import lock_tags, read_tagged
 from storage.postgres.idempotency import claim, remember
 from storage.postgres.outbox import OUTBOX_IDS, add_to_outbox, note_handled

@@ -53,11 +53,10 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "actors.cluster.reaching.talking:Talk.loose",
     ),
     "one for each task that waits for it, under a deadline of its own": (
-        "storage.bus.gathering:Publishes._waiting",
         "storage.postgres.connecting.pool:Pool._waiters",
-        "storage.postgres.events.gathering:Gatherer._by_age",
-        "storage.postgres.events.gathering:Gatherer._leaving",
-        "storage.postgres.events.gathering:Gatherer._queues",
+        "storage.gathering:Gathering._by_age",
+        "storage.gathering:Gathering._leaving",
+        "storage.gathering:Gathering._queues",
         "web.server.edge.turns:_Line",
     ),
     "HAND_OVER_MAX of AsyncioThread, whose callers wait": (

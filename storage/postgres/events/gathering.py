@@ -16,13 +16,11 @@ import asyncpg
 
 from actors.persistence import Appended, AppendRequest, SetTimer
 from storage.errors import PoolExhausted, StoreTimeout, StoreUnavailable
-from storage.gathering import Gathering, GatherStats, Limits
+from storage.gathering import Gathering, Limits
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS
 from storage.postgres.events.appending import insert
 from storage.postgres.events.sharing import LOCK_WAIT_S_MAX, insert_shared
-
-__all__ = ["GatherSettings", "GatherStats", "Gatherer", "Road", "road_of_singles"]
 
 
 @dataclass(frozen=True, slots=True)
