@@ -63,6 +63,7 @@ class ServerFile:
     """A folder with `cert` and `key`, which clients need to trust; None: no TLS."""
     asks_certificate: bool = False
     max_payload: str = ""
+    max_pending: str = ""
     routes: Sequence[int] = ()
     own_route: int = 0
     more: Sequence[str] = ()
@@ -74,6 +75,8 @@ class ServerFile:
         text = _put(text, "server_name", f"n{port}")
         if self.max_payload:
             text = _put(text, "max_payload", self.max_payload)
+        if self.max_pending:
+            text = _put(text, "max_pending", self.max_pending)
         if version < (2, 10, 26):
             text = re.sub(r"(?m)^no_fast_producer_stall.*\n", "", text)
         text = text[: text.index("# Who may connect.")]

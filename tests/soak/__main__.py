@@ -51,6 +51,11 @@ SOAKS = {
         rounds=1,
         environment=(("CLIENTS", "200"), ("ROUNDS", "20")),
     ),
+    "link": Soak(
+        "CLU-46: servers of messages killed, stopped, told to leave, changed",
+        "tests/storage/link/test_nats_faults.py",
+        minutes=5,
+    ),
     "clients": Soak(
         "WEB-54: 1,000 messages to a client, the site killed and drained in between",
         "tests/journeys/test_clients.py::test_clients_of_a_killed_site_lose_and_double_nothing",

@@ -15,7 +15,7 @@ from storage.link import nats_session
 from storage.link.nats import NatsLink, NatsLinkActor
 from storage.link.nats_words import OUTGOING_BYTES_MAX, LinkFault, LinkLost
 from tests.logged import captured, silenced
-from tests.nats_server import NatsServer
+from tests.nats_server import NatsServer, ServerFile
 from tests.patience import PATIENCE_S
 from tests.storage.link.nodes import (
     N_B,
@@ -202,6 +202,42 @@ async def test_a_call_that_is_cancelled_costs_no_connection(server: NatsServer) 
         assert repr(b).endswith("1 subscriptions>")
     assert heard.data == [b"1"]
     assert cancelled.data == []
+
+
+async def test_who_publishes_more_than_is_taken_waits_and_may_be_cancelled(
+    server: NatsServer,
+) -> None:
+    # CLU-23
+    server.kill()
+    # It must not drop what the hearer, on a busy machine, has not read yet.
+    server.file = ServerFile(max_pending="64MB")
+    server.start()
+    heard = Heard()
+    of = settings(server, ping_interval_s=PATIENCE_S)
+    async with opened(of, of) as (a, b):
+        await b.subscribe(N_B, heard)
+        server.hang()
+        sent = 0
+
+        async def publish() -> None:
+            nonlocal sent
+            while True:
+                await a.publish(N_B, sent.to_bytes(MEGABYTE // 2))
+                sent += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish)
+            # It waits at the bound; so many bytes are handed over, and the next are not.
+            await until(lambda: len(a._room) == 1)
+            handed_over = sent
+            nursery.cancel_scope.cancel()
+        assert a.statistics().outgoing_bytes <= OUTGOING_BYTES_MAX
+        server.go_on()
+        await a.publish(N_B, b"next")
+        await settled(a, b)
+        assert a.status().connects == 1
+    assert [int.from_bytes(one) for one in heard.data[:-1]] == list(range(handed_over))
+    assert heard.data[-1] == b"next"
 
 
 async def test_a_loop_that_hangs_is_replaced_and_everything_is_heard_again(

@@ -9,7 +9,7 @@ import pytest
 from nats import errors
 from nats.aio.errors import ErrStaleConnection
 
-from actors.cluster.link import LinkMisuse
+from actors.cluster.link import Link, LinkMisuse
 from storage.link.nats_session import LOST_AGAIN_S, Troubles
 from storage.link.nats_words import (
     LOG_EVERY_S,
@@ -28,6 +28,7 @@ from storage.link.nats_words import (
     words_of,
 )
 from tests.logged import captured
+from tests.nats_server import documented
 
 HERE = Path(__file__)
 
@@ -137,3 +138,12 @@ def test_what_an_error_says_is_one_short_line() -> None:
     assert words_of(errors.Error("nats: 'a\nb'")) == "a b"
     assert words_of(TimeoutError()) == "TimeoutError"
     assert len(words_of(ValueError("x" * 1000))) == 200
+
+
+def test_the_port_keeps_nothing_and_its_server_is_asked_to_keep_nothing() -> None:
+    # CLU-57
+    calls = {name for name in vars(Link) if not name.startswith("_")}
+    assert calls == {"publish", "subscribe", "status", "watch"}
+    assert "jetstream" not in documented().lower()
+    for file in (HERE.parents[3] / "storage" / "link").glob("*.py"):
+        assert "jetstream" not in file.read_text().lower()
