@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import trio
 
-from actors.persistence import AlreadyHandled
+from actors.persistence import AlreadyHandled, StoredDeadLetter
 from actors.persistence.bus import (
     LEASE_S,
     Assignment,
@@ -42,6 +42,7 @@ from actors.persistence.bus import (
     TopicInfo,
     UnknownGroup,
     UnknownTopic,
+    check_whole,
     partition_for,
 )
 from actors.persistence.bus.sharing import claim
@@ -63,6 +64,7 @@ from storage.postgres import Connection, Database, PostgresDeadLetters
 from storage.postgres.connecting.notices import BUS
 from storage.postgres.connecting.pool import Work
 from storage.postgres.connecting.session import change_rows
+from storage.postgres.dead_letters import settle_handed_back
 from storage.postgres.events.rows import metadata_json, read_texts
 from storage.postgres.outbox import note_handled
 
@@ -292,18 +294,25 @@ class PostgresBus:
         """See `EventBus.publish_batch`."""
         records = check_records(topic, records)
         partitions = await self._partitions_of(topic)
-        await self._publishes.publish(
-            [
-                Row(
-                    topic,
-                    partition_for(record.key, partitions),
-                    record.key,
-                    record.value,
-                    metadata_json(record.wire_headers),
-                )
-                for record in records
-            ]
-        )
+        await self._publishes.publish([self._row(topic, one, partitions) for one in records])
+
+    async def put_back(self, id_: int, by: str) -> StoredDeadLetter:
+        """Call this as the function `put_back`, which does: record and letter are one commit."""
+        topic, record = check_whole(await self.dead_letters.get(id_))
+        row = self._row(topic, record, await self._partitions_of(topic))
+
+        async def work(connection: Connection) -> StoredDeadLetter:
+            settled = await settle_handed_back(connection, id_, by)
+            # In a transaction it cannot be made behind a refusal.
+            await connection.execute("SELECT bus_add_days(0)")
+            await _insert(connection, [row])
+            return settled
+
+        return await self.call(work, begin="BEGIN", channel=BUS)
+
+    def _row(self, topic: str, record: Record, partitions: int) -> Row:
+        partition, headers = partition_for(record.key, partitions), record.wire_headers
+        return Row(topic, partition, record.key, record.value, metadata_json(headers))
 
     async def publish_raw(self, topic: str, partition: int, raw: Sequence[RawRecord]) -> None:
         """See `Engine.publish_raw`."""
@@ -697,10 +706,13 @@ async def _fetch_rows(
 
 
 async def _publish(connection: Connection, rows: Sequence[Row]) -> None:
-    columns = [list(column) for column in zip(*rows, strict=True)]
     try:
-        await connection.execute(_PUBLISH, *columns)
+        await _insert(connection, rows)
     except asyncpg.CheckViolationError:
         # There is no table for today: nobody has cleaned for days.
         await connection.execute("SELECT bus_add_days($1)", DAYS_AHEAD)
-        await connection.execute(_PUBLISH, *columns)
+        await _insert(connection, rows)
+
+
+async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
+    await connection.execute(_PUBLISH, *[list(column) for column in zip(*rows, strict=True)])

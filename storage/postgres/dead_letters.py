@@ -371,6 +371,13 @@ async def _hand_back(connection: Connection, id_: int, by: str) -> StoredDeadLet
     return await _get(connection, id_)
 
 
+async def settle_handed_back(connection: Connection, id_: int, by: str) -> StoredDeadLetter:
+    """Call this in the transaction that does what a letter asks for; as `retry` and `resolve`."""
+    await _retry(connection, id_, by)
+    await _end(connection, id_, DeadLetterStatus.RESOLVED, by, HANDED_BACK)
+    return await _get(connection, id_)
+
+
 async def _wish_replay(connection: Connection, stored: StoredDeadLetter, by: str) -> None:
     """Note it at the first that is parked of its stream: where a replay begins."""
     letter = stored.letter

@@ -14,8 +14,8 @@ import trio
 import trio.lowlevel
 from structlog.testing import capture_logs
 
-from actors.persistence import StreamId
-from actors.persistence.bus import LEASE_S, OnFailure, Received, StartAt
+from actors.persistence import DeadLetterStatus, InvalidTransition, StreamId
+from actors.persistence.bus import LEASE_S, OnFailure, Received, StartAt, put_back
 from storage.bus import PostgresBus, Retention
 from storage.postgres import Connection, Database, PostgresEventStore, open_database
 from storage.testing import TemporaryServer
@@ -248,3 +248,44 @@ async def test_publishes_of_one_moment_share_a_statement(database: Database) -> 
     async with subscribed(bus, heard, options()):
         await heard.count(50)
     assert sorted(heard.values, key=int) == [one.value.decode() for one in sent]
+
+
+async def test_a_record_is_put_back_and_its_letter_settled_in_one_commit(
+    database: Database,
+) -> None:
+    # BUS-7: what is refused on the way leaves neither
+    bus, heard = PostgresBus(database), Heard(failing={"0": ValueError("no")})
+    await bus.declare(TOPIC)
+    await bus.publish_batch(TOPIC, records(1))
+    async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP)):
+        with trio.fail_after(PATIENCE_S):
+            while not await bus.dead_letters.list(kind="bus"):  # noqa: ASYNC110  (no event)
+                await trio.sleep(0.01)
+    (letter,) = await bus.dead_letters.list(kind="bus")
+
+    async def rows(connection: Connection) -> int:
+        return int(
+            await connection.fetchval("SELECT count(*) FROM bus_records WHERE topic = $1", TOPIC)
+        )
+
+    async def refuse(connection: Connection) -> None:
+        await connection.execute(
+            "ALTER TABLE bus_records ADD CONSTRAINT planted CHECK (topic = '') NOT VALID"
+        )
+
+    async def allow(connection: Connection) -> None:
+        await connection.execute("ALTER TABLE bus_records DROP CONSTRAINT planted")
+
+    before = await database.run(rows)
+    await database.run(refuse)
+    with pytest.raises(Exception, match="planted"):
+        await put_back(bus, letter.id, "ada")
+    assert await database.run(rows) == before
+    assert (await bus.dead_letters.get(letter.id)).status is DeadLetterStatus.PENDING
+    await database.run(allow)
+    assert (await put_back(bus, letter.id, "ada")).status is DeadLetterStatus.RESOLVED
+    assert await database.run(rows) == before + 1
+    # Once is all.
+    with pytest.raises(InvalidTransition):
+        await put_back(bus, letter.id, "ada")
+    assert await database.run(rows) == before + 1

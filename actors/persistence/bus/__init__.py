@@ -40,6 +40,7 @@ from actors.persistence.bus.port import (
     Held,
     Member,
     Parking,
+    PutsBack,
 )
 from actors.persistence.bus.relaying import bus_message, publisher
 from actors.persistence.bus.subscription import (
@@ -99,6 +100,7 @@ __all__ = [
     "PartLag",
     "PartitionsDiffer",
     "PublishFailed",
+    "PutsBack",
     "RawRecord",
     "Received",
     "Record",

@@ -24,7 +24,13 @@ from actors.persistence.beside_log.dead_letters import (
     words_of,
 )
 from actors.persistence.bus.errors import BusCodecError, PublishFailed
-from actors.persistence.bus.port import Engine, Handler, HandlerInTransaction, Member
+from actors.persistence.bus.port import (
+    Engine,
+    Handler,
+    HandlerInTransaction,
+    Member,
+    PutsBack,
+)
 from actors.persistence.bus.words import (
     DEAD,
     EVENT_ID,
@@ -202,8 +208,14 @@ async def put_back(engine: Engine, id_: int, by: str) -> StoredDeadLetter:
 
     All groups get it again; those that handled it know it by its event id. Gives the letter as it
     is then. Raises `NotHandedBack` when the letter has not all of it, or the topic is not on this
-    bus; `BusUnavailable`, and cancelled: it is published or not, and the letter stays open.
+    bus; `BusUnavailable`, and cancelled: it is published or not, and the letter stays open. An
+    engine that `PutsBack` does both in one commit: then a letter that is open was not published.
     """
+    if isinstance(engine, PutsBack):
+        try:
+            return await engine.put_back(id_, by)
+        except PublishFailed as error:
+            raise NotHandedBack(id_, error.reason) from error
     letters = engine.dead_letters
     topic, record = check_whole(await letters.get(id_))
     await letters.retry(id_, by)

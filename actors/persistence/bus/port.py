@@ -6,10 +6,10 @@ put aside: only `subscription.py` calls them, and it is the same on all engines.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
-from actors.persistence.beside_log.dead_letters import DeadLetters
+from actors.persistence.beside_log.dead_letters import DeadLetters, StoredDeadLetter
 from actors.persistence.bus.words import (
     PARTITIONS_DEFAULT,
     BusHealth,
@@ -167,6 +167,19 @@ class Member(Protocol):
 
     async def leave(self) -> None:
         """Call this at the end; others need not wait for the lease."""
+        ...
+
+
+@runtime_checkable
+class PutsBack(Protocol):
+    """An engine that has its dead letters in the database of its records."""
+
+    async def put_back(self, id_: int, by: str) -> StoredDeadLetter:
+        """Call this to publish a letter's record and settle the letter, in one commit.
+
+        Raises `NotHandedBack`, `UnknownTopic` and `BusUnavailable`; then neither was done, or, of
+        the last, both may have been.
+        """
         ...
 
 
