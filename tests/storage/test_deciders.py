@@ -44,7 +44,7 @@ class Deciders:
         return account.user_id
 
     async def sign_in(self, user_id: UUID, session: str, former: str | None = None) -> None:
-        assert await self.accounts.sign_in(user_id, HASH, sign_in_of(session, former))
+        assert await self.accounts.sign_in(user_id, HASH, sign_in_of(session, former)) is not None
 
     async def post_as_demo(self, session: str) -> UUID:
         author = Author(DEMO_USER_ID, session, DEMO_DISPLAY_NAME)
