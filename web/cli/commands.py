@@ -93,7 +93,7 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
         from web.cli import lab
 
         return lambda: lab.command(parsed.mode, environment, is_json=parsed.json)
-    from web.cli import beside_log, bus, cluster, projections, roles, sagas, store
+    from web.cli import beside_log, bus, cluster, members, projections, roles, sagas, store
     from web.cli.answering import answer
 
     match parsed.command:
@@ -101,6 +101,8 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
             command = store.command
         case "roles":
             command = roles.command
+        case "sessions" | "audit":
+            command = members.command
         case "saga":
             command = sagas.command
         case "cluster":

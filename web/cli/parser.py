@@ -23,6 +23,7 @@ STATUSES = ("pending", "processing", "resolved", "discarded")
 SAGA_STATUSES = ("running", "compensating", "completed", "failed", "stuck")
 # A hundred years: longer ago is a mistake.
 SECONDS_MAX = 3_155_760_000
+OUTCOMES = ("accepted", "refused")
 STORES = ("memory", "postgres")
 PORT_MAX = 65535
 
@@ -47,8 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_migrate(commands)
     _add_lab(commands)
     for add in (
-        _add_store_commands, _add_roles, _add_projection, _add_saga, _add_dlq, _add_outbox,
-        _add_timers, _add_bus, _add_cluster,
+        _add_store_commands, _add_roles, _add_sessions, _add_audit, _add_projection, _add_saga,
+        _add_dlq, _add_outbox, _add_timers, _add_bus, _add_cluster,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -201,6 +202,32 @@ def _add_roles(commands: Commands) -> None:
     for parser in (grant, revoke):
         parser.add_argument("role", choices=ROLES, help="which role")
         parser.add_argument("username", help="whose, by the name they registered with")
+
+
+def _add_sessions(commands: Commands) -> None:
+    actions = _group(commands, "sessions", "see who is signed in, and end it")
+    listed = _reading(actions, "list", "list the sessions of members, the newest first")
+    listed.add_argument("--user", help="of this member only, by name or id")
+    _add_paging(listed)
+    revoke = _changing(
+        actions, "revoke", "end sessions: on all processes within a second; 3 for an unknown one"
+    )
+    which = revoke.add_mutually_exclusive_group(required=True)
+    which.add_argument("session", nargs="?", help="this one, by the id that the list tells")
+    which.add_argument("--user", help="all of this member, by name or id")
+    which.add_argument("--all", action="store_true", help="all of everybody")
+
+
+def _add_audit(commands: Commands) -> None:
+    actions = _group(commands, "audit", "look what was done with accounts and by commands")
+    search = _reading(actions, "search", "search the audit, the newest first")
+    search.add_argument("--user", help="done by this member or to it, by name or id")
+    search.add_argument("--act", help="this kind only, such as account.sign_in")
+    search.add_argument("--since", metavar="TIME", help="from then on, such as 2026-01-31")
+    search.add_argument("--until", metavar="TIME", help="before then")
+    search.add_argument("--outcome", choices=OUTCOMES, help="what was done, or what was refused")
+    search.add_argument("--before", type=_id, metavar="ID", help="older than this row")
+    _add_paging(search)
 
 
 def _add_projection(commands: Commands) -> None:

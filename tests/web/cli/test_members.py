@@ -1,0 +1,76 @@
+"""`greenroom sessions` and `greenroom audit` on a real database."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+import structlog
+
+from actors.accounts import Act, Entry, Origin
+from storage.postgres import Database
+from storage.testing.accounts import HASH, accounts_in_postgres, sign_in_of
+from tests.web.cli.commanding import Commands, fetch, on
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+async def _three(database: Database) -> None:
+    kept = accounts_in_postgres(database)
+    ada = await kept.register()
+    await kept.register("bob")
+    origin = Origin("192.0.2.*", "Firefox on Linux", "r-1")
+    await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("other"), origin)
+    await kept.audit.note(Entry(Act.SIGN_IN, ada.user_id, origin, "wrong"))
+
+
+def test_sessions_are_listed_and_ended(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # SEC-18
+    on(database_url, _three)
+    run = Commands(database_url, capsys)
+    newest = run.json("sessions", "list", "--user", "ada")[0]
+    assert (newest["address"], newest["browser"]) == ("192.0.2.*", "Firefox on Linux")
+    assert len(run.json("sessions", "list")) == 3
+    for unknown in (str(uuid4()), "nonsense"):
+        assert run("sessions", "revoke", unknown, "--yes") == 3
+        assert "there is no session" in run.err
+    assert run("sessions", "revoke", "--user", "nobody", "--yes") == 3
+    with pytest.raises(SystemExit) as ended:
+        run("sessions", "revoke", "--yes")
+    assert ended.value.code == 2
+    capsys.readouterr()
+    assert run("sessions", "revoke", str(newest["session"])) == 2  # nobody can be asked
+    assert run.one("sessions", "revoke", str(newest["session"]), "--yes") == {"ended": 1}
+    assert run("sessions", "revoke", str(newest["session"]), "--yes") == 3
+    assert run.one("sessions", "revoke", "--user", "ADA", "--yes") == {"ended": 1}
+    assert run.one("sessions", "revoke", "--all", "--yes", "--reason", "a leak") == {"ended": 1}
+    assert run.json("sessions", "list") == []
+    ends = fetch(database_url, "SELECT session_id FROM session_ends ORDER BY 1")
+    assert ends == [("ada",), ("bob",), ("other",)]
+    audit = fetch(
+        database_url,
+        "SELECT success, metadata ->> 'reason' FROM audit_log"
+        " WHERE action = 'sessions revoke' AND resource = 'all'",
+    )
+    assert audit == [(True, "a leak")]
+
+
+def test_the_audit_is_searched(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # AUTH-42
+    on(database_url, _three)
+    run = Commands(database_url, capsys)
+    acts = [row["act"] for row in run.json("audit", "search", "--user", "ada")]
+    assert acts == ["account.sign_in", "account.sign_in", "account.register"]
+    (refused,) = run.json("audit", "search", "--outcome", "refused")
+    assert (refused["reason"], refused["address"]) == ("wrong", "192.0.2.*")
+    found = run.json("audit", "search", "--act", "account.register", "--since", "2020-01-01")
+    assert len(found) == 2
+    assert run.json("audit", "search", "--before", str(found[-1]["id"])) == []
+    assert run.json("audit", "search", "--until", "2020-01-01T00:00:00Z") == []
+    assert run("audit", "search", "--since", "yesterday") == 2
+    assert "is no time" in run.err

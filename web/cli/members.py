@@ -1,0 +1,145 @@
+"""`greenroom sessions` and `greenroom audit`: who is signed in, and what was done with accounts.
+
+What ends here closes its sockets and streams on all processes within a second (SEC-18, SEC-44).
+"""
+
+import argparse
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import TypeAlias
+from uuid import UUID
+
+from actors.accounts import AuditQuery, BadField, parse_username
+from storage.postgres import Database, PostgresAccounts, PostgresAudit
+from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.opening import changing, open_store
+
+Do: TypeAlias = Callable[[argparse.Namespace, Teller, Database], Awaitable[int]]
+
+
+async def command(
+    parsed: argparse.Namespace, environment: Mapping[str, str], teller: Teller
+) -> int:
+    """Call this to carry out a parsed command on the store of the settings."""
+    async with open_store(environment) as database:
+        return await _COMMANDS[parsed.command, parsed.action](parsed, teller, database)
+
+
+async def _list(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    user_id = await _maybe_user(parsed, database)
+    found = await PostgresAccounts(database).all_sign_ins(user_id, limit=parsed.limit)
+    rows = [
+        {
+            "session": one.reference,
+            "user": one.user_id,
+            "name": one.name,
+            "browser": one.browser,
+            "address": one.address,
+            "since": one.created_at,
+            "seen": one.seen_at,
+        }
+        for one in found
+    ]
+    teller.rows(rows, "nobody is signed in")
+    return Code.DONE
+
+
+async def _revoke(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    accounts = PostgresAccounts(database)
+    user_id = await _maybe_user(parsed, database)
+    reference = None if parsed.session is None else _reference(parsed.session)
+    if reference is not None:
+        what, resource = f"end the session {reference}", str(reference)
+    elif user_id is not None:
+        what, resource = f"end all sessions of {parsed.user}", str(user_id)
+    else:
+        what, resource = "end all sessions of everybody", "all"
+    async with changing(parsed, teller, database, what, resource):
+        count = await accounts.revoke(reference=reference, user_id=user_id)
+        if reference is not None and count == 0:
+            raise _no_session(parsed.session)
+    teller.one({"ended": count})
+    return Code.DONE
+
+
+async def _search(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    is_success = None if parsed.outcome is None else parsed.outcome == "accepted"
+    query = AuditQuery(
+        user_id=await _maybe_user(parsed, database),
+        action=parsed.act,
+        since=_moment(parsed.since),
+        until=_moment(parsed.until),
+        is_success=is_success,
+        before=parsed.before,
+        limit=min(parsed.limit, 500),
+    )
+    rows = [
+        {
+            "id": one.id,
+            "at": one.at,
+            "act": one.action,
+            "subject": one.subject,
+            "by": one.actor,
+            "outcome": "accepted" if one.is_success else "refused",
+            "reason": one.reason,
+            "address": one.address,
+            "browser": one.browser,
+            "request": one.request_id,
+        }
+        for one in await PostgresAudit(database).search(query)
+    ]
+    teller.rows(rows, "nothing of the kind was done")
+    return Code.DONE
+
+
+async def _maybe_user(parsed: argparse.Namespace, database: Database) -> UUID | None:
+    """Find whom `--user` names: a name, or an id, which stays when the name is gone."""
+    if parsed.user is None:
+        return None
+    try:
+        return UUID(parsed.user)
+    except ValueError:
+        pass
+    try:
+        found = await PostgresAccounts(database).named(parse_username(parsed.user))
+    except BadField:
+        found = None
+    if found is None:
+        raise CommandFailed(
+            Code.UNKNOWN,
+            f"there is no member {parsed.user!r:.60}",
+            "Name one by user name, or by the id that the audit has",
+        )
+    return found[0]
+
+
+def _reference(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise _no_session(text) from error
+
+
+def _no_session(text: str) -> CommandFailed:
+    return CommandFailed(
+        Code.UNKNOWN, f"there is no session {text!r:.60}", "greenroom sessions list tells them"
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise CommandFailed(
+            Code.USAGE, f"{text!r:.40} is no time", "Write it as 2026-01-31 or 2026-01-31T12:00:00Z"
+        ) from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+_COMMANDS: Mapping[tuple[str, str], Do] = {
+    ("sessions", "list"): _list,
+    ("sessions", "revoke"): _revoke,
+    ("audit", "search"): _search,
+}
