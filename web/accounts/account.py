@@ -4,11 +4,18 @@ from collections.abc import Mapping
 
 from quart import Blueprint, Response, request
 
-from actors.accounts import Member
+from actors.accounts import Level, Member
+from web.accounts.access import AskAgain
 from web.accounts.entering import AccountServices, NotEntered
 from web.accounts.exporting import DOCUMENT_HEADERS, export
 from web.accounts.identity import member_of
-from web.accounts.managing import change_password, delete, end_sign_ins
+from web.accounts.managing import (
+    change_password,
+    delete,
+    end_sign_ins,
+    name_sign_in,
+    prove_again,
+)
 from web.accounts.routes import (
     FORM,
     REFUSED,
@@ -19,12 +26,13 @@ from web.accounts.routes import (
     refused,
     to_sign_in,
 )
+from web.api import step_up
 from web.routing import paths
 from web.routing.errors import NoSuchThing
 from web.routing.services import Services
 from web.server import current_request_state, require_media
-from web.site.pages import PAGE_ACCOUNT, shell
-from web.views import AccountPage, LocalPath, SignInView, element_id
+from web.site.pages import PAGE_ACCOUNT, form_response, shell
+from web.views import AccountPage, LocalPath, ProvePage, SignInView, element_id, local_path
 
 
 def own_account_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:
@@ -43,7 +51,9 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
         member = member_of(request.scope)
         if member is None:
             return to_sign_in()
-        return await _page(services, mine, member, back=back_of(request.args))
+        has_ended_one = request.args.get("ended") == "1"
+        back = back_of(request.args)
+        return await _page(services, mine, member, back=back, has_ended_one=has_ended_one)
 
     @routes.post(paths.ACCOUNT_SIGN_INS)
     async def revoke() -> Response:
@@ -83,7 +93,76 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
         return answer
 
     _add_export(routes, services, mine)
+    _add_naming(routes, services, mine)
+    _add_proof(routes, services, mine, forms)
     return routes
+
+
+def ask_again(services: Services) -> AskAgain:
+    """Call this for what shows the form of a proof where an old one is not enough (SEC-20)."""
+
+    def ask(member: Member, then: str) -> Response:
+        row = step_up(Level.BASIC.name).row
+        headers = {name.decode(): value.decode() for name, value in row.headers}
+        page = _prove_page(services, member, local_path(then))
+        return form_response(services.renderer.prove_page(page), row.status, **headers)
+
+    return ask
+
+
+def _add_proof(routes: Blueprint, services: Services, mine: AccountServices, forms: Forms) -> None:
+    @routes.get(paths.ACCOUNT_PROVE)
+    async def prove_form() -> Response:
+        member = member_of(request.scope)
+        if member is None:
+            return to_sign_in()
+        page = _prove_page(services, member, forms.next_of(request.args))
+        return form_response(services.renderer.prove_page(page))
+
+    @routes.post(paths.ACCOUNT_PROVE)
+    async def prove() -> Response:
+        typed, member = await _typed()
+        if member is None:
+            return to_sign_in(paths.ACCOUNT)
+        then = forms.next_of(typed)
+        try:
+            state = current_request_state()
+            await prove_again(mine, state, member, typed.get("password", ""))
+        except REFUSED as error:
+            problem = refused(error)
+            page = _prove_page(services, member, then, problem)
+            return answer_form(services.renderer.prove_page(page), problem)
+        return redirect(then)
+
+
+def _prove_page(
+    services: Services, member: Member, then: LocalPath, problem: NotEntered | None = None
+) -> ProvePage:
+    state = current_request_state()
+    return ProvePage(
+        shell=shell(services, state, "Prove it is you", PAGE_ACCOUNT),
+        csrf=services.csrf_of(state),
+        next=then,
+        username=member.username,
+        email=member.email,
+        problems={} if problem is None else problem.problems,
+    )
+
+
+def _add_naming(routes: Blueprint, services: Services, mine: AccountServices) -> None:
+    @routes.post(paths.ACCOUNT_SIGN_IN_NAME)
+    async def name_one() -> Response:
+        typed, member = await _typed()
+        if member is None:
+            return to_sign_in(paths.ACCOUNT)
+        reference, name = typed.get("session_ref", ""), typed.get("name", "")
+        try:
+            is_known = await name_sign_in(mine, member, reference, name)
+        except REFUSED as error:
+            return await _page(services, mine, member, refused(error))
+        if not is_known:
+            raise NoSuchThing("no sign-in of this member")
+        return redirect(paths.ACCOUNT)
 
 
 def _add_export(routes: Blueprint, services: Services, mine: AccountServices) -> None:
@@ -114,6 +193,7 @@ async def _page(
     *,
     ends_others: bool = True,
     back: LocalPath | None = None,
+    has_ended_one: bool = False,
 ) -> Response:
     state = current_request_state()
     page = AccountPage(
@@ -127,6 +207,7 @@ async def _page(
         problems={} if problem is None else problem.problems,
         ends_others=ends_others,
         back=back,
+        has_ended_one=has_ended_one,
     )
     return answer_form(services.renderer.account_page(page), problem)
 
@@ -139,6 +220,8 @@ async def _sign_ins(mine: AccountServices, member: Member) -> tuple[SignInView, 
             created_at=one.created_at,
             seen_at=one.seen_at,
             is_this=one.reference == member.reference,
+            address=one.address,
+            name=one.name,
         )
         for one in await mine.accounts.sign_ins(member.user_id)
     )

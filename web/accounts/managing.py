@@ -10,11 +10,15 @@ from actors.accounts import (
     BadField,
     Credentials,
     Entry,
+    Level,
     Limited,
     Member,
     NewPassword,
+    StepUp,
     check_password,
 )
+from actors.accounts.members import SIGN_IN_NAME_MAX
+from actors.persistence.errors import InvalidField
 from web.accounts.entering import (
     AccountServices,
     NotEntered,
@@ -54,6 +58,51 @@ async def end_sign_ins(
     outcome = "accepted" if is_ended else "refused"
     tell(state, "accounts.sign_ins_end", outcome, user_id=str(member.user_id))
     return is_ended
+
+
+async def name_sign_in(
+    services: AccountServices, member: Member, reference: str, name: str
+) -> bool:
+    """Call this to call one of a member's sign-ins something; False for none such.
+
+    Raises `NotEntered` for what is no name.
+    """
+    try:
+        return await services.accounts.name_sign_in(member.user_id, UUID(reference), name)
+    except InvalidField as error:
+        raise NotEntered(422, {"name": f"Use up to {SIGN_IN_NAME_MAX} characters."}) from error
+    except ValueError:
+        return False
+
+
+async def prove_again(
+    services: AccountServices, state: RequestState, member: Member, password: str
+) -> None:
+    """Call this when a member gives their password once more; raises as `change_password`.
+
+    Raises `NotEntered` 409 when the sign-in ended, or the password was changed, meanwhile.
+    """
+    kept = await prove(services, state, member, password, "password")
+    await raise_level(services, state, member, Level.BASIC, kept.password_hash)
+
+
+async def raise_level(
+    services: AccountServices,
+    state: RequestState,
+    member: Member,
+    level: Level,
+    former_hash: str | None = None,
+) -> None:
+    """Call this when a factor was proven: the sign-in is fresh, of that level, under a new token.
+
+    Every factor ends here, whatever it is; `former_hash` is what a password was compared with.
+    """
+    token, digest = new_token()
+    step = StepUp(member.user_id, member.reference, digest, level, former_hash)
+    if not await services.accounts.step_up(step, origin_of(state)):
+        raise NotEntered(409, {"": _CHANGED})
+    tell(state, "accounts.step_up", "accepted", user_id=str(member.user_id), level=level.name)
+    state.set_cookies.append(services.cookie.set(token))
 
 
 async def change_password(

@@ -69,10 +69,12 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
         typed, state = await request.form, current_request_state()
         email, password = typed.get("email", ""), typed.get("password", "")
         try:
-            await log_in(mine, state, email, password, user_agent())
+            ended = await log_in(mine, state, email, password, user_agent())
         except REFUSED as error:
             return forms.sign_in(typed, refused(error))
-        return redirect(forms.next_of(typed))
+        # Of the sixth it is told what it ended (SEC-19), and the way on.
+        then = forms.next_of(typed)
+        return redirect(f"{paths.ACCOUNT}?ended=1&next={quote(then, safe='')}" if ended else then)
 
     @routes.get(paths.REGISTER)
     async def register_form() -> Response:

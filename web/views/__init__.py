@@ -15,6 +15,7 @@ Read in this order:
 from web.views.accounts import (
     AccountPage,
     ProtectedPage,
+    ProvePage,
     RegisterPage,
     SignInPage,
     SignInView,
@@ -193,6 +194,7 @@ __all__ = [
     "ProofLines",
     "ProofView",
     "ProtectedPage",
+    "ProvePage",
     "PulseView",
     "QueueLink",
     "QueueView",

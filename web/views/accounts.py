@@ -68,6 +68,24 @@ class ProtectedPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvePage:
+    """The form by which a member proves again who they are, and goes on to `next`."""
+
+    shell: Shell
+    csrf: CsrfToken
+    next: LocalPath
+    username: str
+    email: str
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        local_path(self.next)
+        check_text("username", self.username)
+        check_text("email", self.email)
+
+
+@dataclass(frozen=True, slots=True)
 class SignInView:
     """One sign-in of a member. `reference` names it and opens nothing."""
 
@@ -76,6 +94,9 @@ class SignInView:
     created_at: datetime
     seen_at: datetime
     is_this: bool
+    # Where it began, masked, and what its owner calls it; empty for neither.
+    address: str = ""
+    name: str = ""
 
     def __post_init__(self) -> None:
         element_id(self.reference)
@@ -100,6 +121,8 @@ class AccountPage:
     ends_others: bool = True
     # The page one came from, to which one is sent back when a sign-in was ended.
     back: LocalPath | None = None
+    # A sign-in just now ended another one.
+    has_ended_one: bool = False
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)

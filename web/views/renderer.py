@@ -18,7 +18,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from web.views.accounts import AccountPage, ProtectedPage, RegisterPage, SignInPage
+from web.views.accounts import AccountPage, ProtectedPage, ProvePage, RegisterPage, SignInPage
 from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
@@ -155,6 +155,10 @@ class Renderer:
     def protected_page(self, page: ProtectedPage) -> str:
         """Call this to render `/protected`."""
         return self._render("protected.html", page=page, shell=page.shell)
+
+    def prove_page(self, page: ProvePage) -> str:
+        """Call this to render `/account/prove`."""
+        return self._render("prove.html", page=page, shell=page.shell)
 
     def account_page(self, page: AccountPage) -> str:
         """Call this to render `/account`."""

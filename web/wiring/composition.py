@@ -28,7 +28,8 @@ from actors.persistence.bus import Received
 from actors.reducers import Clock, Ids
 from actors.runtime import AnyActor, Secret, System
 from actors.timeline import Timeline
-from web.accounts.account import own_account_routes
+from web.accounts.access import keep_access
+from web.accounts.account import ask_again, own_account_routes
 from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
@@ -412,6 +413,7 @@ class Web:
             identify=self.identity,
         )
         self._register_routes(app, listening)
+        keep_access(app, ask_again(self._services_of(app)))
         return served(app, self._settings, port, streams=self.streams, sockets=endpoint)
 
     def _endpoints(
@@ -489,18 +491,7 @@ class Web:
         )
 
     def _register_routes(self, app: WebApp, listening: EventStreams[SocketGuest]) -> None:
-        directory, settings = self._directory, self._settings
-        services = Services(
-            self._version,
-            directory.session,
-            self.streams,
-            self._renderer,
-            app.csrf,
-            lambda: self.badge_readers.count,
-            settings.public_origin or "",
-            self._optional,
-            self.timeline,
-        )
+        directory, services = self._directory, self._services_of(app)
         site = self._site_services()
         chat = ChatServices(self.rooms, directory.newest, self.shown)
         lab = self._lab_services(chat)
@@ -524,6 +515,19 @@ class Web:
         self._register_panels(app, services, lab.stage)
         timeline = TimelineServices(self.timeline, self.timeline_viewers, self._clock.now)
         app.register_blueprint(timeline_routes(services, timeline))
+
+    def _services_of(self, app: WebApp) -> Services:
+        return Services(
+            self._version,
+            self._directory.session,
+            self.streams,
+            self._renderer,
+            app.csrf,
+            lambda: self.badge_readers.count,
+            self._settings.public_origin or "",
+            self._optional,
+            self.timeline,
+        )
 
     def _demo_services(self) -> DemoServices:
         quota = Quota(

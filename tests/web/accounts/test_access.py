@@ -1,0 +1,169 @@
+"""Who may use which route: every one is declared, and what is declared is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+import pytest
+
+from actors.accounts import FRESH_FOR, Level, Role
+from tests.journeys.visitor import Visitor
+from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
+from tests.web.routing.test_routes_complete import SAMPLES
+from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.accounts.access import ACCESS, Access, NotDeclared, keep_access, requires, undeclared
+
+pytestmark = pytest.mark.slow
+
+
+def declared() -> Iterator[tuple[str, str, Access]]:
+    for path, methods in ACCESS.items():
+        for method, access in methods.items():
+            yield SAMPLES.get(path, path), method, access
+
+
+def let_proofs_age(site: WholeSite, by: timedelta = FRESH_FOR) -> None:
+    for row in site.accounts.database.sign_ins.values():
+        row.proven_at -= by
+
+
+async def test_a_route_that_nobody_declared_stops_the_start() -> None:
+    # AUTH-23
+    async with open_whole_site() as site:
+        (app,) = site.apps
+        assert undeclared(app, ACCESS) == []
+        assert set(ACCESS) == {rule.rule for rule in app.url_map.iter_rules()}
+        for path, methods in ACCESS.items():
+            for method in methods:
+                fewer = {**ACCESS, path: {one: methods[one] for one in methods if one != method}}
+                assert undeclared(app, fewer) == [f"{method} {path}"]
+        with pytest.raises(NotDeclared, match="GET /lab"):
+            keep_access(app, lambda _member, _then: None, {})  # type: ignore[arg-type, return-value]
+
+
+async def test_what_needs_a_sign_in_asks_guests_for_one() -> None:
+    # AUTH-23, SITE-41: none of them reaches a handler, so none changes anything
+    async with open_whole_site() as site:
+        swept = 0
+        for path, method, access in declared():
+            if access.is_for_all:
+                continue
+            visitor = site.visitor()
+            ask = get(visitor, path) if method == "GET" else form(visitor, path)
+            answer = await ask
+            assert answer.status == 303, path
+            assert answer.headers["location"].startswith("/login?next="), path
+            swept += 1
+        assert swept == 12
+
+
+async def test_what_needs_a_role_refuses_who_has_another() -> None:
+    # AUTH-23, SEC-117
+    async with open_whole_site() as site:
+        visitor = await register(site)
+        for role in (Role.USER, Role.ADMIN):
+            site.accounts.database.users[_user(site)].role = role.value
+            for path, method, access in declared():
+                if access.role is not None:
+                    ask = get(visitor, path) if method == "GET" else form(visitor, path)
+                    assert (await ask).status == 403, (path, role)
+        site.accounts.database.users[_user(site)].role = Role.MODERATOR.value
+        assert (await get(visitor, "/demo/chat/moderation")).status == 200
+
+
+async def test_what_needs_a_fresh_proof_asks_for_one_and_goes_on() -> None:
+    # AUTH-22, AUTH-23, SEC-13, SEC-19, SEC-20
+    async with open_whole_site() as site:
+        visitor = await register(site)
+        other = site.visitor()
+        typed = {"email": "ada@example.org", "password": PASSWORD}
+        assert (await form(other, "/login", **typed)).status == 303
+        sensitive = [one for one in declared() if one[2].is_fresh]
+        assert [path for path, _, _ in sensitive] == ["/account/sessions/revoke"]
+        let_proofs_age(site, FRESH_FOR - timedelta(minutes=1))
+        page = await get(visitor, "/account")
+        (reference,) = _others(page.text)
+        let_proofs_age(site)
+        refused = await form(visitor, "/account/sessions/revoke", session_ref=reference)
+        assert refused.status == 403
+        assert refused.headers["x-greenroom-step-up"] == "BASIC"
+        assert 'action="/account/prove"' in refused.text
+        assert 'name="next" value="/account"' in refused.text
+        assert (await get(other, "/account")).status == 200, "nothing was done"
+        command = await in_thread(
+            partial(
+                visitor.request, "POST", "/account/sessions/revoke", b"",
+                {
+                    "content-type": "application/x-www-form-urlencoded",
+                    "sec-fetch-site": "same-origin", "accept": "application/json",
+                    "datastar-request": "true",
+                },
+            )
+        )  # fmt: skip
+        assert command.status == 403
+        wrong = await form(visitor, "/account/prove", password="wrong words", next="/account")
+        assert (wrong.status, set(problems(wrong))) == (422, {"password"})
+        token = visitor.cookies["gr_auth"]
+        proven = await form(visitor, "/account/prove", password=PASSWORD, next="//evil.example")
+        assert (proven.status, proven.headers["location"]) == (303, "/protected")
+        assert visitor.cookies["gr_auth"] != token
+        old = Visitor(site.url, {**visitor.cookies, "gr_auth": token})
+        assert (await get(old, "/account")).status == 303
+        ended = await form(visitor, "/account/sessions/revoke", session_ref=reference)
+        assert ended.status == 303
+        assert (await get(other, "/account")).status == 303
+
+
+async def test_a_sign_in_is_named_by_its_owner_and_shows_where_it_began() -> None:
+    # SEC-19
+    async with open_whole_site() as site:
+        visitor = await register(site)
+        eve = await register(site, username="eve", email="eve@example.org")
+        page = await get(visitor, "/account")
+        assert "first from" in page.text
+        assert "127.0.0.1" not in page.text
+        (own,) = re.findall(r'sessions/name"><[^>]*>.*?session_ref" value="([^"]+)"', page.text)
+        path = "/account/sessions/name"
+        for name in ("<b>the old</b> laptop", "", "my laptop"):
+            assert (await form(visitor, path, session_ref=own, name=name)).status == 303
+            assert "<b>the old</b>" not in (await get(visitor, "/account")).text
+        assert 'value="my laptop"' in (await get(visitor, "/account")).text
+        assert (await form(visitor, path, session_ref=own, name="x" * 41)).status == 422
+        for reference in (own, "nonsense", ""):
+            assert (await form(eve, path, session_ref=reference, name="mine")).status == 404
+        assert 'value="my laptop"' in (await get(visitor, "/account")).text
+
+
+async def test_a_sixth_sign_in_says_what_it_ended() -> None:
+    # SEC-19, AUTH-20
+    async with open_whole_site() as site:
+        await register(site)
+        typed = {"email": "ada@example.org", "password": PASSWORD, "next": "/lab"}
+        places, visitors = [], [site.visitor() for _ in range(5)]
+        for visitor in visitors:
+            places.append((await form(visitor, "/login", **typed)).headers["location"])
+        assert places == ["/lab"] * 4 + ["/account?ended=1&next=%2Flab"]
+        page = await get(visitors[-1], places[-1])
+        assert "the one used longest ago was ended" in page.text
+        assert '<a href="/lab">Back' in page.text
+        assert "was ended" not in (await get(visitors[-1], "/account")).text
+
+
+def test_a_role_or_a_proof_needs_a_sign_in() -> None:
+    # AUTH-23
+    assert requires().is_for_all
+    for access in (requires(fresh=True), requires(role=Role.ADMIN), requires(level=Level.BASIC)):
+        assert access.level is Level.BASIC
+
+
+def _user(site: WholeSite) -> UUID:
+    users = site.accounts.database.users.items()
+    return next(user_id for user_id, row in users if row.username == "ada")
+
+
+def _others(page: str) -> list[str]:
+    return re.findall(r'sessions/revoke"><[^>]*>.*?session_ref" value="([^"]+)"', page)

@@ -1,0 +1,164 @@
+"""Who may do what: declared for every route and socket command, kept before any handler (AUTH-23).
+
+Rule 1: an application with a route that is not declared does not start.
+Rule 2: what is declared here is the least; whether a thing is somebody's own is judged where it is,
+        by the actor or the statement that has it in hand. `owner` says by whom.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from quart import Response, request
+
+from actors.accounts import Level, Member, Role
+from web.accounts.identity import member_of
+from web.accounts.routes import to_sign_in
+from web.api import step_up
+from web.routing import paths
+from web.routing.errors import NotAllowed
+from web.server import Rendering, WebApp, current_request_state
+
+# Shows the form that proves again, and leads back to a page.
+AskAgain = Callable[[Member, str], Response]
+
+
+class Owner(StrEnum):
+    """Whose a thing must be that a request names."""
+
+    NOBODY = ""
+    # Of the browser session that asks.
+    SESSION = "session"
+    # Of the member who asks.
+    MEMBER = "member"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What whoever asks must be and have shown; made by `requires`."""
+
+    level: Level | None
+    is_fresh: bool
+    role: Role | None
+    owner: Owner
+    # The page that holds the form, where one is sent back to.
+    back: str | None
+
+    @property
+    def is_for_all(self) -> bool:
+        """Call this for whether guests may."""
+        return self.level is None
+
+
+def requires(
+    *,
+    level: Level | None = None,
+    fresh: bool = False,
+    role: Role | None = None,
+    owner: Owner = Owner.NOBODY,
+    back: str | None = None,
+) -> Access:
+    """Call this to say what something needs. A role, or a fresh proof, needs a sign-in too."""
+    if level is None and (fresh or role is not None or owner is Owner.MEMBER):
+        level = Level.BASIC
+    return Access(level, fresh, role, owner, back)
+
+
+ANYBODY = requires()
+_OWN_SESSION = requires(owner=Owner.SESSION)
+_MEMBER = requires(level=Level.BASIC)
+_OWN = requires(owner=Owner.MEMBER, back=paths.ACCOUNT)
+_OWN_FRESH = requires(owner=Owner.MEMBER, fresh=True, back=paths.ACCOUNT)
+_MODERATOR = requires(role=Role.MODERATOR)
+
+# By path, then by method. A HEAD is what its GET is. What asks for the password in the same form
+# (password, export, deletion) is as fresh as can be, and declared without.
+ACCESS: Mapping[str, Mapping[str, Access]] = {
+    **{
+        path: {"GET": ANYBODY}
+        for path in (
+            paths.HOME, paths.LAB, paths.DOCS, paths.DOCS_PAGE, paths.WORK, paths.WORK_PAGE,
+            paths.ERROR_TEST, paths.CHAT, paths.CHAT_HISTORY, paths.BURST_PROBE, paths.LAB_TREE,
+            paths.DEMO_ERRANDS, paths.STATIC, paths.FAVICON, paths.ROBOTS, *sorted(paths.PROBES),
+        )
+    },
+    # A tab's stream, and what only the own session has caused.
+    paths.EVENTS: {"GET": _OWN_SESSION},
+    paths.OPS_TRACES: {"GET": _OWN_SESSION},
+    paths.DEMO_PANEL: {"GET": ANYBODY, "POST": _OWN_SESSION},
+    **{
+        path: {"POST": _OWN_SESSION}
+        for path in (
+            paths.CHAT_JOIN, paths.CHAT_POST, paths.CHAT_POST_AS_DEMO, paths.LAB_ACTION,
+                paths.LAB_DROP, paths.LAB_LOOK, paths.LAB_RESET, paths.DEMO_COUNTER,
+                paths.DEMO_GUARDED, paths.DEMO_CANCEL, paths.OPERATIONS_FILTER, paths.SOCKET_TICKET,
+        )
+    },
+    paths.POLICY_REPORT: {"POST": ANYBODY},
+    paths.LOGIN: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.REGISTER: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.LOGOUT: {"POST": ANYBODY},
+    paths.PROTECTED: {"GET": _MEMBER},
+    paths.ACCOUNT: {"GET": _OWN},
+    paths.ACCOUNT_PROVE: {"GET": _OWN, "POST": _OWN},
+    paths.ACCOUNT_PASSWORD: {"POST": _OWN},
+    paths.ACCOUNT_SIGN_INS: {"POST": _OWN_FRESH},
+    paths.ACCOUNT_SIGN_IN_NAME: {"POST": _OWN},
+    paths.ACCOUNT_DELETE: {"POST": _OWN},
+    paths.ACCOUNT_EXPORT: {"POST": _OWN},
+    paths.MODERATION: {
+        "GET": _MODERATOR, "POST": requires(role=Role.MODERATOR, back=paths.MODERATION),
+    },
+    paths.AUDIT: {"GET": _MODERATOR},
+}  # fmt: skip
+
+
+class NotDeclared(Exception):
+    """Raised at start for routes that nobody has said who may use; declare them in `ACCESS`."""
+
+
+def undeclared(app: WebApp, declared: Mapping[str, Mapping[str, Access]]) -> list[str]:
+    """Call this for the routes of an application that are missing, as `METHOD path`."""
+    return sorted(
+        f"{method} {rule.rule}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if method not in declared.get(rule.rule, {})
+    )
+
+
+def keep_access(
+    app: WebApp, ask_again: AskAgain, declared: Mapping[str, Mapping[str, Access]] = ACCESS
+) -> None:
+    """Call this when all routes are registered; raises `NotDeclared`."""
+    missing = undeclared(app, declared)
+    if missing:
+        raise NotDeclared(", ".join(missing))
+
+    async def check() -> Response | None:
+        rule = request.url_rule
+        if rule is None or request.method == "OPTIONS":
+            return None
+        method = "GET" if request.method == "HEAD" else request.method
+        return judge(declared[rule.rule][method], member_of(request.scope), ask_again)
+
+    app.before_request(check)
+
+
+def judge(access: Access, member: Member | None, ask_again: AskAgain) -> Response | None:
+    """Call this for the answer to who may not, None to who may.
+
+    A guest is sent to sign in (a command gets `NotSignedIn`), who lacks a role gets `NotAllowed`,
+    and who has not proven enough is asked again: 403 `STEP_UP_REQUIRED`, a page with the form.
+    """
+    if access.level is None:
+        return None
+    if member is None:
+        return to_sign_in(access.back if request.method == "POST" else None)
+    if access.role is not None and member.role is not access.role:
+        raise NotAllowed(f"this is for the role {access.role}")
+    if member.level >= access.level and (member.is_fresh or not access.is_fresh):
+        return None
+    if current_request_state().rendering is not Rendering.PAGE:
+        raise step_up(access.level.name.replace("_", ""))
+    return ask_again(member, access.back or request.path)
