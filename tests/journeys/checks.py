@@ -49,7 +49,7 @@ def found_by_axe(page: Page, source: str) -> list[str]:
 
 
 # What only a member, or a moderator among them, is shown.
-MEMBERS = ["/protected", "/account", "/demo/chat/moderation", "/demo/chat/audit"]
+MEMBERS = ["/protected", "/account", "/account/prove", "/demo/chat/moderation", "/demo/chat/audit"]
 
 
 def become_moderator(page: Page, site: SiteProcess, name: str) -> None:

@@ -27,7 +27,10 @@ NEW = "another 7 words"
 
 
 def references(page: Answer) -> list[str]:
-    return re.findall(r'name="session_ref" value="([^"]+)"', page.text)
+    found: list[str] = re.findall(
+        r'sessions/revoke">[^\n]*?name="session_ref" value="([^"]+)"', page.text
+    )
+    return found
 
 
 async def signed_in_again(site: WholeSite, password: str = PASSWORD) -> Visitor:

@@ -46,6 +46,7 @@ from web.views import (
     PathView,
     ProofView,
     ProtectedPage,
+    ProvePage,
     RegisterPage,
     Renderer,
     RestartWindow,
@@ -385,9 +386,24 @@ def protected(username: str = "ada") -> ProtectedPage:
     return ProtectedPage(member_shell("protected", username), username)
 
 
+def prove(username: str = "ada", /, **problems: str) -> ProvePage:
+    frame, token = member_shell("account", username), csrf_token("a.token")
+    return ProvePage(
+        frame, token, local_path("/account"), username, "ada@example.org", problems=problems
+    )
+
+
 def account(username: str = "ada", /, **problems: str) -> AccountPage:
     sign_ins = tuple(
-        SignInView(element_id(f"sign-in-{number}"), "Firefox on Linux", AT, AT, number == 0)
+        SignInView(
+            element_id(f"sign-in-{number}"),
+            "Firefox on Linux",
+            AT,
+            AT,
+            number == 0,
+            "192.0.2.*",
+            username,
+        )
         for number in range(2)
     )
     frame, token = member_shell("account", username), csrf_token("a.token")

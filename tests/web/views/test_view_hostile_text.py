@@ -68,6 +68,7 @@ PLACES: dict[str, Callable[[str], str]] = {
     "lab": lab_with,
     "error page": error_with,
     "account": lambda text: RENDERER.account_page(samples.account(text)),
+    "prove": lambda text: RENDERER.prove_page(samples.prove(text)),
     "protected": lambda text: RENDERER.protected_page(samples.protected(text)),
     "message": lambda text: RENDERER.message(samples.message(1, author=text, body=text)).you,
     "tree row": lambda text: RENDERER.tree_row(

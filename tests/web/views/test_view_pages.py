@@ -46,6 +46,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "refused registration": lambda: RENDERER.register_page(
         samples.registration("ada", username="Taken.", password="Short.")
     ),
+    "prove": lambda: RENDERER.prove_page(samples.prove()),
     "protected": lambda: RENDERER.protected_page(samples.protected()),
     "account": lambda: RENDERER.account_page(samples.account()),
     "demo": lambda: RENDERER.demo_page(samples.demo()),
