@@ -51,9 +51,8 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
         member = member_of(request.scope)
         if member is None:
             return to_sign_in()
-        has_ended_one = request.args.get("ended") == "1"
-        back = back_of(request.args)
-        return await _page(services, mine, member, back=back, has_ended_one=has_ended_one)
+        has_ended, back = request.args.get("ended") == "1", back_of(request.args)
+        return await _page(services, mine, member, back=back, has_ended_one=has_ended)
 
     @routes.post(paths.ACCOUNT_SIGN_INS)
     async def revoke() -> Response:

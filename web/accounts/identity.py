@@ -8,12 +8,14 @@ Rule 3: a sign-in says which browser session it goes with: the visitor's cookie 
 
 import re
 import secrets
+from collections.abc import Callable
 from hashlib import sha256
 from uuid import UUID
 
 from hypercorn.typing import HTTPScope, WebsocketScope
 
 from actors.accounts import SIGN_IN_KEPT, Accounts, Member
+from actors.persistence.errors import StoreError
 from web.server import (
     Rendering,
     RequestState,
@@ -70,15 +72,22 @@ class SignInCookie:
 class Identity:
     """Finds out who is signed in; given to `WebApp` as `identify`, and asked at each handshake."""
 
-    def __init__(self, accounts: Accounts, cookie: SignInCookie) -> None:
-        self._accounts, self._cookie = accounts, cookie
+    def __init__(
+        self, accounts: Accounts, cookie: SignInCookie, tell_away: Callable[[], None] = lambda: None
+    ) -> None:
+        """`tell_away` is called each time the store does not say who it is."""
+        self._accounts, self._cookie, self._tell_away = accounts, cookie, tell_away
 
     async def __call__(self, state: RequestState, scope: HTTPScope | WebsocketScope) -> None:
         """Set who is signed in; raises `StoreUnavailable` and its kin."""
         token = self._cookie.read(scope)
         if token is None:
             return
-        member = await self._accounts.who(digest_of(token)) if _FORM.fullmatch(token) else None
+        try:
+            member = await self._accounts.who(digest_of(token)) if _FORM.fullmatch(token) else None
+        except StoreError:
+            self._tell_away()  # and nobody is taken for a guest meanwhile (SEC-3)
+            raise
         if member is None:
             self._forget(state, scope)
             return

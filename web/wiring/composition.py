@@ -90,6 +90,7 @@ from web.lab.switch import LabSwitch
 from web.lab.tree.feed import TreeFeed, TreeSource
 from web.lab.tree.picture import TreePicture
 from web.observability import RequestLog
+from web.observability.alerts import Alert, Alerts, watched
 from web.observability.health import Component, Health, HealthActor
 from web.observability.health.of_tree import supervision_component, tree_component
 from web.realtime import (
@@ -220,7 +221,7 @@ class Web:
         self.queue_readers, self.badge_readers = readers_of(waker(directory.moderation_feed))
         self._store = store
         self.accounts = account_services(settings, store, ids, directory.tell_forgotten)
-        self.identity = Identity(store.accounts, self.accounts.cookie)
+        self.alerts, self.identity = _identity_of(store, self.accounts.cookie)
         self.open_sessions = OpenSessions(self.streams)
         self._tickets = TicketOffice(store.socket_tickets, store.limiter)
         # What clients are told again who come back after the server was restarted alone.
@@ -396,11 +397,12 @@ class Web:
         self.sockets = endpoint
         self.open_sessions.attach(endpoint)
         pages = ErrorPages(self._renderer, self._version, CsrfTokens(self._ring), self._optional)
+        request_log = RequestLog(self._settings.log_format)
         edge = replace(
             edge_of(self._settings, self._ring, port, stream_paths=[paths.EVENTS]),
             error_page=pages.render,
             has_ended=self.open_sessions.has_ended,
-            tell_span=span_teller(self.timeline, RequestLog(self._settings.log_format).tell),
+            tell_span=span_teller(self.timeline, watched(self.alerts, request_log.tell)),
             tell_begin=begin_teller(self.timeline),
         )
         app = WebApp(
@@ -642,6 +644,11 @@ def _timeline(directory: Directory) -> tuple[Timeline, Viewers]:
     timeline, viewers = Timeline(trio.current_time), Viewers(waker(directory.timeline_feed))
     timeline.on_change = viewers.changed
     return timeline, viewers
+
+
+def _identity_of(store: Store, cookie: SignInCookie) -> tuple[Alerts, Identity]:
+    alerts = Alerts(trio.current_time)
+    return alerts, Identity(store.accounts, cookie, partial(alerts.note, Alert.SIGN_INS_UNKNOWN))
 
 
 def account_services(

@@ -11,11 +11,13 @@ from uuid import UUID
 import pytest
 
 from actors.accounts import FRESH_FOR, Level, Role
+from storage.memory import MemoryAudit, MemoryRateLimiter
 from tests.journeys.visitor import Visitor
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
 from tests.web.routing.test_routes_complete import SAMPLES
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.accounts.access import ACCESS, Access, NotDeclared, keep_access, requires, undeclared
+from web.observability.alerts import Alert
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +153,34 @@ async def test_a_sixth_sign_in_says_what_it_ended() -> None:
         assert "the one used longest ago was ended" in page.text
         assert '<a href="/lab">Back' in page.text
         assert "was ended" not in (await get(visitors[-1], "/account")).text
+
+
+async def test_while_a_store_of_sign_ins_is_away_nobody_gets_in_and_nobody_is_a_guest() -> None:
+    # SEC-3, SEC-137: 503, never access, and never 401 for what is valid
+    async with open_whole_site() as site:
+        visitor, guest = await register(site), site.visitor()
+        typed = {"email": "ada@example.org", "password": PASSWORD}
+        limiter, audit = site.web.accounts.limiter, site.web.accounts.audit
+        assert isinstance(limiter, MemoryRateLimiter)
+        assert isinstance(audit, MemoryAudit)
+        limiter.fail_next()
+        assert (await form(guest, "/login", **typed)).status == 503
+        limiter.fail_next()
+        asked = {**typed, "username": "eve", "email": "eve@example.org"}
+        assert (await form(guest, "/register", **asked)).status == 503
+        # A try that cannot be kept is told to nobody: it is counted, and refused all the same.
+        audit.fail_next()
+        wrong = {**typed, "password": "wrong words"}
+        assert (await form(guest, "/login", **wrong)).status == 503
+        assert "gr_auth" not in guest.cookies
+        for path in ("/account", "/protected", "/demo/chat/moderation", "/lab"):
+            site.accounts.fail_next()
+            assert (await get(visitor, path)).status == 503, path
+        assert site.web.alerts.counts()[Alert.SIGN_INS_UNKNOWN] == 4
+        assert site.web.alerts.counts()[Alert.FAILED_SIGN_INS] == 0
+        assert (await form(guest, "/login", **wrong)).status == 401
+        assert site.web.alerts.counts()[Alert.FAILED_SIGN_INS] == 1
+        assert (await get(visitor, "/account")).status == 200
 
 
 def test_a_role_or_a_proof_needs_a_sign_in() -> None:
