@@ -128,7 +128,9 @@ async def test_a_sign_in_is_named_by_its_owner_and_shows_where_it_began() -> Non
         page = await get(visitor, "/account")
         assert "first from" in page.text
         assert "127.0.0.1" not in page.text
-        (own,) = re.findall(r'sessions/name"[^>]*><[^>]*>.*?session_ref" value="([^"]+)"', page.text)
+        (own,) = re.findall(
+            r'sessions/name"[^>]*><[^>]*>.*?session_ref" value="([^"]+)"', page.text
+        )
         path = "/account/sessions/name"
         for name in ("<b>the old</b> laptop", "", "my laptop"):
             assert (await form(visitor, path, session_ref=own, name=name)).status == 303
