@@ -42,7 +42,7 @@ from actors.persistence.projections.store import (
     check_seconds,
     serves,
 )
-from actors.persistence.words import check_a, check_delay, check_list, check_text
+from actors.persistence.words import check_a, check_delay, check_list, check_text, split_name
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import (
     add_letter,
@@ -318,6 +318,16 @@ class MemoryProjections(Twin):
             for key in sorted(kept, key=str.encode)
             if key.startswith(prefix) and (after is None or key.encode() > after.encode())
         ][:limit]
+
+    async def tenants(
+        self, collection: str, *, after: str | None = None, limit: int = 100
+    ) -> Sequence[str]:
+        """See `ProjectionStore.tenants`."""
+        check_documents(collection, after=after, limit=limit)
+        await self.pass_faults()
+        named = [split_name(one) for one, kept in self.database.documents.items() if kept]
+        found = [tenant for tenant, own in named if tenant is not None and own == collection]
+        return [one for one in sorted(found) if after is None or one > after][:limit]
 
     async def changed(self, timeout_s: float) -> None:
         """See `ProjectionStore.changed`."""

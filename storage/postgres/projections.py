@@ -37,7 +37,14 @@ from actors.persistence.projections.store import (
     check_parked,
     check_seconds,
 )
-from actors.persistence.words import check_a, check_delay, check_list, check_text
+from actors.persistence.words import (
+    check_a,
+    check_delay,
+    check_list,
+    check_text,
+    owned_name,
+    split_name,
+)
 from storage.errors import StatementRefused
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import PROJECTIONS
@@ -174,6 +181,19 @@ ORDER BY projection, generation LIMIT 1
 _REMOVE_DOCUMENTS = """
 DELETE FROM documents WHERE collection = $1 AND key = ANY(ARRAY(
     SELECT key FROM documents WHERE collection = $1 LIMIT $2))
+"""
+
+# From one collection to the next by the key of the table: so it reads a row of each, not all.
+_OWNED = """
+WITH RECURSIVE found AS (
+    (SELECT collection FROM documents WHERE collection > $2 ORDER BY collection LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.collection FROM documents d WHERE d.collection > f.collection
+            ORDER BY d.collection LIMIT 1)
+    FROM found f WHERE f.collection IS NOT NULL
+)
+SELECT collection FROM found
+WHERE left(collection, 1) = '@' AND right(collection, length($1)) = $1 LIMIT $3
 """
 
 
@@ -403,6 +423,20 @@ class PostgresProjections:
         async def work(connection: Connection) -> list[tuple[str, Document]]:
             rows = await connection.fetch(_QUERY, collection, prefix, after, limit)
             return [(row["key"], msgspec.json.decode(row["document"])) for row in rows]
+
+        return await self._database.run(work)
+
+    async def tenants(
+        self, collection: str, *, after: str | None = None, limit: int = 100
+    ) -> Sequence[str]:
+        """See `ProjectionStore.tenants`."""
+        check_documents(collection, after=after, limit=limit)
+        begin = "" if after is None else owned_name(after, collection)
+
+        async def work(connection: Connection) -> list[str]:
+            rows = await connection.fetch(_OWNED, f"/{collection}", begin, limit)
+            named = (split_name(row["collection"]) for row in rows)
+            return [tenant for tenant, own in named if tenant is not None and own == collection]
 
         return await self._database.run(work)
 

@@ -217,6 +217,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "get_many": {"collection": "p__g1", "keys": ["k"]},
         "exists": {"collection": "p__g1", "key": "k"},
         "query": {"collection": "p__g1", "prefix": "k", "after": "k", "limit": 5},
+        "tenants": {"collection": "p__g1", "after": "acme", "limit": 5},
     },
     "nodes": {
         "join": {"node": NewNode(_ONE, "a", "1")},

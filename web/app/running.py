@@ -540,7 +540,7 @@ def make_cleaner(
             "session_ends": PostgresSessionEnds(database).purge,
             "attempts": PostgresRateLimiter(database).purge,
             "mails": PostgresMailStates(database).purge,
-            "sagas": _sagas_of(database, sagas_kept).purge,
+            "sagas": _sagas_of(database, sagas_kept).purge_all,
             **({} if purge_bus is None else {"bus": purge_bus}),
             "lab_streams": end_lab_streams,
             # Removes the need of a former master key.

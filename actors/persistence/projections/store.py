@@ -338,6 +338,16 @@ class ProjectionStore(Protocol):
         """Call this for documents in the order of their keys."""
         ...
 
+    async def tenants(
+        self, collection: str, *, after: str | None = None, limit: int = 100
+    ) -> Sequence[str]:
+        """Call this for the tenants that have documents in their collections of this name.
+
+        In an order of the store's own, behind a given one. It costs a look for each collection
+        that anybody has.
+        """
+        ...
+
     async def changed(self, timeout_s: float) -> None:
         """Call this to wait for a commit of any projection, or so long."""
         ...

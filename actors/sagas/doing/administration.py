@@ -24,7 +24,7 @@ from actors.persistence import (
 )
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_delay
-from actors.sagas.doing.index import SagaLine, has_open_line, lines
+from actors.sagas.doing.index import SagaLine, has_open_line, lines, tenants
 from actors.sagas.doing.sagas import Sagas
 from actors.sagas.graph import saga_graph
 from actors.sagas.words.errors import UnknownSagaKind
@@ -57,8 +57,8 @@ class SagaView:
 class SagaAdministration:
     """Lists, shows and changes sagas; whoever uses it has checked who is asking.
 
-    Sagas that are over are kept for `kept`, and then removed by `purge`, where somebody calls it: a
-    `Cleaner({"sagas": administration.purge})`.
+    Sagas that are over are kept for `kept`, and then removed by `purge_all`, where somebody calls
+    it: a `Cleaner({"sagas": administration.purge_all})`.
     """
 
     def __init__(
@@ -152,6 +152,19 @@ class SagaAdministration:
             new_id = self._sagas.env.ids.new_id()
             await store.append(PURGED, [EVENTS.encode(SagasPurged(names), event_id=new_id)])
         return len(gone)
+
+    async def purge_all(self, limit: int = 1000) -> int:
+        """Call this as `purge`, for those of no tenant and of each one: at most `limit` together.
+
+        For a `Cleaner`, which calls it again until nothing is left.
+        """
+        gone = await self.purge(limit)
+        async with aclosing(tenants(self._index)) as owners:
+            async for tenant in owners:
+                if gone >= limit:
+                    break
+                gone += await self.purge(limit - gone, tenant=tenant)
+        return gone
 
     def _ended(self, tenant: str | None) -> AsyncGenerator[SagaLine, None]:
         now, kept = self._sagas.env.clock.now(), self._kept

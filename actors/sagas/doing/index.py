@@ -147,6 +147,18 @@ async def has_open_line(store: ProjectionStore, saga: SagaId) -> bool:
     return await store.exists(collection, _key(_OPEN, saga))
 
 
+async def tenants(store: ProjectionStore) -> AsyncGenerator[str, None]:
+    """Call this for the tenants that have sagas, over or not."""
+    collection, after = inline_collection(SagaIndex()), None
+    while True:
+        page = await store.tenants(collection, after=after, limit=PAGE)
+        for tenant in page:
+            yield tenant
+        if len(page) < PAGE:
+            return
+        after = page[-1]
+
+
 async def lines(
     store: ProjectionStore,
     *,

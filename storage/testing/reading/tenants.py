@@ -356,6 +356,14 @@ class TenantsSuite:
         for tenant, names in ((None, ["ann"]), ("acme", ["ann", "eve"]), ("globex", ["ann"])):
             collection = inline_collection(NAMES, tenant=tenant)
             assert [key for key, _ in await kept.projections.query(collection)] == names
+        free_one = inline_collection(NAMES)
+        found = await kept.projections.tenants(free_one)
+        assert sorted(found) == ["acme", "globex"]
+        first, second = found
+        assert await kept.projections.tenants(free_one, limit=1) == [first]
+        assert await kept.projections.tenants(free_one, after=first) == [second]
+        assert await kept.projections.tenants(free_one, after=second) == []
+        assert await kept.projections.tenants(free_one[1:]) == []
 
     async def test_a_projection_of_all_tenants_tells_them_apart(self, kept: Kept) -> None:
         # PROJ-7: what is parked of one tenant's stream holds nobody else's back

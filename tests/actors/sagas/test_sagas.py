@@ -989,7 +989,7 @@ async def test_a_purge_that_was_cut_is_done_again(autojump_clock: MockClock) -> 
 
 @pytest.mark.slow
 async def test_the_cleaner_of_a_site_removes_sagas_that_ended_long_ago(database: Database) -> None:
-    # SAGA-13: of its database, whoever ran them
+    # SAGA-13, STORE-9: of its database, whoever ran them, and whosever they are
     world = postgres_world(database)
     with trio.fail_after(PATIENCE_S):
         async with _desk(world) as desk:
@@ -997,13 +997,16 @@ async def test_the_cleaner_of_a_site_removes_sagas_that_ended_long_ago(database:
                 None if one.saga == "purchase-2" else Succeeded()
             )
             await desk.sagas.start(Purchase, BASKET, name="2")
-            saga = await desk.sagas.start(Purchase, BASKET, name="1")
-            assert await ended(desk.sagas, saga) is Status.COMPLETED
+            for tenant in (None, "acme", "corp"):
+                saga = await desk.sagas.start(Purchase, BASKET, name="1", tenant=tenant)
+                assert await ended(desk.sagas, saga) is Status.COMPLETED
         keyring = SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
         cleaner = make_cleaner(database, keyring, sagas_kept=timedelta(0))
         async with open_actors() as system:
             (await system.start(lambda: cleaner)).tell(CleanUp())
-            await until(lambda: cleaner.removed["sagas"] == 1)
+            await until(lambda: cleaner.removed["sagas"] == 3)
+        for tenant in ("acme", "corp"):
+            assert [line async for line in lines(world.index, tenant=tenant)] == []
         assert [line.saga async for line in lines(world.index)] == ["purchase-2"]
         async with _desk(world) as desk:
             with pytest.raises(StreamGone):
@@ -1054,6 +1057,11 @@ async def test_sagas_of_two_tenants_have_nothing_in_common_but_their_names(
         assert await admin.purge(tenant="acme") == 4
         assert [one async for one in admin.list(tenant="acme")] == []
         assert len([one async for one in admin.list(tenant="corp")]) == 4
+        assert await admin.purge_all() == 0  # what runs stays
+        for saga in (other, nobodys):  # nobody answers them
+            assert await ended(desk.sagas, saga) is Status.FAILED
+        # Those of all together, in calls of a few.
+        assert [await admin.purge_all(limit=5) for _ in range(3)] == [5, 3, 0]
 
 
 class _Heard(Tree):
