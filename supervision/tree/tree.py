@@ -52,7 +52,8 @@ class TellsOfItself(Protocol):
     """An actor with more to show than its life: what it is at, and for whom.
 
     It is asked without a message, between two of its turns, whenever somebody looks at the tree: it
-    answers at once, from what it has, with plain data that anybody may see.
+    answers at once, from what it has, with plain data that anybody may see. `below` among it names
+    another child of its supervisor, below which people see it (`Node.shown_below`).
     """
 
     def tell_of_itself(self) -> Mapping[str, object]:
@@ -92,9 +93,20 @@ class Node:
     children: int
     about: Mapping[str, object] | None = None
 
+    @property
+    def shown_below(self) -> str | None:
+        """The path below which people see it: its supervisor's, or that of whom it works for.
+
+        Where nobody is at that path, or somebody who works for it, it is its supervisor's.
+        """
+        named = None if self.about is None else self.about.get("below")
+        if self.parent is None or not isinstance(named, str) or not named:
+            return self.parent
+        return f"{self.parent}/{named}"
+
     def to_json(self) -> dict[str, object]:
         """Call this for plain data, all keys always present."""
-        return asdict(self)
+        return {**asdict(self), "shown_below": self.shown_below}
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,3 +282,24 @@ async def test_an_actor_that_tells_of_itself_is_shown_so(kit: Kit) -> None:
             "c": None,
         }
         assert isinstance(_Chatty({}), TellsOfItself)
+
+
+async def test_who_works_for_another_is_shown_below_it(kit: Kit) -> None:
+    # SAGA-11
+    children = [
+        ChildSpec("a", lambda: _Chatty({"below": None})),
+        ChildSpec("b", lambda: _Chatty({"below": "a"})),
+        ChildSpec("c", lambda: _Chatty({"below": 7})),
+        kit.spec("d"),
+    ]
+    async with open_system(Troupe, Flags(), children, name="app") as app:
+        nodes = {node.name: node for node in app.tree.snapshot().actors}
+        assert {name: node.shown_below for name, node in nodes.items()} == {
+            "app": None,
+            "a": "app",
+            "b": "app/a",
+            "c": "app",
+            "d": "app",
+        }
+        assert nodes["b"].parent == "app"
+        assert nodes["b"].to_json()["shown_below"] == "app/a"

@@ -94,6 +94,7 @@ class RestartWindow:
 class NodeView:
     """One actor's row. Supervisors have a `strategy`; `capacity` None means without limit.
 
+    One that `holds` others is no supervisor of theirs: they work for it, as nested sagas do.
     `name`, `kind` and `last_exit` are for text nodes only.
     """
 
@@ -108,6 +109,7 @@ class NodeView:
     strategy: StrategyBadge | None = None
     window: RestartWindow | None = None
     last_exit: str | None = None
+    holds: bool = False
 
     def __post_init__(self) -> None:
         element_id(f"node-{self.id}")
@@ -118,6 +120,11 @@ class NodeView:
         check_count("queued", self.queued)
         if self.capacity is not None:
             check_count("capacity", self.capacity, least=1)
+
+    @property
+    def has_kids(self) -> bool:
+        """Whether rows may hang below it, also where there is none yet."""
+        return self.holds or self.strategy is not None
 
     @property
     def tone(self) -> str:
@@ -156,13 +163,13 @@ class CountView:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A row and what hangs below it. Only a supervisor's row may have children."""
+    """A row and what hangs below it: of a supervisor, or of one that `holds` others."""
 
     node: NodeView
     children: tuple[Branch | CountView, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.children and self.node.strategy is None:
+        if self.children and not self.node.has_kids:
             raise ImpossibleView("children", self.node.name, "empty below a row without a strategy")
 
 

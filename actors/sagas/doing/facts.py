@@ -22,7 +22,8 @@ def saga_facts(
 
     `steps` has those that have begun, in the order they did; with `kinds` all of them, in the order
     of the class where the program has it. `parent` and a step's `child` name other sagas: together
-    they are the tree of nested ones. A saga that was never started has the status `new`.
+    they are the tree of nested ones; `below` is the name of the parent's actor, below which a tree
+    shows it. A saga that was never started has the status `new`.
     """
     definition = None if kinds is None else _definition(state, kinds)
     names = list(state.steps)
@@ -41,6 +42,7 @@ def saga_facts(
         "version": state.version,
         "status": state.status.value,
         "parent": None if state.parent is None else state.parent.saga,
+        "below": None if state.parent is None else SagaId.parse(state.parent.saga).key,
         "started_at": None if state.started_at is None else state.started_at.isoformat(),
         "deadline_at": None if state.deadline_at is None else state.deadline_at.isoformat(),
         "stuck_at": state.stuck_step or None,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from actors.sagas import Facts, Saga, command, step
+from actors.sagas import Facts, Saga, child, command, group, step
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,25 @@ class Purchase(Saga[Basket]):
     place = step(Place, undo=Unplace, result=Placed)
     pay = step(Charge, undo=refund, result=Paid)
     reserve = step(Reserve, undo=Release)
+
+
+def same(facts: Facts[Basket]) -> Basket:
+    """What the parent buys, for the child."""
+    return facts.data
+
+
+class Ship(Saga[Basket]):
+    pack = step(Reserve, undo=Release)
+
+
+class Notify(Saga[Basket]):
+    tell = step(Place)
+
+
+class Fulfilment(Saga[Basket]):
+    """EX-31's nested variant: a payment, then shipping and notification together."""
+
+    buy = child(Purchase, data=same)
+    ship = child(Ship, data=same)
+    notify = child(Notify, data=same)
+    both = group(ship, notify)

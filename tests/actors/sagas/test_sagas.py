@@ -45,8 +45,6 @@ from actors.sagas import (
     Unavailable,
     UnknownSaga,
     UnknownSagaKind,
-    child,
-    group,
     is_moment,
     kind_graph,
     lines,
@@ -61,11 +59,11 @@ from supervision import child_method, dynamic_method
 from tests.actors.sagas.checkouts import (
     Basket,
     Charge,
+    Fulfilment,
     Paid,
     Place,
     Placed,
     Purchase,
-    Release,
     Reserve,
     Unplace,
     refund,
@@ -608,27 +606,6 @@ async def test_a_saga_knows_its_messages_and_timers_among_others(
 
 
 # Sagas in sagas, signals, cancelling
-
-
-def _same(facts: Facts[Basket]) -> Basket:
-    return facts.data
-
-
-class Ship(Saga[Basket]):
-    pack = step(Reserve, undo=Release)
-
-
-class Notify(Saga[Basket]):
-    tell = step(Place)
-
-
-class Fulfilment(Saga[Basket]):
-    """EX-31's nested variant: a payment, then shipping and notification together."""
-
-    buy = child(Purchase, data=_same)
-    ship = child(Ship, data=_same)
-    notify = child(Notify, data=_same)
-    both = group(ship, notify)
 
 
 async def test_nested_sagas_run_as_sagas_of_their_own(autojump_clock: MockClock) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import cast
@@ -13,6 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.runtime import Actor, Cell, Ref, System, message
+from actors.sagas import Outcome, SagaCommand
 from supervision import (
     Backoff,
     ChildSpec,
@@ -26,7 +28,10 @@ from supervision import (
     handle_of,
     open_system,
 )
-from web.lab.tree.picture import TreePicture
+from tests.actors.sagas.checkouts import Basket, Fulfilment
+from tests.actors.sagas.desks import Player, open_desk
+from tests.actors.sagas.shops import memory_world
+from web.lab.tree.picture import TreePicture, shown_above
 from web.views import (
     ActorStatus,
     Branch,
@@ -266,3 +271,54 @@ async def test_what_visitors_brought_is_not_looked_at(monkeypatch: pytest.Monkey
         monkeypatch.undo()
         assert facts.root == site.picture.root()
         assert facts.target == site.picture.target()
+
+
+async def test_a_nested_saga_is_drawn_below_its_parent(autojump_clock: MockClock) -> None:
+    # SAGA-11
+    waits: dict[str, Callable[[SagaCommand], Outcome | None]] = {"place": lambda _: None}
+    async with open_desk(memory_world(), Player(waits), Fulfilment) as desk:
+        for tenant in (None, "acme"):
+            saga = await desk.sagas.start(Fulfilment, Basket("o", "c", 5), name="1", tenant=tenant)
+            child = saga.child("purchase", "buy")
+            while not any(str(one.saga) == str(child) for one in desk.player.got):
+                await desk.player.came.wait()
+        system = desk.tree.system
+        picture = TreePicture(lambda: system, lambda: AT, None)
+        sagas = row_of(picture.root(), "sagas")
+        assert [row for row in rows(sagas) if "relay" not in row[1]] == [
+            (0, "sagas"),
+            (1, "fulfilment-1"),
+            (2, "purchase-1:buy"),
+            (1, "@acme:fulfilment-1"),
+            (2, "@acme:purchase-1:buy"),
+        ]
+
+
+def _told(name: str, below: str | None) -> Node:
+    return cast("Node", _Told(f"s/{name}", "s", "s" if below is None else f"s/{below}"))
+
+
+@dataclass(frozen=True)
+class _Told:
+    path: str
+    parent: str
+    shown_below: str
+
+
+@pytest.mark.parametrize(
+    ("below", "drawn"),
+    [
+        ({"a": None, "b": "a"}, {"b": "a"}),
+        ({"c": "b", "b": "a", "a": None}, {"c": "b", "b": "a"}),
+        ({"a": "a"}, {}),
+        ({"a": "b", "b": "a", "c": "a"}, {}),
+        ({"a": "nobody", "b": "a"}, {}),
+    ],
+)
+def test_who_names_itself_or_nobody_is_drawn_below_its_supervisor(
+    below: dict[str, str | None], drawn: dict[str, str]
+) -> None:
+    # SAGA-11: nobody is drawn nowhere
+    nodes = [_told(name, above) for name, above in below.items()]
+    found = shown_above(nodes)
+    assert found == {f"s/{name}": f"s/{above}" for name, above in drawn.items()}

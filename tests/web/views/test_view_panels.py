@@ -12,6 +12,7 @@ from web.views import (
     CountView,
     CrashTarget,
     Decision,
+    ImpossibleView,
     MessageState,
     Speaker,
     StrategyBadge,
@@ -171,6 +172,14 @@ def test_a_new_branch_looks_as_if_it_had_always_been_there() -> None:
     html = RENDERER.tree_branch(newcomer, level=2)
     assert html.strip() in RENDERER.tree(Branch(rooms, (newcomer,)))
     assert "kids-rooms" in samples.read(RENDERER.tree(Branch(rooms))).values("id")
+    # SAGA-11: a worker has a list for those that work for it, and no other has one
+    saga = replace(rooms, id=element_id("saga"), strategy=None, window=None, holds=True)
+    held = samples.read(RENDERER.tree(Branch(saga, (Branch(rooms),))))
+    assert {"kids-saga", "kids-rooms"} <= set(held.values("id"))
+    alone = samples.read(RENDERER.tree(Branch(replace(saga, holds=False))))
+    assert "kids-saga" not in alone.values("id")
+    with pytest.raises(ImpossibleView, match="empty below"):
+        Branch(replace(saga, holds=False), (Branch(rooms),))
 
 
 def test_the_crash_button_is_there_only_where_crashing_is_allowed() -> None:

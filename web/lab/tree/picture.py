@@ -95,12 +95,13 @@ class TreePicture:
 
     def _root(self, nodes: Sequence[Node]) -> Branch:
         ids = {node.path: str(node.id) for node in nodes}
+        above = shown_above(nodes)
         crowds = [
             Crowd(ids[node.path], CROWDS[node.path], node.children)
             for node in nodes
             if node.path in CROWDS and node.children
         ]
-        return tree_of([_facts(node, ids) for node in nodes], crowds=crowds)
+        return tree_of([_facts(node, ids, above) for node in nodes], crowds=crowds)
 
     def _target(self, nodes: Sequence[Node]) -> CrashTarget | None:
         if self._target_path is None:
@@ -184,7 +185,23 @@ def _give_up_words(exit_: ExitSummary) -> str:
     return exit_words(words or "too many crashes", None, None, None)
 
 
-def _facts(node: Node, ids: dict[str, str]) -> ActorFacts:
+def shown_above(nodes: Sequence[Node]) -> Mapping[str, str]:
+    """Call this for the path below which each is drawn that is not drawn below its supervisor."""
+    named = {one.path: one.shown_below for one in nodes if one.shown_below != one.parent}
+    paths = {one.path for one in nodes}
+    found: dict[str, str] = {}
+    for path, above in named.items():
+        passed, at = {path}, above
+        # Up to one below its supervisor; who stands below itself would be drawn nowhere.
+        while at in named and at not in passed:
+            passed.add(at)
+            at = named[at]
+        if above is not None and at in paths and at not in passed:
+            found[path] = above
+    return found
+
+
+def _facts(node: Node, ids: Mapping[str, str], above: Mapping[str, str]) -> ActorFacts:
     is_supervisor = node.type == "supervisor"
     window = node.window if is_supervisor else None
     row = NodeView(
@@ -199,8 +216,11 @@ def _facts(node: Node, ids: dict[str, str]) -> ActorFacts:
         strategy=StrategyBadge(node.strategy) if node.strategy else None,
         window=None if window is None else RestartWindow(window.used, window.max, window.period),
         last_exit=_last_exit(node),
+        # Whoever may say below whom it is seen may have others below it.
+        holds=node.about is not None and "below" in node.about,
     )
-    return ActorFacts(None if node.parent is None else ids.get(node.parent, "gone"), row)
+    supervisor = above.get(node.path, node.parent)
+    return ActorFacts(None if supervisor is None else ids.get(supervisor, "gone"), row)
 
 
 def _last_exit(node: Node) -> str | None:
