@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,8 @@ from web.app import OwnSite, open_site
 from web.settings import Settings
 
 ORDERS = "/api/v1/orders"
+# Of many at once none is turned away, however slow the machine is.
+PATIENT = Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000)
 WIDGETS = {"product_id": "prod-1", "name": "Widget", "quantity": 2, "unit_price_cents": 1000}
 ORDER = {"customer_id": "cust-123", "items": [WIDGETS]}
 
@@ -35,11 +38,11 @@ class Keeping:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[OwnSite]:
         if self._url is None:
-            async with open_site(PLAN, Settings(port=0), store=self._memory) as site:
+            async with open_site(PLAN, PATIENT, store=self._memory) as site:
                 yield site
             return
-        settings = Settings(
-            port=0, database_url=Secret(self._url), state_dir=self._folder / "state"
+        settings = replace(
+            PATIENT, database_url=Secret(self._url), state_dir=self._folder / "state"
         )
         async with open_site(PLAN, settings) as site:
             yield site
