@@ -11,7 +11,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.cluster import LEASE_S, Holding, Member, NewNode, NodeState, Owned, Survey
+from actors.cluster import (
+    LEASE_S,
+    Holding,
+    LinkState,
+    Member,
+    NewNode,
+    Node,
+    NodeState,
+    Owned,
+    Survey,
+)
 from storage.memory import MemoryDatabase, MemoryNodes
 from tests.engines import virtual_environment
 from tests.logged import captured
@@ -149,6 +159,19 @@ def test_a_shard_that_is_nobodys_for_long_is_told() -> None:  # CLU-40
     assert told == ["healthy", "degraded", "unhealthy"]
     member.read(Survey(clock, {}, owned | {1: Owned(1, "b", 1, clock + timedelta(seconds=5))}))
     assert check_member(member).status == "healthy"
+
+
+@pytest.mark.parametrize("other", [LinkState.UP, LinkState.DOWN])
+def test_a_node_alone_without_a_link_is_not_ready(other: LinkState) -> None:  # CLU-5
+    member = _member(NodeState.UP)
+    now = MemoryDatabase().now()
+    owned = {n: Owned(n, "b", 1, now + timedelta(seconds=5)) for n in (0, 1)}
+    nodes = {
+        node_id: Node(node_id, name, "1", now, now, link, NodeState.UP)
+        for node_id, name, link in ((member.node_id, "a", LinkState.DOWN), (uuid4(), "b", other))
+    }
+    member.read(Survey(now, nodes, owned))
+    assert check_member(member).status == ("unhealthy" if other is LinkState.UP else "healthy")
 
 
 def test_what_a_node_needs_is_read() -> None:

@@ -116,6 +116,8 @@ def check_member(member: Member) -> Finding:
         return unhealthy("this node is drained: what it owned is handed over")
     if not member.is_serving:
         return unhealthy("this node owns nothing: it joins, or could not renew its leases")
+    if _is_isolated(member):
+        return unhealthy("this node has no link to the others, who have theirs")
     unowned_s = round(member.unowned_s(), 1)
     numbers = {"shards": len(member.holding.epochs), "unowned_s": unowned_s}
     if unowned_s > UNOWNED_S_MAX:
@@ -123,6 +125,15 @@ def check_member(member: Member) -> Finding:
     if unowned_s > UNOWNED_S:
         return degraded("shards are nobody's", **numbers)
     return healthy(**numbers)
+
+
+def _is_isolated(member: Member) -> bool:
+    """CLU-5: what it owned is given to those who have a link."""
+    survey = member.survey
+    own = None if survey is None else survey.nodes.get(member.node_id)
+    if survey is None or own is None or own.link is LinkState.UP:
+        return False
+    return any(node.link is LinkState.UP for node in living(survey))
 
 
 async def check_company(settings: Settings, nodes: Nodes) -> None:
