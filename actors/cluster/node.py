@@ -35,6 +35,10 @@ from actors.runtime import Actor, Exit, Log
 
 # A store that is away, or a name of a life that is not over yet, is asked again after this.
 RETRY_S = 0.5
+# CLU-5. A server that is away is told by every node within a heartbeat and noted by the next, with
+# one more for a slow one: who tells it first would else give what it owns to nodes that have no
+# link either.
+ALONE_AFTER_S = 3 * HEARTBEAT_S
 # How often a shard that is handed over is looked at, where no actor's end tells.
 LOOK_S = 0.1
 # A node that stops waits so long until others have its shards: less than the runtime gives a stop.
@@ -80,6 +84,7 @@ class ClusterNode(Actor[Never]):
         self._env, self._link = env, link
         self._moving: set[int] = set()
         self._is_away = self._is_beside = False
+        self._linkless_at: float | None = None
         self._wake, self._wanted = trio.Event(), trio.Event()
 
     def on_start(self) -> None:
@@ -176,8 +181,13 @@ class ClusterNode(Actor[Never]):
         holding, clock = member.holding, self._env.clock
         while True:
             sent_at, sent, changes = member.clock(), clock.now(), holding.changes
+            link = self._link()
+            if link is LinkState.UP:
+                self._linkless_at = None
+            elif self._linkless_at is None:
+                self._linkless_at = sent_at
             try:
-                beat = await self._nodes.beat(member.node_id, link=self._link())
+                beat = await self._nodes.beat(member.node_id, link=link)
             except NotMember as error:
                 raise Fenced(str(error)) from error
             except StoreError as error:
@@ -261,11 +271,20 @@ class ClusterNode(Actor[Never]):
                 _log.info("cluster.shards_claimed", node=self._identity.name, shards=len(got))
                 member.ring()
         given = [move for move in planned if move.source is not None]
+        if self._may_not_be_alone():
+            return
         for move in given[:MOVES_MAX]:
             epoch = member.holding.epochs.get(move.shard)
             if move.source == mine and epoch is not None and move.shard not in self._moving:
                 self._moving.add(move.shard)
                 life.start_soon(self._hand_over, move, epoch)
+
+    def _may_not_be_alone(self) -> bool:
+        """Whether others may be without a link as well, and have not told it yet."""
+        member, at = self._member, self._linkless_at
+        if at is None or member.state is not NodeState.UP or self._is_leaving:
+            return False
+        return member.clock() - at < ALONE_AFTER_S
 
     async def _hand_over(self, move: Move, epoch: int) -> None:
         member, shard = self._member, move.shard
