@@ -42,6 +42,7 @@ from actors.cluster.reaching.hosting import (
     made,
 )
 from actors.cluster.reaching.ref import ClusterRef
+from actors.cluster.reaching.routing import HELD_PER_SHARD_MAX
 from actors.cluster.reaching.topics import Anyone, Hearing, TopicLost
 from actors.cluster.reaching.words import (
     NodeGone,
@@ -79,6 +80,7 @@ __all__ = [
     "GONE_KEPT",
     "HAND_OVER_S",
     "HEARTBEAT_S",
+    "HELD_PER_SHARD_MAX",
     "LEASE",
     "LEASE_S",
     "LEAVE_S_MAX",

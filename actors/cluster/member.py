@@ -46,8 +46,8 @@ class Member:
         self._changed = trio.Event()
         self._wanted = trio.Event()
         self._wanted_at = -float("inf")
-        # Told, at once, of each shard that this node has given away or claimed.
-        self.moved_watchers: list[Callable[[Moved], None]] = []
+        # Told, at once, of each shard that this node has given away, claimed or kept after all.
+        self.moved_watchers: list[Callable[[Moved, bool], None]] = []
 
     def __repr__(self) -> str:
         return f"<Member {self.node_id}: {self.state}, {self.holding!r}>"
@@ -80,11 +80,11 @@ class Member:
             self._wanted.set()
             self._wanted = trio.Event()
 
-    def moved(self, moved: Moved) -> None:
-        """Call this when a shard has changed hands by this node's doing."""
+    def moved(self, moved: Moved, *, is_kept: bool = False) -> None:
+        """Call this when a shard has changed hands by this node's doing, or is kept after all."""
         self.map.learn(moved)
         for told in self.moved_watchers:
-            told(moved)
+            told(moved, is_kept)
 
     # A life as a node
 

@@ -305,6 +305,8 @@ class ClusterNode(Actor[Never]):
             raised = None
         if raised is None:
             holding.reopen(shard)
+            if holding.token_of(shard) is not None:
+                member.moved(Moved(shard, str(member.node_id), epoch), is_kept=True)
         else:
             holding.drop([shard])
             member.moved(Moved(shard, move.to, raised))

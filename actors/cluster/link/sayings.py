@@ -34,11 +34,15 @@ class Leaving(msgspec.Struct, frozen=True, array_like=True, tag="leaving"):
 
 
 class Hint(msgspec.Struct, frozen=True, array_like=True, tag="hint"):
-    """Who owns a shard, as far as I know: `Moved` on the wire."""
+    """Who owns a shard, as far as I know: `Moved` on the wire.
+
+    `is_kept`: I was about to give it away, and take messages for it again.
+    """
 
     shard: int
     owner: Annotated[str, msgspec.Meta(max_length=36)]
     epoch: int
+    is_kept: bool = False
 
 
 class Barrier(msgspec.Struct, frozen=True, array_like=True, tag="barrier"):
@@ -76,6 +80,15 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
     text: Annotated[str, msgspec.Meta(max_length=REMOTE_TEXT_MAX)] = ""
 
 
+class LinkBroke(msgspec.Struct, frozen=True, array_like=True, tag="link_broke"):
+    """An actor here that was linked to one of yours has ended."""
+
+    target: Annotated[str, msgspec.Meta(max_length=1024)]
+    path: Annotated[str, msgspec.Meta(max_length=1024)]
+    exit: Annotated[str, msgspec.Meta(max_length=32)]
+    text: Annotated[str, msgspec.Meta(max_length=REMOTE_TEXT_MAX)] = ""
+
+
 class Beacon(msgspec.Struct, frozen=True, array_like=True, tag="beacon"):
     """I am here; and the last number of each topic that I published on lately."""
 
@@ -83,7 +96,7 @@ class Beacon(msgspec.Struct, frozen=True, array_like=True, tag="beacon"):
 
 
 Saying: TypeAlias = (
-    Hello | Leaving | Hint | Barrier | BarrierDone | WatchFor | Unwatch | Ended | Beacon
+    Hello | Leaving | Hint | Barrier | BarrierDone | WatchFor | Unwatch | Ended | LinkBroke | Beacon
 )
 
 encode_saying: Final = msgspec.msgpack.Encoder().encode

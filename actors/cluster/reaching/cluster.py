@@ -45,7 +45,7 @@ from actors.cluster.reaching.topics import (
     Services,
 )
 from actors.cluster.reaching.watching import Watches
-from actors.cluster.words import NodeState
+from actors.cluster.words import LinkState, NodeState
 from actors.runtime import Actor, AnyRef, Exit, Log
 from actors.runtime.delivery.envelope import Envelope as Papers
 from actors.runtime.life.cell import Home
@@ -165,6 +165,10 @@ class Cluster:
     def unwatched(self, standin: Standin) -> None:
         """See `Roads.unwatched`."""
         self._watches.unwatched(standin)
+
+    def link_broke(self, standin: Standin, path: str, exit_: Exit) -> None:
+        """See `Roads.link_broke`."""
+        self._watches.link_broke(standin, path, exit_)
 
     # Topics and services
 
@@ -287,9 +291,16 @@ class Cluster:
         else:
             self._watches.heard(node_id, saying)
 
-    def _moved(self, moved: Moved) -> None:
-        self._talk.say_all(Hint(moved.shard, moved.owner, moved.epoch))
+    def _moved(self, moved: Moved, is_kept: bool) -> None:
+        hint = Hint(moved.shard, moved.owner, moved.epoch, is_kept)
+        self._talk.say_all(hint)
+        self._routing.learn(hint)
         self._routing.look()
+
+    def link_state(self) -> LinkState:
+        """Call this, as a `ClusterNode`, to learn whether this node can be given shards."""
+        is_heard = self._talk.is_up and self._talk.node_id == self.member.node_id
+        return LinkState.UP if is_heard else LinkState.DOWN
 
     def leave(self) -> None:
         """Call this when the process ends: the others need not wait to find out."""

@@ -14,6 +14,7 @@ import trio
 
 from actors.cluster.link.sayings import REMOTE_TEXT_MAX
 from actors.runtime import ActorExited, Ask, AskError, Exit, NoProc, Normal, Ref
+from actors.runtime.actor.relations import BrokenLink
 from actors.runtime.delivery.envelope import NO_DEADLINE, REPLY, Envelope
 from actors.runtime.delivery.mailbox import PARKED
 from actors.runtime.delivery.ref import (
@@ -46,6 +47,9 @@ class Roads(Protocol):
 
     def unwatched(self, standin: Standin) -> None:
         """Nobody watches it any more."""
+
+    def link_broke(self, standin: Standin, path: str, exit_: Exit) -> None:
+        """An actor here that was linked to it has ended."""
 
 
 class Standin(Cell):
@@ -95,15 +99,25 @@ class Standin(Cell):
     def unwatch(self, watch: Watch) -> None:
         """See `Cell.unwatch`."""
         super().unwatch(watch)
-        if not self.watchers:
+        if not self.watchers and not self.links:
             self.roads.unwatched(self)
 
+    def tied(self) -> None:
+        """See `Cell.tied`."""
+        self.roads.watched(self)
+
     def notify(self, ended: Cell, entry: Entry) -> None:
-        """Called for the end of an actor that is linked to this one; nothing here ends by it."""
+        """Called for the end of an actor here that is linked to this one: it is told over there."""
+        if isinstance(entry, BrokenLink) and self.links is not None:
+            self.links.pop(ended, None)
+            if not isinstance(entry.exit, NoProc):
+                self.roads.link_broke(self, ended.path, entry.exit)
         entry.drop()
 
     def ended(self, exit_: Exit, *, final: bool) -> None:
-        """Call this with the end of the actor: all who watch are told."""
+        """Call this with the end of the actor: all who watch it, or are linked to it, are told."""
+        # A link is one of two incarnations, so every end breaks it.
+        self.broken_links, self.links = self.links, None
         self._tell_end(dataclasses.replace(exit_, at=self.system.now()), final=final)
 
 

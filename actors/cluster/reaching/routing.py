@@ -126,13 +126,12 @@ class Routing:
 
     def route(self, item: Item) -> None:
         """Call this with a message whose place in the order has come."""
-        held = self._held.get(item.shard)
-        if held is not None:
-            self._wait_behind(held, item)
-        elif item.source is None:
-            self._route_own(item)
-        else:
+        if item.source is not None:
             self._route_foreign(item)
+        elif (held := self._held.get(item.shard)) is not None:
+            self._wait_behind(held, item)
+        else:
+            self._route_own(item)
 
     def _route_own(self, item: Item) -> None:
         reply = item.papers[REPLY] if item.papers is not None else None
@@ -161,14 +160,22 @@ class Routing:
         peer = self._post.peer(node_id)
         if not self._post.is_up:
             self.give_up(item, NoLink(_path(item), _kind(item)))
-        elif peer is None or not peer.sending.is_open:
+        elif self._is_gone(node_id, peer):
             self.member.want_news()
             gone = NodeGone(_path(item), _kind(item), moved.owner, maybe_handled=False)
             self.give_up(item, gone)
-        elif not peer.is_ready:
-            self.give_up(item, NoLink(_path(item), _kind(item)))
+        elif peer is None or not peer.is_ready:
+            # It has joined, or the link is back, a moment ago: it is greeted first.
+            self._hold(item, moved.epoch - 1)
         elif not self._post.send(peer, item, moved.epoch):
             self.give_up(item, PeerOverloaded(_path(item), _kind(item), moved.owner))
+
+    def _is_gone(self, node_id: UUID, peer: Peer | None) -> bool:
+        """Whether a node is known to be gone; one that is not known may have joined just now."""
+        if peer is not None:
+            return not peer.sending.is_open
+        survey = self.member.survey
+        return survey is not None and node_id in survey.nodes
 
     # Of other nodes
 
@@ -180,8 +187,12 @@ class Routing:
             return
         held_epoch = holding.epochs.get(item.shard, 0)
         token = holding.token_of(item.shard)
+        held = self._held.get(item.shard)
         if token is not None and token.epoch == wire.epoch:
-            self._deliver(item, token)
+            if held is None:
+                self._deliver(item, token)
+            else:
+                self._wait_behind(held, item)
             return
         known = self.member.map.of(item.shard)
         is_mine = known.owner == str(self.member.node_id) and known.epoch == wire.epoch
@@ -303,12 +314,17 @@ class Routing:
 
     def learn(self, hint: Hint) -> None:
         """Call this with what another node says of a shard."""
-        moved = Moved(hint.shard, hint.owner, hint.epoch)
-        if self.member.map.learn(moved):
-            if hint.owner == str(self.member.node_id):
-                self.member.want_news()
-            if (held := self._held.get(hint.shard)) is not None:
-                self._go_on(hint.shard, held)
+        is_new = self.member.map.learn(Moved(hint.shard, hint.owner, hint.epoch))
+        if is_new and hint.owner == str(self.member.node_id):
+            self.member.want_news()
+        held = self._held.get(hint.shard)
+        if held is None:
+            return
+        if hint.is_kept and hint.epoch == held.after:
+            held.after -= 1
+            for item in (*held.bounced, *held.behind):
+                item.after = min(item.after, held.after)
+        self._go_on(hint.shard, held)
 
     def look(self) -> None:
         """Call this now and then, and when what is owned has changed: who can go on goes on."""
@@ -326,16 +342,23 @@ class Routing:
             self.member.want_news()
 
     def _go_on(self, shard: int, held: Held) -> None:
-        token = self.member.holding.token_of(shard)
-        known = self.member.map.of(shard)
-        if held.barrier is not None or (
-            (token is None or token.epoch <= held.after)
-            and (known.epoch <= held.after or known.owner in ("", str(self.member.node_id)))
-        ):
+        if held.barrier is not None or not self._has_owner(shard, held.after):
             return
         del self._held[shard]
         for item in (*held.bounced, *held.behind):
             self._route_late(item)
+
+    def _has_owner(self, shard: int, after: int) -> bool:
+        """Whether an owner of a later epoch is there, and can be sent something."""
+        token = self.member.holding.token_of(shard)
+        if token is not None:
+            return token.epoch > after
+        known = self.member.map.of(shard)
+        if known.epoch <= after or known.owner in ("", str(self.member.node_id)):
+            return False
+        node_id = UUID(known.owner)
+        peer = self._post.peer(node_id)
+        return self._is_gone(node_id, peer) or (peer is not None and peer.is_ready)
 
     def _route_late(self, item: Item) -> None:
         """As `route`, when its caller is not there any more to get an error."""

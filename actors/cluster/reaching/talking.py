@@ -51,6 +51,7 @@ from actors.cluster.link.sayings import (
     Hello,
     Hint,
     Leaving,
+    LinkBroke,
     Refusal,
     Saying,
     Unwatch,
@@ -728,12 +729,13 @@ class Talk:
                 self.say(peer.node_id, answer, behind_data=True)
             case BarrierDone():
                 self.routing.barrier_done(peer.node_id, saying.shard, saying.number)
-            case WatchFor() | Unwatch() | Ended() | Beacon():
+            case WatchFor() | Unwatch() | Ended() | LinkBroke() | Beacon():
                 self.on_saying(peer.node_id, saying)
 
     def _greeted(self, peer: Peer, hello: Hello) -> None:
         peer.is_ready = True
         peer.sending.open_again()
+        self.routing.look()
         if hello.wants_answer:
             self.say(peer.node_id, Hello(wants_answer=False))
 

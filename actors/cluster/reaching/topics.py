@@ -32,7 +32,7 @@ from actors.cluster.reaching.ref import Standin
 from actors.cluster.reaching.routing import envelope_of
 from actors.cluster.reaching.talking import Loose, Talk, left_ms_of
 from actors.cluster.reaching.words import NoOwner, PeerOverloaded
-from actors.runtime import ActorCrashed, AnyRef, Ask, AskError, Ref
+from actors.runtime import ActorCrashed, AnyRef, Ask, AskError, Exit, Ref
 from actors.runtime.delivery.envelope import DEADLINE, MESSAGE, REPLY
 from actors.runtime.delivery.envelope import Envelope as Papers
 from actors.runtime.delivery.ref import ASK_TIMEOUT_S
@@ -194,8 +194,10 @@ class ClusterTopics:
         heard = self._heard.get(envelope.target)
         if heard is None:
             return
-        heard.last[node_id] = arrived.head.sequence
-        if arrived.gap.frames:
+        before, number = heard.last.get(node_id, 0), arrived.head.sequence
+        heard.last[node_id] = number
+        # What the list of last numbers has told already is not told again.
+        if arrived.gap.frames and before < number - 1:
             self._tell(envelope.target, "messages were lost")
         crossing = self._talk.crossing
         try:
@@ -266,6 +268,9 @@ class _ServiceRoads:
 
     def unwatched(self, standin: Standin) -> None:
         """Nobody watches a service."""
+
+    def link_broke(self, standin: Standin, path: str, exit_: Exit) -> None:
+        """Nobody is linked to a service."""
 
 
 class Services:

@@ -12,12 +12,14 @@ from itertools import count
 from typing import Final
 from uuid import UUID
 
-from actors.cluster.link.sayings import REMOTE_TEXT_MAX, Ended, Saying, Unwatch, WatchFor
+from actors.cluster.link.sayings import REMOTE_TEXT_MAX, Ended, LinkBroke, Saying, Unwatch, WatchFor
+from actors.cluster.link.words import TARGET_BYTES_MAX
 from actors.cluster.member import Member
 from actors.cluster.reaching.hosting import Elsewhere, Host, StartSoon, UnknownKind
 from actors.cluster.reaching.ref import Standin
 from actors.cluster.reaching.words import RemoteError
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown, StartError
+from actors.runtime.actor.relations import link
 from actors.runtime.life.cell import Cell, cell_of
 from actors.runtime.words.exits import exit_text
 
@@ -131,7 +133,7 @@ class Watches:
         standin = found[0]
         self._number_of.pop(standin, None)
         standin.ended(exit_, final=is_final)
-        if standin.watchers and standin not in self._number_of:
+        if (standin.watchers or standin.links) and standin not in self._number_of:
             # They wait for the end of the actor, not of its life on one node.
             self._homeless[standin] = None
 
@@ -147,8 +149,37 @@ class Watches:
                 self._drop(node_id, saying.number)
             case Ended():
                 self.heard_end(node_id, saying)
+            case LinkBroke():
+                self._break(saying)
             case _:
                 pass
+
+    def link_broke(self, standin: Standin, path: str, exit_: Exit) -> None:
+        """Call this when an actor here has ended that was linked to one of the cluster."""
+        if not standin.watchers and not standin.links:
+            self.unwatched(standin)
+        owner = self._member.whose(*standin.key).owner
+        kind, text = type(exit_).__name__.lower(), _text_of(exit_)
+        target = "/".join(standin.key)
+        broke = LinkBroke(target, path[:TARGET_BYTES_MAX], kind, text)
+        if owner == str(self._member.node_id):
+            self._break(broke)
+        elif owner:
+            self._say(UUID(owner), broke)
+
+    def _break(self, broke: LinkBroke) -> None:
+        """An actor elsewhere that was linked to one here has ended."""
+        kind, _, id_ = broke.target.partition("/")
+        token = self._member.token(kind, id_)
+        ref = None if token is None else self._host.resident((kind, id_), token)
+        if ref is None:
+            return
+        cell, other = cell_of(ref), self._standin(kind, id_)
+        # Whoever it was is here by its path alone, for as long as its end takes.
+        stranger = Cell(other.system, broke.path, None)
+        link(cell, stranger)
+        for tied, tie in (stranger.links or {}).items():
+            tie.broke(tied, stranger, _exit_of(Ended(0, broke.exit, broke.text)))
 
     def _serve(self, node_id: UUID, number: int, standin: Standin) -> None:
         served = _Served(self, node_id, number, standin)
@@ -179,12 +210,9 @@ class Watches:
         if is_final and self._member.token(*served.standin.key) is None:
             self._finish(served, Ended(served.number, "moved"))
             return
-        text = exit_text(exit_)
-        if isinstance(exit_, Crashed):
-            text = f"{type(exit_.error).__name__}: {exit_.error}"
         kind = type(exit_).__name__.lower()
         kind = f"{kind}_for_good" if is_final else kind
-        self._finish(served, Ended(served.number, kind, text[:REMOTE_TEXT_MAX]))
+        self._finish(served, Ended(served.number, kind, _text_of(exit_)))
 
     def _finish(self, served: _Served, ended: Ended) -> None:
         if self._served.pop((served.node_id, served.number), None) is not None:
@@ -212,6 +240,12 @@ class Watches:
 _FINAL: Final = frozenset(
     {"normal_for_good", "shutdown_for_good", "killed_for_good", "crashed_for_good", "no_proc"}
 )
+
+
+def _text_of(exit_: Exit) -> str:
+    if isinstance(exit_, Crashed):
+        return f"{type(exit_.error).__name__}: {exit_.error}"[:REMOTE_TEXT_MAX]
+    return exit_text(exit_)[:REMOTE_TEXT_MAX]
 
 
 def _exit_of(ended: Ended) -> Exit:

@@ -138,6 +138,11 @@ class BrokenLink:
     def __init__(self, cell: Cell, peer: Cell, link_: Link, exit_: Exit | NoProc) -> None:
         self._cell, self._peer, self._link, self._exit = cell, peer, link_, exit_
 
+    @property
+    def exit(self) -> Exit | NoProc:
+        """How the other one ended."""
+        return self._exit
+
     def act(self) -> Envelope | None:
         """Called by the loop of the linked actor: ends it, or gives the Exited for its handler."""
         life, links = self._cell.life, self._cell.links
@@ -188,6 +193,7 @@ def link(cell: Cell, target: Cell) -> None:
     if target.links is None:
         target.links = {}
     target.links[cell] = made
+    target.tied()
 
 
 def _newest(links: dict[Cell, Tie], peer: Cell) -> Link | None:

@@ -676,6 +676,9 @@ class Cell:
             if watch in watchers:
                 watchers[watch] = True
 
+    def tied(self) -> None:
+        """Called when another actor was linked to this one; what stands for one may be derived."""
+
     def notify(self, ended: Cell, entry: Entry) -> None:
         """Tell this actor of an end, behind the last message of the ended one."""
         notice: Envelope = (Notice(entry), 0, None, NO_DEADLINE, 0.0, None)

@@ -81,6 +81,7 @@ class OneNode:
     line: Line
     link: list[LinkState] = field(default_factory=lambda: [LinkState.UP])
     ref: AnyRef | None = None
+    link_state: Callable[[], LinkState] | None = None
 
     @property
     def owned(self) -> set[int]:
@@ -100,8 +101,13 @@ class SomeNodes:
     def __getitem__(self, name: str) -> OneNode:
         return self.all[name]
 
+    def clock_of(self, name: str) -> Callable[[], float]:
+        """The clock of a node, which a test may stop."""
+        return trio.current_time
+
     async def start(self, name: str) -> OneNode:
-        self.all[name] = OneNode(Member(trio.current_time, self.shards), Line(self.database))
+        member = Member(self.clock_of(name), self.shards)
+        self.all[name] = OneNode(member, Line(self.database))
         return await self.start_again(name)
 
     async def start_again(self, name: str) -> OneNode:
@@ -113,7 +119,7 @@ class SomeNodes:
             node.member,
             Identity(name, "1"),
             self.env,
-            link=lambda: node.link[0],
+            link=lambda: node.link[-1] if node.link_state is None else node.link_state(),
         )
         node.ref = await self.system.start(made)
         return node

@@ -99,13 +99,41 @@ class Shelf(Actor[Add | Seen | Echo | Crash | Local]):
         self._books.lives.append(f"{self._id} left {self._name}")
 
 
+class StoppableClock:
+    """A node's clock: it stands still while the node is stopped, and then knows how long it was."""
+
+    def __init__(self) -> None:
+        self.stopped_at: float | None = None
+
+    def __call__(self) -> float:
+        return trio.current_time() if self.stopped_at is None else self.stopped_at
+
+
+class StoppableLink(MemoryLink):
+    """A link whose node neither hears nor sends anything while it is stopped."""
+
+    def __init__(self, server: MemoryLinkServer, name: str) -> None:
+        super().__init__(server, name)
+        self.goes_on = trio.Event()
+
+    async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
+        while self.is_stopped:
+            await self.goes_on.wait()
+        await super().publish(subject, data, reply=reply)
+
+    def go_on(self) -> None:
+        super().go_on()
+        self.goes_on.set()
+        self.goes_on = trio.Event()
+
+
 @dataclass
 class Talker:
     """One node with all that lives and talks on it."""
 
     node: OneNode
     host: Host
-    link: MemoryLink
+    link: StoppableLink
     cluster: Cluster
     actor: AnyRef
     refs: list[AnyRef] = field(default_factory=list)
@@ -128,13 +156,32 @@ class Talkers(SomeNodes):
         self.above, self.books = above, Books()
         self.server = MemoryLinkServer()
         self.talkers: dict[str, Talker] = {}
+        self.clocks: dict[str, StoppableClock] = {}
+
+    def clock_of(self, name: str) -> Callable[[], float]:
+        return self.clocks.setdefault(name, StoppableClock())
+
+    def stop(self, name: str) -> None:
+        """As SIGSTOP: it hears, sends and knows nothing, and its clock goes on without it."""
+        self.clocks[name].stopped_at = trio.current_time()
+        self.talkers[name].link.stop()
+        self.all[name].line.hangs_until = trio.Event()
+
+    def go_on(self, name: str) -> None:
+        """As SIGCONT: whatever waited for it comes before anything else."""
+        self.clocks[name].stopped_at = None
+        self.talkers[name].link.go_on()
+        hangs, self.all[name].line.hangs_until = self.all[name].line.hangs_until, None
+        if hangs is not None:
+            hangs.set()
 
     async def settle(self, name: str, nursery: trio.Nursery) -> Talker:
         node = await self.start(name)
         kinds: Mapping[str, MakeOwned] = {"shelf": partial(Shelf, self.books, name)}
         host = Host(node.member, lambda: self.above, kinds=kinds)
         await self.system.start(partial(HostActor, host))
-        link = self.server.connect(name)
+        link = StoppableLink(self.server, name)
+        self.server.links[name] = link
         nursery.start_soon(link.run)
         cluster = Cluster(
             self.system,
@@ -145,6 +192,7 @@ class Talkers(SomeNodes):
             keys=FrameKeys("test", SECRET),
             wall=self.env.clock.now,
         )
+        node.link_state = cluster.link_state
         actor = await self.system.start(partial(LinkActor, cluster))
         talker = self.talkers[name] = Talker(node, host, link, cluster, actor)
         return talker
