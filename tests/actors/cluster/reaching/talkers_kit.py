@@ -197,6 +197,11 @@ class Talkers(SomeNodes):
         talker = self.talkers[name] = Talker(node, host, link, cluster, actor)
         return talker
 
+    async def serve_again(self, name: str) -> None:
+        """As its supervisor does after a crash: another incarnation of the link's actor."""
+        talker = self.talkers[name]
+        talker.actor = await self.system.start(partial(LinkActor, talker.cluster))
+
     def id_on(self, name: str, number: int = 0, kind: str = "shelf") -> str:
         """Call this for an id of which the actor lives on a node; another for each number."""
         owned = self.all[name].owned
