@@ -141,6 +141,16 @@ class Holding:
             return None
         return Shard(shard, self.owner, epoch)
 
+    def allows(self, token: Shard) -> bool:
+        """Call this to ask whether `token_of` would give just this one, without making it."""
+        shard = token.id
+        return (
+            self._epochs.get(shard) == token.epoch
+            and token.owner == self.owner
+            and shard not in self._closing
+            and not self._renewals.is_over(self._clock())
+        )
+
     def may(self, token: Shard) -> bool:
         """Call this before a reply or an effect that no transaction guards.
 

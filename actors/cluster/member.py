@@ -169,7 +169,7 @@ class Member:
         epoch = self.holding.epochs.get(shard)
         if epoch is None:
             return self.map.owner_of(kind, id_)
-        return Moved(shard, str(self.node_id), epoch)
+        return Moved(shard, self.holding.owner, epoch)
 
     def planned(self) -> Sequence[int]:
         """Call this for the singletons that are to be placed."""

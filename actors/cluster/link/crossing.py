@@ -6,7 +6,7 @@ no other way. A name that came from outside is looked up, never imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, cast, get_origin
 
 import msgspec
@@ -44,20 +44,20 @@ class Crossing:
     def __repr__(self) -> str:
         return f"<Crossing: {len(REMOTE)} classes may cross, {len(self._names)} did>"
 
-    def written(self, path: str, message: object) -> tuple[str, int, bytes]:
-        """Call this for name, version and bytes of a message.
+    def written(self, path: str | Sequence[str], message: object) -> tuple[str, int, bytes]:
+        """Call this for name, version and bytes of a message; `path`, or its parts, is for errors.
 
         Raises `NotRemote` for a class that is not registered or cannot be written, and
         `MessageTooLarge`.
         """
         kind = type(message)
-        named = self._names.get(kind) or self._named(path, kind)
+        named = self._names.get(kind) or self._named(_whole(path), kind)
         try:
             body = self._encoder.encode(message)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise NotRemote(path, kind, str(error)) from None
+            raise NotRemote(_whole(path), kind, str(error)) from None
         if len(body) > BODY_BYTES_MAX:
-            raise MessageTooLarge(len(body), path=path)
+            raise MessageTooLarge(len(body), path=_whole(path))
         return named[0], named[1], body
 
     def _named(self, path: str, kind: type) -> tuple[str, int]:
@@ -129,6 +129,10 @@ class Crossing:
                 return self._ref_of(actor_kind, id_)
             case _:
                 raise ValueError("is no ref of an actor")
+
+
+def _whole(path: str | Sequence[str]) -> str:
+    return path if isinstance(path, str) else "/".join(path)
 
 
 def _read(decode: _Decode, body: bytes) -> object:

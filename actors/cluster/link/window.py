@@ -119,16 +119,20 @@ class Sending:
         that was lost must not keep a window shut for ever. Of a peer that is back it is at once,
         when something was given up.
         """
+        if not self.is_ask_due(now):
+            return None
+        self._asked_at = now
+        return self.maybe_number(0, 0, now)
+
+    def is_ask_due(self, now: float) -> bool:
+        """Call this to ask whether `maybe_ask` would give numbers."""
         if self.given_up_count:
             waited_from = self._asked_at
         elif self._under:
             waited_from = max(self._under[0].at, self._asked_at)
         else:
-            return None
-        if not self.is_open or now - waited_from < ASK_AFTER_S:
-            return None
-        self._asked_at = now
-        return self.maybe_number(0, 0, now)
+            return False
+        return self.is_open and now - waited_from >= ASK_AFTER_S
 
     def acknowledge(self, ack: Ack) -> Settled:
         """Call this with what the peer has told; an old or impossible one changes nothing."""

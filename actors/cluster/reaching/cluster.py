@@ -158,6 +158,12 @@ class Cluster:
         """See `Roads.take`."""
         self._routing.take(standin, papers)
 
+    def full_peer(self, standin: Standin) -> Peer | None:
+        """See `Roads.full_peer`."""
+        if standin.shard in self.member.holding.epochs:
+            return None
+        return self._talk.full_peer(self.member.map.of(standin.shard).owner)
+
     def watched(self, standin: Standin) -> None:
         """See `Roads.watched`."""
         self._watches.watched(standin)

@@ -85,7 +85,7 @@ def made(make: Callable[[], AnyActor]) -> AnyActor:
 
 class _Resident:
     def __init__(self, token: Shard, ref: AnyRef) -> None:
-        self.token, self.ref = token, ref
+        self.token, self.ref, self.cell = token, ref, cell_of(ref)
         self.is_ending = False
 
 
@@ -160,6 +160,18 @@ class Host:
         """Call this for an actor that runs here under a token; it starts nothing."""
         found = self._residents.get(key)
         if found is None or found.is_ending or found.token != token or cell_of(found.ref).gone:
+            return None
+        return found.ref
+
+    def resident_now(self, key: tuple[str, str]) -> AnyRef | None:
+        """Call this for the same under whatever token is held now; for each message, so quick."""
+        found = self._residents.get(key)
+        if (
+            found is None
+            or found.is_ending
+            or not self.member.holding.allows(found.token)
+            or found.cell.gone
+        ):
             return None
         return found.ref
 

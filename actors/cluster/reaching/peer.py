@@ -84,6 +84,8 @@ class Peer:
         # Asks under way, by number.
         self.asks: dict[int, Item] = {}
         self.has_work = trio.Event()
+        # Set, and another made, when there may be room again.
+        self.room = trio.Event()
         # Envelopes that came since it was last told how many did, and the last hint it was given.
         self.untold = 0
         self.hinted = (-1, -1)
@@ -93,14 +95,20 @@ class Peer:
         state = "ready" if self.is_ready else "not ready"
         return f"<Peer {self.node_id}: {state}, {len(self.asks)} asks, {self.sending!r}>"
 
-    def has_room(self, size: int) -> bool:
-        """Call this before an envelope waits."""
+    def has_room(self, size: int, envelopes: int = 1) -> bool:
+        """Call this before envelopes wait, with their size together."""
         sending = self.sending
         return (
             sending.is_open
-            and sending.envelopes_under_way + len(self.waiting) < WINDOW_ENVELOPES_MAX
+            and sending.envelopes_under_way + len(self.waiting) + envelopes <= WINDOW_ENVELOPES_MAX
             and sending.bytes_under_way + self.bytes_waiting + size <= WINDOW_BYTES_MAX
         )
+
+    def made_room(self) -> None:
+        """Call this when less is under way, or nobody need wait any more."""
+        if self.room.statistics().tasks_waiting:
+            self.room.set()
+            self.room = trio.Event()
 
     def put(self, envelope: Envelope, size: int, item: Item | None = None) -> None:
         """Call this with what has room."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Generic, Never, Protocol, TypeVar, cast
 import trio
 
 from actors.cluster.link.sayings import REMOTE_TEXT_MAX
-from actors.runtime import ActorExited, Ask, AskError, Exit, NoProc, Normal, Ref
+from actors.cluster.link.window import WINDOW_ENVELOPES_MAX
+from actors.runtime import ActorExited, Ask, AskError, Exit, MailboxFull, NoProc, Normal, Ref
 from actors.runtime.actor.relations import BrokenLink
 from actors.runtime.delivery.envelope import NO_DEADLINE, REPLY, Envelope
 from actors.runtime.delivery.mailbox import PARKED
@@ -33,6 +34,14 @@ M_contra = TypeVar("M_contra", contravariant=True)
 R = TypeVar("R")
 
 
+class FullPeer(Protocol):
+    """A node, as far as a sender waits for room there."""
+
+    @property
+    def room(self) -> trio.Event:
+        """Set when there may be room again."""
+
+
 class Roads(Protocol):
     """A cluster, as far as its refs need it."""
 
@@ -41,6 +50,9 @@ class Roads(Protocol):
 
     def take(self, standin: Standin, papers: Envelope) -> None:
         """A message for the actor; may raise what its caller should have known."""
+
+    def full_peer(self, standin: Standin) -> FullPeer | None:
+        """The actor's node, when its window has no room now."""
 
     def watched(self, standin: Standin) -> None:
         """Somebody watches it now."""
@@ -170,12 +182,18 @@ class ClusterRef(Ref[M_contra], Generic[M_contra]):
     async def send(
         self, message: M_contra, timeout: float | None = None, *, deadline: float = NO_DEADLINE
     ) -> None:
-        """See `Ref.send`; it waits for room where the actor lives here."""
+        """See `Ref.send`; elsewhere it waits for room in the window of the actor's node."""
         standin = self._standin
         resident = standin.roads.resident_of(standin)
         if resident is not None:
             await resident.send(cast(Never, message), timeout, deadline=deadline)
             return
+        if standin.roads.full_peer(standin) is not None:
+            with trio.move_on_after(checked_timeout(timeout)) as scope:
+                while (peer := standin.roads.full_peer(standin)) is not None:
+                    await peer.room.wait()
+            if scope.cancelled_caught:
+                raise MailboxFull(self.path, WINDOW_ENVELOPES_MAX, message)
         await super().send(message, timeout, deadline=deadline)
         if standin.failure is not None:
             failure, standin.failure = standin.failure, None

@@ -53,8 +53,8 @@ class Post(Protocol):
     def is_up(self) -> bool:
         """Whether there is a link at all."""
 
-    def peer(self, node_id: UUID) -> Peer | None:
-        """A node that lives, as far as is known here."""
+    def peer(self, name: str) -> Peer | None:
+        """A node that lives, as far as is known here, by its id as text."""
 
     def send(self, peer: Peer, item: Item, epoch: int) -> bool:
         """Send a message of this node's own; False when there is no room.
@@ -117,8 +117,7 @@ class Routing:
         """See `Roads.resident_of`."""
         if standin.shard in self._held or standin.key in self._starting:
             return None
-        token = self.member.holding.token_of(standin.shard)
-        return None if token is None else self._host.resident(standin.key, token)
+        return self._host.resident_now(standin.key)
 
     def take(self, standin: Standin, papers: Papers) -> None:
         """See `Roads.take`."""
@@ -138,17 +137,17 @@ class Routing:
         if reply is not None and reply.task is None:
             return  # Its asker waits no more.
         member, shard = self.member, item.shard
-        token = member.holding.token_of(shard)
+        epoch = member.holding.epochs.get(shard)
+        token = None if epoch is None else member.holding.token_of(shard)
         if token is not None:
             self._deliver(item, token)
             return
         moved = member.map.of(shard)
-        epoch = member.holding.epochs.get(shard)
         if epoch is not None and not member.holding.is_fenced:
             self._hold(item, epoch)  # It is being handed over, by this node.
         elif not moved.owner:
             self.give_up(item, NoOwner(_path(item), _kind(item), shard))
-        elif moved.owner == str(member.node_id):
+        elif moved.owner == member.holding.owner:
             self._hold(item, moved.epoch - 1)
         elif moved.epoch <= item.after:
             self._hold(item, item.after)
@@ -156,11 +155,10 @@ class Routing:
             self._send(item, moved)
 
     def _send(self, item: Item, moved: Moved) -> None:
-        node_id = UUID(moved.owner)
-        peer = self._post.peer(node_id)
+        peer = self._post.peer(moved.owner)
         if not self._post.is_up:
             self.give_up(item, NoLink(_path(item), _kind(item)))
-        elif self._is_gone(node_id, peer):
+        elif self._is_gone(moved.owner, peer):
             self.member.want_news()
             gone = NodeGone(_path(item), _kind(item), moved.owner, maybe_handled=False)
             self.give_up(item, gone)
@@ -170,12 +168,12 @@ class Routing:
         elif not self._post.send(peer, item, moved.epoch):
             self.give_up(item, PeerOverloaded(_path(item), _kind(item), moved.owner))
 
-    def _is_gone(self, node_id: UUID, peer: Peer | None) -> bool:
+    def _is_gone(self, name: str, peer: Peer | None) -> bool:
         """Whether a node is known to be gone; one that is not known may have joined just now."""
         if peer is not None:
             return not peer.sending.is_open
         survey = self.member.survey
-        return survey is not None and node_id in survey.nodes
+        return survey is not None and UUID(name) in survey.nodes
 
     # Of other nodes
 
@@ -195,7 +193,7 @@ class Routing:
                 self._wait_behind(held, item)
             return
         known = self.member.map.of(item.shard)
-        is_mine = known.owner == str(self.member.node_id) and known.epoch == wire.epoch
+        is_mine = known.owner == self.member.holding.owner and known.epoch == wire.epoch
         if wire.epoch > max(held_epoch, known.epoch) or (is_mine and not held_epoch):
             # It was sent by who knows more: what was given to this node is known here soon.
             self._hold(item, wire.epoch - 1)
@@ -315,7 +313,7 @@ class Routing:
     def learn(self, hint: Hint) -> None:
         """Call this with what another node says of a shard."""
         is_new = self.member.map.learn(Moved(hint.shard, hint.owner, hint.epoch))
-        if is_new and hint.owner == str(self.member.node_id):
+        if is_new and hint.owner == self.member.holding.owner:
             self.member.want_news()
         held = self._held.get(hint.shard)
         if held is None:
@@ -354,11 +352,10 @@ class Routing:
         if token is not None:
             return token.epoch > after
         known = self.member.map.of(shard)
-        if known.epoch <= after or known.owner in ("", str(self.member.node_id)):
+        if known.epoch <= after or known.owner in ("", self.member.holding.owner):
             return False
-        node_id = UUID(known.owner)
-        peer = self._post.peer(node_id)
-        return self._is_gone(node_id, peer) or (peer is not None and peer.is_ready)
+        peer = self._post.peer(known.owner)
+        return self._is_gone(known.owner, peer) or (peer is not None and peer.is_ready)
 
     def _route_late(self, item: Item) -> None:
         """As `route`, when its caller is not there any more to get an error."""

@@ -34,6 +34,7 @@ from actors.cluster.link import (
     LinkStatus,
     NoLink,
     NotRemote,
+    Numbered,
     Refused,
     RefusedReason,
     Subjects,
@@ -115,10 +116,15 @@ LOOSE_MAX: Final = 8192
 UNTOLD_MAX: Final = 1024
 # As `filled` needs it: the lengths of an envelope besides its texts and body, at most.
 ENVELOPE_HEAD_BYTES: Final = 96
+# Who waits for room waits for this much, so that it need not for each message.
+ROOM_BYTES: Final = 64 * 1024
+ROOM_ENVELOPES: Final = 256
 UTF8_BYTES_MAX: Final = 4
 LOG_INTERVAL_S: Final = 10.0
-# Frames read between two looks at the scheduler: at 20 us an envelope that is 5 ms at most.
-READ_AT_ONCE: Final = 16
+# Envelopes read between two looks at the scheduler, a frame counting as 16 at least: at 20 us each
+# that is 5 ms, and a quarter of a mailbox.
+READ_AT_ONCE: Final = 256
+FRAME_COUNTS_AS: Final = 16
 
 _log = Log("actors.cluster")
 
@@ -183,6 +189,7 @@ class Talk:
         self.subjects, self._keys, self.crossing, self._wall = subjects, keys, crossing, wall
         self.node_id = UUID(int=0)
         self.peers: dict[UUID, Peer] = {}
+        self._named_peers: dict[str, Peer] = {}
         self.numbers: dict[str, list[int]] = {}
         self._members: frozenset[UUID] = frozenset()
         self._survey: object = None
@@ -244,7 +251,8 @@ class Talk:
         if node_id != self.node_id:
             self.node_id = node_id
             refused = self._intake.refused
-            self.peers, self.numbers = {}, {}
+            self.peers, self._named_peers, self.numbers = {}, {}, {}
+            self._survey = None
             self._intake = self._new_intake()
             # Sums of the process, not of one life.
             self._intake.refused = refused
@@ -273,6 +281,7 @@ class Talk:
     def _end_asks(self) -> None:
         for peer in self.peers.values():
             peer.is_ready = False
+            peer.made_room()
             self._end_waiting(peer, partial(_no_link, maybe_handled=False))
             self._end_under_way(peer, partial(_no_link, maybe_handled=True))
         for number in list(self.service_asks):
@@ -299,6 +308,7 @@ class Talk:
         """Call this when a node is gone, or nobody hears it: what went there ends."""
         if peer.sending.is_open:
             self.counts["given_up"] += peer.sending.close()
+            peer.made_room()
         peer.is_ready = False
         node = str(peer.node_id)
         self._end_waiting(peer, partial(_node_gone, node=node, maybe_handled=False))
@@ -308,10 +318,11 @@ class Talk:
 
     # Who is there
 
-    def peer(self, node_id: UUID) -> Peer | None:
+    def peer(self, name: str) -> Peer | None:
         """See `Post.peer`."""
-        self._look_at_members()
-        return self.peers.get(node_id)
+        if self.member.survey is not self._survey:
+            self._look_at_members()
+        return self._named_peers.get(name)
 
     def _look_at_members(self) -> None:
         survey = self.member.survey
@@ -322,11 +333,12 @@ class Talk:
         members = {node.node_id for node in living(survey)} - {self.member.node_id}
         self._members = frozenset(members)
         for node_id in members - self.peers.keys():
-            self.peers[node_id] = Peer(node_id, now)
+            peer = self.peers[node_id] = self._named_peers[str(node_id)] = Peer(node_id, now)
             if self.send_to is not None:
-                self.send_to(self.peers[node_id])
+                self.send_to(peer)
         for node_id in self.peers.keys() - members:
             peer = self.peers.pop(node_id)
+            self._named_peers.pop(str(node_id), None)
             self.gone(peer)
             self._intake.forget(node_id)
             peer.is_over = True
@@ -339,7 +351,7 @@ class Talk:
         """See `Post.send`."""
         assert item.papers is not None, "a message of this node's own"
         reply = item.papers[REPLY]
-        named = self.crossing.written("/".join(item.key), item.papers[MESSAGE])
+        named = self.crossing.written(item.key, item.papers[MESSAGE])
         if reply is None:
             envelope = envelope_of(item, named, epoch)
         else:
@@ -353,6 +365,13 @@ class Talk:
             peer.asks[envelope.ask] = item
         peer.put(envelope, size, item)
         return True
+
+    def full_peer(self, name: str) -> Peer | None:
+        """Call this for a node whose window has no room for what may wait; None for any other."""
+        peer = self._named_peers.get(name)
+        if peer is None or not peer.sending.is_open or peer.has_room(ROOM_BYTES, ROOM_ENVELOPES):
+            return None
+        return peer
 
     def next_ask(self) -> int:
         """Call this for the number of an ask."""
@@ -402,16 +421,31 @@ class Talk:
             self.counts["replies_lost"] += 1
 
     async def serve_peer(self, peer: Peer) -> None:
-        """Call this in a task of its own: sends what waits for a node, for as long as it lives."""
+        """Call this in a task of its own: sends what waits for a node, for as long as it lives.
+
+        Nobody else numbers frames to it, for they must go in the order of their numbers.
+        """
         while not peer.is_over:
             await peer.has_work.wait()
             waiting = peer.take()
-            for places in filled([one.size for one in waiting]):
-                await self._send_part(peer, waiting[places.start : places.stop])
+            parts = [
+                waiting[places.start : places.stop]
+                for places in filled([one.size for one in waiting])
+            ]
+            # All at once: what is taken counts as under way before anybody else looks for room.
+            now = self.member.clock()
+            numbers = [
+                peer.sending.maybe_number(len(part), sum(one.size for one in part), now)
+                for part in parts
+            ]
+            for part, numbered in zip(parts, numbers, strict=True):
+                await self._send_part(peer, part, numbered)
+            if (asking := peer.sending.maybe_ask(self.member.clock())) is not None:
+                await self._send_question(peer, asking)
 
-    async def _send_part(self, peer: Peer, part: Sequence[Waiting]) -> None:
-        size = sum(one.size for one in part)
-        numbered = peer.sending.maybe_number(len(part), size, self.member.clock())
+    async def _send_part(
+        self, peer: Peer, part: Sequence[Waiting], numbered: Numbered | None
+    ) -> None:
         if numbered is None:
             gone = partial(_node_gone, node=str(peer.node_id), maybe_handled=False)
             for one in part:
@@ -423,6 +457,14 @@ class Talk:
         except LinkError:
             for one in part:
                 self._end_one(peer, one, partial(_no_link, maybe_handled=False))
+
+    async def _send_question(self, peer: Peer, numbered: Numbered) -> None:
+        """Ask how far this node was heard, behind all that it has sent."""
+        head = self._head(numbered.sequence, numbered.before, self._ack_to(peer), asks=True)
+        try:
+            await self._publish_data(peer, head, ())
+        except LinkError:
+            self.counts["not_sent"] += 1
 
     async def _publish_data(
         self, peer: Peer, head: FrameHead, envelopes: Sequence[Envelope]
@@ -485,31 +527,36 @@ class Talk:
             await self.came.wait()
             self.came = trio.Event()
             while self.inbox:
-                for _ in range(min(READ_AT_ONCE, len(self.inbox))):
-                    self.take(self.inbox.popleft())
+                left = READ_AT_ONCE
+                while self.inbox and left > 0:
+                    left -= self.take(self.inbox.popleft())
                 await trio.lowlevel.checkpoint()
 
-    def take(self, delivery: Delivery) -> None:
-        """Call this with one message of the link."""
+    def take(self, delivery: Delivery) -> int:
+        """Call this with one message of the link; gives how much work it was."""
+        if not delivery.data and not delivery.is_nobody:
+            return 0  # A node that begins tries whether it may speak here.
         if self.member.holding.is_fenced or self.member.node_id != self.node_id:
             self.counts["fenced"] += 1
-            return
+            return FRAME_COUNTS_AS
         if delivery.is_nobody:
             self._nobody_heard(delivery.subject)
-            return
+            return FRAME_COUNTS_AS
         self._look_at_members()
         arrived = self._intake.take(
             delivery.subject, delivery.data, now_us=self.now_us(), at=self.member.clock()
         )
         if isinstance(arrived, Refused):
             self._refused(arrived)
-            return
+            return FRAME_COUNTS_AS
         peer = self.peers.get(arrived.head.node_id)
         if peer is None:
-            return
+            return FRAME_COUNTS_AS
         peer.heard_at = self.member.clock()
         settled = peer.sending.acknowledge(arrived.head.ack)
-        self.counts["lost"] += settled.lost
+        if settled.delivered or settled.lost:
+            self.counts["lost"] += settled.lost
+            peer.made_room()
         self.counts["late"] += len(arrived.late)
         for envelope in arrived.envelopes:
             self._open(peer, delivery.subject, arrived, envelope)
@@ -517,6 +564,7 @@ class Talk:
             peer.untold += len(arrived.envelopes)
             if peer.untold >= UNTOLD_MAX:
                 self.acknowledge(peer)
+        return max(FRAME_COUNTS_AS, len(arrived.envelopes))
 
     def _refused(self, refused: Refused) -> None:
         if refused.reason is RefusedReason.NODE:
@@ -745,16 +793,6 @@ class Talk:
         """Call this in a task of its own: acknowledges, asks, greets and forgets in time."""
         while True:
             self.tick()
-            for peer in list(self.peers.values()):
-                numbered = peer.sending.maybe_ask(self.member.clock())
-                if numbered is not None:
-                    head = self._head(
-                        numbered.sequence, numbered.before, self._ack_to(peer), asks=True
-                    )
-                    try:
-                        await self._publish_data(peer, head, ())
-                    except LinkError:
-                        self.counts["not_sent"] += 1
             await trio.sleep(TICK_S)
 
     def tick(self) -> None:
@@ -764,6 +802,8 @@ class Talk:
         self.routing.look()
         own = self.subjects.node(self.node_id)
         for peer in self.peers.values():
+            if peer.sending.is_ask_due(now):
+                peer.has_work.set()
             hearing = self._intake.hearing(peer.node_id, own)
             if hearing is not None and hearing.is_ack_due(now):
                 self.acknowledge(peer)

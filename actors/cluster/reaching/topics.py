@@ -27,7 +27,7 @@ from actors.cluster.link.crossing import NotKnown
 from actors.cluster.link.sayings import TOLD_TOPICS_MAX
 from actors.cluster.link.subjects import SERVICE_GROUP
 from actors.cluster.reaching.hosting import StartSoon
-from actors.cluster.reaching.peer import Item
+from actors.cluster.reaching.peer import Item, Peer
 from actors.cluster.reaching.ref import Standin
 from actors.cluster.reaching.routing import envelope_of
 from actors.cluster.reaching.talking import Loose, Talk, left_ms_of
@@ -262,6 +262,10 @@ class _ServiceRoads:
     def take(self, standin: Standin, papers: Papers) -> None:
         """See `Roads.take`."""
         self._services.take(standin, papers)
+
+    def full_peer(self, standin: Standin) -> Peer | None:
+        """No node in particular."""
+        return None
 
     def watched(self, standin: Standin) -> None:
         """Nobody watches a service."""
