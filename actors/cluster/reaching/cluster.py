@@ -108,7 +108,7 @@ class Cluster:
         self._topics = ClusterTopics(self._talk, link)
         self._services = Services(self._talk, link)
         self._talk.on_saying = self._said
-        self._talk.on_gone = self._watches.gone
+        self._talk.on_gone = self._gone
         member.moved_watchers.append(self._moved)
         self._subscriptions: list[LinkSubscription] = []
 
@@ -296,6 +296,10 @@ class Cluster:
             self._topics.told_numbers(node_id, saying.topics)
         else:
             self._watches.heard(node_id, saying)
+
+    def _gone(self, node_id: UUID) -> None:
+        self._watches.gone(node_id)
+        self._topics.gone(node_id)
 
     def _moved(self, moved: Moved, is_kept: bool) -> None:
         hint = Hint(moved.shard, moved.owner, moved.epoch, is_kept)

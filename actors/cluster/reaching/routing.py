@@ -328,6 +328,8 @@ class Routing:
         """Call this now and then, and when what is owned has changed: who can go on goes on."""
         now = self.member.clock()
         for shard, held in list(self._held.items()):
+            if self._held.get(shard) is not held:
+                continue
             if held.barrier is not None and now - held.barrier[2] > BARRIER_S_MAX:
                 held.barrier = None
             if now - held.since > HELD_S_MAX:
@@ -341,6 +343,9 @@ class Routing:
 
     def _go_on(self, shard: int, held: Held) -> None:
         if held.barrier is not None or not self._has_owner(shard, held.after):
+            return
+        # To look for its owner may have shown that a node is gone, and let them go on already.
+        if self._held.get(shard) is not held:
             return
         del self._held[shard]
         for item in (*held.bounced, *held.behind):

@@ -251,8 +251,11 @@ class Talk:
         if node_id != self.node_id:
             self.node_id = node_id
             refused = self._intake.refused
-            self.peers, self._named_peers, self.numbers = {}, {}, {}
+            self.peers, self._named_peers = {}, {}
             self._survey = None
+            # Those of topics go on: what was published between two lives is missed by its number.
+            topics = self.subjects.topic("x")[:-1]
+            self.numbers = {s: n for s, n in self.numbers.items() if s.startswith(topics)}
             self._intake = self._new_intake()
             # Sums of the process, not of one life.
             self._intake.refused = refused
@@ -266,14 +269,14 @@ class Talk:
         """Call this when nobody serves the link any more: all that waits for others ends."""
         self._task = None
         self.inbox.clear()
-        self.loose.clear()
+        self._drop_loose()
         self._end_asks()
 
     def _link_changed(self, status: LinkStatus) -> None:
         before, self._was_up = self._was_up, status
         if not status.is_up or status.connects != before.connects:
             self._end_asks()
-            self.loose.clear()
+            self._drop_loose()
         self.on_link(status.is_up)
         if status.is_up and self._task is not None:
             self.say_all(Hello(wants_answer=True))
@@ -412,6 +415,15 @@ class Talk:
         self.loose.append(loose)
         self.has_loose.set()
         return True
+
+    def skip(self, subject: str) -> None:
+        """Call this for an envelope that could not be sent, where others have to notice that."""
+        numbers = self.numbers.setdefault(subject, [0, 0])
+        numbers[0], numbers[1] = numbers[0] + 1, numbers[1] + 1
+
+    def _drop_loose(self) -> None:
+        while self.loose:
+            self.skip(self.loose.popleft().subject)
 
     def _put(self, peer: Peer, envelope: Envelope) -> None:
         size = size_of(envelope)

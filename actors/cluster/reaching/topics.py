@@ -104,7 +104,9 @@ class ClusterTopics:
         name, version, body = self._talk.crossing.written(topic, message)
         subject = self._talk.subjects.topic(topic)
         envelope = Envelope(EnvelopeKind.TOPIC, topic, name, version, body)
-        self._talk.put_loose(Loose(subject, envelope))
+        if not self._talk.put_loose(Loose(subject, envelope)):
+            # Its number is used: those who hear the topic notice that something is missing.
+            self._talk.skip(subject)
         self._published.pop(topic, None)
         self._published[topic] = self._talk.member.clock()
         self._give(topic, message)
@@ -160,6 +162,8 @@ class ClusterTopics:
             else:
                 self._tell(topic, "this node is another")
             heard.last.clear()
+        # What could not be sent meanwhile is told of for as long as what is published now.
+        self._published = dict.fromkeys(self._published, self._talk.member.clock())
 
     async def stop(self) -> None:
         """Call this when the link is served no more."""
@@ -176,7 +180,7 @@ class ClusterTopics:
             elif now - heard.empty_since >= LEAVE_AFTER_S and self.start_soon is not None:
                 del self._heard[topic]
                 self.start_soon(partial(self._leave, heard))
-        while self._published:
+        while self._published and self._talk.is_up:
             topic, at = next(iter(self._published.items()))
             if now - at <= TOLD_FOR_S:
                 break
@@ -196,8 +200,8 @@ class ClusterTopics:
             return
         before, number = heard.last.get(node_id, 0), arrived.head.sequence
         heard.last[node_id] = number
-        # What the list of last numbers has told already is not told again.
-        if arrived.gap.frames and before < number - 1:
+        # Of a node that was not heard before, what came before its first is missing as well.
+        if before < number - 1:
             self._tell(envelope.target, "messages were lost")
         crossing = self._talk.crossing
         try:
@@ -211,6 +215,7 @@ class ClusterTopics:
             self._give(envelope.target, message)
 
     def _on_link(self, is_up: bool) -> None:
+        self._published = dict.fromkeys(self._published, self._talk.member.clock())
         why = "the link is there again" if is_up else "the link was lost"
         for topic in self._heard:
             self._tell(topic, why)
@@ -229,10 +234,16 @@ class ClusterTopics:
             heard = self._heard.get(topic)
             if heard is None or heard.subscription is None:
                 continue
-            # One that was not heard before the first list is no loss: it was told on hearing.
-            if node_id in heard.last and heard.last[node_id] < number:
+            # Of a node that was not heard before it may be that all was published before.
+            if heard.last.get(node_id, 0) < number:
+                heard.last[node_id] = number
                 self._tell(topic, "the last messages were lost")
-            heard.last[node_id] = max(number, heard.last.get(node_id, 0))
+
+    def gone(self, node_id: UUID) -> None:
+        """Call this when a node is gone: nobody tells the last numbers of what it published."""
+        for topic, heard in self._heard.items():
+            heard.last.pop(node_id, None)
+            self._tell(topic, "a node is gone")
 
 
 class Anyone:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from actors.cluster import (
     HostActor,
     LinkActor,
     MakeOwned,
+    Member,
     made,
     shard_of,
 )
@@ -157,6 +158,7 @@ class Talkers(SomeNodes):
         self.server = MemoryLinkServer()
         self.talkers: dict[str, Talker] = {}
         self.clocks: dict[str, StoppableClock] = {}
+        self.more_kinds: dict[str, Callable[[Member], MakeOwned]] = {}
 
     def clock_of(self, name: str) -> Callable[[], float]:
         return self.clocks.setdefault(name, StoppableClock())
@@ -177,7 +179,8 @@ class Talkers(SomeNodes):
 
     async def settle(self, name: str, nursery: trio.Nursery) -> Talker:
         node = await self.start(name)
-        kinds: Mapping[str, MakeOwned] = {"shelf": partial(Shelf, self.books, name)}
+        kinds: dict[str, MakeOwned] = {"shelf": partial(Shelf, self.books, name)}
+        kinds |= {kind: make(node.member) for kind, make in self.more_kinds.items()}
         host = Host(node.member, lambda: self.above, kinds=kinds)
         await self.system.start(partial(HostActor, host))
         link = StoppableLink(self.server, name)
