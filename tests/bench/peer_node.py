@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import trio
 
@@ -24,6 +24,7 @@ from actors.cluster import (
     Identity,
     LinkActor,
     Member,
+    NodeState,
     NoOwner,
     made,
     shard_of,
@@ -31,7 +32,7 @@ from actors.cluster import (
 from actors.cluster.link import FrameKeys
 from actors.persistence import Shard
 from actors.reducers import Environment
-from actors.runtime import Actor, Ask, Secret, message
+from actors.runtime import Actor, Ask, Ref, Secret, message
 from storage.link.nats import open_nats_link
 from storage.link.nats_words import NatsCredentials, NatsSettings
 from storage.postgres import PostgresNodes, open_database
@@ -88,7 +89,7 @@ def _owned() -> Dynamic[object]:
 @asynccontextmanager
 async def open_node(
     name: str, database_url: str, nats_url: str, user: str, password: Path
-) -> AsyncIterator[tuple[Cluster, Host]]:
+) -> AsyncIterator[tuple[Cluster, PostgresNodes]]:
     """Call this for a node on a real database and a real server of messages."""
     env = Environment(SystemClock(), SystemIds())
     settings = NatsSettings(
@@ -106,13 +107,14 @@ async def open_node(
             above.system, member, host, link,
             name="bench", keys=FrameKeys("bench", secret), wall=env.clock.now,
         )  # fmt: skip
+        nodes = PostgresNodes(database)
         node = partial(
-            ClusterNode, PostgresNodes(database), member, Identity(name, "1"), env,
+            ClusterNode, nodes, member, Identity(name, "1"), env,
             link=cluster.link_state,
         )  # fmt: skip
         for make in (partial(HostActor, host), partial(LinkActor, cluster), node):
             await above.system.start(make)
-        yield cluster, host
+        yield cluster, nodes
 
 
 async def refs_elsewhere(cluster: Cluster) -> list[ClusterRef[Put | Get | Count]]:
@@ -148,7 +150,7 @@ async def _asks_alone(ref: ClusterRef[Put | Get | Count], text: str) -> tuple[fl
     return _percentiles(took)
 
 
-async def measure(cluster: Cluster) -> dict[str, float]:
+async def measure(cluster: Cluster, nodes: PostgresNodes) -> dict[str, float]:
     """Call this for all figures, asked of the other node."""
     text, refs = "x" * 200, await refs_elsewhere(cluster)
     for ref in refs:
@@ -177,7 +179,48 @@ async def measure(cluster: Cluster) -> dict[str, float]:
     figures["tells_lost"] = TELLS - count
     figures["beside_p99_ms"] = await _beside_large(refs, text)
     figures["no_owner_p99_ms"] = await _no_owner(cluster)
+    figures["local_us"], figures["local_plain_us"] = await _local(cluster, text)
+    figures["hand_over_p99_ms"] = await _hand_over(cluster, nodes, refs)
     return figures
+
+
+async def _local(cluster: Cluster, text: str) -> tuple[float, float]:
+    """What a tell to an actor of this node takes, by a ref of the cluster and by its own."""
+    member = cluster.member
+    mine = (f"{n}" for n in range(10_000) if shard_of("counter", f"{n}") in member.holding.epochs)
+    ref = cluster.ref("counter", next(mine), Counter)
+    await ref.ask(Count())
+    plain = cast("Ref[Put | Get | Count]", cluster.host.residents["counter", ref.crosses_as[1]])
+    took: list[list[float]] = [[], []]
+    for number in range(40):
+        for which, one in enumerate((ref, plain) if number % 2 else (plain, ref)):
+            began = time.perf_counter()
+            for _ in range(500):
+                one.tell(Put(text))
+            took[which if number % 2 else 1 - which].append((time.perf_counter() - began) / 500)
+            await ref.ask(Count())
+    return statistics.median(took[0]) * 1e6, statistics.median(took[1]) * 1e6
+
+
+async def _hand_over(
+    cluster: Cluster, nodes: PostgresNodes, refs: list[ClusterRef[Put | Get | Count]]
+) -> float:
+    """The longest ask of each actor while the other node gives all its shards to this one."""
+    longest: dict[int, float] = dict.fromkeys(range(len(refs)), 0.0)
+
+    async def ask(number: int) -> None:
+        while len(cluster.member.holding.epochs) < SHARDS:
+            began = time.perf_counter()
+            await refs[number].ask(Get("x"), timeout=PATIENCE_S)
+            longest[number] = max(longest[number], time.perf_counter() - began)
+            await trio.sleep(0.02)
+
+    other = cluster.statistics().peers[0].node_id
+    async with trio.open_nursery() as nursery:
+        for number in range(len(refs)):
+            nursery.start_soon(ask, number)
+        await nodes.set_state(other, NodeState.DRAINING)
+    return _percentiles(list(longest.values()))[1]
 
 
 async def _beside_large(refs: list[ClusterRef[Put | Get | Count]], text: str) -> float:
@@ -213,11 +256,11 @@ async def _no_owner(cluster: Cluster) -> float:
 
 async def _main(*given: str) -> None:
     name, database, nats, user, password = given
-    async with open_node(name, database, nats, user, Path(password)) as (cluster, _):
+    async with open_node(name, database, nats, user, Path(password)) as (cluster, nodes):
         if name == "serving":
             await trio.sleep_forever()
         with trio.fail_after(3 * PATIENCE_S):
-            print(json.dumps(await measure(cluster)), flush=True)
+            print(json.dumps(await measure(cluster, nodes)), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,21 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
 from actors.cluster import Member, Renewals, TopicLost
 from actors.cluster.link import intake
+from actors.cluster.reaching.peer import Item
+from actors.cluster.reaching.routing import Routing
 from actors.cluster.reaching.topics import ClusterTopics
 from actors.persistence import Shard
 from actors.runtime import Actor, Ask, AskError, message
 from tests.actors.cluster.reaching.talkers_kit import Talkers, talkers
 
-SEEDS = int(os.environ.get("TALK_SEEDS", "2"))
+SEEDS = int(os.environ.get("TALK_SEEDS", "1"))
 PLANT_SEEDS: Final = 50
 SHARDS: Final = 4
 NAMES: Final = "abc"
@@ -52,6 +55,9 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.chance = Random(seed)
+        # Every other run has faults of the net alone: there a node lives long enough to be told
+        # something of long ago.
+        self.faults = range(1, 5) if seed % 2 else range(10)
         self.wrong: list[str] = []
         self.epochs: dict[str, int] = {}
         self.last: dict[tuple[str, str], int] = {}
@@ -152,7 +158,7 @@ async def _break_things(world: World, some: Talkers) -> None:
     until = trio.current_time() + FAULTS_S
     while trio.current_time() < until:
         await trio.sleep(world.chance.uniform(0.2, 4.0))
-        await _break(world.chance, some)
+        await _break(world.chance, some, of=world.faults)
     for name in NAMES:
         _go_on(some, name)
         some.all[name].line.is_refused = False
@@ -164,14 +170,14 @@ async def _break_things(world: World, some: Talkers) -> None:
             way.loses, way.overtaken = (lambda _subject, _data: False), 0
 
 
-async def _break(chance: Random, some: Talkers) -> None:
+async def _break(chance: Random, some: Talkers, *, of: range) -> None:
     name, other = chance.sample(NAMES, 2)
     way = some.server.direction(name, other)
-    match chance.randrange(10):
+    match chance.randrange(of.start, of.stop):
         case 0 if some.clocks[name].stopped_at is None:
             some.stop(name)
         case 1:
-            way.delay_s = chance.choice((0.0, 0.05, 2.0, 12.0, 60.0))
+            way.delay_s = chance.choice((0.0, 0.05, 2.0, 12.0, 50.0))
         case 2:
             way.is_cut = not way.is_cut
         case 3:
@@ -234,8 +240,9 @@ async def test_what_is_promised_holds_whatever_breaks(autojump_clock: MockClock)
         assert await run(seed) == [], f"SEED {seed}"
 
 
-async def _fails(words: str) -> bool:
-    for seed in range(PLANT_SEEDS):
+async def _fails(words: str, first: int = 0) -> bool:
+    """Whether one of the seeds finds it; `first` is one that did, so that others are not needed."""
+    for seed in sorted(range(PLANT_SEEDS), key=lambda seed: (seed - first) % PLANT_SEEDS):
         if any(words in one for one in await run(seed)):
             return True
     return False
@@ -256,6 +263,22 @@ async def test_without_a_look_at_the_age_it_fails(
     # CLU-44
     monkeypatch.setattr(intake, "_AGE_US_MAX", 10**12)
     assert await _fails("long ago")
+
+
+async def test_without_the_epoch_in_the_envelope_it_fails(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # CLU-44
+    looked = Routing._route_foreign
+
+    def look_away(self: Routing, item: Item) -> None:
+        token = self.member.holding.token_of(item.shard)
+        if token is not None and item.wire is not None:
+            item.wire = msgspec.structs.replace(item.wire, epoch=token.epoch)
+        looked(self, item)
+
+    monkeypatch.setattr(Routing, "_route_foreign", look_away)
+    assert await _fails("out of order", first=10)
 
 
 async def test_without_a_notice_of_loss_it_fails(

@@ -1,0 +1,109 @@
+"""Messages between two nodes over a real server: asks, tells, a hand-over, and who is not there.
+
+Both nodes and the server are processes of this machine, with an embedded database; the library's
+own request and reply runs in the same minutes, for comparison. Without a server there are no rows.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import trio
+
+from storage.postgres import migrate, open_database
+from storage.postgres.embedded.server import start
+from tests.bench.rows import Row, row
+from tests.nats_server import PASSWORD, USER, NatsServer, missing
+
+_RUNS = 3
+_ENDS_S_MAX = 300.0
+_KINDS = (
+    ("a remote ask alone, p50", "ms", "alone_p50_ms", "PERF-70: <= 1.5", True),
+    ("a remote ask alone, p99", "ms", "alone_p99_ms", "PERF-70: <= 5", True),
+    ("remote asks of 64 askers", "/s", "asks_per_s", "PERF-70: >= 15,000", False),
+    ("remote tells of 200 B", "/s", "tells_per_s", "PERF-71: >= 100,000", False),
+    (
+        "pause of a moved actor, p99",
+        "ms",
+        "hand_over_p99_ms",
+        "PERF-72: <= 300",
+        True,
+    ),
+    ("a tell to an actor of the same node", "us", "local_us", "PERF-74: <= 1 more", True),
+    ("an ask that nobody can answer, p99", "ms", "no_owner_p99_ms", "PERF-77: <= 10", True),
+    ("asks beside 200 tells of 60 kB a second, p99", "ms", "beside_p99_ms", "PERF-78: <= 15", True),
+)
+
+
+async def _migrated(url: str) -> None:
+    async with open_database(url) as database:
+        await migrate(database)
+
+
+def _asked(module: str, *given: str) -> Mapping[str, float]:
+    """One run: a process that serves, one that asks; gives what the latter has measured."""
+    command = [sys.executable, "-m", f"tests.bench.{module}"]
+    serving = subprocess.Popen([*command, "serving", *given], stdout=subprocess.PIPE)
+    try:
+        if module == "nats_peer":
+            assert serving.stdout is not None
+            serving.stdout.readline()
+        done = subprocess.run(
+            [*command, "asking", *given],
+            stdout=subprocess.PIPE, check=True, timeout=_ENDS_S_MAX,
+        )  # fmt: skip
+    finally:
+        serving.terminate()
+        serving.wait(timeout=_ENDS_S_MAX)
+    figures: Mapping[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def run() -> Sequence[Row]:
+    """Call this for the rows of messages between nodes."""
+    if missing():
+        return []
+    ours: dict[str, list[float]] = defaultdict(list)
+    library: dict[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        password = folder / "password"
+        password.write_text(PASSWORD)
+        with NatsServer(folder / "nats") as server:
+            for number in range(_RUNS):
+                database = start(folder / f"{number}")
+                try:
+                    trio.run(_migrated, database.url)
+                    given = (server.url, USER, str(password))
+                    for figure, value in _asked("peer_node", database.url, *given).items():
+                        ours[figure].append(value)
+                    for figure, value in _asked("nats_peer", *given).items():
+                        library[figure].append(value)
+                finally:
+                    database.stop()
+    return [
+        row(
+            f"peers: {words}", unit, ours[figure],
+            peers=_peers(figure, ours, library), target=target, is_lower_better=is_lower,
+        )
+        for words, unit, figure, target, is_lower in _KINDS
+    ]  # fmt: skip
+
+
+def _peers(
+    figure: str, ours: Mapping[str, list[float]], library: Mapping[str, list[float]]
+) -> Mapping[str, float | None]:
+    if figure == "local_us":
+        return {"its own ref": statistics.median(ours["local_plain_us"])}
+    found = library.get(figure)
+    return {} if not found else {"nats-py's request": statistics.median(found)}
+
+
+benchmarks = [run]
