@@ -55,6 +55,8 @@ M = TypeVar("M")
 
 # Subscriptions of a link that hangs are left to its adapter, which ends with the process.
 FAREWELL_S_MAX = 1.0
+# CLU-5. Long enough for a server that is started again, so that nothing moves because of it.
+ISOLATED_S = 10.0
 
 _log = Log("actors.cluster")
 
@@ -111,6 +113,8 @@ class Cluster:
         self._talk.on_gone = self._gone
         member.moved_watchers.append(self._moved)
         self._subscriptions: list[LinkSubscription] = []
+        # As which node it last had a link, and when.
+        self._last_up = UUID(int=0), -float("inf")
 
     def __repr__(self) -> str:
         return f"<Cluster: {self._talk!r}, {self._routing!r}>"
@@ -308,9 +312,18 @@ class Cluster:
         self._routing.look()
 
     def link_state(self) -> LinkState:
-        """Call this, as a `ClusterNode`, to learn whether this node can be given shards."""
-        is_heard = self._talk.is_up and self._talk.node_id == self.member.node_id
-        return LinkState.UP if is_heard else LinkState.DOWN
+        """Call this, as a `ClusterNode`, at each beat: whether this node can be given shards.
+
+        Not before its subjects are heard. A link that is lost is down after 10 s only: when the
+        server is away from all, each keeps what it owns.
+        """
+        member = self.member
+        now = member.clock()
+        if self._talk.is_up and self._talk.node_id == member.node_id:
+            self._last_up = member.node_id, now
+        who, at = self._last_up
+        is_there = who == member.node_id and now - at < ISOLATED_S
+        return LinkState.UP if is_there else LinkState.DOWN
 
     def leave(self) -> None:
         """Call this when the process ends: the others need not wait to find out."""
