@@ -55,7 +55,7 @@ M = TypeVar("M")
 
 # Subscriptions of a link that hangs are left to its adapter, which ends with the process.
 FAREWELL_S_MAX = 1.0
-# CLU-5. Long enough for a server that is started again, so that nothing moves because of it.
+# Long enough for a server that is started again, so that nothing moves because of it.
 ISOLATED_S = 10.0
 
 _log = Log("actors.cluster")
