@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from actors.cluster import NODE_NAME_BYTES_MAX
 from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
+from web.mail.words import BadMail, MailAddress, SmtpSecurity, parse_sender
 
 Network = IPv4Network | IPv6Network
 
@@ -33,6 +34,11 @@ NATS_PORT = 4222
 NATS_USER_LENGTH_MAX = 255
 # As many brokers as anybody lists, and the longest name of one who may use them.
 BROKERS_BYTES_MAX, USERNAME_CHARS_MAX = 4096, 255
+# The usual ports of mail servers: for programs, for programs encrypted from the start, and for
+# servers among each other.
+SMTP_PORTS = {SmtpSecurity.STARTTLS: 587, SmtpSecurity.TLS: 465, SmtpSecurity.NONE: 25}
+# Tokens of providers are the longest of what they take.
+SMTP_LOGIN_CHARS_MAX = 1024
 # A key of AES-256.
 PRIVATE_KEY_BYTES = 32
 
@@ -130,6 +136,23 @@ class LabMode(StrEnum):
     OFF = "off"
 
 
+class MailSender(StrEnum):
+    """How mail leaves: not at all, by a server, or printed, written or kept for who works here."""
+
+    OFF = "off"
+    SMTP = "smtp"
+    CONSOLE = "console"
+    FILE = "file"
+    MEMORY = "memory"
+
+
+class SmtpPlain(StrEnum):
+    """Whether mail may go unencrypted to this machine only, or to any."""
+
+    LOOPBACK = "loopback"
+    FORCED = "forced"
+
+
 class Compression(StrEnum):
     """Whether pages, files and streams are compressed for who takes gzip."""
 
@@ -209,6 +232,31 @@ class Settings:
     kafka_tls_ca: Path | None = None
     kafka_tls_cert: Path | None = None
     kafka_tls_key: Path | None = None
+    mail_sender: MailSender | None = None
+    mail_from: MailAddress | None = None
+    mail_folder: Path | None = None
+    smtp_host: str | None = None
+    smtp_port: int | None = None
+    smtp_security: SmtpSecurity = SmtpSecurity.STARTTLS
+    smtp_plain: SmtpPlain = SmtpPlain.LOOPBACK
+    smtp_user: str | None = None
+    smtp_password: Secret[str] | None = None
+    smtp_ca_file: Path | None = None
+
+    @property
+    def mail_by(self) -> MailSender:
+        """Call this for how mail leaves: by the server that is named, else printed on a desk."""
+        if self.mail_sender is not None:
+            return self.mail_sender
+        if self.smtp_host is not None:
+            return MailSender.SMTP
+        is_desk = not self.is_https and is_loopback(self.host)
+        return MailSender.CONSOLE if is_desk else MailSender.OFF
+
+    @property
+    def smtp_port_or_usual(self) -> int:
+        """Call this for the port of the mail server."""
+        return self.smtp_port or SMTP_PORTS[self.smtp_security]
 
     @property
     def projections_kept(self) -> timedelta:
@@ -359,6 +407,25 @@ def _username(text: str) -> str:
     return text
 
 
+def _mail_from(text: str) -> MailAddress:
+    try:
+        return parse_sender(text)
+    except BadMail:
+        raise _Bad(
+            "must be an address such as greenroom@example.org, or Name <greenroom@example.org>"
+        ) from None
+
+
+def _line(text: str) -> str:
+    if not text.isprintable() or len(text) > SMTP_LOGIN_CHARS_MAX:
+        raise _Bad(f"must be one line of at most {SMTP_LOGIN_CHARS_MAX} characters")
+    return text
+
+
+def _password(text: str) -> Secret[str]:
+    return Secret(_line(text))
+
+
 def _key(text: str) -> Secret[bytes]:
     key = _base64url(text)
     if len(key) != PRIVATE_KEY_BYTES:
@@ -504,6 +571,16 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "OVERLOAD_AFTER_MS": ("overload_after_ms", _integer(10, 60_000)),
     "OVERLOAD_PAGES_MS": ("overload_pages_ms", _integer(1, 15_000)),
     "DRAIN_BUDGET_SECS": ("drain_budget_s", _integer(1, 600)),
+    "MAIL_SENDER": ("mail_sender", _word(MailSender)),
+    "MAIL_FROM": ("mail_from", _mail_from),
+    "MAIL_FOLDER": ("mail_folder", _folder),
+    "SMTP_HOST": ("smtp_host", _host),
+    "SMTP_PORT": ("smtp_port", _integer(1, 65535)),
+    "SMTP_SECURITY": ("smtp_security", _word(SmtpSecurity)),
+    "SMTP_PLAIN": ("smtp_plain", _word(SmtpPlain)),
+    "SMTP_USER": ("smtp_user", _line),
+    "SMTP_PASSWORD": ("smtp_password", _password),
+    "SMTP_CA_FILE": ("smtp_ca_file", _file),
     "PASSWORD_PASSES": ("password_passes", _integer(1, 100)),
     # A gigabyte a hash is more than anybody has for strangers.
     "PASSWORD_MEMORY_KIB": ("password_memory_kib", _integer(1, 2**20)),
@@ -562,6 +639,7 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
     problems += _nats_problems(settings, already_bad)
     if settings.bus is Bus.KAFKA:
         problems += _kafka_problems(settings, already_bad)
+    problems += _mail_problems(settings, already_bad)
     # In a server of one's own the data outlive this machine, and a key made here would not.
     needs_key = needs_secret and settings.database_url is not None
     if needs_key and settings.private_key is None and "PRIVATE_KEY" not in already_bad:
@@ -597,6 +675,32 @@ def _kafka_problems(settings: Settings, already_bad: set[str]) -> list[str]:
             for name, file in files.items()
             if file is None and name not in already_bad
         ]
+    return problems
+
+
+def _mail_problems(settings: Settings, already_bad: set[str]) -> list[str]:
+    problems = []
+    by = settings.mail_by
+    if by is MailSender.SMTP and settings.smtp_host is None and "SMTP_HOST" not in already_bad:
+        problems.append("SMTP_HOST: is required with MAIL_SENDER=smtp")
+    if by is MailSender.SMTP and settings.mail_from is None and "MAIL_FROM" not in already_bad:
+        problems.append("MAIL_FROM: is required with a mail server; from whom mails come")
+    if by is MailSender.CONSOLE and (settings.is_https or not is_loopback(settings.host)):
+        problems.append(
+            "MAIL_SENDER: console prints what mails say, links that sign in too; it is only for a "
+            "site on loopback without https"
+        )
+    if (settings.smtp_user is None) != (settings.smtp_password is None):
+        name = "SMTP_PASSWORD" if settings.smtp_password is None else "SMTP_USER"
+        if name not in already_bad:
+            problems.append(f"{name}: is required with the other one of the login")
+    is_far = settings.smtp_host is not None and not is_loopback(settings.smtp_host)
+    is_plain = settings.smtp_security is SmtpSecurity.NONE
+    if is_far and is_plain and settings.smtp_plain is not SmtpPlain.FORCED:
+        problems.append(
+            "SMTP_SECURITY: none sends mails and the login readable for all on the way; take "
+            "starttls or tls, or say SMTP_PLAIN=forced"
+        )
     return problems
 
 

@@ -35,7 +35,7 @@ from actors.persistence import (
     SubjectKey,
 )
 from actors.persistence.beside_log.mails import KnownMail
-from actors.persistence.beside_log.outbox import partition_of
+from actors.persistence.beside_log.outbox import part_of
 from actors.persistence.words import FLEETING, split_name
 from storage.memory.faults import HeldCommit, Switches
 
@@ -410,7 +410,7 @@ class MemoryDatabase:
             self._last_outbox_id += 1
             row = OutboxRow(self._last_outbox_id, txid, message, self.now())
             self.outbox[row.id] = row
-            self.unsent.setdefault(partition_of(message.key), {})[row.id] = row
+            self.unsent.setdefault(part_of(message), {})[row.id] = row
             self.message_ids.add(message.message_id)
 
     def add_messages(self, messages: Sequence[OutboxMessage]) -> int:
@@ -426,7 +426,7 @@ class MemoryDatabase:
         row.is_dead, row.sent_at = False, self.now()
         if FLEETING in row.message.headers:
             row.message = replace(row.message, payload=b"")
-        del self.unsent[partition_of(row.message.key)][row.id]
+        del self.unsent[part_of(row.message)][row.id]
 
     def drop_outbox(self, id_: int) -> None:
         """Call this to forget a message that was sent long ago."""

@@ -31,7 +31,8 @@ class MemoryMailStates(Twin):
         check_mail(mail)
         await self.pass_faults()
         known = self.database.mails.get(mail.message_id)
-        before = 0 if known is None or anew else known.left
+        is_anew = known is None or (anew and known.state is MailState.REFUSED)
+        before = 0 if known is None or is_anew else known.left
         if before >= LEFT_MAX:
             return LEFT_MAX
         self._write(KnownMail(mail, MailState.SENDING, "", before + 1, self.database.now()))

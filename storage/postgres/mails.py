@@ -26,8 +26,9 @@ _BEGIN = """
 INSERT INTO mails AS m (message_id, recipient, template, state, copies_left)
 VALUES ($1, $2, $3, 'sending', 1)
 ON CONFLICT (message_id) DO UPDATE SET state = 'sending', reason = '',
-    copies_left = CASE WHEN $5 THEN 1 ELSE m.copies_left + 1 END, changed_at = clock_timestamp()
-WHERE $5 OR m.copies_left < $4
+    copies_left = CASE WHEN $5 AND m.state = 'refused' THEN 1 ELSE m.copies_left + 1 END,
+    changed_at = clock_timestamp()
+WHERE ($5 AND m.state = 'refused') OR m.copies_left < $4
 RETURNING copies_left - 1
 """
 _SETTLE = """

@@ -33,7 +33,7 @@ from actors.persistence.beside_log.outbox import (
     check_part,
     check_parts,
     check_rows,
-    partition_of,
+    part_of,
 )
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import FLEETING, check_row
@@ -431,7 +431,7 @@ async def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage
 def message_row(message: OutboxMessage) -> tuple[int, str, str, str, UUID, str, bytes]:
     """Call this for the values of `MESSAGE_COLUMNS`."""
     return (
-        partition_of(message.key),
+        part_of(message),
         message.kind,
         message.target,
         message.key,

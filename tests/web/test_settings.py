@@ -12,6 +12,7 @@ from web.settings import (
     LabMode,
     LogFormat,
     LogLevel,
+    MailSender,
     Settings,
     is_loopback,
     parse_origin,
@@ -101,6 +102,16 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "HEALTH_TIMERS_LATE_SECS": "5",
             "HEALTH_PROJECTION_LAG_SECS": "5",
             "HEALTH_PROJECTIONS_PASSED_OVER": "orders, votes",
+            "MAIL_SENDER": "smtp",
+            "MAIL_FROM": "Ada <ada@example.org>",
+            "MAIL_FOLDER": "mails",
+            "SMTP_HOST": "mail.example.org",
+            "SMTP_PORT": "2525",
+            "SMTP_SECURITY": "tls",
+            "SMTP_PLAIN": "forced",
+            "SMTP_USER": "ada",
+            "SMTP_PASSWORD": "a password",
+            "SMTP_CA_FILE": str(script),
             "PASSWORD_PASSES": "3",
             "PASSWORD_MEMORY_KIB": "12288",
             "PASSWORD_THREADS": "2",
@@ -142,6 +153,16 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
         ("PRIVATE_KEY", "*" * 43),
         ("PRIVATE_KEYS_PREVIOUS", f"{KEY},short"),
         ("SESSION_CLEANUP_INTERVAL_SECS", "0"),
+        ("MAIL_SENDER", "sendmail"),
+        ("MAIL_FROM", "ada"),
+        ("MAIL_FROM", "ada@example.org\nBcc: eve@example.org"),
+        ("SMTP_PORT", "0"),
+        ("SMTP_SECURITY", "ssl"),
+        ("SMTP_PLAIN", "yes"),
+        ("SMTP_USER", "a\r\nb"),
+        ("SMTP_PASSWORD", "x" * 1025),
+        ("SMTP_CA_FILE", "/no/such/file"),
+        ("SMTP_HOST", "a b"),
         ("DB_MAX_CONNECTIONS", "0"),
         ("DB_MAX_CONNECTIONS", "201"),
         ("LOG_FORMAT", "JSON"),
@@ -276,3 +297,42 @@ def test_loopback_hosts(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.org", "localhost.evil.test"])  # noqa: S104 - refused on purpose
 def test_other_hosts(host: str) -> None:
     assert not is_loopback(host)
+
+
+def test_mail_leaves_by_what_is_named() -> None:  # MAIL-3
+    server = {"SMTP_HOST": "mail.example.org", "MAIL_FROM": "g@example.org"}
+    web = {"PUBLIC_ORIGIN": "https://example.org", "SESSION_SECRET": SECRET}
+    assert read_settings({}).mail_by is MailSender.CONSOLE
+    assert read_settings(web).mail_by is MailSender.OFF
+    assert read_settings(server | web).mail_by is MailSender.SMTP
+    assert read_settings(server | {"MAIL_SENDER": "off"}).mail_by is MailSender.OFF
+    ports = [
+        read_settings(server | {"SMTP_SECURITY": word, "SMTP_PLAIN": "forced"}).smtp_port_or_usual
+        for word in ("starttls", "tls", "none")
+    ]
+    assert ports == [587, 465, 25]
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        ({"MAIL_SENDER": "smtp", "MAIL_FROM": "g@x.org"}, "SMTP_HOST: is required"),
+        ({"SMTP_HOST": "mail.x.org"}, "MAIL_FROM: is required"),
+        ({"SMTP_USER": "ada"}, "SMTP_PASSWORD: is required"),
+        ({"SMTP_PASSWORD": "words"}, "SMTP_USER: is required"),
+        (
+            {"MAIL_SENDER": "console", "PUBLIC_ORIGIN": "https://x.org", "SESSION_SECRET": SECRET},
+            "MAIL_SENDER: console prints what mails say",
+        ),
+        (
+            {"SMTP_HOST": "mail.x.org", "MAIL_FROM": "g@x.org", "SMTP_SECURITY": "none"},
+            "SMTP_SECURITY: none sends mails and the login readable",
+        ),
+    ],
+)
+def test_what_of_mail_does_not_go_together_is_told(
+    environment: dict[str, str], problem: str
+) -> None:  # MAIL-2, MAIL-3
+    (line,) = problems_of(environment)
+    assert line.startswith(problem)
+    assert "words" not in line

@@ -17,8 +17,11 @@ from storage.memory import (
     MemoryAccounts,
     MemoryAudit,
     MemoryChatLog,
+    MemoryDeadLetters,
     MemoryEventStore,
     MemoryHoldings,
+    MemoryMailStates,
+    MemoryOutbox,
     MemoryRateLimiter,
     MemorySessionEnds,
     MemorySocketTickets,
@@ -27,7 +30,9 @@ from supervision import open_system
 from tests.journeys.visitor import Visitor
 from tests.web.views.samples import static
 from web.accounts.hashing import Passwords
+from web.app.mailing import DESK_ADDRESS, SiteMail
 from web.documentation import Documents, maybe_documents
+from web.mail.senders.port import Sender
 from web.observability.health import Component, Finding, healthy, unhealthy
 from web.realtime import StreamCaps
 from web.server import DrainResult, Server, WebApp
@@ -107,14 +112,23 @@ async def open_whole_site(
     log: MemoryChatLog | None = None,
     settings: Settings | None = None,
     has_documents: bool = True,
+    sender: Sender | None = None,
 ) -> AsyncIterator[WholeSite]:
-    """Open the site on a free port of this machine."""
+    """Open the site on a free port of this machine; mail leaves it by `sender`, if at all."""
     clock, directory = SystemClock(), Directory()
     store = log or MemoryChatLog()
     await store.ensure_rooms(ROOM_NAMES)
     ends = MemorySessionEnds(store.database)
     accounts, events = MemoryAccounts(store.database), MemoryEventStore(store.database)
     kit: list[WholeSite] = []
+    mail = SiteMail(
+        sender,
+        DESK_ADDRESS,
+        MemoryOutbox(store.database),
+        MemoryMailStates(store.database),
+        MemoryDeadLetters(store.database),
+        directory.wake_mail,
+    )
 
     async def check_store() -> Finding:
         return await kit[0].check_store()
@@ -135,6 +149,7 @@ async def open_whole_site(
             limiter=MemoryRateLimiter(store.database),
             holdings=MemoryHoldings(store),
             events=events,
+            mails=mail.mails,
         ),
         ids=SystemIds(),
         stream_caps=caps,
@@ -155,6 +170,7 @@ async def open_whole_site(
         server_shutdown_s=7.0,
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
+        mail=mail.make,
     )
     # The root's handle is known once it is open; its children start before.
     kit.append(WholeSite(Site(parts), web, directory, store, ends, accounts, events))

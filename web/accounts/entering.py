@@ -5,6 +5,7 @@ Every try is logged, accepted or refused, with its reason and without what was t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID, uuid4
 
@@ -36,6 +37,7 @@ from actors.reducers import Ids
 from actors.runtime import Log
 from web.accounts.hashing import HashingBusy, Passwords, common_passwords
 from web.accounts.identity import SignInCookie, new_token
+from web.mail.mails import Mails
 from web.routing.quota import address_key
 from web.server import RequestState, masked
 
@@ -75,6 +77,8 @@ class AccountServices:
     ids: Ids
     # Called when a name is gone: pages that are open show it no more.
     tell_forgotten: Callable[[], None]
+    mails: Mails
+    now: Callable[[], datetime]
 
     def login_limits(self, state: RequestState, email: str) -> tuple[Limit, Limit]:
         """Call this for how often a password may be tried: by an address, and of an account."""

@@ -3,6 +3,7 @@
 Each act is logged as a try is, with its reason and without what was typed (SEC-130).
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from actors.accounts import (
@@ -18,17 +19,21 @@ from actors.accounts import (
     check_password,
 )
 from actors.accounts.members import SIGN_IN_NAME_MAX
+from actors.persistence import OutboxMessage
 from actors.persistence.errors import InvalidField
 from web.accounts.entering import (
     AccountServices,
     NotEntered,
     in_words,
     leave,
+    log,
     origin_of,
     tell,
 )
 from web.accounts.hashing import common_passwords
 from web.accounts.identity import new_token
+from web.mail.templates import AlertKind, SecurityAlert
+from web.mail.words import BadMail
 from web.server import RequestState
 
 WRONG = "This is not your password."
@@ -126,12 +131,35 @@ async def change_password(
     password_hash = await services.passwords.hash(new)
     token, digest = new_token()
     change = NewPassword(
-        member.user_id, kept.password_hash, password_hash, member.reference, digest, ends_others
+        member.user_id,
+        kept.password_hash,
+        password_hash,
+        member.reference,
+        digest,
+        ends_others,
+        _alert(services, member, AlertKind.PASSWORD_CHANGED, digest),
     )
     if not await services.accounts.change_password(change, origin_of(state)):
         raise NotEntered(422, {"current_password": _CHANGED})
+    services.mails.wake()
     tell(state, "accounts.password", "accepted", user_id=str(member.user_id))
     state.set_cookies.append(services.cookie.set(token))
+
+
+def _alert(
+    services: AccountServices, member: Member, kind: AlertKind, act: bytes
+) -> Sequence[OutboxMessage]:
+    """Make the mail that tells a member of a change, for the change's own transaction (SEC-73).
+
+    `act` is different for each. An address that no mail can go to hinders nobody.
+    """
+    context = SecurityAlert(member.username, kind, services.now())
+    try:
+        key = f"{kind}:{member.user_id}:{act.hex()}"
+        return services.mails.security_alert(member.email, context, key)
+    except BadMail as error:
+        log.warning("accounts.not_told", user_id=str(member.user_id), field=error.field)
+        return ()
 
 
 async def delete(

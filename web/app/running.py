@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
@@ -75,6 +75,7 @@ from web.app.bus import BusRefused, SiteBus, bus_tree, check_bus, make_bus
 from web.app.clustering import Refused, SiteNode, check_company, part_of
 from web.app.health import store_components
 from web.app.linking import check_link
+from web.app.mailing import site_mail
 from web.app.reaching import together
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
@@ -395,6 +396,7 @@ async def _run_tree(
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
     nodes, bus = together(settings, database, keyring, directory), await _bus_of(settings, database)
     log, told = nodes.log, directory.tell_forgotten
+    mail = site_mail(settings, database, directory.wake_mail)
     web = Web(
         settings,
         secrets,
@@ -405,8 +407,9 @@ async def _run_tree(
             *store_components(database, settings, clock.now, trouble),
             *nodes.components(),
             bus_component(bus.engine, is_needed=False),
+            *mail.components,
         ],
-        store=store_of(database, log, keyring),
+        store=replace(store_of(database, log, keyring), mails=mail.mails),
         ids=SystemIds(),
         documents=files.documents,
     )
@@ -426,6 +429,7 @@ async def _run_tree(
         server_shutdown_s=server_shutdown_s(settings),
         nodes=nodes.children(web.rooms),
         bus=bus_tree(settings, bus, nodes.node, directory, web.hear),
+        mail=mail.make,
     )
     await _serve_tree(parts, stopping, way_out, nodes.node)
 

@@ -89,6 +89,11 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
         from web.cli import examples
 
         return lambda: _interruptibly(lambda: examples.command(parsed, environment))
+    if parsed.command == "mail":
+        from web.cli import mail
+        from web.cli.answering import answer
+
+        return lambda: _interruptibly(lambda: answer(mail.command, parsed, environment))
     if parsed.command == "lab":
         from web.cli import lab
 

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lab(commands)
     for add in (
         _add_store_commands, _add_roles, _add_sessions, _add_audit, _add_projection, _add_saga,
-        _add_dlq, _add_outbox, _add_timers, _add_bus, _add_cluster,
+        _add_dlq, _add_outbox, _add_mail, _add_timers, _add_bus, _add_cluster,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -316,6 +316,16 @@ def _add_outbox(commands: Commands) -> None:
     held = _reading(actions, "held", "list the keys that wait behind a message that was given up")
     for parser in (found, held):
         _add_paging(parser)
+
+
+def _add_mail(commands: Commands) -> None:
+    actions = _group(commands, "mail", "see whether mail arrives, and what became of it")
+    test = _reading(actions, "test", "send one mail at once, by the way out of the settings")
+    found = _reading(actions, "list", "list what became of mails, the newest first")
+    _add_paging(found)
+    allow = _changing(actions, "allow", "send mail to an address again that was refused")
+    for parser in (test, allow):
+        parser.add_argument("address", help="whose, such as ada@example.org")
 
 
 def _add_cluster(commands: Commands) -> None:

@@ -6,7 +6,8 @@ No adapter of storage is named here.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from math import floor
 
@@ -89,6 +90,7 @@ from web.lab.switch import FILE_NAME as LAB_MODE_FILE
 from web.lab.switch import LabSwitch
 from web.lab.tree.feed import TreeFeed, TreeSource
 from web.lab.tree.picture import TreePicture
+from web.mail.mails import Mails
 from web.observability import RequestLog
 from web.observability.alerts import Alert, Alerts, watched
 from web.observability.health import Component, Health, HealthActor
@@ -178,6 +180,7 @@ class Store:
     limiter: RateLimiter
     holdings: Holdings
     events: EventStore
+    mails: Mails = field(default_factory=lambda: Mails(None))
 
 
 class Web:
@@ -220,7 +223,7 @@ class Web:
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
         self.queue_readers, self.badge_readers = readers_of(waker(directory.moderation_feed))
         self._store = store
-        self.accounts = account_services(settings, store, ids, directory.tell_forgotten)
+        self.accounts = account_services(settings, store, ids, clock.now, directory.tell_forgotten)
         self.alerts, self.identity = _identity_of(store, self.accounts.cookie)
         self.open_sessions = OpenSessions(self.streams)
         self._tickets = TicketOffice(store.socket_tickets, store.limiter)
@@ -652,7 +655,11 @@ def _identity_of(store: Store, cookie: SignInCookie) -> tuple[Alerts, Identity]:
 
 
 def account_services(
-    settings: Settings, store: Store, ids: Ids, tell_forgotten: Callable[[], None]
+    settings: Settings,
+    store: Store,
+    ids: Ids,
+    now: Callable[[], datetime],
+    tell_forgotten: Callable[[], None],
 ) -> AccountServices:
     """Call this for what accounts need, with passwords hashed as the settings say."""
     passwords = Passwords(
@@ -670,6 +677,8 @@ def account_services(
         cookie,
         ids,
         tell_forgotten,
+        store.mails,
+        now,
     )
 
 

@@ -14,6 +14,7 @@ from actors.chat import (
     RoomRef,
     topic_of,
 )
+from actors.persistence import LookAtOutbox
 from actors.runtime import AnyRef, NoProc, Ref
 from supervision import Dynamic, Node, Tree, tree_of
 from web.chat.moderation import Messages as ModerationFeedMessage
@@ -29,6 +30,7 @@ from web.lab.sandbox.recording import Recorder, Write
 from web.lab.stage.feed import Changed, StageFeed
 from web.lab.tree.feed import Messages as TreeFeedMessage
 from web.lab.tree.feed import TreeFeed
+from web.mail.delivering import MailRelay
 from web.realtime import StreamKey
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed
@@ -49,6 +51,7 @@ RECORDER = Name("recorder")
 PANELS_FEED = Name("panels-feed")
 TIMELINE_FEED = Name("timeline-feed")
 OWNED = Name("owned")
+MAIL = Name("mail")
 
 
 def room_name(room: RoomName) -> Name:
@@ -123,6 +126,11 @@ class Directory(Finder):
         """Call this when something is to be recorded; it looks by itself when it is back."""
         with suppress(NoProc):
             self._find(RECORDER, Recorder).tell(Write())
+
+    def wake_mail(self) -> None:
+        """Call this when there is a mail to be sent; its relay looks by itself, too."""
+        with suppress(NoProc):
+            self._find(MAIL, MailRelay).tell(LookAtOutbox())
 
     def wake_panels(self) -> None:
         """Call this when somebody looks at what they have open; its feed looks again by itself."""

@@ -22,6 +22,7 @@
       desks             dynamic, one actor per open page that runs errands
       sandboxes         dynamic, one supervisor per visitor of the lab, restarted by nobody
       keeper            starts, heals and ends the sandboxes
+      mail              sends what waits in the outbox, when mail is switched on
       ending            closes what browser sessions that are over have open
       sweeping          ends sign-ins by their age
       cleaning          removes hourly what was kept long enough
@@ -47,6 +48,7 @@ from web.wiring.directory import (
     COUNTERS,
     DESKS,
     KEEPER,
+    MAIL,
     MODERATION_FEED,
     PANELS_FEED,
     PROOF_FEED,
@@ -95,6 +97,7 @@ class SiteParts:
     # With `CLUSTER=on` what makes this process a node, in the order of starts.
     nodes: Sequence[ChildSpec] = ()
     bus: Callable[[], AnyActor] | None = None
+    mail: Callable[[], AnyActor] | None = None
 
 
 class RoomsSupervisor(Supervisor):
@@ -175,6 +178,8 @@ class Site(Supervisor):
             ChildSpec("health", parts.web.health_actor),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
         ]
+        if parts.mail is not None:
+            specs.insert(-1, ChildSpec("mail", parts.mail, name=MAIL))
         if parts.ending is not None:
             specs.insert(-1, ChildSpec("ending", parts.ending))
         if parts.sweeping is not None:

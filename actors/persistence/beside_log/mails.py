@@ -93,8 +93,8 @@ class MailStates(Protocol):
     async def begin(self, mail: MailRef, *, anew: bool = False) -> int:
         """Call this before the last byte leaves; how many copies may have left before this one.
 
-        With `LEFT_MAX` or more nothing was noted: send nothing. `anew` forgets those before: the
-        mail was given up, and somebody has it sent once more.
+        With `LEFT_MAX` or more nothing was noted: send nothing. `anew` forgets those before of a
+        mail that was refused: it was given up, and somebody has it sent once more.
         """
         ...
 

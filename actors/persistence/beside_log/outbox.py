@@ -45,6 +45,8 @@ from actors.runtime import Actor, Exit, Log, message
 
 # Relays of several processes share these; more of them than parts would idle.
 PARTITIONS = 8
+# The parts of mail, which a relay of its own sends: as many as mails leave at a time.
+MAIL_KIND, MAIL_PARTS = "mail", (PARTITIONS, PARTITIONS + 1)
 BATCH_MAX = 100
 
 # A dead relay's parts are taken over after this; a living one renews in a third of it, so that
@@ -84,6 +86,16 @@ _log = Log("actors.persistence")
 def partition_of(key: str) -> int:
     """Call this to learn into which part of the outbox a key goes."""
     return crc32(key.encode()) % PARTITIONS
+
+
+def part_of(message: OutboxMessage) -> int:
+    """Call this to learn into which part a message goes: mail has parts of its own.
+
+    So a mail server that is slow holds up nothing else.
+    """
+    if message.kind == MAIL_KIND:
+        return MAIL_PARTS[crc32(message.key.encode()) % len(MAIL_PARTS)]
+    return partition_of(message.key)
 
 
 def retry_delay(attempts: int, jitter: float) -> timedelta:

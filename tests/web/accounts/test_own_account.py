@@ -18,8 +18,13 @@ from actors.chat import LOBBY, Message, RoomName
 from storage.errors import StoreUnavailable
 from storage.memory import MemoryChatLog, MemoryHoldings
 from tests.journeys.visitor import Answer, Visitor
+from tests.logged import captured
+from tests.patience import until
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.mail import answers
+from web.mail.senders.memory import MemorySender
+from web.mail.senders.port import BeforeLeaving, Outgoing, ServerAway
 
 pytestmark = pytest.mark.slow
 
@@ -121,6 +126,41 @@ async def test_a_deleted_account_is_gone_everywhere() -> None:
         again = await form(visitor, "/login", email="ada@example.org", password=PASSWORD)
         assert again.status == 401
         await register(site)
+
+
+async def test_a_changed_password_is_mailed_to_who_has_it() -> None:
+    # SEC-73, MAIL-1: once, with the change, and not for one that was refused
+    sender = MemorySender()
+    async with open_whole_site(sender=sender) as site:
+        visitor = await register(site)
+        wrong = {"current_password": "wrong words", "new_password": NEW}
+        assert (await form(visitor, "/account/password", **wrong)).status == 422
+        right = {"current_password": PASSWORD, "new_password": NEW, "end_others": "1"}
+        assert (await form(visitor, "/account/password", **right)).status == 303
+        await until(lambda: bool(sender.outbox_of("ada@example.org")))
+        (got,) = sender.outbox_of("ada@example.org")
+        assert "The password was changed." in got.mail.text
+        assert "http" not in got.mail.text
+        assert NEW not in got.data.decode()
+
+
+async def test_mail_that_does_not_work_hinders_nobody() -> None:
+    # MAIL-1, REL-86: a server that is away, and an address that no mail can go to
+    async with open_whole_site(sender=_Away()) as site:
+        visitor = await register(site)
+        right = {"current_password": PASSWORD, "new_password": NEW}
+        assert (await form(visitor, "/account/password", **right)).status == 303
+        odd = site.visitor()
+        typed = {"username": "bob", "email": "b,o@example.org", "password": PASSWORD}
+        assert (await form(odd, "/register", **typed)).status == 303
+        with captured() as lines:
+            assert (await form(odd, "/account/password", **right)).status == 303
+        assert "accounts.not_told" in [line["event"] for line in lines]
+
+
+class _Away(MemorySender):
+    async def send(self, outgoing: Outgoing, before_leaving: BeforeLeaving) -> answers.Answer:
+        raise ServerAway("the mail server cannot be reached (refused)")
 
 
 async def test_a_password_is_not_guessed_at_an_open_browser() -> None:

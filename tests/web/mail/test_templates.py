@@ -1,0 +1,230 @@
+"""What mails say: typed, escaped, in the reader's language, and never more than one mail."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from storage.memory import MemoryDatabase, MemoryOutbox
+from web.mail.mails import Mails, message_id_of
+from web.mail.message import bytes_of
+from web.mail.senders.console import boxed
+from web.mail.templates import (
+    ALERTS,
+    FOLDER,
+    MAGIC_LINK,
+    ORDER,
+    SECURITY_ALERT,
+    TEMPLATES,
+    TICKET,
+    AlertKind,
+    MailTemplates,
+    Order,
+    OrderLine,
+    SecurityAlert,
+    Template,
+)
+from web.mail.words import BadMail, Mail, MailAddress, parse_address, parse_sender
+
+_AT = datetime(2025, 3, 1, 12, 30, tzinfo=UTC)
+_FROM = MailAddress("greenroom@example.org", "Greenroom")
+_HOSTILE = "<script>alert(1)</script>&\"'{{ 7 * 7 }}{% raw %}"
+_BREAKS = ("\n", "\r", "\r\n", "\x00", "\x0b", "\x85", "\u2028", "\u202e", "\x1b[2J")
+
+
+def _mail(**changes: str) -> Mail:
+    given = {"to": "ada@example.org", "template": "mail_test", "language": "en", **changes}
+    return Mail(**{"subject": "A test", "text": "Hello.", "html": "<p>Hello.</p>", **given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda one: one.name)
+def test_each_template_is_whole_and_asks_nothing_of_another_host(
+    template: Template[SecurityAlert],
+) -> None:
+    # MAIL-4, MAIL-9: a text and an HTML part that say the same, and nothing to be fetched
+    said = MailTemplates().render(template, template.sample)
+    assert said.language == "en"
+    assert "\n" not in said.subject
+    link = getattr(template.sample, "link", None)
+    for body in (said.text, said.html):
+        assert template.sample.username in body if hasattr(template.sample, "username") else True
+        assert "{{" not in body
+        links = re.findall(r"https?://[^\s\"<]+", body)
+        assert set(links) <= {link, getattr(template.sample, "origin", None)}
+    assert not re.search(r"src=|url\(|<link|<style|<script|@import|background=", said.html)
+
+
+def test_what_people_wrote_is_text_in_html() -> None:
+    # MAIL-4, SEC-122
+    templates = MailTemplates()
+    alert = SecurityAlert(_HOSTILE, AlertKind.PASSWORD_CHANGED, _AT, _HOSTILE)
+    order = Order(_HOSTILE, "1", [OrderLine(_HOSTILE, 1, _HOSTILE)], _HOSTILE)
+    for said in (templates.render(SECURITY_ALERT, alert), templates.render(ORDER, order)):
+        assert "<script>" not in said.html
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in said.html
+        assert "49" not in said.html
+        assert _HOSTILE in said.text
+
+
+@pytest.mark.parametrize("sign", _BREAKS, ids=repr)
+def test_a_line_break_begins_no_header(sign: str) -> None:
+    # MAIL-4, SEC-122: in every value that a header is made of
+    bad = f"x{sign}Bcc: eve@example.org"
+    ticket = replace(TICKET.sample, event=bad)
+    with pytest.raises(BadMail, match="nothing was sent"):
+        MailTemplates().render(TICKET, ticket)
+    for call in (
+        lambda: parse_address(f"ada@example.org{sign}eve@example.org"),
+        lambda: parse_sender(f"{bad} <ada@example.org>"),
+        lambda: message_id_of(bad),
+        lambda: bytes_of(_mail(subject=bad), UUID(int=1), _FROM, _AT),
+        lambda: bytes_of(_mail(to=f"ada@example.org{sign}"), UUID(int=1), _FROM, _AT),
+    ):
+        with pytest.raises(BadMail):
+            call()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "ada", "@x.org", "ada@", "ada@localhost", "a@b@c.org", "a b@example.org",
+        "<ada@example.org>", "ada@example.org,eve@example.org", "ada@example.org>",
+        "a" * 65 + "@b.org",
+        '"ada"@example.org', ".ada@example.org", "ada.@example.org", "a..b@example.org",
+        "ada@[127.0.0.1]", "ada@" + "x" * 64 + ".org", "ada@example.org;x", "demo@example.com",
+    ],
+)  # fmt: skip
+def test_an_address_names_one_mailbox(text: str) -> None:
+    # MAIL-5, SITE-31
+    with pytest.raises(BadMail) as caught:
+        parse_address(text)
+    assert len(text) < 10 or text not in str(caught.value)
+
+
+def test_a_sender_may_have_a_name() -> None:
+    # MAIL-4
+    assert parse_sender(" Ada L <Ada@Example.org> ") == MailAddress("ada@example.org", "Ada L")
+    assert parse_sender("ada@example.org") == MailAddress("ada@example.org")
+    for bad in ("Ada <ada@example.org", "Ada <ada@example.org> x", "A:b <ada@example.org>", "Ada"):
+        with pytest.raises(BadMail, match="from"):
+            parse_sender(bad)
+
+
+def test_a_template_takes_its_own_context_only() -> None:
+    # MAIL-9
+    with pytest.raises(BadMail, match="security_alert takes SecurityAlert, got Ticket"):
+        MailTemplates().render(SECURITY_ALERT, TICKET.sample)  # type: ignore[misc]
+    naive = SecurityAlert("ada", AlertKind.NEW_DEVICE, datetime(2025, 1, 1))  # noqa: DTZ001
+    with pytest.raises(BadMail, match="time with its zone"):
+        MailTemplates().render(SECURITY_ALERT, naive)
+    with pytest.raises(BadMail, match="2001 characters"):
+        MailTemplates().render(TICKET, replace(TICKET.sample, place="x" * 2001))
+    for link in ("javascript:alert(1)", "https://a b", "ftp://example.org"):
+        with pytest.raises(BadMail, match="link"):
+            MailTemplates().render(MAGIC_LINK, replace(MAGIC_LINK.sample, link=link))
+
+
+def test_a_name_that_a_template_asks_for_and_does_not_get_is_an_error(tmp_path: Path) -> None:
+    # MAIL-9: and its words quote nothing
+    folder = tmp_path / "en"
+    folder.mkdir()
+    for part in ("subject.txt", "txt", "html"):
+        (folder / f"ticket.{part}").write_text("{{ mail.nothing }}")
+    with pytest.raises(BadMail, match=r"en/ticket\.subject\.txt cannot be filled"):
+        MailTemplates(tmp_path).render(TICKET, TICKET.sample)
+
+
+def test_a_mail_is_in_the_readers_language_or_wholly_in_english(tmp_path: Path) -> None:
+    # MAIL-9
+    for language, parts in (
+        ("en", ("subject.txt", "txt", "html")),
+        ("de", ("subject.txt", "txt", "html")),
+        ("fr", ("subject.txt",)),
+    ):
+        (tmp_path / language).mkdir()
+        for part in parts:
+            (tmp_path / language / f"ticket.{part}").write_text(f"{language} {part}")
+    templates = MailTemplates(tmp_path)
+
+    def said(language: str) -> tuple[str, str]:
+        found = templates.render(TICKET, TICKET.sample, language)
+        return found.language, found.subject
+
+    assert said("de") == said("de-AT") == ("de", "de subject.txt")
+    for other in ("fr", "it", "", "../en", "de/../../etc", "\x00"):
+        assert said(other) == ("en", "en subject.txt")
+
+
+async def test_the_same_key_is_the_same_mail() -> None:
+    # MAIL-5: one row, and one Message-ID
+    outbox = MemoryOutbox(MemoryDatabase())
+    mails = Mails(outbox)
+    given = ("Ada@example.org", SECURITY_ALERT, SECURITY_ALERT.sample)
+    assert [await mails.send(*given, key) for key in ("k1", "k1", "k2")] == [True, False, True]
+    assert (await outbox.stats()).pending == 2
+    first, again = (mails.messages(*given, "k1")[0] for _ in range(2))
+    assert first == again
+    assert first.message_id == message_id_of("k1") != message_id_of("k2")
+
+
+async def test_without_mail_nothing_is_written_and_what_is_wrong_is_still_told() -> None:
+    # MAIL-3
+    mails = Mails(None)
+    assert not mails.is_on
+    assert mails.messages("ada@example.org", TICKET, TICKET.sample, "k") == ()
+    assert not await mails.send("ada@example.org", TICKET, TICKET.sample, "k")
+    with pytest.raises(BadMail):
+        mails.messages("nobody", TICKET, TICKET.sample, "k")
+
+
+def test_a_security_mail_has_no_link_and_a_changed_address_tells_both() -> None:
+    # SEC-73
+    mails = Mails(MemoryOutbox(MemoryDatabase()))
+    for kind in ALERTS:
+        said = MailTemplates().render(SECURITY_ALERT, SecurityAlert("ada", kind, _AT))
+        assert ALERTS[kind] in said.text
+        assert "http" not in said.text + said.html
+    told = mails.address_changed("old@example.org", "new@example.org", "ada", _AT, "k")
+    texts = [message.payload.decode() for message in told]
+    assert '"to":"old@example.org"' in texts[0]
+    assert "changed to another one" in texts[0]
+    assert "new@" not in texts[0]  # who had the address need not learn the next one
+    assert '"to":"new@example.org"' in texts[1]
+
+
+def test_an_optional_mail_says_how_to_end_it() -> None:
+    # MAIL-4
+    mails = Mails(MemoryOutbox(MemoryDatabase()))
+    end = "https://example.org/unsubscribe?u=1"
+    (message,) = mails.messages("a@example.org", TICKET, TICKET.sample, "k", unsubscribe=end)
+    assert end in message.payload.decode()
+    read = message_from_bytes(
+        bytes_of(_mail(unsubscribe=end), UUID(int=1), _FROM, _AT), policy=default
+    )
+    assert read["List-Unsubscribe"] == f"<{end}>"
+    for bad in ("http://example.org", "https://a>b", "https://a\nb", "mailto:x@example.org"):
+        with pytest.raises(BadMail, match="unsubscribe"):
+            mails.messages("a@example.org", TICKET, TICKET.sample, "k", unsubscribe=bad)
+
+
+def test_a_printed_mail_steers_no_terminal_and_keeps_its_link_whole() -> None:
+    # MAIL-3
+    link = "https://example.org/" + "x" * 200
+    shown = boxed(_mail(text=f"Hello \x1b[2Jthere\n{link}\n"))
+    assert "\x1b" not in shown
+    assert f" {link}\n" in shown
+
+
+def test_every_file_belongs_to_a_template() -> None:
+    # MAIL-9
+    wanted = {f"{one.name}.{part}" for one in TEMPLATES for part in ("subject.txt", "txt", "html")}
+    for folder in FOLDER.iterdir():
+        assert {path.name for path in folder.iterdir()} <= wanted | {"frame.html"}
+    assert {path.name for path in (FOLDER / "en").iterdir()} == wanted | {"frame.html"}
