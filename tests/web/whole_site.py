@@ -30,7 +30,6 @@ from supervision import open_system
 from tests.journeys.visitor import Visitor
 from tests.web.views.samples import static
 from web.accounts.hashing import Passwords
-from web.app.mailing import DESK_ADDRESS, SiteMail
 from web.documentation import Documents, maybe_documents
 from web.mail.senders.port import Sender
 from web.observability.health import Component, Finding, healthy, unhealthy
@@ -40,6 +39,7 @@ from web.settings import Settings
 from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.frame.mailing import DESK_ADDRESS, SiteMail
 from web.wiring.site_tree import Site, SiteParts
 from web.wiring.stopping import Served, ServingActor
 

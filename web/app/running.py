@@ -75,7 +75,6 @@ from web.app.bus import BusRefused, SiteBus, bus_tree, check_bus, make_bus
 from web.app.clustering import Refused, SiteNode, check_company, part_of
 from web.app.health import store_components
 from web.app.linking import check_link
-from web.app.mailing import site_mail
 from web.app.reaching import together
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
@@ -92,6 +91,7 @@ from web.views.static import HEADING_FONT
 from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.frame.mailing import DESK_ADDRESS, SiteMail, maybe_sender
 from web.wiring.frame.serving import server_shutdown_s
 from web.wiring.leaving import WayOut
 from web.wiring.secret import FILE_NAME as SECRET_FILE_NAME
@@ -396,7 +396,7 @@ async def _run_tree(
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
     nodes, bus = together(settings, database, keyring, directory), await _bus_of(settings, database)
     log, told = nodes.log, directory.tell_forgotten
-    mail = site_mail(settings, database, directory.wake_mail)
+    mail = _mail_of(settings, database, directory.wake_mail)
     web = Web(
         settings,
         secrets,
@@ -468,6 +468,17 @@ async def _serve_tree(
 def _serving(settings: Settings, stopping: Stopping, web: Web) -> ServingActor:
     return ServingActor(
         settings.host, stopping.port, web.compose, stopping.started, stopping.drained
+    )
+
+
+def _mail_of(settings: Settings, database: Database, wake: Callable[[], None]) -> SiteMail:
+    return SiteMail(
+        maybe_sender(settings),
+        settings.mail_from or DESK_ADDRESS,
+        PostgresOutbox(database),
+        PostgresMailStates(database),
+        PostgresDeadLetters(database),
+        wake,
     )
 
 

@@ -6,13 +6,11 @@ is told in a second, and not after five tries.
 
 import argparse
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import trio
 
 from storage.postgres import Database, PostgresMailStates
-from web.app.mailing import DESK_ADDRESS, maybe_sender
 from web.cli.answering import Code, CommandFailed, Teller
 from web.cli.opening import changing, open_store
 from web.mail.answers import Answer, Verdict
@@ -21,6 +19,8 @@ from web.mail.senders.port import AnswerLost, Outgoing, Sender, SenderTrouble
 from web.mail.templates import MAIL_TEST, MailTemplates, MailTest
 from web.mail.words import BadMail, Mail, address_digest, parse_address
 from web.settings import Settings, read_settings
+from web.wiring.environment import SystemClock
+from web.wiring.frame.mailing import DESK_ADDRESS, maybe_sender
 
 # A person waits; what a server needs for one mail and a half.
 TEST_S_MAX = 60.0
@@ -63,7 +63,7 @@ async def _test(typed: str, settings: Settings, teller: Teller) -> int:
 
 
 async def _send(address: str, settings: Settings, sender: Sender) -> Answer:
-    now, message_id = datetime.now(UTC), uuid4()
+    now, message_id = SystemClock().now(), uuid4()
     origin = settings.public_origin or f"http://{settings.host}:{settings.port}"
     said = MailTemplates().render(MAIL_TEST, MailTest(origin, now))
     mail = Mail(address, MAIL_TEST.name, said.language, said.subject, said.text, said.html)

@@ -74,7 +74,7 @@ def _timer(due_s: float, name: str = "step", address: str = "saga/1") -> SetTime
 
 
 def _message(key: str = "k", target: str = "mail", payload: bytes = b"x") -> OutboxMessage:
-    return OutboxMessage(uuid4(), "mail", target, key, payload)
+    return OutboxMessage(uuid4(), "hook", target, key, payload)
 
 
 async def test_timers_fire_on_time_and_overdue_ones_in_order(

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from actors.persistence import DeadLetters, MailStates, Outbox
 from actors.reducers import Environment
 from actors.runtime import AnyActor
-from storage.postgres import Database, PostgresDeadLetters, PostgresMailStates, PostgresOutbox
 from web.mail.delivering import MailDelivery, MailRelay
 from web.mail.mails import Mails
 from web.mail.senders.console import ConsoleSender
@@ -81,18 +80,6 @@ class SiteMail:
             delivery = MailDelivery(sender, address, states, env)
             self.make = lambda: MailRelay(outbox, delivery, env, letters)
             self.components = [mail_component(lambda: _words(delivery), lambda: _counts(delivery))]
-
-
-def site_mail(settings: Settings, database: Database, wake: Callable[[], None]) -> SiteMail:
-    """Call this for the mail of a site on PostgreSQL, as the settings say."""
-    return SiteMail(
-        maybe_sender(settings),
-        settings.mail_from or DESK_ADDRESS,
-        PostgresOutbox(database),
-        PostgresMailStates(database),
-        PostgresDeadLetters(database),
-        wake,
-    )
 
 
 def _words(delivery: MailDelivery) -> str:
