@@ -21,6 +21,8 @@ OVERRIDES = {
 }
 # When a sign-in was last used is shown to its owner (SITE-45); that somebody asked is the fact.
 BY_ASKING = {"sign_ins": "seen_at"}
+# Who holds a part of the outbox renews that every few seconds, whoever asks.
+BY_THE_CLOCK = {"outbox_leases"}
 
 
 def tables(url: str) -> dict[str, list[object]]:
@@ -60,4 +62,4 @@ def test_asking_changes_no_table(
     assert statuses <= {200, 204, 303, 308, 400, 403, 404, 405, 500}
     assert moderator.get(paths.AUDIT).status == 200
     after = tables(database_url)
-    assert {name for name in before if before[name] != after[name]} == set()
+    assert {name for name in before if before[name] != after[name]} <= BY_THE_CLOCK
