@@ -117,8 +117,9 @@ class PlainHttp:
                     return found
                 self._served += 1
                 may_go_on = await self._serve_one(found)
+                # A stream is long, and so is rest: they need nothing of the request before them.
+                found = None
                 if self._kept is not None:
-                    found = None  # a stream is long, and needs nothing of its request
                     may_go_on = await self._stay_with(self._kept) and may_go_on
                 if not may_go_on:
                     return None
