@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
@@ -20,7 +23,8 @@ from tests.web.server.serving_kit import Client, answer, connect, connect_narrow
 from web.server import Server, ServerSettings, TransportSettings, serve
 from web.server.connection.http.answers import NO_HEADERS
 from web.server.connection.http.plain import AGAIN, Ready
-from web.server.connection.overload import OverloadSettings
+from web.server.connection.http.shedding import Shedder
+from web.server.connection.overload import Overload, OverloadSettings
 
 BUSY = b"GET /busy HTTP/1.1\r\nHost: x\r\n\r\n"
 LET_IN = b"GET /in HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -90,6 +94,11 @@ async def overloaded(
 def resting(server: Server) -> int:
     """How many connections are read for."""
     return len(server._shedder)
+
+
+def rests_until(server: Server) -> float:
+    """When the first of them has no time left."""
+    return min((one.until for one in server._shedder._resting.values()), default=math.inf)
 
 
 async def refused(client: Client, request: bytes, end: bytes) -> bytes:
@@ -238,14 +247,13 @@ async def test_a_head_in_two_pieces_has_one_deadline_and_rest_has_its_own() -> N
     limits = TransportSettings(head_s=FOR_EVER_S, keep_alive_s=2 * FOR_EVER_S, linger_s=0.2)
     async with overloaded(door.app(), limits) as server, await connect(server) as client:
         await refused(client, BUSY, b"\r\n\r\n1")
-        (transport,) = server.connections
         # By its answer it has time anew, and by a part of a head that of a head.
-        rest_until = transport._read_scope.deadline
-        assert rest_until > trio.current_time() + 1.5 * FOR_EVER_S
+        until_then = rests_until(server)
+        assert until_then > trio.current_time() + 1.5 * FOR_EVER_S
         await refused(client, BUSY, b"\r\n\r\n2")
-        assert transport._read_scope.deadline > rest_until
+        assert rests_until(server) > until_then
         await client.send(BUSY[:9])
-        await until(lambda: transport._read_scope.deadline < trio.current_time() + 1.5 * FOR_EVER_S)
+        await until(lambda: rests_until(server) < trio.current_time() + 1.5 * FOR_EVER_S)
     limits = TransportSettings(head_s=FOR_EVER_S, keep_alive_s=0.1, linger_s=0.2)
     async with overloaded(door.app(), limits) as server, await connect(server) as client:
         # Who asks nothing more is ended without a word, though it was answered without its task.
@@ -253,6 +261,49 @@ async def test_a_head_in_two_pieces_has_one_deadline_and_rest_has_its_own() -> N
         assert await client.read_to_end() == b""
         await until(lambda: not server.connections)
         assert resting(server) == 0
+
+
+async def test_each_rests_as_long_as_its_last_answer_says(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    # REL-53, REL-74
+    overload = Overload(OverloadSettings(now=lambda: 0.0, worked=lambda: 0.0))
+    overload.is_on = True
+    shedder = Shedder(overload, receive_bytes=LARGE)
+    ended: dict[str, bytes | None] = {}
+
+    async def rest(name: str, end: socket.socket, seconds: float) -> None:
+        until_then = trio.current_time() + seconds
+        shed = lambda _: trio.current_time() + 5.0  # noqa: E731 - as a connection gives it
+        ended[name] = await shedder.receive(end.fileno(), shed, until_then)
+
+    async def jump(seconds: float) -> None:
+        mock_clock.jump(seconds)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async with trio.open_nursery() as nursery:
+        with ExitStack() as ends:
+            pairs = [socket.socketpair() for _ in range(3)]
+            for one in itertools.chain(*pairs):
+                ends.enter_context(one)
+            nursery.start_soon(shedder.run)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(rest, "silent", pairs[0][0], 5.0)
+            nursery.start_soon(rest, "asking", pairs[1][0], 5.0)
+            await trio.testing.wait_all_tasks_blocked()
+            await jump(3.0)
+            pairs[1][1].send(BUSY)
+            # One whose time is shorter than that of all who rested before it.
+            nursery.start_soon(rest, "hasty", pairs[2][0], 1.0)
+            await trio.testing.wait_all_tasks_blocked()
+            await jump(1.0)
+            assert ended == {"hasty": None}
+            await jump(1.0)
+            assert ended == {"hasty": None, "silent": None}
+            await jump(3.0)
+            assert ended == {"hasty": None, "silent": None, "asking": None}
+            assert len(shedder) == 0
+            nursery.cancel_scope.cancel()
 
 
 async def test_as_many_requests_as_a_connection_may_ask() -> None:

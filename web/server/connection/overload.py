@@ -123,9 +123,12 @@ class Overload(trio.abc.Instrument):
         # How many of them that is of; and both of the last turns, of the later ones the more.
         self._counted = 0
         self._lately_s = self._lately = 0.0
-        # Whether many are judged in one step, and how many of them are let in.
+        # Whether many are judged in one step; how many of them are let in, and may be by their
+        # urgency; and how many had been turned away before them.
         self.is_shedding = False
         self._let_in = 0
+        self._may_be_let_in: tuple[float, ...] = ()
+        self._refused_before = 0
         self._late_for = 0.0
         self._refused_at = -math.inf
         self._told_at = -math.inf
@@ -176,20 +179,24 @@ class Overload(trio.abc.Instrument):
         if self.is_on:
             self._share()
             self._is_refusing = self.is_shedding = True
-            self._let_in = 0
+            self._let_in, self._refused_before = 0, self.refused
+            least = self._settings.least
+            per_s = self._lately / self._lately_s if self._lately_s else 0.0
+            self._may_be_let_in = tuple(
+                max(least, limit * per_s) for limit in self._settings.begins_s
+            )
 
     def end_shedding(self) -> None:
         """Call this behind them, in the same step."""
         if self.is_shedding:
             self._share()
             self.is_shedding = False
+            if self.refused > self._refused_before:
+                self._note_refusing(self._now())
 
     def _sheds(self, urgency: Urgency) -> bool:
-        settings = self._settings
-        limit = settings.begins_s[urgency] * self._lately
-        is_full = not self._lately or self._let_in * self._lately_s > limit
-        if is_full and self._let_in >= settings.least:
-            self.note_refused()
+        if self._let_in >= self._may_be_let_in[urgency]:
+            self.refused += 1  # of thousands the rest is noted once
             return True
         self._let_in += 1
         return False
@@ -201,8 +208,11 @@ class Overload(trio.abc.Instrument):
 
     def note_refused(self) -> None:
         """Call this for one that is turned away for another reason while `is_on`."""
-        now = self._refused_at = self._now()
         self.refused += 1
+        self._note_refusing(self._now())
+
+    def _note_refusing(self, now: float) -> None:
+        self._refused_at = now
         if now - self._told_at >= _TOLD_EVERY_S:
             self._tell(now)
 

@@ -20,6 +20,7 @@ without a limit, which a client that reads nothing holds for ever).
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket as stdlib_socket
@@ -186,13 +187,16 @@ class Transport(TCPServer):
         Bytes may have been shown to `shed` before, and are not all answered then.
         """
         self._enter(phase, keep_time=True)
-        with trio.CancelScope(deadline=deadline) as self._read_scope:
+        is_shed = shed is not None and self._shedder.is_on and self._tls is None
+        # Where the shedder reads it keeps the deadline too.
+        until = math.inf if is_shed else deadline
+        with trio.CancelScope(deadline=until) as self._read_scope:
             try:
                 if self._tls is not None:
                     return bytes(await self._tls.receive_some(RECEIVE_BYTES))
                 number = self._raw.socket.fileno()
-                if shed is not None and self._shedder.is_on:
-                    return await self._shedder.receive(number, shed)
+                if is_shed and shed is not None:
+                    return await self._shedder.receive(number, shed, deadline)
                 while number >= 0:
                     # Not `receive_some`: it asks the kernel before it waits, and the next request
                     # of a client that waits for our answer is never there yet.
@@ -207,10 +211,6 @@ class Transport(TCPServer):
                 pass
             return b""
         return None
-
-    def wait_until(self, deadline: float) -> None:
-        """Move the deadline of a `receive` that waits, for whoever speaks HTTP on it."""
-        self._read_scope.deadline = deadline
 
     async def wait_left(self) -> bool:
         """Wait until the client shut its side or reset it, whatever lies unread before that."""

@@ -75,9 +75,6 @@ class Link(Protocol):
         Bytes may have been shown to `shed` before, which then said that they are not all answered.
         """
 
-    def wait_until(self, deadline: float) -> None:
-        """Move the deadline of a `receive` that waits."""
-
     async def wait_left(self) -> bool:
         """Wait for the client's end and read nothing; False when `stop_waiting` was called."""
 

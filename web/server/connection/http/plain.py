@@ -168,11 +168,11 @@ class PlainHttp:
             await self._link.pipe.wait_idle()
         return found or self.reader.next_head()
 
-    def shed(self, data: bytes) -> bool:
+    def shed(self, data: bytes) -> float | None:
         """Call this with what came for a connection at rest, while there is too much to do.
 
-        True: it was one request, which is answered, and the connection is as before. False: what is
-        left of it is for the task, whose `receive` is to give these bytes.
+        It was one request, which is answered, and the connection is as before: until when. Or what
+        is left of it is for the task (None), whose `receive` is to give these bytes.
         """
         again, self._again = self._again, None
         is_same = again is not None and again[0] == data and self._may_shed
@@ -195,7 +195,7 @@ class PlainHttp:
                 return self._shed(ready, is_head=found.method == b"HEAD")
             self._asked = scope
         self._is_shown, self._shown = True, found
-        return False
+        return None
 
     @property
     def _may_shed(self) -> bool:
@@ -204,18 +204,18 @@ class PlainHttp:
             return False
         return self._link.pipe.is_idle
 
-    def _shed(self, ready: Ready, *, is_head: bool) -> bool:
-        """Write an answer to what was read; whether the connection is at rest again."""
+    def _shed(self, ready: Ready, *, is_head: bool) -> float | None:
+        """Write an answer to what was read; until when the connection is at rest, if it is."""
         status, headers, fixed, body = ready
         data = head_bytes(status, headers, fixed)
         self._served += 1
-        self._shed_at = trio.current_time()
-        self._link.wait_until(self._shed_at + self._settings.keep_alive_s)
-        self._link.pipe.offer(data if is_head else data + body)
-        if not len(self.reader) and self._link.pipe.is_idle:
-            return True
+        now = self._shed_at = trio.current_time()
+        pipe = self._link.pipe
+        pipe.offer(data if is_head else data + body)
+        if not len(self.reader) and pipe.is_idle:
+            return now + self._settings.keep_alive_s
         self._is_shown, self._shown = True, None
-        return False
+        return None
 
     def _keep_again(self, head: Head, data: bytes, again: Again | None) -> None:
         is_whole = not len(self.reader) and len(data) <= _AGAIN_BYTES_MAX

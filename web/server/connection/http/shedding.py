@@ -9,11 +9,14 @@ Rule 1: nothing is judged here. A connection reads its head by the one grammar, 
         at once or goes on with it in its own task.
 Rule 2: no more are let through to their tasks in a turn than the loop served in such a turn before
         (`Overload.begin_shedding`); there they are asked again, by what was really worked.
-Rule 3: whoever rests here is woken for anything else as ever: its deadline, a drain, its end.
+Rule 3: whoever rests here is woken for anything else as ever: a drain, its end. Only its deadline
+        is kept here too: trio's list of them is walked again and again, and that of thousands who
+        rest costs more than all else that their rest does.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import select
 from collections.abc import Callable
@@ -23,11 +26,22 @@ import trio
 
 from web.server.connection.overload import Overload
 
-# Shown what was read; whether all of it was answered, so that the connection rests on. Where not,
-# its own task goes on with it.
-Shed = Callable[[bytes], bool]
+# Shown what was read; until when the connection rests on, where all of it was answered. Where not
+# (None), its own task goes on with it.
+Shed = Callable[[bytes], float | None]
 
-_NOTHING = outcome.Value(False)
+# How often it is looked whose time is over, who then rests so much longer at most: to look at
+# 10,000 takes a millisecond or two. Five seconds, the shortest time anybody has, are a lot more.
+LOOKED_EVERY_S = 0.25
+
+
+class _Rest:
+    """One connection that is read for, and until when."""
+
+    __slots__ = ("shed", "task", "until")
+
+    def __init__(self, task: trio.lowlevel.Task, shed: Shed, until: float) -> None:
+        self.task, self.shed, self.until = task, shed, until
 
 
 class Shedder:
@@ -38,7 +52,10 @@ class Shedder:
         self._receive_bytes = receive_bytes
         # Linux only; elsewhere every connection waits by itself, always.
         self._poll: select.epoll | None = None
-        self._resting: dict[int, tuple[trio.lowlevel.Task, Shed]] = {}
+        self._resting: dict[int, _Rest] = {}
+        # Ends a wait when somebody's time may be over: then.
+        self._scope = trio.CancelScope()
+        self._looks_at = math.inf
 
     def __repr__(self) -> str:
         return f"<Shedder of {len(self._resting)} connections>"
@@ -51,22 +68,24 @@ class Shedder:
         """Tell whether connections are to rest here."""
         return self._overload.is_on and self._poll is not None
 
-    async def receive(self, number: int, shed: Shed) -> bytes:
+    async def receive(self, number: int, shed: Shed, deadline: float) -> bytes | None:
         """Call this while `is_on`, to wait for bytes of a descriptor that were not all answered.
 
         They were shown to `shed` before, if `Overload.is_on` was still true; empty ones are of a
-        client that left. Cancelled, nothing was read.
+        client that left. None when the deadline is over, which every answer by `shed` moves; it is
+        kept to `LOOKED_EVERY_S`. Cancelled, nothing was read.
         """
         poll = self._poll
         assert poll is not None, "nobody reads here now"
         poll.register(number, select.EPOLLIN)
-        self._resting[number] = trio.lowlevel.current_task(), shed
+        self._resting[number] = _Rest(trio.lowlevel.current_task(), shed, deadline)
+        self._look_by(deadline)
 
         def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             self._leave(number)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        found: bytes = await trio.lowlevel.wait_task_rescheduled(leave)
+        found: bytes | None = await trio.lowlevel.wait_task_rescheduled(leave)
         return found
 
     async def run(self) -> None:
@@ -79,37 +98,62 @@ class Shedder:
             self._poll = poll
             try:
                 while True:
-                    await trio.lowlevel.wait_readable(poll.fileno())
-                    # All of them: whose request lies in the kernel meanwhile runs out of time.
-                    self._read_all(poll.poll(0, max(1, len(self))))
+                    with trio.CancelScope(deadline=self._looks_at) as self._scope:
+                        await trio.lowlevel.wait_readable(poll.fileno())
+                        # All of them: whose request lies in the kernel meanwhile runs out of time.
+                        self._read_all(poll.poll(0, max(1, len(self))))
+                    if trio.current_time() >= self._looks_at:
+                        self._end_late()
             finally:
                 self._poll = None
+
+    def _look_by(self, deadline: float) -> None:
+        if deadline < self._looks_at:
+            self._looks_at = self._scope.deadline = deadline
+
+    def _end_late(self) -> None:
+        """Wake those whose time is over, and say when that is to be looked at again."""
+        now, first = trio.current_time(), math.inf
+        for number, rest in list(self._resting.items()):
+            if rest.until <= now:
+                self._leave(number)
+                trio.lowlevel.reschedule(rest.task, outcome.Value(None))
+            elif rest.until < first:
+                first = rest.until
+        self._looks_at = max(first, now + LOOKED_EVERY_S)
 
     def _read_all(self, events: list[tuple[int, int]]) -> None:
         self._overload.begin_shedding()
         for number, _ in events:
             # One that was cancelled since the kernel was asked is here no more.
-            if number in self._resting:
-                self._read(number)
+            rest = self._resting.get(number)
+            if rest is not None:
+                self._read(number, rest)
         self._overload.end_shedding()
 
-    def _read(self, number: int) -> None:
-        task, shed = self._resting[number]
+    def _read(self, number: int, rest: _Rest) -> None:
         try:
             data = os.read(number, self._receive_bytes)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        answered = outcome.capture(shed, data) if data else _NOTHING
-        if isinstance(answered, outcome.Value) and answered.value:
-            return
+        found: outcome.Outcome[bytes | None] = outcome.Value(data)
+        if data:
+            try:
+                until = rest.shed(data)
+            except Exception as error:
+                # A bug in one connection ends that one, as in its task.
+                found = outcome.Error(error)
+            else:
+                if until is not None:
+                    rest.until = until
+                    self._look_by(until)
+                    return
         # Its pipe may have broken, and its task be cancelled.
         if number in self._resting:
             self._leave(number)
-            # A bug in one connection ends that one, as in its task.
-            is_bug = isinstance(answered, outcome.Error)
-            trio.lowlevel.reschedule(task, answered if is_bug else outcome.Value(data))
+            trio.lowlevel.reschedule(rest.task, found)
 
     def _leave(self, number: int) -> None:
         del self._resting[number]
