@@ -21,7 +21,7 @@ from tests.web.server.http1.test_corpus import PATIENT, SECOND, Recorder
 from tests.web.server.http1.wire import split_answers
 from tests.web.server.serving_kit import Client, answer, connect, connect_narrow, with_lifespan
 from web.server import Server, ServerSettings, TransportSettings, serve
-from web.server.connection.http.answers import NO_HEADERS
+from web.server.connection.http.answers import NO_HEADERS, head_bytes
 from web.server.connection.http.plain import AGAIN, Ready
 from web.server.connection.http.shedding import Shedder
 from web.server.connection.overload import Overload, OverloadSettings
@@ -64,9 +64,12 @@ class Door:
         scope["state"][AGAIN] = partial(self.maybe_again, scope["path"])
         return self.refusal()
 
-    def maybe_again(self, path: str) -> Ready | None:
+    def maybe_again(self, path: str) -> bytes | None:
         self.again.append(path)
-        return None if self.is_open else self.refusal()
+        if self.is_open:
+            return None
+        status, headers, fixed, body = self.refusal()
+        return head_bytes(status, headers, fixed) + body
 
     def refusal(self) -> Ready:
         number = b"%d" % (len(self.asked) + len(self.again))
@@ -125,7 +128,25 @@ async def test_who_is_turned_away_rests_on_and_the_same_request_is_known_again()
         await client.send(BUSY)
         assert (await client.read_until(b"in")).startswith(b"HTTP/1.1 200 ")
         assert (len(door.again), door.entered) == (3, ["/busy"])
+        # Let in once, and still known.
+        await until(lambda: resting(server) == 1)
+        door.is_open = False
+        asked = len(door.asked)
+        await refused(client, BUSY, b"\r\n\r\n%d" % (asked + 4))
+        assert (len(door.asked), len(door.again)) == (asked, 4)
     assert resting(server) == 0
+
+
+async def test_the_rest_of_a_head_is_not_the_request_it_looks_like() -> None:
+    # REL-74, SEC-45
+    door = Door()
+    async with overloaded(door.app()) as server, await connect(server) as client:
+        await refused(client, BUSY, b"\r\n\r\n1")
+        (transport,) = server.connections
+        await client.send(b"GET /longer HTTP/1.1\r\nX: ")
+        await until(lambda: transport._has_bytes() and resting(server) == 1)
+        await refused(client, BUSY, b"\r\n\r\n2")
+        assert (door.asked, door.again) == (["/busy", "/longer"], [])
 
 
 async def test_what_is_let_in_goes_on_in_its_own_task_and_comes_back() -> None:

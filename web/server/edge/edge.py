@@ -37,7 +37,7 @@ from hypercorn.typing import (
 from actors.runtime import Context, Log, edge_context
 from actors.runtime.telling.log import failure_of
 from web.server.connection.gzip import LEVEL_KEPT, gzipped
-from web.server.connection.http.answers import NO_HEADERS, FixedHeaders
+from web.server.connection.http.answers import NO_HEADERS, FixedHeaders, head_bytes
 from web.server.connection.http.exchange import Exchange, maybe_whole
 from web.server.connection.http.plain import AGAIN, EXCHANGE, WATCHED, Ready
 from web.server.connection.overload import OVERLOAD_KEY, Overload, Urgency
@@ -280,12 +280,13 @@ class Edge:
 
     def _maybe_again(
         self, overload: Overload, urgency: Urgency, key: tuple[Rendering, bool], given: str | None
-    ) -> Ready | None:
+    ) -> bytes | None:
         """Turn away who asks for the same as one that was; None when there is time for it."""
         if not overload.refuses(urgency):
             return None
         self.overloads += 1
-        return self._turned_away(key, given)
+        status, headers, fixed, body = self._turned_away(key, given)
+        return head_bytes(status, headers, fixed) + body
 
     def _turned_away(self, key: tuple[Rendering, bool], given: str | None) -> Ready:
         """What those are told who are turned away; `given` is an API's client's correlation id."""

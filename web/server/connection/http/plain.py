@@ -44,9 +44,10 @@ EXCHANGE = "exchange"
 Address = tuple[str, int] | None
 Ready = tuple[int, HeaderList, FixedHeaders, bytes]
 # What an application leaves under this in the `state` of a scope that it turned away: called for
-# the very same request, it turns that away in the same words; None where it would not any more.
+# the very same request, it turns that away in the same words, by an answer that is whole and leaves
+# the connection open; None where it would not any more.
 AGAIN = "greenroom.again"
-Again = Callable[[], Ready | None]
+Again = Callable[[], bytes | None]
 # The longest request that is kept to know it again: browsers send up to 2 KiB.
 _AGAIN_BYTES_MAX = 2 * 1024
 # What an application may offer beside itself, under the name `maybe_ready`: status, headers and the
@@ -84,7 +85,8 @@ class PlainHttp:
         # The scope of that head, for which the application had nothing ready.
         self._asked: HTTPScope | None = None
         self._shed_at = -math.inf
-        # What was turned away last, and how that is done again: who asks in vain asks the same.
+        # What was turned away last, and how that is done again: who asks here asks the same, let in
+        # meanwhile or not.
         self._again: tuple[bytes, Again] | None = None
         # The stream that goes on though its request is over, and whether it is sent in chunks.
         self._kept: Kept | None = None
@@ -158,10 +160,10 @@ class PlainHttp:
     async def _take(self, data: bytes) -> Head | Refusal | None:
         """Give the head that ends with these bytes, if any does."""
         if not self._is_shown:
+            self._again = None
             self.reader.feed(data)
             return self.reader.next_head()
         found, self._is_shown, self._shown = self._shown, False, None
-        self._again = None
         if not self._link.pipe.is_idle:
             # Not all of an answer is out: as behind any other, nothing is read before it is.
             self._link.enter(Phase.ANSWERING)
@@ -174,16 +176,15 @@ class PlainHttp:
         It was one request, which is answered, and the connection is as before: until when. Or what
         is left of it is for the task (None), whose `receive` is to give these bytes.
         """
-        again, self._again = self._again, None
-        is_same = again is not None and again[0] == data and self._may_shed
-        if again is not None and is_same:
-            # Read as strictly as it was then: the same bytes are the same request.
-            ready = again[1]()
-            if ready is not None:
-                self._again = again
-                return self._shed(ready, is_head=False)
         # The rest of a head is none by itself, nor the same request when it comes again.
         is_begun = self.has_started_head
+        again = self._again
+        is_same = again is not None and again[0] == data and not is_begun and self._may_shed
+        if again is not None and is_same:
+            # Read as strictly as it was then: the same bytes are the same request.
+            answer = again[1]()
+            if answer is not None:
+                return self._shed(answer)
         self.reader.feed(data)
         found = self.reader.next_head()
         if isinstance(found, Head) and found.keeps_open and not is_same and self._may_shed:
@@ -192,7 +193,9 @@ class PlainHttp:
             if ready is not None:
                 if not is_begun:
                     self._keep_again(found, data, scope["state"].get(AGAIN))
-                return self._shed(ready, is_head=found.method == b"HEAD")
+                status, headers, fixed, body = ready
+                data = head_bytes(status, headers, fixed)
+                return self._shed(data if found.method == b"HEAD" else data + body)
             self._asked = scope
         self._is_shown, self._shown = True, found
         return None
@@ -204,14 +207,12 @@ class PlainHttp:
             return False
         return self._link.pipe.is_idle
 
-    def _shed(self, ready: Ready, *, is_head: bool) -> float | None:
+    def _shed(self, answer: bytes) -> float | None:
         """Write an answer to what was read; until when the connection is at rest, if it is."""
-        status, headers, fixed, body = ready
-        data = head_bytes(status, headers, fixed)
         self._served += 1
         now = self._shed_at = trio.current_time()
         pipe = self._link.pipe
-        pipe.offer(data if is_head else data + body)
+        pipe.offer(answer)
         if not len(self.reader) and pipe.is_idle:
             return now + self._settings.keep_alive_s
         self._is_shown, self._shown = True, None

@@ -138,21 +138,21 @@ class Shedder:
             return
         except OSError:
             data = b""
-        found: outcome.Outcome[bytes | None] = outcome.Value(data)
+        error: Exception | None = None
         if data:
             try:
                 until = rest.shed(data)
-            except Exception as error:
+            except Exception as raised:
                 # A bug in one connection ends that one, as in its task.
-                found = outcome.Error(error)
-            else:
-                if until is not None:
-                    rest.until = until
-                    self._look_by(until)
-                    return
+                until, error = None, raised
+            if until is not None:
+                rest.until = until
+                self._look_by(until)
+                return
         # Its pipe may have broken, and its task be cancelled.
         if number in self._resting:
             self._leave(number)
+            found = outcome.Value(data) if error is None else outcome.Error(error)
             trio.lowlevel.reschedule(rest.task, found)
 
     def _leave(self, number: int) -> None:
