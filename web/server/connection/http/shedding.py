@@ -142,8 +142,8 @@ class Shedder:
         if data:
             try:
                 until = rest.shed(data)
-            except Exception as raised:
-                # A bug in one connection ends that one, as in its task.
+            except Exception as raised:  # noqa: BLE001 - raised again in the connection's task
+                # A bug in one connection ends that one.
                 until, error = None, raised
             if until is not None:
                 rest.until = until
