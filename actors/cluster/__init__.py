@@ -17,6 +17,7 @@ from actors.cluster.holding import (
 )
 from actors.cluster.member import UNOWNED_S, UNOWNED_S_MAX, Member
 from actors.cluster.membership import (
+    LinkTold,
     Renewals,
     clock_offset,
     is_living,
@@ -110,6 +111,7 @@ __all__ = [
     "Identity",
     "LinkActor",
     "LinkState",
+    "LinkTold",
     "MakeOwned",
     "MakeSingleton",
     "Member",

@@ -20,6 +20,11 @@ from actors.cluster.words import (
     Survey,
 )
 
+# CLU-5. A server that is started anew is back by then, and no shard needs to change hands.
+ISOLATED_AFTER_S = 10.0
+# A line that comes and goes is not trusted at once.
+RETURNS_AFTER_S = 3.0
+
 
 def is_living(node: Node, now: datetime) -> bool:
     """Call this to ask whether a node was heard of within its lease."""
@@ -94,6 +99,30 @@ class Renewals:
     def left_s(self, now: float) -> float:
         """Call this for how long what is owned may still be worked on; never below 0."""
         return max(0.0, self.sent_at + FENCE_S - now)
+
+
+class LinkTold:
+    """What beats tell of a link: a short loss is none, and who comes back has to stay a while.
+
+    Before the first connection it is down, with it up.
+    """
+
+    def __init__(self) -> None:
+        self.state = LinkState.DOWN
+        self._was_up = False
+        self._since: float | None = None
+
+    def look(self, *, is_up: bool, now: float) -> LinkState:
+        """Call this with how the link is at a time in seconds; gives what is to be told."""
+        if is_up and not self._was_up:
+            self._was_up, self.state = True, LinkState.UP
+        if is_up is (self.state is LinkState.UP) or not self._was_up:
+            self._since = None
+            return self.state
+        since = self._since = now if self._since is None else self._since
+        if now - since >= (RETURNS_AFTER_S if is_up else ISOLATED_AFTER_S):
+            self.state, self._since = LinkState.UP if is_up else LinkState.DOWN, None
+        return self.state
 
 
 def named(survey: Survey, text: str) -> Node | None:

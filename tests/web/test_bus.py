@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -125,11 +126,11 @@ async def test_what_is_published_with_an_append_is_heard_by_others(database: Dat
 @asynccontextmanager
 async def _node(database: Database, name: str, heard: _Heard) -> AsyncIterator[SiteNode]:
     settings = Settings(cluster=Cluster.ON, node_name=name)
-    node, directory = node_of(settings, database, lambda: LinkState.UP), Directory()
+    node, directory = node_of(settings, database), Directory()
     assert node is not None
     bus = make_bus(settings, database)
     specs = [
-        ChildSpec("node", node.make),
+        ChildSpec("node", partial(node.make, lambda: LinkState.UP)),
         ChildSpec("bus", bus_tree(settings, bus, node, directory, heard)),
     ]
     async with open_system(_Tree, directory, specs):

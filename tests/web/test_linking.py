@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.cluster import LinkState
 from actors.runtime import open_actors
 from tests.logged import captured, silenced
 from tests.nats_server import (
@@ -24,7 +23,7 @@ from tests.nats_server import (
 )
 from tests.patience import until
 from web.app.clustering import EXIT_SETTINGS, Refused
-from web.app.linking import EXIT_ABSENT, LinkTold, NodeLink, check_link, link_of
+from web.app.linking import EXIT_ABSENT, NodeLink, check_link, link_of
 from web.settings import BadSettings, Cluster, Settings, read_settings
 
 SECRET = base64.urlsafe_b64encode(b"x" * 32).decode().rstrip("=")
@@ -140,10 +139,10 @@ async def test_beats_and_health_tell_how_the_link_is(tmp_path: Path) -> None:
     assert link_of(Settings()) is None
     with NatsServer(tmp_path / "server") as server, silenced():
         link = NodeLink(at(server, tmp_path))
-        assert link.state() is LinkState.DOWN
+        assert not link.is_up()
         async with open_actors() as system:
             ref = await system.start(link.make)
-            await until(lambda: link.state() is LinkState.UP)
+            await until(link.is_up)
             found = link.check()
             assert (found.status, found.details["connects"]) == ("healthy", 1)
             assert found.details["version"] == ".".join(map(str, version(server.program)))
@@ -155,25 +154,3 @@ async def test_beats_and_health_tell_how_the_link_is(tmp_path: Path) -> None:
             assert link.check().status == "healthy"
             await ref.stop()
             await trio.lowlevel.checkpoint()
-
-
-def test_a_short_loss_is_not_told_and_a_return_has_to_last() -> None:
-    # CLU-5
-    told = LinkTold()
-    up, down = LinkState.UP, LinkState.DOWN
-    seen = [
-        (0.0, False, down),
-        (1.0, True, up),
-        (2.0, False, up),
-        (11.9, False, up),
-        (11.95, True, up),
-        (12.0, False, up),
-        (21.9, False, up),
-        (22.0, False, down),
-        (23.0, True, down),
-        (24.0, False, down),
-        (25.0, True, down),
-        (27.9, True, down),
-        (28.0, True, up),
-    ]
-    assert [told.look(is_up=is_up, now=now) for now, is_up, _ in seen] == [one[2] for one in seen]

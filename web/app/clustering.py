@@ -61,16 +61,15 @@ class SiteNode:
     member: Member
     nodes: Nodes
     identity: Identity
-    link: Callable[[], LinkState]
 
-    def make(self) -> AnyActor:
-        """Call this for the actor, at each start anew."""
+    def make(self, link: Callable[[], LinkState]) -> AnyActor:
+        """Call this for the actor, at each start anew; `link` tells whether it is heard."""
         return ClusterNode(
             self.nodes,
             self.member,
             self.identity,
             Environment(SystemClock(), SystemIds()),
-            link=self.link,
+            link=link,
         )
 
 
@@ -84,17 +83,12 @@ def part_of(settings: Settings, part: str) -> str:
     return f"node-{part}" if settings.cluster is Cluster.ON else part
 
 
-def node_of(
-    settings: Settings, database: Database, link: Callable[[], LinkState]
-) -> SiteNode | None:
-    """Call this for the node that this process is, None with `CLUSTER=off`.
-
-    `link` tells whether it can speak with the others.
-    """
+def node_of(settings: Settings, database: Database) -> SiteNode | None:
+    """Call this for the node that this process is, None with `CLUSTER=off`."""
     if settings.cluster is Cluster.OFF:
         return None
     identity = Identity(node_name(settings), program_version())
-    return SiteNode(Member(suspended_too), PostgresNodes(database), identity, link)
+    return SiteNode(Member(suspended_too), PostgresNodes(database), identity)
 
 
 def suspended_too() -> float:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from actors.cluster import LinkState
 from actors.cluster.link import (
     FRAME_BYTES_MAX,
     Link,
@@ -32,40 +31,11 @@ EXIT_ABSENT = 1
 # CLU-56. Before it one node that does not read slows those who send to it.
 STALLS_BEFORE = (2, 10, 26)
 
-# CLU-5. A server that is started anew is back by then, and no shard needs to change hands.
-ISOLATED_AFTER_S = 10.0
-# A line that comes and goes is not trusted at once.
-RETURNS_AFTER_S = 3.0
-
 log = Log(__name__)
 
 
-class LinkTold:
-    """What beats tell of a link: a short loss is none, and who comes back has to stay a while.
-
-    Before the first connection it is down, with it up.
-    """
-
-    def __init__(self) -> None:
-        self.state = LinkState.DOWN
-        self._was_up = False
-        self._since: float | None = None
-
-    def look(self, *, is_up: bool, now: float) -> LinkState:
-        """Call this with how the link is at a time in seconds; gives what is to be told."""
-        if is_up and not self._was_up:
-            self._was_up, self.state = True, LinkState.UP
-        if is_up is (self.state is LinkState.UP) or not self._was_up:
-            self._since = None
-            return self.state
-        since = self._since = now if self._since is None else self._since
-        if now - since >= (RETURNS_AFTER_S if is_up else ISOLATED_AFTER_S):
-            self.state, self._since = LinkState.UP if is_up else LinkState.DOWN, None
-        return self.state
-
-
 class NodeLink:
-    """The link of this node, as the beats, the tree and the health know it."""
+    """The link of this node, as the tree and the health know it."""
 
     def __init__(self, settings: Settings) -> None:
         from storage.link.nats import NatsLink, NatsLinkActor  # noqa: PLC0415  (see the module)
@@ -74,12 +44,7 @@ class NodeLink:
         self.link: Link = link
         self.make: Callable[[], AnyActor] = lambda: NatsLinkActor(link)
         self._down_since: float | None = None
-        self._told = LinkTold()
         link.watch(self._changed)
-
-    def state(self) -> LinkState:
-        """Call this, at each beat, for what it tells of the link."""
-        return self._told.look(is_up=self.is_up(), now=trio.current_time())
 
     def is_up(self) -> bool:
         """Call this to ask whether there is a link at this moment."""

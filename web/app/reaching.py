@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from actors.chat import ChatLog, Rooms
-from actors.cluster import Cluster, Host, HostActor, LinkActor, MakeOwned
+from actors.cluster import Cluster, Host, HostActor, LinkActor, LinkState, MakeOwned
 from actors.cluster.link import FrameKeys
 from actors.persistence import Keyring
 from actors.runtime import AnyActor, Secret
@@ -60,6 +60,10 @@ class Reach:
                 wall=SystemClock().now,
             )
         return self._cluster
+
+    def link_state(self) -> LinkState:
+        """Call this, at each beat, for what it tells of the link."""
+        return self.cluster().link_state()
 
 
 def frame_keys(settings: Settings) -> FrameKeys:
@@ -116,7 +120,7 @@ class Together:
         return [
             ChildSpec("link", self.link.make),
             ChildSpec("reaching", partial(ReachSupervisor, self.reach, self.log, rooms)),
-            ChildSpec("node", self.node.make),
+            ChildSpec("node", partial(self.node.make, self.reach.link_state)),
         ]
 
 
@@ -125,7 +129,7 @@ def together(
 ) -> Together:
     """Call this for what `CLUSTER` makes of this process."""
     link = link_of(settings)
-    node = None if link is None else node_of(settings, database, link.state)
+    node = None if link is None else node_of(settings, database)
     alone = PostgresChatLog(database, keyring)
     if link is None or node is None:
         return Together(alone)

@@ -31,6 +31,7 @@ from actors.cluster.link import (
 from actors.cluster.link.crossing import Crossing
 from actors.cluster.link.sayings import Beacon, Hint, Leaving, Saying
 from actors.cluster.member import Member
+from actors.cluster.membership import LinkTold
 from actors.cluster.reaching.hosting import Host
 from actors.cluster.reaching.peer import Peer
 from actors.cluster.reaching.ref import ClusterRef, Standin
@@ -55,8 +56,6 @@ M = TypeVar("M")
 
 # Subscriptions of a link that hangs are left to its adapter, which ends with the process.
 FAREWELL_S_MAX = 1.0
-# Long enough for a server that is started again, so that nothing moves because of it.
-ISOLATED_S = 10.0
 
 _log = Log("actors.cluster")
 
@@ -114,7 +113,7 @@ class Cluster:
         member.moved_watchers.append(self._moved)
         self._subscriptions: list[LinkSubscription] = []
         # As which node it last had a link, and when.
-        self._last_up = UUID(int=0), -float("inf")
+        self._told = UUID(int=0), LinkTold()
 
     def __repr__(self) -> str:
         return f"<Cluster: {self._talk!r}, {self._routing!r}>"
@@ -314,16 +313,14 @@ class Cluster:
     def link_state(self) -> LinkState:
         """Call this, as a `ClusterNode`, at each beat: whether this node can be given shards.
 
-        Not before its subjects are heard. A link that is lost is down after 10 s only: when the
-        server is away from all, each keeps what it owns.
+        Not before its subjects are heard. A link that is lost is told down after 10 s only, and up
+        again when it stayed for 3 s.
         """
         member = self.member
-        now = member.clock()
-        if self._talk.is_up and self._talk.node_id == member.node_id:
-            self._last_up = member.node_id, now
-        who, at = self._last_up
-        is_there = who == member.node_id and now - at < ISOLATED_S
-        return LinkState.UP if is_there else LinkState.DOWN
+        if self._told[0] != member.node_id:
+            self._told = member.node_id, LinkTold()
+        is_up = self._talk.is_up and self._talk.node_id == member.node_id
+        return self._told[1].look(is_up=is_up, now=member.clock())
 
     def leave(self) -> None:
         """Call this when the process ends: the others need not wait to find out."""

@@ -15,6 +15,7 @@ from actors.cluster import (
     HandOverStep,
     Holding,
     LinkState,
+    LinkTold,
     Move,
     Moved,
     NewNode,
@@ -201,3 +202,25 @@ def test_a_map_believes_the_higher_epoch() -> None:  # CLU-16
 def test_a_node_that_cannot_be_is_refused(spoiled: dict[str, object]) -> None:
     with pytest.raises(InvalidField):
         NewNode(**{"node_id": A, "name": "n", "version": "1", **spoiled})  # type: ignore[arg-type]
+
+
+def test_a_short_loss_is_not_told_and_a_return_has_to_last() -> None:
+    # CLU-5
+    told = LinkTold()
+    up, down = LinkState.UP, LinkState.DOWN
+    seen = [
+        (0.0, False, down),
+        (1.0, True, up),
+        (2.0, False, up),
+        (11.9, False, up),
+        (11.95, True, up),
+        (12.0, False, up),
+        (21.9, False, up),
+        (22.0, False, down),
+        (23.0, True, down),
+        (24.0, False, down),
+        (25.0, True, down),
+        (27.9, True, down),
+        (28.0, True, up),
+    ]
+    assert [told.look(is_up=is_up, now=now) for now, is_up, _ in seen] == [one[2] for one in seen]
