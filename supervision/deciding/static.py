@@ -618,6 +618,9 @@ class StaticMachine(Machine[Flags]):
             self._out.append(Refuse(call, StillRestarting(slot.id)))
         else:
             slot.is_new = False
+            if self.group is not None:
+                # It is up again: whom the group stops it starts.
+                self.group.skipped.discard(slot)
             self._start(slot, call)
 
     def _delete(self, call: Call, slot: Slot) -> None:

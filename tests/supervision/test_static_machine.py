@@ -181,6 +181,20 @@ def test_what_a_group_had_left_is_started_by_the_next_in_whatever_order() -> Non
     assert set(bench.statuses().values()) == {"running"}
 
 
+def test_who_was_ended_and_started_by_hand_while_a_group_stops_is_of_the_group_again() -> None:
+    # SUP-43
+    backoff = Backoff(1.0, jitter=0.0)
+    bench = Bench(flags("one_for_all"), [spec("a", backoff=backoff), spec("b")])
+    bench.script("b").on_stop = None
+    bench.crash("a")
+    assert bench.statuses() == {"a": "backing_off", "b": "stopping"}
+    assert bench.call("terminate_child", "a") == "ok"
+    assert bench.call("restart_child", "a") == "up"
+    bench.release("b")
+    bench.advance(1.0)
+    assert bench.statuses() == {"a": "running", "b": "running"}
+
+
 # SUP-129
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 def test_a_temporary_sibling_goes_with_its_group(strategy: Strategy) -> None:
