@@ -21,6 +21,8 @@ PREFIX = "gr.suite"
 N_B = f"{PREFIX}.n.b"
 # A server that stands still is noticed in a fifth of a second.
 FAST_PING_S = 0.05
+# How often something is said again that may have been lost.
+AGAIN_S = 0.05
 
 
 def password_file(folder: Path, password: str = PASSWORD) -> Path:
@@ -81,9 +83,12 @@ async def settled(sender: NatsLink, receiver: NatsLink) -> None:
     """Wait until the receiver has all that the sender has published."""
     last = Heard()
     subscription = await receiver.subscribe(f"{PREFIX}.last", last)
-    await sender.publish(f"{PREFIX}.last", b"")
     with trio.fail_after(PATIENCE_S):
-        await last.wait_for(1)
+        while not last.deliveries:
+            # Said again: between servers word of a subscription takes its time.
+            await sender.publish(f"{PREFIX}.last", b"")
+            with trio.move_on_after(AGAIN_S):
+                await last.wait_for(1)
     await subscription.end()
 
 
