@@ -112,7 +112,7 @@ class Cluster:
         self._talk.on_gone = self._gone
         member.moved_watchers.append(self._moved)
         self._subscriptions: list[LinkSubscription] = []
-        # As which node it last had a link, and when.
+        # As which node, and what beats tell of its link.
         self._told = UUID(int=0), LinkTold()
 
     def __repr__(self) -> str:

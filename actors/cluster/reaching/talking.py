@@ -649,14 +649,7 @@ class Talk:
         wire = item.wire
         assert wire is not None, "it came from another node"
         number = self.system.next_id()
-        context = Context(
-            wire.correlation or self.system.text_id(number),
-            None,
-            wire.traceparent or None,
-            wire.sender or None,
-            wire.user or None,
-            wire.tenant or None,
-        )
+        context = _context_of(wire, wire.correlation or self.system.text_id(number))
         try:
             message = self.crossing.read(wire.message, wire.version, wire.body)
         except NotKnown:
@@ -760,14 +753,7 @@ class Talk:
             return None
         if isinstance(message, Refused):
             return None
-        context = Context(
-            envelope.correlation,
-            None,
-            envelope.traceparent or None,
-            envelope.sender or None,
-            envelope.user or None,
-            envelope.tenant or None,
-        )
+        context = _context_of(envelope, envelope.correlation)
         papers = (message, self.system.next_id(), None, NO_DEADLINE, 0.0, context)
         item = Item((kind, id_), shard, cell=self.standin(kind, id_), papers=papers)
         item.moves = envelope.moves
@@ -811,7 +797,6 @@ class Talk:
         """Call this every 50 ms."""
         now = self.member.clock()
         self._look_at_members()
-        self.routing.look()
         own = self.subjects.node(self.node_id)
         for peer in self.peers.values():
             if peer.sending.is_ask_due(now):
@@ -839,6 +824,17 @@ class Talk:
         for peer in self.peers.values():
             _forget_settled(peer.asks)
         _forget_settled(self.service_asks)
+
+
+def _context_of(envelope: Envelope, correlation: str) -> Context:
+    return Context(
+        correlation,
+        None,
+        envelope.traceparent or None,
+        envelope.sender or None,
+        envelope.user or None,
+        envelope.tenant or None,
+    )
 
 
 def _forget_settled(asks: dict[int, Item]) -> None:
