@@ -19,7 +19,8 @@ comes back as an outcome like any other: trio is told "not yet" until the loop h
 work, because a query that goes on behind the caller's back would hold its connection.
 
 Nothing here knows PostgreSQL or NATS. `postgres/connecting/database.py` puts a pool on it and
-`link/nats.py` a connection, and each makes a new one when it is lost.
+`link/nats.py` a connection; each is served by a `ServingActor`, whose next incarnation makes a new
+one when it is lost.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Never, Protocol, TypeVar, cast
 
 import outcome
 import trio
 import uvloop
 
+from actors.runtime import Actor
 from storage.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -334,6 +336,42 @@ class Job(Generic[T]):
         self.running: asyncio.Task[T] | None = None
         self.raise_cancel: Callable[[], Any] | None = None
         self.is_answered = False
+
+
+class Served(Protocol):
+    """What is put on such a thread, anew each time it is served."""
+
+    async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Call this to serve it until it is lost; started when its loop turns."""
+
+
+class ServingActor(Actor[Never]):
+    """Serves one handle for as long as it lives: what is lost is a crash, and is restarted.
+
+    It takes no messages: others hold the handle itself, whose address they never lose.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+
+    async def on_start(self) -> None:
+        """Start the loop; it ends with this incarnation."""
+        ready = _Started()
+        self.start_soon(self._serve, ready)
+        await ready.event.wait()
+
+    async def _serve(self, ready: _Started) -> None:
+        await self._served.serve(task_status=ready)
+
+
+class _Started:
+    """What `nursery.start` would pass, for a task of an actor."""
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+
+    def started(self, value: None = None) -> None:
+        self.event.set()
 
 
 def _close(loop: asyncio.AbstractEventLoop, at_end: Callable[[], None]) -> None:

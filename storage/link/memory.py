@@ -20,6 +20,7 @@ from actors.cluster.link import (
     LinkStatus,
     MessageTooLarge,
     NoLink,
+    check_subject,
 )
 
 # What the documented file allows a client to be behind.
@@ -182,7 +183,7 @@ class MemoryLink:
         if len(data) > self.server.payload_bytes_max:
             raise MessageTooLarge(len(data), self.server.payload_bytes_max)
         for name in (subject, reply) if reply else (subject,):
-            _check_subject(name, is_pattern=False)
+            check_subject(name, is_pattern=False)
         self.server.route(self.name, subject, data, reply)
 
     async def subscribe(
@@ -191,7 +192,7 @@ class MemoryLink:
         """See `Link.subscribe`."""
         await trio.lowlevel.checkpoint()
         self._check_up()
-        _check_subject(pattern, is_pattern=True)
+        check_subject(pattern, is_pattern=True)
         hearer = Hearer(self, pattern, hear, group)
         self.server.hearers.append(hearer)
         return hearer
@@ -280,14 +281,3 @@ class MemoryLink:
 def _size(delivery: Delivery) -> int:
     """What a message takes at the server: also an empty one takes something."""
     return len(delivery.data) + len(delivery.subject) + len(delivery.reply)
-
-
-def _check_subject(subject: str, *, is_pattern: bool) -> None:
-    """Tokens of printable ASCII, joined by dots; `>` at the end of a pattern only."""
-    tokens = subject.split(".")
-    if is_pattern and len(tokens) > 1 and tokens[-1] == ">":
-        tokens.pop()
-    for token in tokens:
-        is_plain = token.isascii() and token.isprintable()
-        if not token or not is_plain or set(token) & set(" *>"):
-            raise LinkMisuse("a subject", "is made of tokens that are not empty, joined by dots")

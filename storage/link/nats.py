@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Never, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -24,9 +24,10 @@ from actors.cluster.link import (
     LinkStatus,
     MessageTooLarge,
     NoLink,
+    check_subject,
 )
-from actors.runtime import Actor, Log
-from storage.asyncio_thread import SILENCE_S_MAX, AsyncioThread
+from actors.runtime import Log
+from storage.asyncio_thread import SILENCE_S_MAX, AsyncioThread, ServingActor
 from storage.errors import StoreUnavailable
 from storage.link.nats_session import Session, Troubles, Wanted
 from storage.link.nats_words import (
@@ -38,7 +39,6 @@ from storage.link.nats_words import (
     LinkFault,
     LinkLost,
     NatsSettings,
-    check_subject,
 )
 
 T = TypeVar("T")
@@ -323,7 +323,7 @@ def _guarded(event: str, told: Callable[[T], None], what: T) -> None:
         _log.error(event, error=type(error).__name__, said=str(error)[:200])
 
 
-class NatsLinkActor(Actor[Never]):
+class NatsLinkActor(ServingActor):
     """Serves one link for as long as it lives: a lost connection is a crash, and is restarted.
 
     It takes no messages: others hold the `NatsLink` itself. Started when the loop turns; whether a
@@ -331,26 +331,7 @@ class NatsLinkActor(Actor[Never]):
     """
 
     def __init__(self, link: NatsLink) -> None:
-        self._link = link
-
-    async def on_start(self) -> None:
-        """Start the loop; it ends with this incarnation."""
-        ready = _Started()
-        self.start_soon(self._serve, ready)
-        await ready.event.wait()
-
-    async def _serve(self, ready: _Started) -> None:
-        await self._link.serve(task_status=ready)
-
-
-class _Started:
-    """What `nursery.start` would pass, for a task of an actor."""
-
-    def __init__(self) -> None:
-        self.event = trio.Event()
-
-    def started(self, value: None = None) -> None:
-        self.event.set()
+        super().__init__(link)
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -172,21 +171,6 @@ def retry_delay_s(down_s: float, draw: float) -> float:
     pause_s = min(RETRY_S_MAX, RETRY_S * math.exp2(late_s / _DOUBLES_IN_S))
     # Nodes that lost one server at once do not come back at once.
     return pause_s * (0.5 + 0.5 * draw)
-
-
-@lru_cache(maxsize=4096)
-def check_subject(subject: str, *, is_pattern: bool) -> None:
-    """Call this before a subject is used; raises `LinkMisuse`.
-
-    Tokens of printable ASCII joined by dots; `>` at the end of a pattern only.
-    """
-    tokens = subject.split(".")
-    if is_pattern and len(tokens) > 1 and tokens[-1] == ">":
-        tokens.pop()
-    for token in tokens:
-        is_plain = token.isascii() and token.isprintable()
-        if not token or not is_plain or set(token) & set(" *>"):
-            raise LinkMisuse("a subject", "is made of tokens that are not empty, joined by dots")
 
 
 class LinkLost(LinkError):

@@ -22,6 +22,7 @@ from actors.cluster.link.subjects import (
     SERVICE_GROUP,
     SUBJECT_BYTES_MAX,
     Subjects,
+    check_subject,
     maybe_topic_of,
     token_of,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "Sending",
     "Settled",
     "Subjects",
+    "check_subject",
     "filled",
     "is_late",
     "maybe_topic_of",

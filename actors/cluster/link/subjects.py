@@ -5,6 +5,7 @@ With a subject for each shard a stale owner and the new one would both handle ev
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from actors.cluster.link.words import LinkMisuse
@@ -104,3 +105,18 @@ def maybe_topic_of(token: str) -> str | None:
 def _is(pattern: re.Pattern[str], value: object) -> bool:
     """Whether a value is a text of a form: what callers give is not always what is declared."""
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+@lru_cache(maxsize=4096)
+def check_subject(subject: str, *, is_pattern: bool) -> None:
+    """Call this before a subject is used; raises `LinkMisuse`.
+
+    Tokens of printable ASCII joined by dots; `>` at the end of a pattern only.
+    """
+    tokens = subject.split(".")
+    if is_pattern and len(tokens) > 1 and tokens[-1] == ">":
+        tokens.pop()
+    for token in tokens:
+        is_plain = token.isascii() and token.isprintable()
+        if not token or not is_plain or set(token) & set(" *>"):
+            raise LinkMisuse("a subject", "is made of tokens that are not empty, joined by dots")

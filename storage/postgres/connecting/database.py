@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import Any, Never, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import trio
 
-from actors.runtime import Actor, Log, Secret
-from storage.asyncio_thread import SILENCE_S_MAX, AsyncioThread
+from actors.runtime import Log, Secret
+from storage.asyncio_thread import SILENCE_S_MAX, AsyncioThread, ServingActor
 from storage.errors import StoreError, StoreUnavailable
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
 from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Work
@@ -324,7 +324,7 @@ class Database:
         raise StoreUnavailable("its loop is not running", nothing_written=True)
 
 
-class DatabaseActor(Actor[Never]):
+class DatabaseActor(ServingActor):
     """Serves one database handle for as long as it lives: a lost loop is a crash, and is restarted.
 
     It takes no messages: others hold the `Database` itself, whose address they never lose.
@@ -333,26 +333,7 @@ class DatabaseActor(Actor[Never]):
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def on_start(self) -> None:
-        """Start the loop; it ends with this incarnation."""
-        ready = _Started()
-        self.start_soon(self._serve, ready)
-        await ready.event.wait()
-
-    async def _serve(self, ready: _Started) -> None:
-        await self._database.serve(task_status=ready)
-
-
-class _Started:
-    """What `nursery.start` would pass, for a task of an actor."""
-
-    def __init__(self) -> None:
-        self.event = trio.Event()
-
-    def started(self, value: None = None) -> None:
-        self.event.set()
+        super().__init__(database)
 
 
 @asynccontextmanager
