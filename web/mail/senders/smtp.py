@@ -131,11 +131,9 @@ class SmtpSender:
     async def _reach(self) -> socket.socket:
         settings = self._settings
         try:
-            await trio.socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+            stream = await trio.open_tcp_stream(settings.host, settings.port)
         except (socket.gaierror, UnicodeError):
             raise UnknownHost("the mail server's name has no address; look at SMTP_HOST") from None
-        try:
-            stream = await trio.open_tcp_stream(settings.host, settings.port)
         except OSError as error:
             why = error.strerror or "no address answers"
             raise ServerAway(f"the mail server cannot be reached ({why})") from error
