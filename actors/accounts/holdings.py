@@ -1,6 +1,6 @@
 """What is kept of an account, as its member may take it away (SEC-136): shapes, and their port.
 
-Kept by `storage/postgres/holdings.py` and `storage/memory/holdings.py`. What is here is what a
+Kept by `accounts/holdings.py` of `storage/postgres` and `storage/memory`. What is here is what a
 member is given: everything that is kept under their id, of nobody else anything, and no secret.
 Not among it are messages that a moderator removed (SEC-118), and what was said as the demo user:
 that is no account's.

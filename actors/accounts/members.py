@@ -1,6 +1,6 @@
 """Members: people with an account, their sign-ins, and the port that keeps both.
 
-Kept by `storage/postgres/accounts.py` and `storage/memory/accounts.py`; both pass
+Kept by `accounts/members.py` of `storage/postgres` and `storage/memory`; both pass
 `storage.testing.AccountsSuite`. Every method raises `StoreUnavailable` and its kin while the store
 is away, and `InvalidField` for nonsense, before any I/O. Cancelled, a change is wholly there or
 wholly absent.

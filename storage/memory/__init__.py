@@ -8,20 +8,21 @@ Read `database.py` (the tables that adapters share, and what a transaction is he
 that make a twin fail, `twin.py` is what all of them are.
 """
 
-from storage.memory.accounts import MemoryAccounts, MemoryAudit
+from storage.memory.accounts.audit import MemoryAudit
+from storage.memory.accounts.holdings import MemoryHoldings
+from storage.memory.accounts.members import MemoryAccounts
+from storage.memory.accounts.rate_limits import MemoryRateLimiter
+from storage.memory.accounts.sessions import MemorySessionEnds, MemorySocketTickets
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
 from storage.memory.event_store import MemoryEventStore
 from storage.memory.faults import HeldCommit, Switches
-from storage.memory.holdings import MemoryHoldings
 from storage.memory.idempotency import MemoryIdempotency
 from storage.memory.mails import MemoryMailStates
 from storage.memory.nodes import MemoryNodes
 from storage.memory.outbox import MemoryOutbox
 from storage.memory.projections import MemoryProjections
-from storage.memory.rate_limits import MemoryRateLimiter
-from storage.memory.sessions import MemorySessionEnds, MemorySocketTickets
 from storage.memory.snapshots import MemorySnapshots
 from storage.memory.subject_keys import MemorySubjectKeys
 from storage.memory.timers import MemoryTimers

@@ -1,12 +1,13 @@
 """Every port on PostgreSQL, through asyncpg on an asyncio thread of its own.
 
-One file a port lies here, named as its twin in `storage/memory`; below them four chapters,
+One file a port lies here, named as its twin in `storage/memory`; below them five chapters,
 each needing only those above it in this list (hence fifteen entries):
 
 - `connecting/`: from a trio task to an open session; the `Database` every adapter is given;
 - `embedded/`: the server that comes with the package;
 - `schema/`: migrations, and what is done by hand: checking, renumbering, taking note of a rewind;
 - `events/`: the statements of the log, and the keys of its private fields;
+- `accounts/`: accounts, sign-ins, what is kept of both;
 - then `event_store.py`, which ties the log to what stands beside it, with the statement of
   `whole_appends.py` where nothing else must be looked at; and the other ports.
 
@@ -17,7 +18,11 @@ Only this package names asyncpg, and `storage.testing`, which makes databases fo
 """
 
 from storage.gathering import GatherStats
-from storage.postgres.accounts import PostgresAccounts, PostgresAudit
+from storage.postgres.accounts.audit import PostgresAudit
+from storage.postgres.accounts.holdings import PostgresHoldings
+from storage.postgres.accounts.members import PostgresAccounts
+from storage.postgres.accounts.rate_limits import PostgresRateLimiter
+from storage.postgres.accounts.sessions import PostgresSessionEnds, PostgresSocketTickets
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
 from storage.postgres.connecting.health import (
@@ -40,13 +45,11 @@ from storage.postgres.events.closing import Removed, remove_tombstoned
 from storage.postgres.events.gathering import Gatherer, GatherSettings
 from storage.postgres.events.snapshots import PostgresSnapshots
 from storage.postgres.events.subject_keys import PostgresSubjectKeys
-from storage.postgres.holdings import PostgresHoldings
 from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.mails import PostgresMailStates
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.projections import PostgresProjections
-from storage.postgres.rate_limits import PostgresRateLimiter
 from storage.postgres.schema.audit import audited, system_user
 from storage.postgres.schema.checking import Problem, StoreCheck, check_store
 from storage.postgres.schema.migrate import (
@@ -61,7 +64,6 @@ from storage.postgres.schema.migrate import (
 )
 from storage.postgres.schema.renumber import Renumbered, renumber
 from storage.postgres.schema.rewind import Rewound, accept_rewind
-from storage.postgres.sessions import PostgresSessionEnds, PostgresSocketTickets
 from storage.postgres.timers import PostgresTimers
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What is kept of an account, in PostgreSQL; the twin of `storage/memory/holdings.py`.
+"""What is kept of an account, in PostgreSQL; the twin of `storage/memory/accounts/holdings.py`.
 
 Each page is one statement by an index, and begins behind the last row of the page before: no
 connection is held while its reader is slow.

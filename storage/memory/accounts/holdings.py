@@ -1,4 +1,4 @@
-"""What is kept of an account, in memory; the twin of `storage/postgres/holdings.py`.
+"""What is kept of an account, in memory; the twin of `storage/postgres/accounts/holdings.py`.
 
 The memory has no audit of accounts, and of a membership knows only what the audit of the chat says.
 """

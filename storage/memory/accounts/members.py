@@ -1,20 +1,12 @@
-"""Accounts, sign-ins and their audit in memory; the twin of `storage/postgres/accounts.py`."""
+"""Accounts and their sign-ins in memory; the twin of `storage/postgres/accounts/members.py`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import trio
 
-from actors.accounts.audit import (
-    Act,
-    Audited,
-    AuditQuery,
-    Entry,
-    Origin,
-    event_of,
-    user_stream,
-)
+from actors.accounts.audit import Act, Entry, Origin
 from actors.accounts.members import (
     DELETED_NAME,
     FORGOTTEN_BY,
@@ -43,7 +35,8 @@ from actors.accounts.words import SessionId
 from actors.chat import user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
-from storage.memory.database import MemoryDatabase, SessionEndRow, SignInRow, UserRow
+from storage.memory.accounts.audit import record
+from storage.memory.database import SessionEndRow, SignInRow, UserRow
 from storage.memory.subject_keys import forget_subject
 from storage.memory.twin import Twin
 
@@ -73,7 +66,7 @@ class MemoryAccounts(Twin):
         )
         database.user_names[account.user_id] = account.username
         self._add_sign_in(account.user_id, sign_in, origin)
-        _record(database, Entry(Act.REGISTER, account.user_id, origin))
+        record(database, Entry(Act.REGISTER, account.user_id, origin))
         return None
 
     async def credentials(self, email: str) -> Credentials | None:
@@ -120,10 +113,10 @@ class MemoryAccounts(Twin):
         over = {row.reference for row in others[SIGN_INS_PER_USER_MAX - 1 :]}
         ended = self._end(lambda row: row.reference in over)
         entry = Entry(Act.SIGN_IN, user_id, origin)
-        _record(self.database, entry, {"reference": str(sign_in.reference)})
+        record(self.database, entry, {"reference": str(sign_in.reference)})
         if ended:
             entry = Entry(Act.END_SIGN_IN, user_id, origin)
-            _record(self.database, entry, {"because": "too_many"})
+            record(self.database, entry, {"because": "too_many"})
         return ended
 
     async def who(self, digest: bytes) -> Member | None:
@@ -156,7 +149,7 @@ class MemoryAccounts(Twin):
         user_id = next((row.user_id for row in rows if row.session_id == session_id), None)
         self._end(lambda row: row.session_id == session_id)
         if user_id is not None:
-            _record(self.database, Entry(Act.SIGN_OUT, user_id, origin))
+            record(self.database, Entry(Act.SIGN_OUT, user_id, origin))
 
     async def sign_ins(self, user_id: UUID) -> Sequence[SignIn]:
         """See `Accounts.sign_ins`."""
@@ -213,7 +206,7 @@ class MemoryAccounts(Twin):
             return False
         self._renew(row, step.digest)
         row.level = max(row.level, step.level)
-        _record(self.database, Entry(Act.STEP_UP, step.user_id, origin))
+        record(self.database, Entry(Act.STEP_UP, step.user_id, origin))
         return True
 
     async def revoke(self, *, reference: UUID | None = None, user_id: UUID | None = None) -> int:
@@ -232,7 +225,7 @@ class MemoryAccounts(Twin):
         count = self._end(is_meant)
         for user, ended in of_users.items():
             facts = {"because": "operator", "count": str(ended)}
-            _record(self.database, Entry(Act.END_SIGN_IN, user, NOWHERE), facts)
+            record(self.database, Entry(Act.END_SIGN_IN, user, NOWHERE), facts)
         return count
 
     async def end_sign_in(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> bool:
@@ -266,7 +259,7 @@ class MemoryAccounts(Twin):
         if change.ends_others:
             self._end_others(change.user_id, change.reference)
         self.database.add_messages(change.outbox)
-        _record(self.database, Entry(Act.PASSWORD, change.user_id, origin))
+        record(self.database, Entry(Act.PASSWORD, change.user_id, origin))
         return True
 
     async def delete(self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE) -> bool:
@@ -282,7 +275,7 @@ class MemoryAccounts(Twin):
             end.members.discard(user_id)
         del self.database.users[user_id]
         self.database.user_names[user_id] = DELETED_NAME
-        _record(self.database, Entry(Act.DELETE, user_id, origin))
+        record(self.database, Entry(Act.DELETE, user_id, origin))
         forget_subject(self.database, user_subject(user_id), FORGOTTEN_BY)
         return True
 
@@ -299,7 +292,7 @@ class MemoryAccounts(Twin):
         before, user.role = Role(user.role), role.value
         if before is not role:
             entry = Entry(Act.ROLE, found, NOWHERE)
-            _record(self.database, entry, {"before": before.value, "role": role.value})
+            record(self.database, entry, {"before": before.value, "role": role.value})
         if is_taken_away(before, role):
             self._end(lambda row: row.user_id == found)
         self._ring()
@@ -353,7 +346,7 @@ class MemoryAccounts(Twin):
     def _ended_by_owner(self, user_id: UUID, count: int, origin: Origin) -> int:
         if count:
             facts = {"because": "owner", "count": str(count)}
-            _record(self.database, Entry(Act.END_SIGN_IN, user_id, origin), facts)
+            record(self.database, Entry(Act.END_SIGN_IN, user_id, origin), facts)
         return count
 
     def _is_over(self, row: SignInRow) -> bool:
@@ -404,60 +397,3 @@ class MemoryAccounts(Twin):
     def _ring(self) -> None:
         self.database.sessions_changed.set()
         self.database.sessions_changed = trio.Event()
-
-
-# -- the audit ----------------------------------------------------------------------------------
-
-
-class MemoryAudit(Twin):
-    """The port `Audit` on a `MemoryDatabase`."""
-
-    async def note(self, entry: Entry) -> None:
-        """See `Audit.note`."""
-        check_a("entry", entry, Entry)
-        await self.pass_faults()
-        _record(self.database, entry)
-
-    async def search(self, query: AuditQuery) -> Sequence[Audited]:
-        """See `Audit.search`."""
-        check_a("query", query, AuditQuery)
-        await self.pass_faults()
-        rows = [row for row in reversed(self.database.audit) if _is_wanted(query, row)]
-        return rows[: query.limit]
-
-
-def _record(database: MemoryDatabase, entry: Entry, facts: dict[str, str] | None = None) -> None:
-    """Call this in an act to write what it leaves."""
-    origin = entry.origin
-    user = None if entry.user_id is None else str(entry.user_id)
-    row = Audited(
-        len(database.audit) + 1,
-        database.now(),
-        "account",
-        user if origin.method else None,
-        entry.act.value,
-        user,
-        not entry.reason,
-        entry.reason or None,
-        origin.address or None,
-        origin.browser or None,
-        origin.request_id or None,
-    )
-    database.audit.append(row)
-    if entry.user_id is not None:
-        stream = user_stream(entry.user_id)
-        txid, event = database.begin(), event_of(uuid4(), entry, facts)
-        version = len(database.streams.get(stream, ())) + 1
-        database.commit(txid, database.place(txid, stream, version, [event]))
-
-
-def _is_wanted(query: AuditQuery, row: Audited) -> bool:
-    user = None if query.user_id is None else str(query.user_id)
-    return (
-        (user is None or user in (row.actor, row.subject))
-        and query.action in (None, row.action)
-        and (query.since is None or row.at >= query.since)
-        and (query.until is None or row.at < query.until)
-        and query.is_success in (None, row.is_success)
-        and (query.before is None or row.id < query.before)
-    )

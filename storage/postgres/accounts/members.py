@@ -1,21 +1,13 @@
-"""Accounts, sign-ins and the audit of both in PostgreSQL; the twin of `storage/memory/accounts.py`.
+"""Accounts and their sign-ins in PostgreSQL; the twin of `storage/memory/accounts/members.py`.
 
 Times are the server's. A sign-in that ends leaves a row in `session_ends` in the same transaction,
 and what was committed rings for every process.
 """
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from actors.accounts.audit import (
-    Act,
-    Audited,
-    AuditQuery,
-    Entry,
-    Origin,
-    event_of,
-    user_stream,
-)
+from actors.accounts.audit import Act, Entry, Origin, user_stream
 from actors.accounts.members import (
     DELETED_NAME,
     FORGOTTEN_BY,
@@ -43,14 +35,14 @@ from actors.accounts.members import (
 from actors.accounts.ports import check_digest, check_session, check_users
 from actors.accounts.words import SessionId
 from actors.chat import LOBBY, user_subject
-from actors.persistence import AppendRequest
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
+from storage.postgres.accounts.audit import begin, record
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
-from storage.postgres.events.appending import insert, wait_in_line
+from storage.postgres.events.appending import wait_in_line
 from storage.postgres.events.subject_keys import forget_subject
 from storage.postgres.outbox import add_new_messages
 
@@ -321,7 +313,7 @@ class PostgresAccounts:
 async def _register(
     connection: Connection, account: NewAccount, sign_in: NewSignIn, origin: Origin
 ) -> None:
-    await _begin(connection, account.user_id)
+    await begin(connection, account.user_id)
     await connection.execute(_ADD_USER, account.user_id, account.username, account.email)
     await connection.execute(
         "INSERT INTO credentials (user_id, password_hash) VALUES ($1, $2)",
@@ -330,13 +322,13 @@ async def _register(
     )
     await connection.execute(_ADD_MEMBERSHIP, account.user_id, LOBBY)
     await _add_sign_in(connection, account.user_id, sign_in, origin)
-    await _record(connection, Entry(Act.REGISTER, account.user_id, origin))
+    await record(connection, Entry(Act.REGISTER, account.user_id, origin))
 
 
 async def _sign_in(
     connection: Connection, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin
 ) -> int | None:
-    await _begin(connection, user_id)
+    await begin(connection, user_id)
     # Its lock lets sign-ins of one person stand in line, so that no two of them leave a sixth; and
     # behind a change of the password, after which the hash is looked at.
     found = await connection.fetchval(
@@ -349,11 +341,11 @@ async def _sign_in(
     await _add_sign_in(connection, user_id, sign_in, origin)
     kept = SIGN_INS_PER_USER_MAX - 1
     ended = await _end(connection, _OVER_NUMBER, user_id, sign_in.reference, kept)
-    await _record(
+    await record(
         connection, Entry(Act.SIGN_IN, user_id, origin), {"reference": str(sign_in.reference)}
     )
     if ended:
-        await _record(connection, Entry(Act.END_SIGN_IN, user_id, origin), {"because": "too_many"})
+        await record(connection, Entry(Act.END_SIGN_IN, user_id, origin), {"because": "too_many"})
     return sum(ended.values())
 
 
@@ -389,19 +381,19 @@ async def _sign_out(connection: Connection, session_id: SessionId, origin: Origi
     )
     if user_id is None:
         return
-    await _begin(connection, user_id)
+    await begin(connection, user_id)
     if await _end(connection, "session_id = $1", session_id):
-        await _record(connection, Entry(Act.SIGN_OUT, user_id, origin))
+        await record(connection, Entry(Act.SIGN_OUT, user_id, origin))
 
 
 async def _end_some(
     connection: Connection, which: str, user_id: UUID, reference: UUID, origin: Origin
 ) -> int:
-    await _begin(connection, user_id)
+    await begin(connection, user_id)
     count = sum((await _end(connection, which, user_id, reference)).values())
     if count:
         entry = Entry(Act.END_SIGN_IN, user_id, origin)
-        await _record(connection, entry, {"because": "owner", "count": str(count)})
+        await record(connection, entry, {"because": "owner", "count": str(count)})
     return count
 
 
@@ -415,12 +407,12 @@ async def _revoke(connection: Connection, reference: UUID | None, user_id: UUID 
     ended = await _end(connection, which, users, reference)
     for user, count in ended.items():
         facts = {"because": "operator", "count": str(count)}
-        await _record(connection, Entry(Act.END_SIGN_IN, user, NOWHERE), facts)
+        await record(connection, Entry(Act.END_SIGN_IN, user, NOWHERE), facts)
     return sum(ended.values())
 
 
 async def _step_up(connection: Connection, step: StepUp, origin: Origin) -> bool:
-    await _begin(connection, step.user_id)
+    await begin(connection, step.user_id)
     changed = await change_rows(
         connection,
         _STEP_UP,
@@ -431,7 +423,7 @@ async def _step_up(connection: Connection, step: StepUp, origin: Origin) -> bool
         step.former_hash,
     )
     if changed:
-        await _record(connection, Entry(Act.STEP_UP, step.user_id, origin))
+        await record(connection, Entry(Act.STEP_UP, step.user_id, origin))
     return bool(changed)
 
 
@@ -463,7 +455,7 @@ async def _sign_ins(connection: Connection, user_id: UUID | None, limit: int) ->
 
 
 async def _change_password(connection: Connection, change: NewPassword, origin: Origin) -> bool:
-    await _begin(connection, change.user_id)
+    await begin(connection, change.user_id)
     changed = await change_rows(
         connection,
         _CHANGE_HASH,
@@ -478,12 +470,12 @@ async def _change_password(connection: Connection, change: NewPassword, origin: 
     if change.ends_others:
         await _end(connection, "user_id = $1 AND id <> $2", change.user_id, change.reference)
     await add_new_messages(connection, change.outbox)
-    await _record(connection, Entry(Act.PASSWORD, change.user_id, origin))
+    await record(connection, Entry(Act.PASSWORD, change.user_id, origin))
     return True
 
 
 async def _delete(connection: Connection, user_id: UUID, former_hash: str, origin: Origin) -> bool:
-    await _begin(connection, user_id)
+    await begin(connection, user_id)
     gone = await change_rows(
         connection,
         "DELETE FROM credentials WHERE user_id = $1 AND password_hash = $2",
@@ -496,7 +488,7 @@ async def _delete(connection: Connection, user_id: UUID, former_hash: str, origi
     await connection.execute(_FORGET_MEMBER, user_id)
     await connection.execute("DELETE FROM chat_room_memberships WHERE user_id = $1", user_id)
     await connection.execute(_SCRUB, user_id, DELETED_NAME)
-    await _record(connection, Entry(Act.DELETE, user_id, origin))
+    await record(connection, Entry(Act.DELETE, user_id, origin))
     await forget_subject(connection, user_subject(user_id), FORGOTTEN_BY)
     return True
 
@@ -504,7 +496,7 @@ async def _delete(connection: Connection, user_id: UUID, former_hash: str, origi
 async def _grant(connection: Connection, username: str, role: Role) -> Role | None:
     user_id = await connection.fetchval("SELECT id FROM users WHERE username = $1", username)
     if user_id is not None:
-        await _begin(connection, user_id)
+        await begin(connection, user_id)
     await connection.execute(_LOCK_NAMED, username)
     row = await connection.fetchrow(_GRANT, username, role.value)
     if row is None:
@@ -513,7 +505,7 @@ async def _grant(connection: Connection, username: str, role: Role) -> Role | No
     if before is not role:
         # Who did it stands in the row of their command.
         entry = Entry(Act.ROLE, row["id"], NOWHERE)
-        await _record(connection, entry, {"before": before.value, "role": role.value})
+        await record(connection, entry, {"before": before.value, "role": role.value})
     if is_taken_away(before, role):
         await _end(connection, "user_id = $1", row["id"])
     return before
@@ -537,86 +529,3 @@ async def _sweep(connection: Connection, limit: int) -> Swept:
     count = sum((await _end(connection, _OVER_TIME, SIGN_IN_IDLE, SIGN_IN_KEPT, limit)).values())
     left: float | None = await connection.fetchval(_NEXT_OVER, SIGN_IN_IDLE, SIGN_IN_KEPT)
     return Swept(count, None if left is None else max(0.0, left))
-
-
-# -- the audit ----------------------------------------------------------------------------------
-
-_ADD = """
-INSERT INTO audit_log (event_type, severity, actor, action, resource, success, error, ip_masked,
-    user_agent, request_id)
-VALUES ('account', $1, $9, $3, $2, $4, $5, $6, $7, $8)
-"""
-_SEARCH = """
-SELECT id, at, event_type, actor, action, resource, success, error, ip_masked, user_agent,
-    request_id
-FROM audit_log
-WHERE ($1::text IS NULL OR actor = $1 OR resource = $1) AND ($2::text IS NULL OR action = $2)
-    AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)
-    AND ($5::bool IS NULL OR success = $5) AND ($6::bigint IS NULL OR id < $6)
-ORDER BY id DESC LIMIT $7
-"""
-
-
-class PostgresAudit:
-    """The port `Audit` on a `Database`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def note(self, entry: Entry) -> None:
-        """See `Audit.note`."""
-        check_a("entry", entry, Entry)
-        await self._database.transact(_note, entry)
-
-    async def search(self, query: AuditQuery) -> Sequence[Audited]:
-        """See `Audit.search`."""
-        check_a("query", query, AuditQuery)
-        return await self._database.run(_search, query)
-
-
-async def _begin(connection: Connection, user_id: UUID) -> None:
-    """Call this first in the transaction of an act, so that its events ascend in all orders."""
-    await wait_in_line(connection, [user_stream(user_id)])
-
-
-async def _record(
-    connection: Connection, entry: Entry, facts: dict[str, str] | None = None
-) -> None:
-    """Call this in the transaction of an act to write what it leaves."""
-    origin = entry.origin
-    user = None if entry.user_id is None else str(entry.user_id)
-    await connection.execute(
-        _ADD,
-        "warning" if entry.reason else "info",
-        user,
-        entry.act.value,
-        not entry.reason,
-        entry.reason or None,
-        origin.address or None,
-        origin.browser or None,
-        origin.request_id or None,
-        user if origin.method else None,
-    )
-    if entry.user_id is not None:
-        event = event_of(uuid4(), entry, facts)
-        await insert(connection, AppendRequest(user_stream(entry.user_id), [event]))
-
-
-async def _note(connection: Connection, entry: Entry) -> None:
-    if entry.user_id is not None:
-        await _begin(connection, entry.user_id)
-    await _record(connection, entry)
-
-
-async def _search(connection: Connection, query: AuditQuery) -> list[Audited]:
-    rows = await connection.fetch(
-        _SEARCH,
-        None if query.user_id is None else str(query.user_id),
-        query.action,
-        query.since,
-        query.until,
-        query.is_success,
-        query.before,
-        query.limit,
-    )
-    return [Audited(*row) for row in rows]

@@ -1,6 +1,7 @@
-"""Ends of browser sessions, and tickets, in PostgreSQL; the twin of `storage/memory/sessions.py`.
+"""Ends of browser sessions, and tickets, in PostgreSQL.
 
-Times are the server's, so that processes on several machines agree about them.
+The twin of `storage/memory/accounts/sessions.py`. Times are the server's, so that processes
+on several machines agree about them.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""Ends of browser sessions, and tickets, in memory; the twin of `storage/postgres/sessions.py`."""
+"""Ends of browser sessions, and tickets, in memory.
+
+The twin of `storage/postgres/accounts/sessions.py`.
+"""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
