@@ -10,16 +10,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
-from tests.patience import PATIENCE_S
+from tests.processes.ports import free_ports, is_listening, wait_for
 
 PAGE = Path(__file__).parent.parent / "docs/how_to/nats.md"
 CLUSTER = "suite"
@@ -166,7 +164,7 @@ class NatsServer:
             self.process = subprocess.Popen(
                 [self.program, "-c", str(self.config)], stdout=log, stderr=log
             )
-        self._until(self._listens)
+        self._until(lambda: is_listening(self.port))
 
     def kill(self) -> None:
         """End it without a word; a stopped one too."""
@@ -209,21 +207,9 @@ class NatsServer:
         threads = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
         return all(one.read_text().rpartition(")")[2].split()[0] == "T" for one in threads)
 
-    def _listens(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
-
     def _until(self, is_so: Callable[[], bool]) -> None:
         assert self.process is not None
-        ends_at = time.monotonic() + PATIENCE_S
-        while time.monotonic() < ends_at and self.process.poll() is None:
-            if is_so():
-                return
-            time.sleep(0.005)
-        raise RuntimeError(f"the server of messages did not: {self.log()[-2000:].decode()}")
+        wait_for(is_so, self.process, lambda: self.log().decode())
 
 
 def three(folder: Path, file: ServerFile | None = None) -> list[NatsServer]:
@@ -256,15 +242,6 @@ def version(of: str) -> tuple[int, ...]:
         assert found is not None, said
         _versions[of] = tuple(int(one) for one in found.groups())
     return _versions[of]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
-    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in opened]
-    for one in opened:
-        one.close()
-    return ports
 
 
 def _put(text: str, word: str, value: str) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.journeys.bad_line import bad_line, free_port
+from tests.journeys.bad_line import bad_line
 from tests.journeys.kinds import OpenContext, OpenPage, StartSite
 from tests.journeys.site_process import SiteProcess
 from tests.journeys.test_browser_chat import open_lab, send
+from tests.processes.ports import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

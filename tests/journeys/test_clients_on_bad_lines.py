@@ -20,9 +20,10 @@ import trio
 from playwright.sync_api import Browser, Page
 
 from storage.testing import ToxicProxy
-from tests.journeys.bad_line import Line, bad_line, free_port
+from tests.journeys.bad_line import Line, bad_line
 from tests.journeys.site_process import ROOT, SiteProcess
 from tests.patience import PATIENCE_S
+from tests.processes.ports import free_port
 from web.client import Client, ClientSettings, CommandRefused, Gap, State, connect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

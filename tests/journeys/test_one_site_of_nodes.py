@@ -15,8 +15,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from tests.journeys.site_process import SiteProcess
 from tests.journeys.visitor import Visitor
-from tests.nats_server import missing
-from tests.nodes_kit import Nodes
+from tests.nodes import Nodes, missing
 from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]

@@ -6,14 +6,12 @@
 import base64
 import os
 import shutil
-import socket
 import subprocess
-import time
 import uuid
 from pathlib import Path
 from types import TracebackType
 
-from tests.patience import PATIENCE_S
+from tests.processes.ports import free_ports, wait_for_port
 
 SECRET, WRONG = "a-secret-for-tests", "another-secret"
 
@@ -48,7 +46,7 @@ class KafkaBroker:
         self._folder = folder
         self._java = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", f"{Path(jars).resolve()}/*"]
         self._process: subprocess.Popen[bytes] | None = None
-        plain, sasl, controller = _free_ports(3)
+        plain, sasl, controller = free_ports(3)
         self.address, self.sasl_address = f"127.0.0.1:{plain}", f"127.0.0.1:{sasl}"
         self._port = plain
         self._config = folder / "server.properties"
@@ -79,15 +77,8 @@ class KafkaBroker:
             self._process = subprocess.Popen(
                 [*self._java, "kafka.Kafka", str(self._config)], stdout=log, stderr=log
             )
-        ends_at = time.monotonic() + PATIENCE_S
-        while time.monotonic() < ends_at and self._process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self._port), 1).close()
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return
-        raise RuntimeError(f"no broker came up; see {self._folder}/broker.log")
+        log_file = self._folder / "broker.log"
+        wait_for_port(self._port, self._process, log_file.read_text)
 
     def kill(self) -> None:
         """End it without a word."""
@@ -103,11 +94,3 @@ def missing() -> str:
     if not os.environ.get("KAFKA_JARS"):
         return "not run: no Kafka; `make kafka` fetches and runs one, KAFKA_BROKERS names another"
     return "" if shutil.which("java") else "not run: no Java"
-
-
-def _free_ports(count: int) -> list[int]:
-    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in opened]
-    for one in opened:
-        one.close()
-    return ports

@@ -17,11 +17,11 @@ from tests.nats_server import (
     NatsServer,
     ServerFile,
     User,
-    free_ports,
     missing,
     version,
 )
 from tests.patience import until
+from tests.processes.ports import free_ports
 from web.app.clustering import EXIT_SETTINGS, Refused
 from web.app.linking import EXIT_ABSENT, NodeLink, check_link, link_of
 from web.settings import BadSettings, Cluster, Settings, read_settings

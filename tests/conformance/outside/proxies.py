@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from tests.conformance.outside.lines import ROOT, Line, find, judged, not_run
 from tests.journeys.site_process import SiteProcess
 from tests.journeys.visitor import Visitor
 from tests.patience import PATIENCE_S
+from tests.processes.ports import free_port
 from web.client import ClientSettings, Gap, connect
 
 PAGE = ROOT / "docs" / "how_to" / "deploy.md"
@@ -62,12 +62,6 @@ def block_of(name: str) -> str:
     """Call this for what the page says of a proxy."""
     (found,) = re.findall(rf"```{name}\n(.*?)```", PAGE.read_text(), re.DOTALL)
     return str(found)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextmanager

@@ -21,10 +21,10 @@ from tests.nats_server import (
     NatsServer,
     ServerFile,
     User,
-    free_ports,
     missing,
 )
 from tests.patience import PATIENCE_S
+from tests.processes.ports import free_ports
 from tests.storage.link.nodes import N_B, PREFIX, Heard, opened, settings, settled
 from tests.web.server.certificate import make_context
 
