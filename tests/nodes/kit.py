@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -242,7 +243,7 @@ class Nodes:
     def _draw_lines(self, lines: Lines) -> None:
         path = self.database.sockets / ".s.PGSQL.5432"
         for name in self.names:
-            messages = [lines.to_port(lambda port=one.port: port) for one in self.servers]
+            messages = [lines.to_port(partial(getattr, one, "port")) for one in self.servers]
             self.lines[name] = NodeLines(lines.to_socket(path), messages)
 
     def _end_sites(self) -> None:

@@ -81,7 +81,11 @@ class Lines:
 
     def to_port(self, port: Callable[[], int]) -> Line:
         """A line to a port of loopback, which is asked for at each connection."""
-        return self._open(lambda: trio.open_tcp_stream("127.0.0.1", port()))
+
+        async def reach() -> trio.SocketStream:
+            return await trio.open_tcp_stream("127.0.0.1", port())
+
+        return self._open(reach)
 
     def to_socket(self, path: Path) -> Line:
         """A line to a socket of the file system, as the embedded database has one."""
