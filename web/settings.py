@@ -15,6 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from actors.accounts import Method
 from actors.cluster import NODE_NAME_BYTES_MAX
 from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
@@ -153,6 +154,13 @@ class SmtpPlain(StrEnum):
     FORCED = "forced"
 
 
+class MagicLinkFlow(StrEnum):
+    """Whether a link that signs in is bound to the browser that asked for it."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class Compression(StrEnum):
     """Whether pages, files and streams are compressed for who takes gzip."""
 
@@ -242,6 +250,8 @@ class Settings:
     smtp_user: str | None = None
     smtp_password: Secret[str] | None = None
     smtp_ca_file: Path | None = None
+    sign_in_methods: tuple[Method, ...] | None = None
+    magic_link_bind_flow: MagicLinkFlow = MagicLinkFlow.ON
 
     @property
     def mail_by(self) -> MailSender:
@@ -480,6 +490,17 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _methods(text: str) -> tuple[Method, ...]:
+    try:
+        found = tuple(Method(part) for part in _names(text))
+    except ValueError:
+        known = ", ".join(Method)
+        raise _Bad(f"must be some of {known}, separated by commas, got {text!r}") from None
+    if Method.PASSWORD not in found:
+        raise _Bad("must name password: accounts of this program have one")
+    return found
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
@@ -581,6 +602,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SMTP_USER": ("smtp_user", _line),
     "SMTP_PASSWORD": ("smtp_password", _password),
     "SMTP_CA_FILE": ("smtp_ca_file", _file),
+    "SIGN_IN_METHODS": ("sign_in_methods", _methods),
+    "MAGIC_LINK_BIND_FLOW": ("magic_link_bind_flow", _word(MagicLinkFlow)),
     "PASSWORD_PASSES": ("password_passes", _integer(1, 100)),
     # A gigabyte a hash is more than anybody has for strangers.
     "PASSWORD_MEMORY_KIB": ("password_memory_kib", _integer(1, 2**20)),
@@ -694,6 +717,8 @@ def _mail_problems(settings: Settings, already_bad: set[str]) -> list[str]:
         name = "SMTP_PASSWORD" if settings.smtp_password is None else "SMTP_USER"
         if name not in already_bad:
             problems.append(f"{name}: is required with the other one of the login")
+    if by is MailSender.OFF and Method.MAGIC_LINK in (settings.sign_in_methods or ()):
+        problems.append("SIGN_IN_METHODS: magic_link needs mail; give SMTP_HOST and MAIL_FROM")
     is_far = settings.smtp_host is not None and not is_loopback(settings.smtp_host)
     is_plain = settings.smtp_security is SmtpSecurity.NONE
     if is_far and is_plain and settings.smtp_plain is not SmtpPlain.FORCED:

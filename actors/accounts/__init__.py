@@ -2,12 +2,13 @@
 
 Read `words.py`, then `session.py`: the actor of one browser session and its tabs. `members.py` are
 people with an account and their sign-ins, `policy.py` the rules of what they type, `throttle.py`
-how often they may try, `audit.py` what is kept of what they did, `holdings.py` what is kept of an
-account, for its member. `ports.py` is what the store knows of sessions (ends, tickets), `ending.py`
-how a process hears that one is over, and the end of a sign-in by its age.
+how often they may try, `kept/` what is kept of what they did, and of an account for its member.
+`ports.py` is what the store knows of sessions (ends, tickets), `ending.py` how a process hears that
+one is over, and the end of a sign-in by its age.
 """
 
-from actors.accounts.audit import (
+from actors.accounts.ending import LOOK_S, SessionEndWatch, SignInSweeper
+from actors.accounts.kept.audit import (
     Act,
     Audit,
     Audited,
@@ -16,8 +17,7 @@ from actors.accounts.audit import (
     Origin,
     user_stream,
 )
-from actors.accounts.ending import LOOK_S, SessionEndWatch, SignInSweeper
-from actors.accounts.holdings import (
+from actors.accounts.kept.holdings import (
     HELD_PAGE,
     Held,
     HeldAccount,
@@ -87,7 +87,15 @@ from actors.accounts.throttle import (
     register_limits,
     ticket_limits,
 )
-from actors.accounts.words import Pane, Poster, RoomFailed, SessionId, TabId, TabUnbound
+from actors.accounts.words import (
+    Method,
+    Pane,
+    Poster,
+    RoomFailed,
+    SessionId,
+    TabId,
+    TabUnbound,
+)
 
 __all__ = [
     "ASKED_MAX",
@@ -123,6 +131,7 @@ __all__ = [
     "Limit",
     "Limited",
     "Member",
+    "Method",
     "NewAccount",
     "NewPassword",
     "NewSignIn",

@@ -18,7 +18,7 @@ from enum import IntEnum, StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from actors.accounts.audit import Origin
+from actors.accounts.kept.audit import Origin
 from actors.accounts.ports import check_digest, check_session
 from actors.accounts.words import SessionId
 from actors.persistence.beside_log.outbox import check_messages

@@ -9,6 +9,16 @@ SessionId = NewType("SessionId", str)
 TabId = NewType("TabId", str)
 
 
+class Method(StrEnum):
+    """By what somebody shows who they are; the value stands in the audit (AUTH-41)."""
+
+    PASSWORD = "password"  # noqa: S105 - a word
+    MAGIC_LINK = "magic_link"
+    PASSKEY = "passkey"
+    TOTP = "totp"
+    RECOVERY_CODE = "recovery_code"
+
+
 class Pane(StrEnum):
     """Which composer a post comes from: the visitor's own, or the demo user's."""
 

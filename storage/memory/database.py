@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import trio
 
-from actors.accounts.audit import Audited
+from actors.accounts.kept.audit import Audited
 from actors.accounts.members import FIXED_FIELDS, Level, refuse_change
 from actors.chat import DEMO_DISPLAY_NAME, DEMO_EMAIL, DEMO_USER_ID, DEMO_USERNAME
 from actors.cluster import Node

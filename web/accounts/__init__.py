@@ -2,6 +2,6 @@
 
 Read `identity.py` (the cookie of a sign-in, and whose it is), `hashing.py` (passwords, in threads
 of their own), then `entering.py` (what a registration and a login do) with `routes.py`, and
-`managing.py` (what members do to their own account) with `account.py`. The rules stand in
-`actors.accounts`.
+`own/` (what members do to their own account). `methods.py` says which ways to sign in there are.
+The rules stand in `actors.accounts`.
 """

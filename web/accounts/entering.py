@@ -4,7 +4,7 @@ Every try is logged, accepted or refused, with its reason and without what was t
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID, uuid4
@@ -37,6 +37,7 @@ from actors.reducers import Ids
 from actors.runtime import Log
 from web.accounts.hashing import HashingBusy, Passwords, common_passwords
 from web.accounts.identity import SignInCookie, new_token
+from web.accounts.methods import Methods
 from web.mail.mails import Mails
 from web.routing.quota import address_key
 from web.server import RequestState, masked
@@ -79,6 +80,7 @@ class AccountServices:
     tell_forgotten: Callable[[], None]
     mails: Mails
     now: Callable[[], datetime]
+    methods: Methods = field(default_factory=Methods)
 
     def login_limits(self, state: RequestState, email: str) -> tuple[Limit, Limit]:
         """Call this for how often a password may be tried: by an address, and of an account."""

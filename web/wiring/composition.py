@@ -17,6 +17,7 @@ from actors.accounts import (
     Accounts,
     Audit,
     Holdings,
+    Method,
     RateLimiter,
     SessionEnds,
     SessionEndWatch,
@@ -30,10 +31,11 @@ from actors.reducers import Clock, Ids
 from actors.runtime import AnyActor, Secret, System
 from actors.timeline import Timeline
 from web.accounts.access import keep_access
-from web.accounts.account import ask_again, own_account_routes
 from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
+from web.accounts.methods import methods_of
+from web.accounts.own.account import ask_again, own_account_routes
 from web.accounts.routes import account_routes
 from web.chat.moderation import (
     ModerationFeed,
@@ -679,6 +681,7 @@ def account_services(
         tell_forgotten,
         store.mails,
         now,
+        methods_of(settings.sign_in_methods, {Method.MAGIC_LINK: store.mails.is_on}),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import uuid4
 
-from actors.accounts.audit import Audited, AuditQuery, Entry, event_of, user_stream
+from actors.accounts.kept.audit import Audited, AuditQuery, Entry, event_of, user_stream
 from actors.persistence.words import check_a
 from storage.memory.database import MemoryDatabase
 from storage.memory.twin import Twin

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import trio
 
-from actors.accounts.audit import Act, Entry, Origin
+from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.members import (
     DELETED_NAME,
     FORGOTTEN_BY,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
-from actors.accounts.audit import Audited, AuditQuery, Entry, event_of, user_stream
+from actors.accounts.kept.audit import Audited, AuditQuery, Entry, event_of, user_stream
 from actors.persistence import AppendRequest
 from actors.persistence.words import check_a
 from storage.postgres.connecting.database import Database

@@ -7,7 +7,7 @@ and what was committed rings for every process.
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from actors.accounts.audit import Act, Entry, Origin, user_stream
+from actors.accounts.kept.audit import Act, Entry, Origin, user_stream
 from actors.accounts.members import (
     DELETED_NAME,
     FORGOTTEN_BY,

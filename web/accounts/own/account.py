@@ -7,9 +7,9 @@ from quart import Blueprint, Response, request
 from actors.accounts import Level, Member
 from web.accounts.access import AskAgain
 from web.accounts.entering import AccountServices, NotEntered
-from web.accounts.exporting import DOCUMENT_HEADERS, export
 from web.accounts.identity import member_of
-from web.accounts.managing import (
+from web.accounts.own.exporting import DOCUMENT_HEADERS, export
+from web.accounts.own.managing import (
     change_password,
     delete,
     end_sign_ins,

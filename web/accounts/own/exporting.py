@@ -11,7 +11,7 @@ import msgspec
 from actors.accounts import HeldAccount, HeldPart, Limited, Member, export_limit
 from actors.persistence.errors import StoreError
 from web.accounts.entering import AccountServices, NotEntered, in_words, tell
-from web.accounts.managing import prove
+from web.accounts.own.managing import prove
 from web.server import RequestState
 
 FORMAT = "greenroom.account"

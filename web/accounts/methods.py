@@ -1,0 +1,44 @@
+"""Which ways to sign in this program has: by its settings, and by what each of them needs.
+
+A way that is switched off is nowhere offered, and its routes answer 404, as if there were none.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from quart import Blueprint, Response
+
+from actors.accounts import Method
+from web.routing.errors import NoSuchThing
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """The ways that are on."""
+
+    on: frozenset[Method] = frozenset({Method.PASSWORD})
+
+    def has(self, method: Method) -> bool:
+        """Call this for whether a way is offered."""
+        return method in self.on
+
+    def keep_switched(self, routes: Blueprint, method: Method) -> None:
+        """Call this with the routes of a way, before they are registered."""
+
+        async def check() -> Response | None:
+            if not self.has(method):
+                raise NoSuchThing(f"{method} is switched off")
+            return None
+
+        routes.before_request(check)
+
+
+def methods_of(wanted: Collection[Method] | None, is_there: Mapping[Method, bool]) -> Methods:
+    """Call this with what the settings want, None for all, and whether there is what each needs.
+
+    A password can always be used: accounts of this program have one. What is not mentioned in
+    `is_there` needs nothing.
+    """
+    on = frozenset(Method) if wanted is None else frozenset(wanted)
+    lacking = {method for method in on if not is_there.get(method, True)}
+    return Methods((on | {Method.PASSWORD}) - lacking)
