@@ -1,13 +1,22 @@
 """Accounts: who is behind a browser session, and what they may do.
 
 Read `words.py`, then `session.py`: the actor of one browser session and its tabs. `members.py` are
-people with an account and their sign-ins, `policy.py` the rules of what they type, `throttle.py`
-how often they may try, `kept/` what is kept of what they did, and of an account for its member.
-`ports.py` is what the store knows of sessions (ends, tickets), `ending.py` how a process hears that
-one is over, and the end of a sign-in by its age.
+people with an account and their sign-ins, `policy.py` the rules of what they type, `kept/` what is
+kept of what they did, and how often they may try; `holdings.py` what is kept of an account, for its
+member. `ports.py` is what the store knows of sessions (ends, tickets), `ending.py` how a process
+hears that one is over, and the end of a sign-in by its age. `ways/` are ways to sign in beside a
+password.
 """
 
 from actors.accounts.ending import LOOK_S, SessionEndWatch, SignInSweeper
+from actors.accounts.holdings import (
+    HELD_PAGE,
+    Held,
+    HeldAccount,
+    HeldPage,
+    HeldPart,
+    Holdings,
+)
 from actors.accounts.kept.audit import (
     Act,
     Audit,
@@ -17,13 +26,18 @@ from actors.accounts.kept.audit import (
     Origin,
     user_stream,
 )
-from actors.accounts.kept.holdings import (
-    HELD_PAGE,
-    Held,
-    HeldAccount,
-    HeldPage,
-    HeldPart,
-    Holdings,
+from actors.accounts.kept.throttle import (
+    Allowed,
+    LenientLimiter,
+    Limit,
+    Limited,
+    RateLimiter,
+    Shape,
+    Verdict,
+    export_limit,
+    login_limits,
+    register_limits,
+    ticket_limits,
 )
 from actors.accounts.members import (
     DELETED_NAME,
@@ -73,19 +87,6 @@ from actors.accounts.session import (
     SessionActor,
     StreamClosed,
     StreamOpened,
-)
-from actors.accounts.throttle import (
-    Allowed,
-    LenientLimiter,
-    Limit,
-    Limited,
-    RateLimiter,
-    Shape,
-    Verdict,
-    export_limit,
-    login_limits,
-    register_limits,
-    ticket_limits,
 )
 from actors.accounts.words import (
     Method,

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from actors.accounts import HowEnded
-from actors.accounts.throttle import Allowed, Limit, Verdict
+from actors.accounts.kept.throttle import Allowed, Limit, Verdict
 from actors.accounts.words import SessionId
 from actors.persistence import (
     Claim,

@@ -1,5 +1,4 @@
-"""What is kept of accounts: what was done with them, and what a member may take away.
+"""What is kept of what people did: `audit.py` are acts, as events and rows; `throttle.py` tries.
 
-`audit.py` are the acts, as events and rows; `holdings.py` is all that is kept under one account,
-for its member.
+The latter says how often something may be tried, and is the port that counts.
 """

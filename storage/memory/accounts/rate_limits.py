@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from actors.accounts.throttle import (
+from actors.accounts.kept.throttle import (
     Allowed,
     Limit,
     Limited,

@@ -1,14 +1,14 @@
 """Counted tries in PostgreSQL; the twin of `storage/memory/accounts/rate_limits.py`.
 
 Times are the server's. Each method is one statement: the function `hit_limits` of the schema locks
-the keys in their order, judges as `actors.accounts.throttle.judge` does, and counts.
+the keys in their order, judges as `actors.accounts.kept.throttle.judge` does, and counts.
 """
 
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from actors.accounts.throttle import (
+from actors.accounts.kept.throttle import (
     DELAY_FIRST,
     DELAY_MAX,
     Allowed,

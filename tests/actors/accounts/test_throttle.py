@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.accounts import Allowed, LenientLimiter, Limit, Limited, Shape
-from actors.accounts.throttle import counted, judge, login_limits, ticket_limits
+from actors.accounts.kept.throttle import counted, judge, login_limits, ticket_limits
 from actors.testing import FixedClock
 from storage.errors import InvalidField
 from storage.memory import MemoryDatabase, MemoryRateLimiter

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from actors.accounts import Role
-from actors.accounts.throttle import EXPORTS_PER_ACCOUNT_MAX
+from actors.accounts.kept.throttle import EXPORTS_PER_ACCOUNT_MAX
 from actors.chat import LOBBY, Message, RoomName
 from storage.errors import StoreUnavailable
 from storage.memory import MemoryChatLog, MemoryHoldings

@@ -19,7 +19,7 @@ from trio_websocket import (
 )
 
 from actors.accounts import HowEnded, SessionId
-from actors.accounts.throttle import TICKETS_PER_SESSION_MAX
+from actors.accounts.kept.throttle import TICKETS_PER_SESSION_MAX
 from actors.runtime import Secret
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import configured_for
