@@ -4,8 +4,7 @@ Read `words.py`, then `session.py`: the actor of one browser session and its tab
 people with an account and their sign-ins, `policy.py` the rules of what they type, `kept/` what is
 kept of what they did, and how often they may try; `holdings.py` what is kept of an account, for its
 member. `ports.py` is what the store knows of sessions (ends, tickets), `ending.py` how a process
-hears that one is over, and the end of a sign-in by its age. `ways/` are ways to sign in beside a
-password.
+hears that one is over, and the end of a sign-in by its age.
 """
 
 from actors.accounts.ending import LOOK_S, SessionEndWatch, SignInSweeper

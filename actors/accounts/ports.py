@@ -1,7 +1,7 @@
 """What the store knows of browser sessions: which of them ended, and tickets for one socket each.
 
-Two ports, kept by `accounts/sessions.py` of `storage/postgres` and `storage/memory`; both pass
-`storage.testing.SessionsSuite`. Every method raises `StoreUnavailable` and its kin when the store
+Two ports, kept by `storage/postgres/accounts/sessions.py` and its twin in `storage/memory`; both
+pass `storage.testing.SessionsSuite`. Every method raises `StoreUnavailable` and its kin when the store
 is away, and `InvalidField` for nonsense, before any I/O.
 """
 
