@@ -1,8 +1,8 @@
 """What the store knows of browser sessions: which of them ended, and tickets for one socket each.
 
 Two ports, kept by `storage/postgres/accounts/sessions.py` and its twin in `storage/memory`; both
-pass `storage.testing.SessionsSuite`. Every method raises `StoreUnavailable` and its kin when the store
-is away, and `InvalidField` for nonsense, before any I/O.
+pass `storage.testing.SessionsSuite`. Every method raises `StoreUnavailable` and its kin when the
+store is away, and `InvalidField` for nonsense, before any I/O.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
