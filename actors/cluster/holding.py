@@ -60,6 +60,8 @@ class Holding:
         self._clock = clock
         self._epochs: dict[int, int] = {}
         self._closing: set[int] = set()
+        # What was given last of each shard: the same for all that is done there in one epoch.
+        self._tokens: dict[int, Shard] = {}
         self._renewals = Renewals(-float("inf"))
         # Rises with what is changed here: an answer that was asked for before may not know of it.
         self.changes = 0
@@ -137,9 +139,12 @@ class Holding:
     def token_of(self, shard: int) -> Shard | None:
         """Call this for the same of a shard by its number."""
         epoch = self._epochs.get(shard)
-        if epoch is None or shard in self._closing or self.is_fenced:
+        if epoch is None or shard in self._closing or self._renewals.is_over(self._clock()):
             return None
-        return Shard(shard, self.owner, epoch)
+        token = self._tokens.get(shard)
+        if token is None or token.epoch != epoch:
+            token = self._tokens[shard] = Shard(shard, self.owner, epoch)
+        return token
 
     def allows(self, token: Shard) -> bool:
         """Call this to ask whether `token_of` would give just this one, without making it."""
@@ -188,7 +193,8 @@ class OwnerMap:
 
     def of(self, shard: int) -> Moved:
         """Call this for the same of a shard by its number."""
-        return self._owners.get(shard, Moved(shard, "", 0))
+        known = self._owners.get(shard)
+        return Moved(shard, "", 0) if known is None else known
 
     def is_outdated(self, now: float) -> bool:
         """Call this to ask whether the map is to be read again."""

@@ -19,7 +19,7 @@ from actors.cluster.holding import HAND_OVER_S, Moved
 from actors.cluster.member import Member
 from actors.persistence.words import Shard
 from actors.runtime import Actor, AnyActor, AnyRef, AskError, Down, Log, NoProc, StopTimeout
-from actors.runtime.life.cell import cell_of
+from actors.runtime.life.cell import Cell, cell_of
 
 # What a hint would have told is found by then; a singleton that gave up begins anew.
 LOOK_S = 1.0
@@ -156,12 +156,13 @@ class Host:
         self._residents[key] = _Resident(token, ref)
         return ref
 
-    def resident(self, key: tuple[str, str], token: Shard) -> AnyRef | None:
+    def resident(self, key: tuple[str, str], token: Shard) -> Cell | None:
         """Call this for an actor that runs here under a token; it starts nothing."""
         found = self._residents.get(key)
-        if found is None or found.is_ending or found.token != token or cell_of(found.ref).gone:
+        if found is None or found.is_ending or found.cell.gone:
             return None
-        return found.ref
+        # Nearly always the very same: `Holding.token_of` makes one for an epoch.
+        return found.cell if found.token is token or found.token == token else None
 
     def resident_now(self, key: tuple[str, str]) -> AnyRef | None:
         """Call this for the same under whatever token is held now; for each message, so quick."""

@@ -6,9 +6,9 @@ Rule 2: what waits counts for the window, so that nothing waits that has no room
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
 import trio
 
 from actors.cluster.link.window import WINDOW_BYTES_MAX, WINDOW_ENVELOPES_MAX, Sending
@@ -61,8 +61,7 @@ class Item:
         return f"<Item for {'/'.join(self.key)} in {self.shard}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """An envelope that goes with the next frame; `item`: a tell or ask of this node's own."""
 
     envelope: Envelope
@@ -73,8 +72,10 @@ class Waiting:
 class Peer:
     """What this node knows of another, for as long as that one lives."""
 
-    def __init__(self, node_id: UUID, now: float) -> None:
+    def __init__(self, node_id: UUID, now: float, subject: str, gone_subject: str) -> None:
         self.node_id = node_id
+        # Where it hears data, and where the server says that nobody does.
+        self.subject, self.gone_subject = subject, gone_subject
         self.sending = Sending()
         # Whether it has said that it hears its subjects, since the link was last up.
         self.is_ready = self.is_over = False

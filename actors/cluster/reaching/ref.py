@@ -80,7 +80,9 @@ class Standin(Cell):
     def wake(self) -> None:
         """Called by the mailbox: passes on all that lies in it."""
         mailbox = self.mailbox
-        while (papers := mailbox.next_user()) is not None:
+        # Only here something is taken from it, one at a time, so that it is never a batch.
+        while mailbox.inbox:
+            papers = mailbox.inbox.pop(0)
             if (reply := papers[REPLY]) is not None:
                 # It lies in no mailbox from here on until it is put into the actor's.
                 reply.stage = "handling"

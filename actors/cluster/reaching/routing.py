@@ -34,7 +34,7 @@ from actors.runtime import ActorCrashed, AnyRef, AskError, DeadlockError, NoProc
 from actors.runtime.delivery.envelope import MESSAGE, REPLY
 from actors.runtime.delivery.envelope import Envelope as Papers
 from actors.runtime.delivery.ref import refuse_ring
-from actors.runtime.life.cell import Cell, cell_of
+from actors.runtime.life.cell import Cell
 
 # CLU-12. A hand-over takes a third of a second; who sends more than that meanwhile is told to wait.
 HELD_PER_SHARD_MAX: Final = 1000
@@ -136,18 +136,20 @@ class Routing:
         reply = item.papers[REPLY] if item.papers is not None else None
         if reply is not None and reply.task is None:
             return  # Its asker waits no more.
-        member, shard = self.member, item.shard
-        epoch = member.holding.epochs.get(shard)
-        token = None if epoch is None else member.holding.token_of(shard)
-        if token is not None:
-            self._deliver(item, token)
-            return
+        member, holding, shard = self.member, self.member.holding, item.shard
+        epoch = holding.epochs.get(shard)
+        if epoch is not None:
+            token = holding.token_of(shard)
+            if token is not None:
+                self._deliver(item, token)
+                return
+            if not holding.is_fenced:
+                self._hold(item, epoch)  # It is being handed over, by this node.
+                return
         moved = member.map.of(shard)
-        if epoch is not None and not member.holding.is_fenced:
-            self._hold(item, epoch)  # It is being handed over, by this node.
-        elif not moved.owner:
+        if not moved.owner:
             self.give_up(item, NoOwner(_path(item), _kind(item), shard))
-        elif moved.owner == member.holding.owner:
+        elif moved.owner == holding.owner:
             self._hold(item, moved.epoch - 1)
         elif moved.epoch <= item.after:
             self._hold(item, item.after)
@@ -180,18 +182,18 @@ class Routing:
     def _route_foreign(self, item: Item) -> None:
         holding, wire = self.member.holding, item.wire
         assert wire is not None, "it came from another node"
-        if holding.is_fenced:
-            self.counts["fenced"] += 1
-            return
-        held_epoch = holding.epochs.get(item.shard, 0)
         token = holding.token_of(item.shard)
-        held = self._held.get(item.shard)
         if token is not None and token.epoch == wire.epoch:
+            held = self._held.get(item.shard)
             if held is None:
                 self._deliver(item, token)
             else:
                 self._wait_behind(held, item)
             return
+        if holding.is_fenced:
+            self.counts["fenced"] += 1
+            return
+        held_epoch = holding.epochs.get(item.shard, 0)
         known = self.member.map.of(item.shard)
         is_mine = known.owner == self.member.holding.owner and known.epoch == wire.epoch
         if wire.epoch > max(held_epoch, known.epoch) or (is_mine and not held_epoch):
@@ -210,9 +212,9 @@ class Routing:
             else:
                 starting.append(item)
             return
-        ref = self._host.resident(item.key, token)
-        if ref is not None:
-            self._put(item, cell_of(ref), token)
+        cell = self._host.resident(item.key, token)
+        if cell is not None:
+            self._put(item, cell, token)
         elif not self._host.knows(item.key[0]):
             because = f"node {self.member.node_id} has no actors of this kind"
             self.give_up(item, NoProc(_path(item), _kind(item), because))

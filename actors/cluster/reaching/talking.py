@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from typing import Final
 from uuid import UUID
@@ -63,6 +63,7 @@ from actors.cluster.link.sayings import (
 )
 from actors.cluster.member import Member
 from actors.cluster.membership import living
+from actors.cluster.placement import shard_of
 from actors.cluster.reaching.peer import Item, Peer, Waiting
 from actors.cluster.reaching.ref import Standin
 from actors.cluster.reaching.routing import Routing, envelope_of
@@ -126,6 +127,12 @@ LOG_INTERVAL_S: Final = 10.0
 READ_AT_ONCE: Final = 256
 FRAME_COUNTS_AS: Final = 16
 
+# Of a reply, whose asker is found by its number.
+_REPLY_TARGET: Final = "reply"
+# Targets that are taken apart once only: of the actors that are told something all the time.
+_PLACED_MAX: Final = 4096
+_TELL, _ASK = EnvelopeKind.TELL, EnvelopeKind.ASK
+
 _log = Log("actors.cluster")
 
 
@@ -188,6 +195,7 @@ class Talk:
         self.system, self.member, self.link = system, member, link
         self.subjects, self._keys, self.crossing, self._wall = subjects, keys, crossing, wall
         self.node_id = UUID(int=0)
+        self._own = subjects.node(self.node_id)
         self.peers: dict[UUID, Peer] = {}
         self._named_peers: dict[str, Peer] = {}
         self.numbers: dict[str, list[int]] = {}
@@ -250,6 +258,7 @@ class Talk:
         self._task = task
         if node_id != self.node_id:
             self.node_id = node_id
+            self._own = self.subjects.node(node_id)
             refused = self._intake.refused
             self.peers, self._named_peers = {}, {}
             self._survey = None
@@ -336,7 +345,9 @@ class Talk:
         members = {node.node_id for node in living(survey)} - {self.member.node_id}
         self._members = frozenset(members)
         for node_id in members - self.peers.keys():
-            peer = self.peers[node_id] = self._named_peers[str(node_id)] = Peer(node_id, now)
+            gone = self.subjects.gone(self.node_id, node_id)
+            peer = Peer(node_id, now, self.subjects.node(node_id), gone)
+            self.peers[node_id] = self._named_peers[str(node_id)] = peer
             if self.send_to is not None:
                 self.send_to(peer)
         for node_id in self.peers.keys() - members:
@@ -425,8 +436,8 @@ class Talk:
         while self.loose:
             self.skip(self.loose.popleft().subject)
 
-    def _put(self, peer: Peer, envelope: Envelope) -> None:
-        size = size_of(envelope)
+    def _put(self, peer: Peer, envelope: Envelope, size: int = 0) -> None:
+        size = size or size_of(envelope)
         if self.is_up and peer.has_room(size):
             peer.put(envelope, size)
         else:
@@ -481,10 +492,8 @@ class Talk:
     async def _publish_data(
         self, peer: Peer, head: FrameHead, envelopes: Sequence[Envelope]
     ) -> None:
-        subject = self.subjects.node(peer.node_id)
-        frame = self._keys.seal(subject, write_content(head, envelopes))
-        gone = self.subjects.gone(self.node_id, peer.node_id)
-        await self.link.publish(subject, frame, reply=gone)
+        frame = self._keys.seal(peer.subject, write_content(head, envelopes))
+        await self.link.publish(peer.subject, frame, reply=peer.gone_subject)
 
     async def serve_loose(self) -> None:
         """Call this in a task of its own: sends what goes to no node's data subject."""
@@ -513,7 +522,7 @@ class Talk:
         return FrameHead(cluster, node, sequence, before, self.now_us(), ack, asks)
 
     def _ack_to(self, peer: Peer) -> Ack:
-        hearing = self._intake.hearing(peer.node_id, self.subjects.node(self.node_id))
+        hearing = self._intake.hearing(peer.node_id, self._own)
         peer.untold = 0
         return Ack() if hearing is None else hearing.ack()
 
@@ -555,24 +564,26 @@ class Talk:
             self._nobody_heard(delivery.subject)
             return FRAME_COUNTS_AS
         self._look_at_members()
-        arrived = self._intake.take(
-            delivery.subject, delivery.data, now_us=self.now_us(), at=self.member.clock()
-        )
+        now_us, at = self.now_us(), self.member.clock()
+        arrived = self._intake.take(delivery.subject, delivery.data, now_us=now_us, at=at)
         if isinstance(arrived, Refused):
             self._refused(arrived)
             return FRAME_COUNTS_AS
         peer = self.peers.get(arrived.head.node_id)
         if peer is None:
             return FRAME_COUNTS_AS
-        peer.heard_at = self.member.clock()
+        peer.heard_at = at
         settled = peer.sending.acknowledge(arrived.head.ack)
         if settled.delivered or settled.lost:
             self.counts["lost"] += settled.lost
             peer.made_room()
         self.counts["late"] += len(arrived.late)
+        is_own = delivery.subject == self._own
+        # Of trio's clock, as deadlines are: when the frame was made.
+        made_at = trio.current_time() - (now_us - arrived.head.at_us) / 1e6
         for envelope in arrived.envelopes:
-            self._open(peer, delivery.subject, arrived, envelope)
-        if delivery.subject == self.subjects.node(self.node_id):
+            self._open(peer, arrived, envelope, made_at, is_own=is_own)
+        if is_own:
             peer.untold += len(arrived.envelopes)
             if peer.untold >= UNTOLD_MAX:
                 self.acknowledge(peer)
@@ -604,18 +615,23 @@ class Talk:
                 if str(peer.node_id) == whom:
                     self.gone(peer)
 
-    def _open(self, peer: Peer, subject: str, arrived: Arrived, envelope: Envelope) -> None:
-        match envelope.kind:
+    def _open(
+        self, peer: Peer, arrived: Arrived, envelope: Envelope, made_at: float, *, is_own: bool
+    ) -> None:
+        kind = envelope.kind
+        # Nearly all are one of these, and each is looked at: not by a comparison of values.
+        if kind is _TELL or kind is _ASK:
+            item = self._foreign(peer.node_id, envelope, made_at)
+            if item is None:
+                self._bad_body(f"an impossible target in shard {envelope.shard}")
+            elif is_own:
+                self.routing.route(item)
+            elif kind is _ASK:
+                self.on_service(item)
+            return
+        match kind:
             case EnvelopeKind.REPLY:
                 self._replied(peer, envelope)
-            case EnvelopeKind.TELL | EnvelopeKind.ASK:
-                item = self.foreign(peer.node_id, arrived, envelope)
-                if item is None:
-                    self._bad_body(f"an impossible target in shard {envelope.shard}")
-                elif subject == self.subjects.node(self.node_id):
-                    self.routing.route(item)
-                elif envelope.kind is EnvelopeKind.ASK:
-                    self.on_service(item)
             case EnvelopeKind.REFUSAL:
                 self._was_refused(peer, envelope)
             case EnvelopeKind.MOVED:
@@ -630,18 +646,14 @@ class Talk:
         self._intake.refuse(refused)
         self._refused(refused)
 
-    def foreign(self, source: UUID, arrived: Arrived, envelope: Envelope) -> Item | None:
-        """Call this for a message of another node; None for a target that none can have."""
-        kind, slash, id_ = envelope.target.partition("/")
-        if not slash or not kind:
+    def _foreign(self, source: UUID, envelope: Envelope, made_at: float) -> Item | None:
+        """A message of another node; None for a target that none can have."""
+        placed = _placed(envelope.target, self.member.shards)
+        if placed is None or envelope.shard not in (placed[1], 0):
             return None
-        shard = self.routing.shard((kind, id_))
-        if envelope.shard not in (shard, 0):
-            return None
-        item = Item((kind, id_), shard, wire=envelope, source=source)
-        if envelope.kind is EnvelopeKind.ASK:
-            left_us = arrived.head.at_us + envelope.left_ms * 1000 - self.now_us()
-            item.deadline = trio.current_time() + max(0.0, left_us / 1e6)
+        item = Item(*placed, wire=envelope, source=source)
+        if envelope.kind is _ASK:
+            item.deadline = max(trio.current_time(), made_at + envelope.left_ms / 1000)
         return item
 
     def papers_of(self, item: Item, token: Shard | None, cell: Cell) -> Papers | None:
@@ -649,7 +661,8 @@ class Talk:
         wire = item.wire
         assert wire is not None, "it came from another node"
         number = self.system.next_id()
-        context = _context_of(wire, wire.correlation or self.system.text_id(number))
+        # Without any it is as one that was told here from outside: its number is its correlation.
+        context = _context_of(wire, wire.correlation) if wire.correlation else None
         try:
             message = self.crossing.read(wire.message, wire.version, wire.body)
         except NotKnown:
@@ -703,7 +716,8 @@ class Talk:
         assert item.wire is not None, "it came from another node"
         peer = None if item.source is None else self.peers.get(item.source)
         if peer is not None:
-            self._put(peer, Envelope(kind, "reply", "", 1, body, ask=item.wire.ask))
+            envelope = Envelope(kind, _REPLY_TARGET, "", 1, body, ask=item.wire.ask)
+            self._put(peer, envelope, ENVELOPE_HEAD_BYTES + len(body) + len(_REPLY_TARGET))
 
     def refuse(self, item: Item, error: AskError) -> None:
         """See `Post.refuse`."""
@@ -797,11 +811,10 @@ class Talk:
         """Call this every 50 ms."""
         now = self.member.clock()
         self._look_at_members()
-        own = self.subjects.node(self.node_id)
         for peer in self.peers.values():
             if peer.sending.is_ask_due(now):
                 peer.has_work.set()
-            hearing = self._intake.hearing(peer.node_id, own)
+            hearing = self._intake.hearing(peer.node_id, self._own)
             if hearing is not None and hearing.is_ack_due(now):
                 self.acknowledge(peer)
             if not peer.is_ready and now - peer.said_hello_at >= HELLO_S:
@@ -824,6 +837,13 @@ class Talk:
         for peer in self.peers.values():
             _forget_settled(peer.asks)
         _forget_settled(self.service_asks)
+
+
+@lru_cache(_PLACED_MAX)
+def _placed(target: str, shards: int) -> tuple[tuple[str, str], int] | None:
+    """The kind, id and shard of an actor; None for a target that none can have."""
+    kind, slash, id_ = target.partition("/")
+    return ((kind, id_), shard_of(kind, id_, shards)) if slash and kind else None
 
 
 def _context_of(envelope: Envelope, correlation: str) -> Context:

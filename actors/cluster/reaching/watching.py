@@ -171,10 +171,10 @@ class Watches:
         """An actor elsewhere that was linked to one here has ended."""
         kind, _, id_ = broke.target.partition("/")
         token = self._member.token(kind, id_)
-        ref = None if token is None else self._host.resident((kind, id_), token)
-        if ref is None:
+        cell = None if token is None else self._host.resident((kind, id_), token)
+        if cell is None:
             return
-        cell, other = cell_of(ref), self._standin(kind, id_)
+        other = self._standin(kind, id_)
         # Whoever it was is here by its path alone, for as long as its end takes.
         stranger = Cell(other.system, broke.path, None)
         link(cell, stranger)
