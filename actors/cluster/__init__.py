@@ -32,6 +32,8 @@ from actors.cluster.node import LEAVE_S_MAX, ClusterNode, Identity
 from actors.cluster.nodes import Nodes
 from actors.cluster.placement import MOVES_MAX, Move, counts_of, plan, shard_of, singleton_shard
 from actors.cluster.reaching.cluster import Cluster, ClusterFigures, LinkActor, PeerFigures
+from actors.cluster.reaching.everyone.presence import ClusterPresence
+from actors.cluster.reaching.everyone.topics import Anyone, Hearing, TopicLost
 from actors.cluster.reaching.hosting import (
     Children,
     Elsewhere,
@@ -44,7 +46,6 @@ from actors.cluster.reaching.hosting import (
 )
 from actors.cluster.reaching.ref import ClusterRef
 from actors.cluster.reaching.routing import HELD_PER_SHARD_MAX
-from actors.cluster.reaching.topics import Anyone, Hearing, TopicLost
 from actors.cluster.reaching.words import (
     NodeGone,
     NoOwner,
@@ -101,6 +102,7 @@ __all__ = [
     "Cluster",
     "ClusterFigures",
     "ClusterNode",
+    "ClusterPresence",
     "ClusterRef",
     "Elsewhere",
     "HandOverStep",

@@ -13,6 +13,13 @@ import msgspec
 REMOTE_TEXT_MAX: Final = 500
 # As many topics as a node tells the last numbers of, in one message to everyone.
 TOLD_TOPICS_MAX: Final = 2048
+# Who is present, and where: names of rooms, ids of people, and a few words of each. What is told at
+# once fits one message, of 256 KiB, whatever it is.
+GROUP_MAX: Final = 128
+MEMBER_MAX: Final = 128
+ABOUT_BYTES_MAX: Final = 512
+PRESENT_AT_ONCE_MAX: Final = 128
+PRESENT_PARTS_MAX: Final = 1024
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
@@ -95,8 +102,61 @@ class Beacon(msgspec.Struct, frozen=True, array_like=True, tag="beacon"):
     topics: Annotated[dict[str, int], msgspec.Meta(max_length=TOLD_TOPICS_MAX)]
 
 
+class PresentMember(msgspec.Struct, frozen=True, array_like=True):
+    """A member of a group and what is told of it; None when it went."""
+
+    group: Annotated[str, msgspec.Meta(max_length=GROUP_MAX)]
+    member: Annotated[str, msgspec.Meta(max_length=MEMBER_MAX)]
+    about: Annotated[bytes, msgspec.Meta(max_length=ABOUT_BYTES_MAX)] | None = None
+
+
+_PresentMembers: TypeAlias = Annotated[
+    list[PresentMember], msgspec.Meta(max_length=PRESENT_AT_ONCE_MAX)
+]
+
+
+class Present(msgspec.Struct, frozen=True, array_like=True, tag="present"):
+    """Change `before + 1` of who is present on my node."""
+
+    before: int
+    members: _PresentMembers
+
+
+class PresentDigest(msgspec.Struct, frozen=True, array_like=True, tag="present_digest"):
+    """So many changes there were, and this is the sum of who is present on my node."""
+
+    number: int
+    digest: int
+
+
+class WantPresent(msgspec.Struct, frozen=True, array_like=True, tag="want_present"):
+    """Tell me all who are present on your node."""
+
+
+class PresentSet(msgspec.Struct, frozen=True, array_like=True, tag="present_set"):
+    """A part of all who are present on my node, after change `number`."""
+
+    number: int
+    part: Annotated[int, msgspec.Meta(ge=0, lt=PRESENT_PARTS_MAX)]
+    parts: Annotated[int, msgspec.Meta(ge=1, le=PRESENT_PARTS_MAX)]
+    members: _PresentMembers
+
+
 Saying: TypeAlias = (
-    Hello | Leaving | Hint | Barrier | BarrierDone | WatchFor | Unwatch | Ended | LinkBroke | Beacon
+    Hello
+    | Leaving
+    | Hint
+    | Barrier
+    | BarrierDone
+    | WatchFor
+    | Unwatch
+    | Ended
+    | LinkBroke
+    | Beacon
+    | Present
+    | PresentDigest
+    | PresentSet
+    | WantPresent
 )
 
 encode_saying: Final = msgspec.msgpack.Encoder().encode

@@ -2,5 +2,6 @@
 
 Read `words.py` (how a message can end), `ref.py` (what callers hold), `routing.py` (where a message
 goes), `hosting.py` (the actors that live here), then `peer.py` and `talking.py` (frames to other
-nodes and from them), `watching.py`, `topics.py`, and `cluster.py`, which puts them together.
+nodes and from them), `watching.py`, `everyone` (topics, presence), and `cluster.py`, which puts
+them together.
 """

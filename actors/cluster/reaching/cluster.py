@@ -29,15 +29,20 @@ from actors.cluster.link import (
     Subjects,
 )
 from actors.cluster.link.crossing import Crossing
-from actors.cluster.link.sayings import Beacon, Hint, Leaving, Saying
+from actors.cluster.link.sayings import (
+    Beacon,
+    Hint,
+    Leaving,
+    Present,
+    PresentDigest,
+    PresentSet,
+    Saying,
+    WantPresent,
+)
 from actors.cluster.member import Member
 from actors.cluster.membership import LinkTold
-from actors.cluster.reaching.hosting import Host
-from actors.cluster.reaching.peer import Peer
-from actors.cluster.reaching.ref import ClusterRef, Standin
-from actors.cluster.reaching.routing import Routing
-from actors.cluster.reaching.talking import SILENT_S_MAX, TICK_S, Talk
-from actors.cluster.reaching.topics import (
+from actors.cluster.reaching.everyone.presence import ClusterPresence
+from actors.cluster.reaching.everyone.topics import (
     Anyone,
     ClusterTopics,
     Hear,
@@ -45,6 +50,11 @@ from actors.cluster.reaching.topics import (
     Serve,
     Services,
 )
+from actors.cluster.reaching.hosting import Host
+from actors.cluster.reaching.peer import Peer
+from actors.cluster.reaching.ref import ClusterRef, Standin
+from actors.cluster.reaching.routing import Routing
+from actors.cluster.reaching.talking import SILENT_S_MAX, TICK_S, Talk
 from actors.cluster.reaching.watching import Watches
 from actors.cluster.words import LinkState, NodeState
 from actors.runtime import Actor, AnyRef, Exit, Log
@@ -108,6 +118,9 @@ class Cluster:
         self._watches = Watches(member, host, self._talk.say, self._standin)
         self._topics = ClusterTopics(self._talk, link)
         self._services = Services(self._talk, link)
+        # Who is present on which node, for whoever shows it.
+        self.presence = ClusterPresence(self._talk)
+        self._talk.on_link = self._link_changed
         self._talk.on_saying = self._said
         self._talk.on_gone = self._gone
         member.moved_watchers.append(self._moved)
@@ -289,16 +302,26 @@ class Cluster:
         self._watches.look()
         self._topics.look()
         self._services.look()
+        self.presence.look()
         now = self.member.clock()
         for peer in self._talk.peers.values():
             if now - peer.heard_at >= SILENT_S_MAX and self._watches.is_watching(peer.node_id):
                 self._watches.gone(peer.node_id)
 
     def _said(self, node_id: UUID, saying: Saying) -> None:
-        if isinstance(saying, Beacon):
-            self._topics.told_numbers(node_id, saying.topics)
-        else:
-            self._watches.heard(node_id, saying)
+        match saying:
+            case Beacon():
+                self._topics.told_numbers(node_id, saying.topics)
+            case Present() | PresentDigest() | PresentSet():
+                self.presence.heard(node_id, saying)
+            case WantPresent():
+                self.presence.wanted(node_id)
+            case _:
+                self._watches.heard(node_id, saying)
+
+    def _link_changed(self, is_up: bool) -> None:
+        self._topics.link_changed(is_up)
+        self.presence.link_changed()
 
     def _gone(self, node_id: UUID) -> None:
         self._watches.gone(node_id)

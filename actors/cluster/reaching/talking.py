@@ -48,15 +48,11 @@ from actors.cluster.link.sayings import (
     Barrier,
     BarrierDone,
     Beacon,
-    Ended,
     Hello,
     Hint,
     Leaving,
-    LinkBroke,
     Refusal,
     Saying,
-    Unwatch,
-    WatchFor,
     decode_refusal,
     decode_saying,
     encode_saying,
@@ -789,7 +785,7 @@ class Talk:
                 self.say(peer.node_id, answer, behind_data=True)
             case BarrierDone():
                 self.routing.barrier_done(peer.node_id, saying.shard, saying.number)
-            case WatchFor() | Unwatch() | Ended() | LinkBroke() | Beacon():
+            case _:
                 self.on_saying(peer.node_id, saying)
 
     def _greeted(self, peer: Peer, hello: Hello) -> None:

@@ -19,9 +19,9 @@ from trio.testing import MockClock
 
 from actors.cluster import Member, Renewals, TopicLost
 from actors.cluster.link import intake
+from actors.cluster.reaching.everyone.topics import ClusterTopics
 from actors.cluster.reaching.peer import Item
 from actors.cluster.reaching.routing import Routing
-from actors.cluster.reaching.topics import ClusterTopics
 from actors.persistence import Shard
 from actors.runtime import Actor, Ask, AskError, message
 from tests.actors.cluster.reaching.talkers_kit import Talkers, talkers

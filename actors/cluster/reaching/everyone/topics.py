@@ -89,7 +89,7 @@ class ClusterTopics:
         self._heard: dict[str, _Heard] = {}
         self._published: dict[str, float] = {}
         self.start_soon: StartSoon | None = None
-        talk.on_topic, talk.on_link = self._on_topic, self._on_link
+        talk.on_topic = self._on_topic
         talk.last_numbers = self._last_numbers
 
     def __repr__(self) -> str:
@@ -214,7 +214,8 @@ class ClusterTopics:
         else:
             self._give(envelope.target, message)
 
-    def _on_link(self, is_up: bool) -> None:
+    def link_changed(self, is_up: bool) -> None:
+        """Call this when the link went, or is there again."""
         self._published = dict.fromkeys(self._published, self._talk.member.clock())
         why = "the link is there again" if is_up else "the link was lost"
         for topic in self._heard:
