@@ -33,6 +33,7 @@ from actors.chat import (
     TooManyPosts,
     TooManyWaiting,
     UnknownRoom,
+    Viewer,
     topic_of,
 )
 from actors.runtime import open_actors
@@ -42,10 +43,12 @@ from tests.actors.chat.counting import CountingIds, SteppingClock
 from tests.actors.chat.test_room import Listener
 from tests.actors.chat.test_watching import Process
 from tests.actors.cluster.reaching.talkers_kit import Talkers, talkers
+from tests.web.chat.feed_kit import Page
 from web.app.rooms import (
     POLL_S,
     Ended,
     Kept,
+    PeopleAcross,
     PostDrafts,
     Refused,
     RoomOwner,
@@ -53,6 +56,7 @@ from web.app.rooms import (
     ended_of,
     verdict_of,
 )
+from web.chat.readers import LEFT_AFTER_S, NOBODY, Readers
 
 # Within two lists of last numbers, and what the store is asked then.
 TOLD_S = 5.0
@@ -196,3 +200,74 @@ async def test_the_owner_stores_the_posts_of_its_room_and_no_others() -> None:
     assert dict(await log.versions())[LOBBY] == 2
     with pytest.raises(UnknownRoom):
         RoomOwner(log, "elsewhere")
+
+
+@asynccontextmanager
+async def open_people(some: Talkers, names: str) -> AsyncIterator[list[Readers]]:
+    """The readers of the lobby on each node; nobody rings but the nodes."""
+    async with open_actors() as system:
+        all_readers = [Readers(lambda: None, lambda: _NOW) for _ in names]
+        for name, readers in zip(names, all_readers, strict=True):
+            await system.start(PeopleAcross, some.talkers[name].cluster, {LOBBY: readers})
+        yield all_readers
+
+
+def seen(readers: Readers) -> tuple[list[tuple[str, int]], int]:
+    """Members with their tabs, and how many guests."""
+    shown = readers.presence.seen()
+    return [(one.name, one.tabs) for one in shown.names], shown.guests
+
+
+async def test_people_of_all_nodes_are_in_a_room_and_each_once(
+    autojump_clock: MockClock,
+) -> None:
+    # CLU-32, REL-37, LAB-56
+    ada = Viewer(UUID(int=1), "s1")
+    async with talkers("a", "b", shards=2) as some, open_people(some, "ab") as (here, there):
+        pages = [Page("s1"), Page("s1"), Page("s2"), Page("s2"), Page("s3")]
+        for readers, page in zip((here, there, here, there, there), pages, strict=True):
+            is_ada = page.session_id == "s1"
+            readers.join(page, None, ada if is_ada else NOBODY, "ada" if is_ada else None)
+        await trio.sleep(1)
+        assert [seen(one) for one in (here, there)] == [([("ada", 2)], 2)] * 2
+        # Who moves from one node to another has not left, nor has who reloads.
+        here.leave(pages[0])
+        there.leave(pages[4])
+        await trio.sleep(1)
+        assert [seen(one) for one in (here, there)] == [([("ada", 1)], 2)] * 2
+        await trio.sleep(LEFT_AFTER_S)
+        assert [seen(one) for one in (here, there)] == [([("ada", 1)], 1)] * 2
+        there.leave(pages[1])
+        await trio.sleep(LEFT_AFTER_S + 1)
+        assert [seen(one) for one in (here, there)] == [([], 1)] * 2
+        # Another release may tell of people in words that are not known here.
+        some.talkers["a"].cluster.presence.put(topic_of(LOBBY), "s9", b"\xc1")
+        await trio.sleep(1)
+        assert seen(there) == ([], 1)
+
+
+async def test_a_page_is_told_of_who_comes_at_another_node(autojump_clock: MockClock) -> None:
+    # CLU-32
+    async with talkers("a", "b", shards=2) as some:
+        rung = 0
+
+        def ring() -> None:
+            nonlocal rung
+            rung += 1
+
+        async with open_actors() as system:
+            here, there = Readers(ring, lambda: _NOW), Readers(lambda: None, lambda: _NOW)
+            crashing = await system.start(PeopleAcross, some.talkers["a"].cluster, {LOBBY: here})
+            await system.start(PeopleAcross, some.talkers["b"].cluster, {LOBBY: there})
+            page = Page("s1")
+            here.join(page)
+            here.watch(page)
+            before = rung
+            there.join(Page("s2"))
+            await trio.sleep(1)
+            assert rung == before + 1
+            await crashing.stop()
+            there.join(Page("s3"))
+            await trio.sleep(1)
+            assert rung == before + 1, "nobody hears for it any more"
+            assert seen(here) == ([], 3)

@@ -5,6 +5,7 @@
                    and ends them when the shards go
       messages     carries what nodes say to each other over the link
       rooms        tells where the rooms stand, here and elsewhere
+      people       tells who is in them
 
 With `CLUSTER=off` there is none of it.
 """
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from actors.chat import ChatLog, Rooms
+from actors.chat import ChatLog, RoomName, Rooms
 from actors.cluster import Cluster, Host, HostActor, LinkActor, LinkState, MakeOwned
 from actors.cluster.link import FrameKeys
 from actors.persistence import Keyring
@@ -24,7 +25,8 @@ from storage.postgres import Database, PostgresChatLog
 from supervision import ChildSpec, Flags, Plan, Supervisor
 from web.app.clustering import SiteNode, node_components, node_of
 from web.app.linking import NodeLink, link_components, link_of
-from web.app.rooms import ROOM, RoomOwner, RoomsAcross, SharedChatLog
+from web.app.rooms import ROOM, PeopleAcross, RoomOwner, RoomsAcross, SharedChatLog
+from web.chat.readers import Readers
 from web.observability.health import Component
 from web.settings import Settings
 from web.wiring.directory import Directory
@@ -77,8 +79,14 @@ def frame_keys(settings: Settings) -> FrameKeys:
 class ReachSupervisor(Supervisor):
     """Restarts each alone: what was under way over the link ends, and is answered so."""
 
-    def __init__(self, reach: Reach, chat_log: ChatLog, rooms: Rooms) -> None:
-        self._road, self._log, self._rooms = reach, chat_log, rooms
+    def __init__(
+        self,
+        reach: Reach,
+        chat_log: ChatLog,
+        rooms: Rooms,
+        readers: Mapping[RoomName, Readers],
+    ) -> None:
+        self._road, self._log, self._rooms, self._readers = reach, chat_log, rooms, readers
 
     def plan(self) -> Plan:
         """Whoever hears stands behind who carries."""
@@ -90,6 +98,7 @@ class ReachSupervisor(Supervisor):
             ChildSpec(
                 "rooms", partial(RoomsAcross, cluster, self._log, self._rooms, reach.link.is_up)
             ),
+            ChildSpec("people", partial(PeopleAcross, cluster, self._readers)),
         ]
         return Plan(Flags(intensity=10, period=5.0), specs)
 
@@ -109,7 +118,7 @@ class Together:
         shared = [] if self.rooms is None else [Component("rooms", self.rooms.check)]
         return [*node_components(self.node), *link_components(self.link), *shared]
 
-    def children(self, rooms: Rooms) -> Sequence[ChildSpec]:
+    def children(self, rooms: Rooms, readers: Mapping[RoomName, Readers]) -> Sequence[ChildSpec]:
         """Call this for what stands in the tree behind the database.
 
         The link first: the node's first beat tells how it is. The node last, so that it hands over
@@ -119,7 +128,7 @@ class Together:
             return []
         return [
             ChildSpec("link", self.link.make),
-            ChildSpec("reaching", partial(ReachSupervisor, self.reach, self.log, rooms)),
+            ChildSpec("reaching", partial(ReachSupervisor, self.reach, self.log, rooms, readers)),
             ChildSpec("node", partial(self.node.make, self.reach.link_state)),
         ]
 

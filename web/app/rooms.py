@@ -4,13 +4,14 @@ Every node has an actor of each room, which knows its readers. The posts of all 
 one, the owner of the room's shard, so that they share commits and wait for no row. Who cannot
 reach it stores by itself: the store serialises a room and knows a repeat by its client id, so
 ownership is a matter of speed, never of truth. What was stored is told by a topic, as a hint: where
-a room stands is the store's to say.
+a room stands is the store's to say. Who is in a room is told by each node of its own people.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias, assert_never
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Never, TypeAlias, assert_never
 
 import msgspec
 import trio
@@ -39,7 +40,7 @@ from actors.chat import (
     topic_of,
 )
 from actors.chat.chat_log import check_drafts
-from actors.cluster import Cluster, Hearing, TopicLost
+from actors.cluster import Cluster, ClusterPresence, Hearing, TopicLost
 from actors.cluster.link import LinkError
 from actors.persistence import Keyring
 from actors.runtime import (
@@ -53,6 +54,7 @@ from actors.runtime import (
     message,
 )
 from storage.postgres import Database, PostgresChatLog
+from web.chat.readers import PersonHere, Readers
 from web.observability.health import Finding, healthy
 
 # The kind of the actors that store the posts of a room; their ids are the rooms' names.
@@ -63,6 +65,8 @@ OWNER_S_MAX = 2.0
 ASKS_AT_ONCE_MAX = 16
 # CLU-30: without a link nobody tells, so the store is asked where the rooms stand.
 POLL_S = 1.0
+# Nobody may look at a room for hours: who left it is let go so often, and told to have.
+LET_GO_S = 0.5
 
 log = Log(__name__)
 
@@ -289,3 +293,68 @@ class RoomsAcross(Actor[MessagePosted | MessageWithdrawn | RoomResumed | RoomFor
             except ChatLogUnavailable:
                 await trio.sleep(POLL_S)
                 self._lost.set()
+
+
+class PeopleElsewhere:
+    """The port `Elsewhere` of one room, over what nodes tell of their members."""
+
+    def __init__(self, presence: ClusterPresence, room: RoomName) -> None:
+        self._presence, self.group = presence, topic_of(room)
+
+    def put(self, person: str, here: PersonHere) -> None:
+        """See `Elsewhere.put`."""
+        self._presence.put(self.group, person, msgspec.msgpack.encode(here))
+
+    def drop(self, person: str) -> None:
+        """See `Elsewhere.drop`."""
+        self._presence.drop(self.group, person)
+
+    def people(self) -> Iterable[tuple[str, PersonHere]]:
+        """See `Elsewhere.people`; who is told of in other words than ours is left out."""
+        for node in self._presence.elsewhere(self.group):
+            for person, about in node.items():
+                try:
+                    yield person, _decode_person(about)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    log.debug("room.person_unreadable", group=self.group)
+
+
+_decode_person = msgspec.msgpack.Decoder(PersonHere).decode
+
+
+class PeopleAcross(Actor[Never]):
+    """Tells other nodes who is in the rooms of this one, and the rooms who is in theirs.
+
+    A process that ends takes nobody away: their pages find another node within the while for which
+    the others show who was on one that is gone.
+    """
+
+    def __init__(self, cluster: Cluster, readers: Mapping[RoomName, Readers]) -> None:
+        self._presence, self._readers = cluster.presence, readers
+        self._end_watch: Callable[[], None] = lambda: None
+
+    def on_start(self) -> None:
+        """Tell of who is here by now, then of each who comes and goes."""
+        told: dict[str, Readers] = {}
+        for room, readers in self._readers.items():
+            people = PeopleElsewhere(self._presence, room)
+            readers.presence.share(people)
+            told[people.group] = readers
+        self._end_watch = self._presence.watch(partial(_people_changed, told))
+        self.start_soon(self._let_go)
+
+    def on_stop(self, exit_: Exit) -> None:
+        """Hear of nobody any more."""
+        self._end_watch()
+
+    async def _let_go(self) -> None:
+        while True:
+            for readers in self._readers.values():
+                readers.presence.forget(trio.current_time())
+            await trio.sleep(LET_GO_S)
+
+
+def _people_changed(told: Mapping[str, Readers], group: str) -> None:
+    readers = told.get(group)
+    if readers is not None:
+        readers.people_changed()

@@ -431,7 +431,7 @@ async def _run_tree(
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
         server_shutdown_s=server_shutdown_s(settings),
-        nodes=nodes.children(web.rooms),
+        nodes=nodes.children(web.rooms, web.room_readers),
         bus=bus_tree(settings, bus, nodes.node, directory, web.hear),
         mail=mail.make,
     )

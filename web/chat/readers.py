@@ -4,9 +4,11 @@ Streams are handed to a room's feed as they are: what it calls of them is `Reade
 streams they are are in the room (`Presence`): members by name, with how many tabs and since when,
 and guests as a number. A tab that drops its stream for a moment (a reload, a tab out of sight, a
 bad line) has not left: who is without any stream is shown for `LEFT_AFTER_S` more (LAB-56, REL-37).
+Where several nodes serve one site, each tells the others of its own people (`Elsewhere`), and a
+person with tabs on two of them is one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,12 +62,40 @@ NAMES_MAX = 20
 Person = UUID | str
 
 
+@dataclass(frozen=True, slots=True)
+class PersonHere:
+    """What nodes tell each other of a person: no tabs for who may come back, no name of a guest."""
+
+    name: str | None
+    tabs: int
+    since: datetime
+
+
+class Elsewhere(Protocol):
+    """The same room on the other nodes. Its methods return at once."""
+
+    def put(self, person: str, here: PersonHere, /) -> None:
+        """Tell them of a person who came, or has other tabs than before."""
+        ...
+
+    def drop(self, person: str, /) -> None:
+        """Tell them of a person who left for good."""
+        ...
+
+    def people(self) -> Iterable[tuple[str, PersonHere]]:
+        """Give whom they have told of; a person may be on several."""
+        ...
+
+
 @dataclass(slots=True)
 class _Here:
     name: str | None
     since: datetime
     tabs: int = 0
     left_at: float = 0.0
+
+    def told(self) -> PersonHere:
+        return PersonHere(self.name, self.tabs, self.since)
 
 
 class Presence:
@@ -75,9 +105,16 @@ class Presence:
         self._here: dict[Person, _Here] = {}
         # Those without a stream, who left first comes first.
         self._leaving: dict[Person, None] = {}
+        self._elsewhere: Elsewhere | None = None
 
     def __repr__(self) -> str:
         return f"<Presence {len(self._here)}, leaving {len(self._leaving)}>"
+
+    def share(self, elsewhere: Elsewhere) -> None:
+        """Call this where other nodes show the room as well: its people are theirs, too."""
+        self._elsewhere = elsewhere
+        for person, here in self._here.items():
+            elsewhere.put(str(person), here.told())
 
     def join(self, person: Person, name: str | None, now: float, at: datetime) -> None:
         """Call this when a stream of a person opens; `name` is None for guests.
@@ -90,11 +127,15 @@ class Presence:
         here.name = name
         here.tabs += 1
         self._leaving.pop(person, None)
+        if self._elsewhere is not None:
+            self._elsewhere.put(str(person), here.told())
 
     def leave(self, person: Person, now: float) -> None:
         """Call this when a stream that had joined closed."""
         here = self._here[person]
         here.tabs -= 1
+        if self._elsewhere is not None:
+            self._elsewhere.put(str(person), here.told())
         if here.tabs == 0:
             here.left_at = now
             self._leaving[person] = None
@@ -108,17 +149,34 @@ class Presence:
             if over > now:
                 return over
             del self._leaving[person], self._here[person]
+            if self._elsewhere is not None:
+                self._elsewhere.drop(str(person))
         return None
 
     def seen(self) -> PresenceView:
         """Call this, after `forget`, for what the room's pages show."""
+        people = self._everywhere()
         named = sorted(
             (here.name.casefold(), here.name, max(1, here.tabs), here.since)
-            for here in self._here.values()
+            for here in people
             if here.name is not None
         )
         shown = tuple(HereView(name, tabs, since) for _, name, tabs, since in named[:NAMES_MAX])
-        return PresenceView(shown, len(named) - len(shown), len(self._here) - len(named))
+        return PresenceView(shown, len(named) - len(shown), len(people) - len(named))
+
+    def _everywhere(self) -> Collection[_Here | PersonHere]:
+        """Each person once: here since they were first anywhere, with the tabs of all nodes."""
+        if self._elsewhere is None:
+            return self._here.values()
+        people = {str(person): here.told() for person, here in self._here.items()}
+        for person, there in self._elsewhere.people():
+            here = people.get(person)
+            people[person] = (
+                there
+                if here is None
+                else PersonHere(here.name, here.tabs + there.tabs, min(here.since, there.since))
+            )
+        return people.values()
 
 
 class Readers(Audience[Reader]):
@@ -178,8 +236,12 @@ class Readers(Audience[Reader]):
         person = self._people.pop(reader, None)
         if person is not None:
             self.presence.leave(person, trio.current_time())
-            if self.watching:
-                self._wake()
+            self.people_changed()
+
+    def people_changed(self) -> None:
+        """Call this when others came or went: the pages that show who is here are told."""
+        if self.watching:
+            self._wake()
 
     def watch(self, reader: Reader) -> None:
         """Call this when a page begins to show who is in the room; not for strangers."""

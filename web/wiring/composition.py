@@ -216,11 +216,11 @@ class Web:
         self.timeline, self.timeline_viewers = _timeline(directory)
         told = sent_teller(self.timeline)
         self.streams = Streams(caps=caps, start_actor=self._start_stream, told=told)
-        self._room_readers = {
+        self.room_readers = {
             room: Readers(waker(partial(directory.room_feed, room)), clock.now)
             for room in ROOM_NAMES
         }
-        self.shown = ShownRooms(self._room_readers)
+        self.shown = ShownRooms(self.room_readers)
         self.tree_readers = Audience[Stream](waker(directory.tree_feed))
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
         self.queue_readers, self.badge_readers = readers_of(waker(directory.moderation_feed))
@@ -299,7 +299,7 @@ class Web:
     def room_feed(self, room: RoomName) -> RoomFeed:
         """Call this to make a room's feed."""
         frames = RoomFrames(room, self._renderer)
-        return RoomFeed(room, self.rooms, frames, self._room_readers[room])
+        return RoomFeed(room, self.rooms, frames, self.room_readers[room])
 
     def socket_feed(self, room: RoomName) -> SocketFeed:
         """Call this to make the feed of a room's topic on sockets."""
@@ -319,7 +319,7 @@ class Web:
         """Call this to make what hears of posts and of actors that ended, for the timeline."""
         return TimelineCollector(
             self.timeline,
-            lambda room: len(self._room_readers[room]),
+            lambda room: len(self.room_readers[room]),
             self._directory.maybe_node,
             SANDBOXES_PATH,
             self.sandboxes.cause_of,
@@ -618,7 +618,7 @@ class Web:
         return self.said[room].epoch or None
 
     def _delivered(self) -> int:
-        return sum(readers.delivered for readers in self._room_readers.values())
+        return sum(readers.delivered for readers in self.room_readers.values())
 
     def _all_delivered(self) -> int:
         total = self._survivals.total()
