@@ -80,7 +80,7 @@ def said_by(visitor: Visitor) -> str:
 
 
 def test_what_is_said_at_one_node_is_heard_at_all(tmp_path: Path) -> None:
-    # CLU-30, CLU-31, CLU-33, CLU-42, WEB-42, SEC-44
+    # CLU-30, CLU-31, CLU-32, CLU-33, CLU-42, WEB-42, SEC-44
     with Nodes(tmp_path, "abc") as nodes:
         owner = nodes.owner("room", "Lobby")
         here, there = (site for name, site in nodes.sites.items() if name != owner)
@@ -88,10 +88,12 @@ def test_what_is_said_at_one_node_is_heard_at_all(tmp_path: Path) -> None:
         speaker.open_lab()
         listener.open_lab()
         mark = trio.run(_hear_and_lose_the_owner, nodes, owner, speaker, here)
-        # The page of another node has it too, and says on.
-        with listener.open_stream() as stream:
+        # The page of another node has it too, says on, and shows who is in the room at both.
+        speaker.panel = listener.panel = "chat"
+        with listener.open_stream() as stream, speaker.open_stream():
             last = said_by(listener)
             stream.read_until(last.encode())
+            stream.read_until(b"2 guests")
         assert part_of_health(here, "link")["status"] == "healthy"
         # What was missed since the mark is given at another node.
         trio.run(_come_back, there, listener, mark, last)
