@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.cluster import (
+    HEARTBEAT_S,
     LEASE_S,
     Holding,
     LinkState,
@@ -22,7 +23,11 @@ from actors.cluster import (
     Owned,
     Survey,
 )
+from actors.cluster.link import NoLink
+from actors.cluster.membership import ISOLATED_AFTER_S, RETURNS_AFTER_S
+from actors.cluster.node import ALONE_AFTER_S
 from storage.memory import MemoryDatabase, MemoryNodes
+from tests.actors.cluster.reaching.talkers_kit import Echo, talkers
 from tests.engines import virtual_environment
 from tests.logged import captured
 from web.app.clustering import (
@@ -172,6 +177,45 @@ def test_a_node_alone_without_a_link_is_not_ready(other: LinkState) -> None:  # 
     }
     member.read(Survey(now, nodes, owned))
     assert check_member(member).status == ("unhealthy" if other is LinkState.UP else "healthy")
+
+
+async def test_without_any_link_each_node_keeps_what_it_has_and_is_ready(
+    autojump_clock: MockClock,
+) -> None:
+    # CLU-5
+    async with talkers("a", "b") as some:
+        before = some.owned()
+        some.server.go_away()
+        for name in "ab":
+            local, remote = (some.talkers[name].shelf(some.id_on(one)) for one in ("a", "b"))
+            if name == "b":
+                local, remote = remote, local
+            await trio.sleep(60 if name == "a" else 0)
+            assert await local.ask(Echo("here")) == "here"
+            with pytest.raises(NoLink):
+                await remote.ask(Echo("there"), timeout=600)
+            assert check_member(some[name].member).status == "healthy"
+        assert some.owned() == before
+
+
+async def test_a_node_alone_without_a_link_gives_back_what_it_has_and_returns(
+    autojump_clock: MockClock,
+) -> None:
+    # CLU-5
+    async with talkers("a", "b") as some:
+        some.talkers["b"].link.disconnect()
+        cut_at = trio.current_time()
+        await some.until(lambda: some.is_shared_out("a"))
+        after_s = trio.current_time() - cut_at
+        assert ISOLATED_AFTER_S <= after_s <= ISOLATED_AFTER_S + ALONE_AFTER_S + 3 * HEARTBEAT_S
+        assert check_member(some["b"].member).status == "unhealthy"
+        assert check_member(some["a"].member).status == "healthy"
+        some.talkers["b"].link.reconnect()
+        back_at = trio.current_time()
+        await some.until(lambda: check_member(some["b"].member).status == "healthy")
+        after_s = trio.current_time() - back_at
+        assert RETURNS_AFTER_S <= after_s <= RETURNS_AFTER_S + 3 * HEARTBEAT_S
+        await some.until(lambda: some.is_shared_out("a", "b"))
 
 
 def test_what_a_node_needs_is_read() -> None:

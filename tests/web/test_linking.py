@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import trio
 
+from actors.cluster.link import LinkStatus
 from actors.runtime import open_actors
 from tests.logged import captured, silenced
 from tests.nats_server import (
@@ -23,7 +25,8 @@ from tests.nats_server import (
 from tests.patience import until
 from tests.processes.ports import free_ports
 from web.app.clustering import EXIT_SETTINGS, Refused
-from web.app.linking import EXIT_ABSENT, NodeLink, check_link, link_of
+from web.app.linking import DOWN_S_MAX, EXIT_ABSENT, NodeLink, check_link, judge_link, link_of
+from web.observability.health import Checked, HealthReport, unhealthy
 from web.settings import BadSettings, Cluster, Settings, read_settings
 
 SECRET = base64.urlsafe_b64encode(b"x" * 32).decode().rstrip("=")
@@ -154,3 +157,21 @@ async def test_beats_and_health_tell_how_the_link_is(tmp_path: Path) -> None:
             assert link.check().status == "healthy"
             await ref.stop()
             await trio.lowlevel.checkpoint()
+
+
+def test_a_node_that_has_no_link_for_long_is_unhealthy_and_serves_on() -> None:
+    # CLU-5
+    down = LinkStatus(False, 3, "n1")
+    told = [judge_link(down, after_s) for after_s in (0.0, DOWN_S_MAX, DOWN_S_MAX + 1)]
+    assert [one.status for one in told] == ["degraded", "degraded", "unhealthy"]
+    assert judge_link(LinkStatus(True, 4, "n1", "2.11"), 0.0).status == "healthy"
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    reports = [HealthReport({"link": Checked(one, at, 0.0)}) for one in told]
+    assert [one.to_public_json() for one in reports] == [
+        {"ready": True, "status": "degraded"},
+        {"ready": True, "status": "degraded"},
+        {"ready": True, "status": "unhealthy"},
+    ]
+    # What is amiss beside it counts as ever.
+    more = {"link": Checked(told[-1], at, 0.0), "store": Checked(unhealthy("away"), at, 0.0)}
+    assert not HealthReport(more).is_ready

@@ -6,6 +6,7 @@ Only a node needs the library, so it is imported where one is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,7 +22,7 @@ from actors.cluster.link import (
 from actors.runtime import AnyActor, Log
 from web.app.clustering import EXIT_SETTINGS, Refused, node_name
 from web.observability import first_leaf
-from web.observability.health import Component, Finding, degraded, healthy
+from web.observability.health import Component, Finding, degraded, healthy, unhealthy
 from web.settings import Cluster, Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 EXIT_ABSENT = 1
 # CLU-56. Before it one node that does not read slows those who send to it.
 STALLS_BEFORE = (2, 10, 26)
+# CLU-5. A server that is started anew is back long before; from here on somebody has to look.
+DOWN_S_MAX = 30.0
 
 log = Log(__name__)
 
@@ -51,13 +54,12 @@ class NodeLink:
         return self.link.status().is_up
 
     def check(self) -> Finding:
-        """Call this to learn how the link is: without one what is local goes on."""
-        status = self.link.status()
-        if status.is_up:
-            return healthy(version=status.version, connects=status.connects)
+        """Call this to learn how the link is: without one what is local goes on.
+
+        So the node stays ready, however long it lasts; whether others have theirs tells `cluster`.
+        """
         since = self._down_since
-        down_s = 0.0 if since is None else trio.current_time() - since
-        return degraded("no link to other nodes", down_s=round(down_s, 1), connects=status.connects)
+        return judge_link(self.link.status(), 0.0 if since is None else trio.current_time() - since)
 
     def _changed(self, status: LinkStatus) -> None:
         if status.is_up:
@@ -66,6 +68,17 @@ class NodeLink:
             return
         self._down_since = trio.current_time()
         log.warning("link.down", server=status.server)
+
+
+def judge_link(status: LinkStatus, down_s: float) -> Finding:
+    """Call this for how a link is that is up, or has been down for so long."""
+    if status.is_up:
+        return healthy(version=status.version, connects=status.connects)
+    words, down_s = "no link to other nodes", round(down_s, 1)
+    if down_s <= DOWN_S_MAX:
+        return degraded(words, down_s=down_s, connects=status.connects)
+    found = unhealthy(words, down_s=down_s, connects=status.connects)
+    return replace(found, stays_ready=True)
 
 
 def link_of(settings: Settings) -> NodeLink | None:

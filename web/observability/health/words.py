@@ -53,6 +53,7 @@ class Finding:
     """What a check found: how its component is, why in a line, and its numbers.
 
     `is_starting`: it has not served yet, so neither has the program; of no meaning once it has.
+    `stays_ready`: though unhealthy, requests should come here: nobody else could serve them better.
     Raises ValueError for more than 16 details or one with an odd name or of over 64 bits, TypeError
     for one that is neither a number nor a text.
     """
@@ -61,6 +62,7 @@ class Finding:
     message: str = ""
     details: Mapping[str, Detail] = field(default_factory=dict)
     is_starting: bool = False
+    stays_ready: bool = False
 
     def __post_init__(self) -> None:
         if self.status not in WORST_FIRST:
@@ -166,7 +168,11 @@ class HealthReport:
     @property
     def is_ready(self) -> bool:
         """Call this to learn whether requests should be sent here."""
-        return self.status != "unhealthy" and not self.is_draining
+        keeps_away = any(
+            one.status == "unhealthy" and not one.finding.stays_ready
+            for one in self.components.values()
+        )
+        return not keeps_away and not self.is_draining
 
     @property
     def has_started(self) -> bool:
