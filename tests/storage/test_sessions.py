@@ -1,20 +1,29 @@
 """What the store knows of browser sessions: both engines pass the suite."""
 
+from collections import Counter
+from datetime import timedelta
+
 import pytest
 import trio
 import trio.lowlevel
 
-from actors.accounts import SessionEndWatch
+from actors.accounts import Allowed, Limit, Limited, SessionEndWatch, Verdict
 from actors.accounts.words import SessionId
-from actors.runtime import open_actors
+from actors.chat import LOBBY, Posted, PostLimit, PostOutcome, TooManyPosts
+from actors.runtime import Secret, open_actors
 from storage.errors import InvalidField
+from storage.keyring import SubjectKeyring
 from storage.postgres import (
     Database,
+    PostgresChatLog,
+    PostgresRateLimiter,
     PostgresSessionEnds,
     PostgresSocketTickets,
+    PostgresSubjectKeys,
     open_database,
 )
 from storage.testing import SessionsSuite
+from storage.testing.chat_log import draft
 from storage.testing.sessions import (
     KeptSessions,
     sessions_in_memory,
@@ -77,7 +86,7 @@ async def test_an_end_in_another_process_rings_here(database_url: str) -> None:
 
 
 async def test_a_ticket_is_taken_once_in_any_process(database_url: str) -> None:
-    # SEC-42
+    # SEC-42, CLU-33
     async with (
         open_database(database_url, settings=PATIENT_POOL) as here,
         open_database(database_url, settings=PATIENT_POOL) as there,
@@ -93,3 +102,32 @@ async def test_a_ticket_is_taken_once_in_any_process(database_url: str) -> None:
                 nursery.start_soon(take, here)
                 nursery.start_soon(take, there)
     assert [one for one in got if one] == ["ada"]
+
+
+async def test_limits_and_quotas_count_what_all_processes_allow(database_url: str) -> None:
+    # CLU-33, SEC-76, SITE-65: 50 tries at once, half of them at each
+    async with (
+        open_database(database_url, settings=PATIENT_POOL) as here,
+        open_database(database_url, settings=PATIENT_POOL) as there,
+    ):
+        limit, quota = Limit("key", 10, timedelta(minutes=15)), PostLimit("key", 5, 10.0)
+        logs = [
+            PostgresChatLog(one, SubjectKeyring(PostgresSubjectKeys(one), Secret(b"k" * 32)))
+            for one in (here, there)
+        ]
+        await logs[0].ensure_rooms([LOBBY])
+        told: list[Verdict | PostOutcome] = []
+
+        async def hit(database: Database) -> None:
+            told.append(await PostgresRateLimiter(database).hit(limit))
+
+        async def post(log: PostgresChatLog) -> None:
+            told.append(await log.post(draft(limits=(quota,))))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(25):
+                for database, log in zip((here, there), logs, strict=True):
+                    nursery.start_soon(hit, database)
+                    nursery.start_soon(post, log)
+    kinds = Counter(type(one) for one in told)
+    assert kinds == {Allowed: 10, Limited: 40, Posted: 5, TooManyPosts: 45}

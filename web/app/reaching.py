@@ -27,8 +27,10 @@ from web.app.clustering import SiteNode, node_components, node_of
 from web.app.linking import NodeLink, link_components, link_of
 from web.app.rooms import ROOM, PeopleAcross, RoomOwner, RoomsAcross, SharedChatLog
 from web.chat.readers import Readers
+from web.lab.tree.nodes import nodes_view
 from web.observability.health import Component
-from web.settings import Settings
+from web.settings import Settings, is_loopback
+from web.views import NodesView
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock
 
@@ -62,6 +64,12 @@ class Reach:
                 wall=SystemClock().now,
             )
         return self._cluster
+
+    def nodes(self) -> NodesView | None:
+        """Call this for what the lab shows of the nodes; where their server is, here alone."""
+        status = self.link.link.status()
+        server = status.server if is_loopback(self._settings.host) else ""
+        return nodes_view(self._node.member, self.cluster().statistics(), status, server=server)
 
     def link_state(self) -> LinkState:
         """Call this, at each beat, for what it tells of the link."""
@@ -144,6 +152,7 @@ def together(
         return Together(alone)
     kinds: Mapping[str, MakeOwned] = {ROOM: partial(_room_owner, alone)}
     reach = Reach(settings, node, link, directory, kinds)
+    directory.nodes = reach.nodes
     shared = SharedChatLog(database, keyring, reach.cluster)
     return Together(shared, shared, node, link, reach)
 

@@ -18,6 +18,7 @@ from web.views import (
     ElementId,
     ImpossibleView,
     LastedView,
+    NodesView,
     NodeView,
     StrategyBadge,
     element_id,
@@ -39,12 +40,16 @@ class ActorFacts:
 
 @dataclass(frozen=True, slots=True)
 class TreeFacts:
-    """The tree at one moment, what a visitor may crash in it, its newest crash, all survived."""
+    """The tree at one moment, what a visitor may crash in it, its newest crash, all survived.
+
+    `nodes` are those that serve the site together; None where it is served by one process.
+    """
 
     root: Branch
     target: CrashTarget | None
     crash: CrashView | None
     lasted: LastedView | None = None
+    nodes: NodesView | None = None
 
 
 @dataclass(frozen=True, slots=True)

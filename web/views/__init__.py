@@ -56,6 +56,7 @@ from web.views.moderation import (
     QueueView,
     WaitingView,
 )
+from web.views.nodes import NodesView, ShardMoveView, SiteNodeView
 from web.views.pages import (
     NO_LINES,
     Doorway,
@@ -184,6 +185,7 @@ __all__ = [
     "ModerationPage",
     "NavLink",
     "NodeView",
+    "NodesView",
     "Nonce",
     "Origin",
     "PairView",
@@ -205,9 +207,11 @@ __all__ = [
     "ResultView",
     "SampleView",
     "SearchView",
+    "ShardMoveView",
     "Shell",
     "SignInPage",
     "SignInView",
+    "SiteNodeView",
     "Speaker",
     "StageAccess",
     "StageState",

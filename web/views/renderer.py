@@ -24,6 +24,7 @@ from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
 from web.views.lab_panels import ConnectionView, LabSignInView
 from web.views.moderation import AuditPage, ModerationPage, QueueView
+from web.views.nodes import NodesView
 from web.views.pages import (
     ErrandsPage,
     ErrorPage,
@@ -256,6 +257,10 @@ class Renderer:
     def lasted(self, lasted: LastedView | None) -> str:
         """Call this to render what the rooms survived over all runs (`#lasted`, outer)."""
         return self._render("fragments/lasted.html", lasted=lasted)
+
+    def nodes(self, nodes: NodesView) -> str:
+        """Call this to render who serves the site together (`#nodes`, outer)."""
+        return self._render("fragments/nodes.html", nodes=nodes)
 
     def crash_button(self, target: CrashTarget) -> str:
         """Call this to render what crashes an actor (`#crash-button`, outer)."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from web.views.nodes import NodesView
 from web.views.words import (
     ElementId,
     ImpossibleView,
@@ -268,6 +269,8 @@ class TreeView:
     mark: ElementId = UNKNOWN_MARK
     # None while the store was not asked yet.
     lasted: LastedView | None = None
+    # None where the site is served by one process.
+    nodes: NodesView | None = None
 
     def __post_init__(self) -> None:
         check_utc("at", self.at)

@@ -243,11 +243,21 @@ class Web:
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
         self._survivals = Survivals(ids, clock.now, self._delivered)
-        picture = TreePicture(lambda: directory.system, clock.now, target, self._lasted)
+        picture = self._picture(target)
         self._tree = TreeSource(picture.read, clock.now)
         self._has_offered = picture.has_offered
         self._make_stage(ids)
         self._proof = self._make_proof(picture)
+
+    def _picture(self, target: str | None) -> TreePicture:
+        directory = self._directory
+        return TreePicture(
+            lambda: directory.system,
+            self._clock.now,
+            target,
+            self._lasted,
+            directory.nodes,
+        )
 
     def _make_proof(self, picture: TreePicture) -> ProofSource:
         return ProofSource(
@@ -488,6 +498,7 @@ class Web:
                 LabQuota(trio.current_time),
                 self._looks_at,
                 self._directory.wake_stage,
+                self._directory.nodes,
             ),
             is_loopback(self._settings.host) and not self._settings.is_https,
             self._has_offered,

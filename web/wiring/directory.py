@@ -1,5 +1,6 @@
 """Where the actors of our site are found; what every site has is found by `frame/finding.py`."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
@@ -36,6 +37,7 @@ from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed
 from web.timeline.feed import Messages as TimelineFeedMessage
 from web.timeline.feed import TimelineFeed
+from web.views import NodesView
 from web.wiring.frame.finding import Finder, Name
 
 SESSIONS = Name("sessions")
@@ -73,6 +75,8 @@ class Directory(Finder):
     def __init__(self) -> None:
         super().__init__()
         self.newest = NewestCache()
+        # How the nodes stand that serve the site together; nothing where there is one process.
+        self.nodes: Callable[[], NodesView | None] = lambda: None
 
     @property
     def tree(self) -> Tree:

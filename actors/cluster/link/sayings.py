@@ -142,6 +142,18 @@ class PresentSet(msgspec.Struct, frozen=True, array_like=True, tag="present_set"
     members: _PresentMembers
 
 
+class Probe(msgspec.Struct, frozen=True, array_like=True, tag="probe"):
+    """Answer at once: I measure how long that takes."""
+
+    number: int
+
+
+class Probed(msgspec.Struct, frozen=True, array_like=True, tag="probed"):
+    """The answer to a `Probe`."""
+
+    number: int
+
+
 Saying: TypeAlias = (
     Hello
     | Leaving
@@ -157,6 +169,8 @@ Saying: TypeAlias = (
     | PresentDigest
     | PresentSet
     | WantPresent
+    | Probe
+    | Probed
 )
 
 encode_saying: Final = msgspec.msgpack.Encoder().encode

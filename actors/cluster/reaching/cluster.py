@@ -36,6 +36,8 @@ from actors.cluster.link.sayings import (
     Present,
     PresentDigest,
     PresentSet,
+    Probe,
+    Probed,
     Saying,
     WantPresent,
 )
@@ -50,6 +52,7 @@ from actors.cluster.reaching.everyone.topics import (
     Serve,
     Services,
 )
+from actors.cluster.reaching.everyone.trips import Trips
 from actors.cluster.reaching.hosting import Host
 from actors.cluster.reaching.peer import Peer
 from actors.cluster.reaching.ref import ClusterRef, Standin
@@ -72,7 +75,10 @@ _log = Log("actors.cluster")
 
 @dataclass(frozen=True, slots=True)
 class PeerFigures:
-    """How it stands with one other node; counts are envelopes since that node was met."""
+    """How it stands with one other node; counts are envelopes since that node was met.
+
+    `round_trip_s` is the last one that was measured, every 2 s; None before the first.
+    """
 
     node_id: UUID
     is_ready: bool
@@ -82,6 +88,7 @@ class PeerFigures:
     delivered: int
     lost: int
     asks: int
+    round_trip_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,7 @@ class Cluster:
         self._services = Services(self._talk, link)
         # Who is present on which node, for whoever shows it.
         self.presence = ClusterPresence(self._talk)
+        self._trips = Trips(self._talk)
         self._talk.on_link = self._link_changed
         self._talk.on_saying = self._said
         self._talk.on_gone = self._gone
@@ -220,7 +228,9 @@ class Cluster:
         """Call this for how it stands with the link at this moment."""
         return ClusterFigures(
             self._talk.is_up,
-            tuple(_figures(peer) for peer in self._talk.peers.values()),
+            tuple(
+                _figures(peer, self._trips.of(peer.node_id)) for peer in self._talk.peers.values()
+            ),
             {reason.value: count for reason, count in self._talk.refused.items()},
             dict(self._routing.counts),
             dict(self._talk.counts),
@@ -303,6 +313,7 @@ class Cluster:
         self._topics.look()
         self._services.look()
         self.presence.look()
+        self._trips.look()
         now = self.member.clock()
         for peer in self._talk.peers.values():
             if now - peer.heard_at >= SILENT_S_MAX and self._watches.is_watching(peer.node_id):
@@ -316,6 +327,10 @@ class Cluster:
                 self.presence.heard(node_id, saying)
             case WantPresent():
                 self.presence.wanted(node_id)
+            case Probe():
+                self._talk.say(node_id, Probed(saying.number))
+            case Probed():
+                self._trips.probed(node_id, saying)
             case _:
                 self._watches.heard(node_id, saying)
 
@@ -350,7 +365,7 @@ class Cluster:
         self._talk.say_all(Leaving())
 
 
-def _figures(peer: Peer) -> PeerFigures:
+def _figures(peer: Peer, round_trip_s: float | None) -> PeerFigures:
     sending = peer.sending
     return PeerFigures(
         peer.node_id,
@@ -361,6 +376,7 @@ def _figures(peer: Peer) -> PeerFigures:
         sending.delivered_count,
         sending.lost_count,
         len(peer.asks),
+        round_trip_s,
     )
 
 

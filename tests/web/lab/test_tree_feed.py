@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.web.views.samples import renderer
+from tests.web.views.samples import nodes, renderer
 from tests.web.watcher import WatchedFeed, Watcher, open_feed
 from web.lab.tree.feed import PERIOD_S, REST_S_MAX, Messages, TreeFeed, TreeSource
 from web.lab.views import TreeFacts
@@ -23,6 +23,7 @@ from web.views import (
     CountView,
     CrashView,
     Decision,
+    NodesView,
     NodeView,
     StrategyBadge,
     element_id,
@@ -54,6 +55,7 @@ class FakeTree:
 
     children: tuple[Branch | CountView, ...] = (Branch(node("lobby")), Branch(node("demo")))
     newest: CrashView | None = None
+    nodes: NodesView | None = None
     looks: int = 0
 
     def root(self) -> Branch:
@@ -67,7 +69,9 @@ class FakeTree:
         self.children = (Branch(again), *self.children[1:])
 
     def source(self) -> TreeSource:
-        return TreeSource(lambda: TreeFacts(self.root(), None, self.newest), lambda: AT)
+        return TreeSource(
+            lambda: TreeFacts(self.root(), None, self.newest, nodes=self.nodes), lambda: AT
+        )
 
 
 @dataclass
@@ -368,3 +372,31 @@ async def test_pages_that_load_draw_the_tree_once_a_period(autojump_clock: MockC
     await trio.sleep(PERIOD_S)
     assert source.view() != first
     assert tree.looks == 2
+
+
+async def test_nodes_are_told_when_they_change_and_to_who_shows_others(
+    autojump_clock: MockClock,
+) -> None:
+    # CLU-40
+    async with open_kit() as kit:
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await trio.sleep(1)
+        assert not any('id="nodes"' in event for event in await watcher.events())
+        kit.tree.nodes = nodes()
+        await trio.sleep(1)
+        (told,) = await watcher.events()
+        assert 'id="nodes"' in told
+        assert f'data-mark="{nodes().mark}"' in told
+        await trio.sleep(5)
+        assert await watcher.events() == []
+        kit.tree.nodes = replace(nodes(), unowned=0)
+        await trio.sleep(1)
+        (told,) = await watcher.events()
+        assert "nobody's" not in told
+        # A page that comes with an older state is sent the newest, one that has it nothing.
+        for mark, is_sent in ((nodes().mark, True), (kit.tree.nodes.mark, False)):
+            late = Watcher()
+            kit.readers.join(late.stream, PageHolds({"nodes": (mark,)}))
+            await trio.sleep(1)
+            assert any('id="nodes"' in event for event in await late.events()) == is_sent

@@ -39,6 +39,7 @@ from web.views import (
     MessageState,
     MessageView,
     NavLink,
+    NodesView,
     NodeView,
     PairView,
     PanelPage,
@@ -52,9 +53,11 @@ from web.views import (
     RestartWindow,
     ResultView,
     SearchView,
+    ShardMoveView,
     Shell,
     SignInPage,
     SignInView,
+    SiteNodeView,
     Speaker,
     StageAccess,
     StageState,
@@ -265,8 +268,18 @@ def proof() -> ProofView:
 
 def lab(*messages: MessageView, is_breakable: bool = True) -> LabPage:
     target = CrashTarget(element_id("Lobby"), "the Lobby room") if is_breakable else None
-    tree = TreeView(root(), AT, target, crash())
+    tree = TreeView(root(), AT, target, crash(), nodes=nodes())
     return LabPage(shell(), tree, chat(*messages), stage(), panels(), "7")
+
+
+def nodes() -> NodesView:
+    here = SiteNodeView("a", "up", "up", 64, 5, 0, "1.0", is_this=True)
+    there = SiteNodeView(
+        "b<b>", "up", "down", 63, 4, 3, "1.0",
+        round_trip_ms=1.9, window_percent=7, waiting=2, delivered=12_000, lost=1,
+    )  # fmt: skip
+    moves = ShardMoveView(3, None, "a"), ShardMoveView(4, "b<b>", "a", is_under_way=True)
+    return NodesView((here, there), 128, 1, moves, 34, True, "127.0.0.1:4222", "2.11.3", 9)
 
 
 def panels() -> tuple[PanelView, ...]:

@@ -37,6 +37,7 @@ from web.routing.errors import (
 from web.routing.services import Services
 from web.server import RequestState, current_request_state
 from web.settings import LabMode
+from web.views import NodesView
 
 ACTIONS = frozenset({"crash", "kill", "flood"})
 RESET = "reset"
@@ -70,6 +71,8 @@ class StageServices:
     # Somebody looks at something else: its feeds are told.
     looks: Callable[[Stream, str], None]
     changed: Callable[[], None]
+    # Who serves the site together; None where it is served by one process.
+    nodes: Callable[[], NodesView | None] = lambda: None
 
 
 class StageCommand(msgspec.Struct, frozen=True):
@@ -131,7 +134,7 @@ def stage_routes(services: Services, stage: StageServices) -> Blueprint:
     @routes.get(paths.LAB_TREE)
     async def tree() -> Response:
         sandbox = stage.sandboxes.of(current_request_state().visitor.id)
-        body = msgspec.json.encode(tree_json(stage.sandboxes, sandbox))
+        body = msgspec.json.encode(tree_json(stage.sandboxes, sandbox, stage.nodes()))
         headers = {"cache-control": "no-store"}
         return Response(body, content_type="application/json", headers=headers)
 

@@ -11,6 +11,7 @@ from actors.runtime import Cell
 from supervision import tree_of
 from web.lab.sandbox.sandboxes import Sandbox, Sandboxes
 from web.lab.sandbox.words import ABOVE, DESK, Place
+from web.views import NodesView
 
 # Of ACT-104 what may be shown: everything but what names actors outside.
 _FIELDS = (
@@ -26,10 +27,13 @@ def topic_name(sandbox: Sandbox) -> str:
     return f"tree:{sandbox.record}"
 
 
-def tree_json(sandboxes: Sandboxes, sandbox: Sandbox) -> dict[str, object]:
+def tree_json(
+    sandboxes: Sandboxes, sandbox: Sandbox, nodes: NodesView | None = None
+) -> dict[str, object]:
     """Call this for a snapshot; `seq` is that of the last change it holds, of its `topic`.
 
-    The shared sandbox has no topic: nothing happens there.
+    The shared sandbox has no topic: nothing happens there. `cluster` is how the nodes stand that
+    serve the site together, null where there is one process.
     """
     cells = sandboxes.cells(sandbox)
     return {
@@ -44,6 +48,7 @@ def tree_json(sandboxes: Sandboxes, sandbox: Sandbox) -> dict[str, object]:
             "lost": sandbox.props.lost,
             "doubled": sandbox.props.doubled,
         },
+        "cluster": None if nodes is None else nodes.to_json(),
         "actors": [actor_json(sandboxes, sandbox, place, cells) for place in cells],
     }
 

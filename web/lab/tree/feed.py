@@ -34,6 +34,7 @@ from web.views import (
     CrashView,
     ElementId,
     LastedView,
+    NodesView,
     Renderer,
     TreeView,
     element_id,
@@ -49,7 +50,7 @@ REST_TIMES, REST_S_MAX = 4.0, 1.0
 TREES_KEPT = 16
 # What a page calls its marks, and what it says of a crash when it shows none.
 PANEL, CRASH_PANEL, TARGET_PANEL, NO_CRASH = "tree", "crash", "target", "none"
-LASTED_PANEL = "lasted"
+LASTED_PANEL, NODES_PANEL = "lasted", "nodes"
 
 
 class TreeSource:
@@ -76,7 +77,15 @@ class TreeSource:
             mark = self.mark(facts.root)
             self._kept = (
                 at,
-                TreeView(facts.root, self._now(), facts.target, facts.crash, mark, facts.lasted),
+                TreeView(
+                    facts.root,
+                    self._now(),
+                    facts.target,
+                    facts.crash,
+                    mark,
+                    facts.lasted,
+                    facts.nodes,
+                ),
             )
         return self._kept[1]
 
@@ -135,6 +144,7 @@ class TreeFeed(Actor[Messages]):
         self._crash: CrashView | None = None
         self._target: CrashTarget | None = None
         self._lasted: LastedView | None = None
+        self._nodes: NodesView | None = None
         self._mark: ElementId | None = None
         # The whole of `_shown`, rendered once for all who come within a period; and what leads to
         # it from older trees.
@@ -154,6 +164,7 @@ class TreeFeed(Actor[Messages]):
             facts = self._source.read()
             self._show(facts.root)
             self._crash, self._target, self._lasted = facts.crash, facts.target, facts.lasted
+            self._nodes = facts.nodes
             self.after(PERIOD_S, Look(), key="look")
         self._serve_waiting()
 
@@ -186,7 +197,10 @@ class TreeFeed(Actor[Messages]):
             await self._send({TARGET_PANEL: Patch(self._target_frame(facts.target))})
         if facts.lasted is not None and facts.lasted != self._lasted:
             await self._send({LASTED_PANEL: Patch(self._lasted_frame(facts.lasted))})
+        if facts.nodes is not None and facts.nodes != self._nodes:
+            await self._send({NODES_PANEL: Patch(self._nodes_frame(facts.nodes))})
         self._crash, self._target, self._lasted = crash, facts.target, facts.lasted
+        self._nodes = facts.nodes
         self._serve_waiting()
 
     def _serve_waiting(self) -> None:
@@ -213,6 +227,9 @@ class TreeFeed(Actor[Messages]):
             held = None if holds is None else holds.one(LASTED_PANEL)
             if self._lasted is not None and held not in (None, self._lasted.mark):
                 stream.put_panel(LASTED_PANEL, self._lasted_frame(self._lasted))
+            held = None if holds is None else holds.one(NODES_PANEL)
+            if self._nodes is not None and held not in (None, self._nodes.mark):
+                stream.put_panel(NODES_PANEL, self._nodes_frame(self._nodes))
 
     def _show(self, root: Branch) -> None:
         self._shown, self._mark, self._whole = root, self._source.mark(root), None
@@ -288,6 +305,9 @@ class TreeFeed(Actor[Messages]):
 
     def _lasted_frame(self, lasted: LastedView) -> Frame:
         return joined([patch_elements(self._renderer.lasted(lasted))])
+
+    def _nodes_frame(self, nodes: NodesView) -> Frame:
+        return joined([patch_elements(self._renderer.nodes(nodes))])
 
     def _crash_frame(self, crash: CrashView | None) -> Frame:
         return joined([patch_elements(self._renderer.crash(crash))])

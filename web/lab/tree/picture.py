@@ -22,6 +22,7 @@ from web.views import (
     CrashView,
     Decision,
     LastedView,
+    NodesView,
     NodeView,
     RestartWindow,
     StrategyBadge,
@@ -62,8 +63,9 @@ class TreePicture:
         now: Callable[[], datetime],
         target_path: str | None,
         lasted: Callable[[], LastedView | None] = lambda: None,
+        nodes: Callable[[], NodesView | None] = lambda: None,
     ) -> None:
-        self._lasted = lasted
+        self._lasted, self._nodes = lasted, nodes
         self._system, self._now, self._target_path = system, now, target_path
         self._shown: tuple[tuple[int, float], datetime] | None = None
         # Ids under which the target was shown: a page knows of another one a moment later.
@@ -72,7 +74,13 @@ class TreePicture:
     def read(self) -> TreeFacts:
         """Call this to draw the tree, its target and its newest crash, with one look at it."""
         nodes = self._own_nodes()
-        return TreeFacts(self._root(nodes), self._target(nodes), self._crash(nodes), self._lasted())
+        return TreeFacts(
+            self._root(nodes),
+            self._target(nodes),
+            self._crash(nodes),
+            self._lasted(),
+            self._nodes(),
+        )
 
     def root(self) -> Branch:
         """Call this to draw the whole tree as it is now."""

@@ -157,3 +157,21 @@ async def test_a_peer_that_lies_settles_nothing_of_others(autojump_clock: MockCl
         assert await a.shelf(some.id_on("a")).ask(Echo("x")) == "x"
         with pytest.raises(AskError):
             await to_c.ask(Crash())
+
+
+async def test_the_way_to_each_node_is_measured(autojump_clock: MockClock) -> None:
+    # CLU-40
+    async with talkers("a", "b", shards=2) as some:
+
+        def trip() -> float | None:
+            (peer,) = some.talkers["a"].cluster.statistics().peers
+            return peer.round_trip_s
+
+        for one, other in (("a", "b"), ("b", "a")):
+            some.server.direction(one, other).delay_s = 0.2
+        await trio.sleep(5)
+        assert trip() == pytest.approx(0.4, abs=0.001)
+        # An answer to an older question tells nothing.
+        some.server.direction("a", "b").delay_s = 2.5
+        await trio.sleep(7)
+        assert trip() == pytest.approx(0.4, abs=0.001)

@@ -1,0 +1,84 @@
+"""The nodes of a cluster as the lab shows them: who owns how much, and how the link to each is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from zlib import crc32
+
+from web.views.words import ElementId, check_count, check_text, element_id
+
+
+@dataclass(frozen=True, slots=True)
+class SiteNodeView:
+    """One node: its shards, how long it says nothing, and what is known of the way to it.
+
+    Round trip and window are None for the node that is asked itself, and before they are known;
+    `window_percent` is how much of what may be unacknowledged at it is.
+    """
+
+    name: str
+    state: str
+    link: str
+    shards: int
+    singletons: int
+    silent_s: int
+    version: str
+    is_this: bool = False
+    round_trip_ms: float | None = None
+    window_percent: int | None = None
+    waiting: int = 0
+    delivered: int = 0
+    lost: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("name", "state", "link", "version"):
+            check_text(field, getattr(self, field))
+        for field in ("shards", "singletons", "silent_s", "waiting", "delivered", "lost"):
+            check_count(field, getattr(self, field))
+
+
+@dataclass(frozen=True, slots=True)
+class ShardMoveView:
+    """A shard that is to change hands; `source` is None where nobody has it."""
+
+    shard: int
+    source: str | None
+    to: str
+    is_under_way: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("shard", self.shard)
+        check_text("source", self.source or self.to)
+        check_text("to", self.to)
+
+
+@dataclass(frozen=True, slots=True)
+class NodesView:
+    """The whole panel: nodes by name, moves in their order, and the link of the node asked.
+
+    `server` and its version are empty where they are not known, or not for everybody.
+    """
+
+    nodes: tuple[SiteNodeView, ...]
+    shards: int
+    unowned: int
+    moves: tuple[ShardMoveView, ...]
+    more_moves: int
+    is_linked: bool
+    server: str
+    server_version: str
+    refused: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("shards", "unowned", "more_moves", "refused"):
+            check_count(field, getattr(self, field))
+
+    @property
+    def mark(self) -> ElementId:
+        """Call this for what a page says it shows of it."""
+        return element_id(f"n{crc32(repr(self).encode()):08x}")
+
+    def to_json(self) -> Mapping[str, object]:
+        """Call this for the same as the JSON of `/api/lab/tree`."""
+        return asdict(self)
