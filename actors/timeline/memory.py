@@ -11,7 +11,7 @@ would else push out everybody's; the first requests of a real one are found agai
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from actors.timeline.words import NOTHING, Entry, Flow, Kind, Note, Values, is_hidden
@@ -168,6 +168,15 @@ class Timeline:
         if kept is None:
             kept = self._session(session)
         return self._fresh(kept.live)
+
+    def flows_of(self, session: str) -> Iterator[Flow]:
+        """Call this for the flows of `live`, the one of the newest entry first; a flow comes once
+        an entry. Who needs a few stops there: the rest is not looked at."""
+        kept = self._sessions.get(session)
+        if kept is None:
+            kept = self._session(session)
+        oldest = self._now() - KEPT_S
+        return (flow for flow, note in reversed(kept.live) if note[0] >= oldest)
 
     def maybe_flow(self, request_id: str) -> Flow | None:
         """Call this to find the flow of a request, if it is still known."""

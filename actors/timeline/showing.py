@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from actors.runtime.telling.log import one_line
@@ -102,12 +103,15 @@ def flows_shown(
     return kept
 
 
-def newest_flows(entries: Sequence[Entry], most: int, moment: ToMoment) -> list[ShownFlow]:
-    """Call this for the newest flows of a session, of all its tabs, by their titles only."""
+def newest_flows(flows: Iterable[Flow], most: int, moment: ToMoment) -> list[ShownFlow]:
+    """Call this for the newest flows of a session, of all its tabs, by their titles only.
+
+    `flows` come newest first, each any number of times; no more of them are asked for than needed.
+    """
     found: dict[Flow, None] = {}
-    for entry in reversed(entries):
-        if not entry.flow.is_hidden:
-            found.setdefault(entry.flow)
+    for flow in flows:
+        if not flow.is_hidden:
+            found[flow] = None
             if len(found) == most:
                 break
     return [_titled(flow, moment, ()) for flow in found]
@@ -119,11 +123,10 @@ def shown_flow(flow: Flow, moment: ToMoment) -> ShownFlow:
 
 
 def _titled(flow: Flow, moment: ToMoment, entries: tuple[Shown, ...]) -> ShownFlow:
-    path = _text(flow.path, PATH_MAX)
     return ShownFlow(
         request_id=flow.request_id,
         short_id=flow.request_id.partition("-")[0],
-        title=f"{_text(flow.method, 16)} {path}",
+        title=f"{_text(flow.method, 16)} {_path(flow.path)}",
         at=moment(flow.at),
         status=flow.status,
         entries=entries,
@@ -170,7 +173,7 @@ def _values(entry: Entry) -> Iterator[tuple[str, str]]:
     flow = entry.flow
     if entry.kind in (Kind.REQUEST_START, Kind.REQUEST_END):
         yield "method", _text(flow.method, 16)
-        yield "path", _text(flow.path, PATH_MAX)
+        yield "path", _path(flow.path)
         yield "sender", flow.sender
         if entry.kind is Kind.REQUEST_END:
             yield "status", "left" if flow.status is None else str(flow.status)
@@ -193,6 +196,13 @@ def _texts(flow: ShownFlow) -> Iterator[str]:
         yield f"{entry.stage} {entry.kind} {entry.level}"
         for name, value in entry.values:
             yield f"{name} {value}".lower()
+
+
+# A site has few, and to look one through takes ten microseconds: a fiftieth of a page that shows
+# five. Each is of 200 characters at most (`PATH_KEPT_MAX`).
+@lru_cache(256)
+def _path(path: str) -> str:
+    return _text(path, PATH_MAX)
 
 
 def _text(value: str, limit: int) -> str:

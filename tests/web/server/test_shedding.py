@@ -41,6 +41,9 @@ class Door:
         self.entered: list[str] = []
         self.is_open = False
         self.body = b""
+        # Who is let in waits here.
+        self.inside = trio.Event()
+        self.inside.set()
 
     async def handle(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -48,6 +51,7 @@ class Door:
         assert scope["type"] == "http"
         self.entered.append(scope["path"])
         await receive()
+        await self.inside.wait()
         await answer(send, b"in")
 
     def app(self) -> ASGIFramework:
@@ -147,6 +151,25 @@ async def test_the_rest_of_a_head_is_not_the_request_it_looks_like() -> None:
         await until(lambda: transport._has_bytes() and resting(server) == 1)
         await refused(client, BUSY, b"\r\n\r\n2")
         assert (door.asked, door.again) == (["/busy", "/longer"], [])
+
+
+async def test_nor_is_it_where_the_head_began_while_another_was_answered() -> None:
+    # REL-74, SEC-45: of a request that takes long the client is watched, and what it sends is read
+    door = Door()
+    async with overloaded(door.app()) as server, await connect(server) as client:
+        await refused(client, BUSY, b"\r\n\r\n1")
+        (transport,) = server.connections
+        door.is_open, door.inside = True, trio.Event()
+        await client.send(BUSY)
+        await until(lambda: door.entered == ["/busy"])
+        await client.send(b"GET /longer HTTP/1.1\r\nX: ")
+        await until(transport._has_bytes)
+        door.inside.set()
+        await client.read_until(b"in")
+        await until(lambda: resting(server) == 1)
+        door.is_open, known = False, len(door.again)
+        await refused(client, BUSY, b"\r\n\r\n%d" % (len(door.asked) + known + 1))
+        assert (door.asked[-1], len(door.again)) == ("/longer", known)
 
 
 async def test_what_is_let_in_goes_on_in_its_own_task_and_comes_back() -> None:

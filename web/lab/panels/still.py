@@ -31,8 +31,8 @@ class Stills:
         if is_new:
             return StillView()
         began, now = trio.current_time(), self.now()
-        entries = self.timeline.live(str(session))
-        flows = newest_flows(entries, FLOWS_MAX, lambda at: now - timedelta(seconds=began - at))
+        asked = self.timeline.flows_of(str(session))
+        flows = newest_flows(asked, FLOWS_MAX, lambda at: now - timedelta(seconds=began - at))
         views = [
             FlowView(element_id(one.request_id), one.short_id, one.title, one.at, one.status, False)
             for one in flows

@@ -86,7 +86,7 @@ class PlainHttp:
         self._asked: HTTPScope | None = None
         self._shed_at = -math.inf
         # What was turned away last, and how that is done again: who asks here asks the same, let in
-        # meanwhile or not.
+        # meanwhile or not. None where a part of a request lies in the reader.
         self._again: tuple[bytes, Again] | None = None
         # The stream that goes on though its request is over, and whether it is sent in chunks.
         self._kept: Kept | None = None
@@ -140,7 +140,11 @@ class PlainHttp:
         began, was_due = 0.0, None
         while found is None:
             # A fresh connection owes its first request; later ones may rest for a while.
-            is_due = self.has_started_head or not self._served
+            is_begun = self.has_started_head
+            if is_begun:
+                # What comes is the rest of a head, and none by itself, whatever it looks like.
+                self._again = None
+            is_due = is_begun or not self._served
             if is_due is not was_due:
                 # One deadline for a head that comes byte by byte, not one a byte.
                 began, was_due = trio.current_time(), is_due
@@ -176,15 +180,14 @@ class PlainHttp:
         It was one request, which is answered, and the connection is as before: until when. Or what
         is left of it is for the task (None), whose `receive` is to give these bytes.
         """
-        # The rest of a head is none by itself, nor the same request when it comes again.
-        is_begun = self.has_started_head
-        again = self._again
-        is_same = again is not None and again[0] == data and not is_begun and self._may_shed
-        if again is not None and is_same:
+        again, is_same = self._again, False
+        if again is not None and again[0] == data and self._may_shed:
             # Read as strictly as it was then: the same bytes are the same request.
             answer = again[1]()
             if answer is not None:
                 return self._shed(answer)
+            is_same = True
+        is_begun = self.has_started_head
         self.reader.feed(data)
         found = self.reader.next_head()
         if isinstance(found, Head) and found.keeps_open and not is_same and self._may_shed:

@@ -10,8 +10,8 @@ Rule 1: nothing is judged here. A connection reads its head by the one grammar, 
 Rule 2: no more are let through to their tasks in a turn than the loop served in such a turn before
         (`Overload.begin_shedding`); there they are asked again, by what was really worked.
 Rule 3: whoever rests here is woken for anything else as ever: a drain, its end. Only its deadline
-        is kept here too: trio's list of them is walked again and again, and that of thousands who
-        rest costs more than all else that their rest does.
+        is kept here too, and looked at once in the time that it gives: trio's list of them is moved
+        by every answer, which costs more than all else that the rest of thousands does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import math
 import os
 import select
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 
 import outcome
 import trio
@@ -30,9 +31,12 @@ from web.server.connection.overload import Overload
 # (None), its own task goes on with it.
 Shed = Callable[[bytes], float | None]
 
-# How often it is looked whose time is over, who then rests so much longer at most: to look at
-# 10,000 takes a millisecond or two. Five seconds, the shortest time anybody has, are a lot more.
+# How often it is looked whose time is over, who then rests so much longer at most. Five seconds, the
+# shortest time anybody has, are a lot more.
 LOOKED_EVERY_S = 0.25
+# Of who was let in and rests again two entries are kept, until the time of the first is over. More
+# than two of each, and so many besides, are too many: then those that nobody needs are dropped.
+_ENDS_SPARE = 1000
 
 
 class _Rest:
@@ -42,6 +46,10 @@ class _Rest:
 
     def __init__(self, task: trio.lowlevel.Task, shed: Shed, until: float) -> None:
         self.task, self.shed, self.until = task, shed, until
+
+    def __lt__(self, other: _Rest) -> bool:
+        """For the heap, of those whose time is over at the same moment."""
+        return self.until < other.until
 
 
 class Shedder:
@@ -56,6 +64,9 @@ class Shedder:
         # Ends a wait when somebody's time may be over: then.
         self._scope = trio.CancelScope()
         self._looks_at = math.inf
+        # Whose time may be over, and when: a heap. An answer moves that of who rests, and not its
+        # entry: it is put off when it comes up.
+        self._ends: list[tuple[float, int, _Rest]] = []
 
     def __repr__(self) -> str:
         return f"<Shedder of {len(self._resting)} connections>"
@@ -78,8 +89,8 @@ class Shedder:
         poll = self._poll
         assert poll is not None, "nobody reads here now"
         poll.register(number, select.EPOLLIN)
-        self._resting[number] = _Rest(trio.lowlevel.current_task(), shed, deadline)
-        self._look_by(deadline)
+        rest = self._resting[number] = _Rest(trio.lowlevel.current_task(), shed, deadline)
+        self._look_at(rest, number)
 
         def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             self._leave(number)
@@ -107,20 +118,30 @@ class Shedder:
             finally:
                 self._poll = None
 
-    def _look_by(self, deadline: float) -> None:
-        if deadline < self._looks_at:
-            self._looks_at = self._scope.deadline = deadline
+    def _look_at(self, rest: _Rest, number: int) -> None:
+        """Have it looked whether the time of this one is over when it may be."""
+        ends = self._ends
+        if len(ends) > 2 * len(self._resting) + _ENDS_SPARE:
+            resting = self._resting
+            ends[:] = [one for one in ends if resting.get(one[1]) is one[2]]
+            heapify(ends)
+        heappush(ends, (rest.until, number, rest))
+        if rest.until < self._looks_at:
+            self._looks_at = self._scope.deadline = rest.until
 
     def _end_late(self) -> None:
         """Wake those whose time is over, and say when that is to be looked at again."""
-        now, first = trio.current_time(), math.inf
-        for number, rest in list(self._resting.items()):
-            if rest.until <= now:
-                self._leave(number)
-                trio.lowlevel.reschedule(rest.task, outcome.Value(None))
-            elif rest.until < first:
-                first = rest.until
-        self._looks_at = max(first, now + LOOKED_EVERY_S)
+        now, ends = trio.current_time(), self._ends
+        while ends and ends[0][0] <= now:
+            _, number, rest = heappop(ends)
+            if self._resting.get(number) is not rest:
+                continue
+            if rest.until > now:
+                heappush(ends, (rest.until, number, rest))
+                continue
+            self._leave(number)
+            trio.lowlevel.reschedule(rest.task, outcome.Value(None))
+        self._looks_at = max(ends[0][0], now + LOOKED_EVERY_S) if ends else math.inf
 
     def _read_all(self, events: list[tuple[int, int]]) -> None:
         self._overload.begin_shedding()
@@ -146,8 +167,9 @@ class Shedder:
                 # A bug in one connection ends that one.
                 until, error = None, raised
             if until is not None:
-                rest.until = until
-                self._look_by(until)
+                is_sooner, rest.until = until < rest.until, until
+                if is_sooner:
+                    self._look_at(rest, number)
                 return
         # Its pipe may have broken, and its task be cancelled.
         if number in self._resting:
