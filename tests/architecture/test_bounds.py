@@ -182,6 +182,8 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.server.connection.http.exchange:Watchman._new",
         "web.server.connection.http.exchange:Watchman._old",
         "web.server.connection.http.http2:Http2._streams",
+        "web.server.connection.http.shedding:Shedder._due",
+        "web.server.connection.http.shedding:Shedder._due_of",
         "web.server.connection.http.shedding:Shedder._resting",
         "web.server.edge.turns:Turns._begun",
         "web.server.edge.turns:Turns._lines",

@@ -20,7 +20,6 @@ import math
 import os
 import select
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
 
 import outcome
 import trio
@@ -31,12 +30,9 @@ from web.server.connection.overload import Overload
 # (None), its own task goes on with it.
 Shed = Callable[[bytes], float | None]
 
-# How often it is looked whose time is over, who then rests so much longer at most. Five seconds, the
-# shortest time anybody has, are a lot more.
+# How often it is looked whose time is over, who then rests so much longer at most. Five seconds,
+# the shortest time anybody has, are a lot more.
 LOOKED_EVERY_S = 0.25
-# Of who was let in and rests again two entries are kept, until the time of the first is over. More
-# than two of each, and so many besides, are too many: then those that nobody needs are dropped.
-_ENDS_SPARE = 1000
 
 
 class _Rest:
@@ -46,10 +42,6 @@ class _Rest:
 
     def __init__(self, task: trio.lowlevel.Task, shed: Shed, until: float) -> None:
         self.task, self.shed, self.until = task, shed, until
-
-    def __lt__(self, other: _Rest) -> bool:
-        """For the heap, of those whose time is over at the same moment."""
-        return self.until < other.until
 
 
 class Shedder:
@@ -64,9 +56,10 @@ class Shedder:
         # Ends a wait when somebody's time may be over: then.
         self._scope = trio.CancelScope()
         self._looks_at = math.inf
-        # Whose time may be over, and when: a heap. An answer moves that of who rests, and not its
-        # entry: it is put off when it comes up.
-        self._ends: list[tuple[float, int, _Rest]] = []
+        # Who is to be looked at in which of these moments, and in which one somebody is: once each.
+        # An answer moves the time of who rests, and not this: it is moved when it has come.
+        self._due: dict[int, list[int]] = {}
+        self._due_of: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"<Shedder of {len(self._resting)} connections>"
@@ -89,8 +82,8 @@ class Shedder:
         poll = self._poll
         assert poll is not None, "nobody reads here now"
         poll.register(number, select.EPOLLIN)
-        rest = self._resting[number] = _Rest(trio.lowlevel.current_task(), shed, deadline)
-        self._look_at(rest, number)
+        self._resting[number] = _Rest(trio.lowlevel.current_task(), shed, deadline)
+        self._look_at(number, deadline)
 
         def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             self._leave(number)
@@ -118,30 +111,36 @@ class Shedder:
             finally:
                 self._poll = None
 
-    def _look_at(self, rest: _Rest, number: int) -> None:
-        """Have it looked whether the time of this one is over when it may be."""
-        ends = self._ends
-        if len(ends) > 2 * len(self._resting) + _ENDS_SPARE:
-            resting = self._resting
-            ends[:] = [one for one in ends if resting.get(one[1]) is one[2]]
-            heapify(ends)
-        heappush(ends, (rest.until, number, rest))
-        if rest.until < self._looks_at:
-            self._looks_at = self._scope.deadline = rest.until
+    def _look_at(self, number: int, until: float) -> None:
+        """Have this one looked at when its time is over, if not before."""
+        if until == math.inf:
+            return
+        moment = math.ceil(until / LOOKED_EVERY_S)
+        known = self._due_of.get(number)
+        if known is not None and known <= moment:
+            return
+        self._due_of[number] = moment
+        self._due.setdefault(moment, []).append(number)
+        if moment * LOOKED_EVERY_S < self._looks_at:
+            self._looks_at = self._scope.deadline = moment * LOOKED_EVERY_S
 
     def _end_late(self) -> None:
-        """Wake those whose time is over, and say when that is to be looked at again."""
-        now, ends = trio.current_time(), self._ends
-        while ends and ends[0][0] <= now:
-            _, number, rest = heappop(ends)
-            if self._resting.get(number) is not rest:
-                continue
-            if rest.until > now:
-                heappush(ends, (rest.until, number, rest))
-                continue
-            self._leave(number)
-            trio.lowlevel.reschedule(rest.task, outcome.Value(None))
-        self._looks_at = max(ends[0][0], now + LOOKED_EVERY_S) if ends else math.inf
+        """Wake those whose time is over, and say when somebody is to be looked at again."""
+        now = trio.current_time()
+        for moment in [one for one in self._due if one * LOOKED_EVERY_S <= now]:
+            for number in self._due.pop(moment):
+                if self._due_of.get(number) != moment:
+                    continue  # it was looked at before: its time became shorter
+                del self._due_of[number]
+                rest = self._resting.get(number)
+                if rest is None:
+                    continue
+                if rest.until > now:
+                    self._look_at(number, rest.until)
+                    continue
+                self._leave(number)
+                trio.lowlevel.reschedule(rest.task, outcome.Value(None))
+        self._looks_at = min(self._due, default=math.inf) * LOOKED_EVERY_S
 
     def _read_all(self, events: list[tuple[int, int]]) -> None:
         self._overload.begin_shedding()
@@ -169,7 +168,7 @@ class Shedder:
             if until is not None:
                 is_sooner, rest.until = until < rest.until, until
                 if is_sooner:
-                    self._look_at(rest, number)
+                    self._look_at(number, until)
                 return
         # Its pipe may have broken, and its task be cancelled.
         if number in self._resting:
