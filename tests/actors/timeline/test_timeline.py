@@ -24,6 +24,7 @@ from actors.timeline import (
     flows_shown,
     is_hidden,
     json_record,
+    newest_flows,
     parse_filter,
     shown_flow,
 )
@@ -215,6 +216,30 @@ def test_a_filter_looks_at_all_that_is_shown(term: str) -> None:  # SITE-128
     site.request("bbbb-1")
     assert site.titles(terms=f" {term.upper()} ") == ["GET /lab"]
     assert len(site.titles(terms="nothing of it")) == 2
+
+
+def test_the_newest_flows_of_a_session_are_found_from_the_end() -> None:  # SITE-125, SITE-130
+    site = Site()
+    site.request("old", path="/old")
+    site.now = KEPT_S
+    for name in ("first", "second"):
+        site.request(name, path=f"/{name}")
+    site.request("hidden", path="/static/x.js")
+    site.request("other", OTHER)
+    site.timeline.note("first", Kind.DB_QUERY_COMPLETE, {"rows": 1})
+    site.now = KEPT_S + 1
+
+    def titles(most: int, session: str = MINE) -> list[str]:
+        flows = newest_flows(site.timeline.flows_of(session), most, moment)
+        return [flow.title for flow in flows]
+
+    assert titles(5) == ["GET /first", "GET /second"]
+    assert titles(1) == ["GET /first"]
+    assert titles(5, "nobody") == []
+    # No more are looked at than are wanted.
+    asked = site.timeline.flows_of(MINE)
+    assert len(newest_flows(asked, 1, moment)) == 1
+    assert len(list(asked)) == len(site.timeline.live(MINE)) - 1
 
 
 def test_a_scope_keeps_its_newest_entries() -> None:  # SITE-130
