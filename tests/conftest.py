@@ -42,7 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    requirement_marks.mark(config, items)
+    requirement_marks.choose(config, items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    requirement_marks.carry(item)
 
 
 def pytest_collection_finish() -> None:

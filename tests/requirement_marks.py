@@ -10,7 +10,7 @@ shared suite) is every test's of the file.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -26,10 +26,8 @@ def marks_of(text: str) -> tuple[frozenset[str], Mapping[str, frozenset[str]]]:
     """Call this with a file for what it names outside of its tests, and what each test names."""
     lines = text.splitlines()
     outside, named = set(range(len(lines))), dict[str, frozenset[str]]()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
-            "test_"
-        ):
+    for node in _functions(ast.parse(text).body):
+        if node.name.startswith("test_"):
             first = min(one.lineno for one in (node, *node.decorator_list)) - 1
             while first and lines[first - 1].lstrip().startswith("#"):
                 first -= 1
@@ -38,6 +36,15 @@ def marks_of(text: str) -> tuple[frozenset[str], Mapping[str, frozenset[str]]]:
             ids = ids_in("\n".join(lines[first : own.stop]))
             named[node.name] = named.get(node.name, frozenset()) | ids
     return frozenset(ids_in("\n".join(lines[line] for line in sorted(outside)))), named
+
+
+def _functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Those that pytest may collect: of a module and of its classes, none inside another."""
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield statement
+        elif isinstance(statement, ast.ClassDef | ast.If):
+            yield from _functions(statement.body)
 
 
 @cache
@@ -57,16 +64,20 @@ def ids_of(item: pytest.Function) -> frozenset[str]:
     )
 
 
-def mark(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Call this when tests are collected: marks them, and leaves those that were not asked for."""
+def carry(item: pytest.Item) -> frozenset[str]:
+    """Call this before a test runs, for its ids: from now on it carries them as a marker."""
+    ids = ids_of(item) if isinstance(item, pytest.Function) else frozenset[str]()
+    if ids and item.get_closest_marker(MARK) is None:
+        item.add_marker(pytest.mark.requirement(*sorted(ids)))
+    return ids
+
+
+def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Call this when tests are collected: leaves those that were not asked for."""
     asked = set(config.getoption(OPTION))
-    chosen: list[pytest.Item] = []
-    for item in items:
-        ids = ids_of(item) if isinstance(item, pytest.Function) else frozenset()
-        if ids:
-            item.add_marker(pytest.mark.requirement(*sorted(ids)))
-        if not asked or asked & ids:
-            chosen.append(item)
+    if not asked and MARK not in config.getoption("markexpr"):
+        return  # Reading every file takes a second in each process of a run.
+    chosen = [item for item in items if carry(item) & asked or not asked]
     if asked and not chosen:
         raise pytest.UsageError(f"no test names {', '.join(sorted(asked))}")
     if len(chosen) < len(items):

@@ -20,6 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from web.views import Renderer
+from web.views.static import table
+
 # What the most programs need; the rest of a program is imported where it is needed.
 PRELOADED = ("web.cli.serving", "storage.postgres")
 ORDER_BYTES_MAX = 64 * 1024
@@ -39,6 +42,8 @@ def main() -> None:
     line = socket.socket(fileno=int(sys.argv[1]))
     for name in PRELOADED:
         importlib.import_module(name)
+    # Compiled once here, the templates are there in every site.
+    Renderer(table({}))
     order = _serve(line)
     if order is not None:
         _become(order)

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import CodeType
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup, escape
 
 from web.views.accounts import AccountPage, ProtectedPage, ProvePage, RegisterPage, SignInPage
@@ -570,6 +572,24 @@ class _Templates(FileSystemLoader):
         return _INDENTATION.sub("\n", source), file, is_current
 
 
+class _CompiledTemplates(BytecodeCache):
+    """What this process has compiled: whoever opens several sites waits for the templates once."""
+
+    def __init__(self) -> None:
+        # By template and by what stands in it: as many as there are files.
+        self._codes: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _CompiledTemplates()
+
+
 def make_environment(static: StaticTable) -> Environment:
     """Call this to get an environment whose `static_url` gives the addresses of `static`."""
     environment = Environment(
@@ -579,6 +599,7 @@ def make_environment(static: StaticTable) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=_COMPILED,
     )
     environment.filters["dsid"] = dsid
     environment.filters["grouped"] = grouped
