@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: a PostgreSQL for the session, a fresh database for a test."""
 
 import gc
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -10,7 +11,7 @@ pytest.register_assert_rewrite("storage.testing")
 
 from storage.postgres import Database, open_database  # noqa: E402
 from storage.testing import TemporaryServer  # noqa: E402
-from tests import requirement_marks  # noqa: E402
+from tests import in_memory, requirement_marks  # noqa: E402
 from tests.patience import PATIENT_POOL  # noqa: E402
 
 # How long an example takes tells something about the machine only.
@@ -39,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ID",
         help="run the tests that hold this requirement, such as SITE-143; may be given again",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.basetemp is None and (folder := in_memory.folder()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
