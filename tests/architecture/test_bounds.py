@@ -144,6 +144,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.views.renderer:Renderer._parts",
         "web.views.renderer:_Shelf._kept",
     ),
+    "the templates of the program": ("web.views.renderer:_CompiledTemplates._codes",),
     "open streams and sockets, which SEC-48 limits": (
         "web.chat.moderation:QueueReaders._who",
         "web.chat.readers:Presence._here",
