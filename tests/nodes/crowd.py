@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from random import Random
 from urllib.parse import quote
 
@@ -45,6 +46,8 @@ class Figures:
     accepted: dict[str, float] = field(default_factory=dict)
     # How often a try was answered with something else; 0 for a lost connection.
     refused: Counter[int] = field(default_factory=Counter)
+    # How often a stream was; by the status, 0 for a lost connection.
+    streams_refused: Counter[int] = field(default_factory=Counter)
     # How long pages were without a stream, from its end until the next one said something.
     away_s: list[float] = field(default_factory=list)
     # How long an open page that was told things all the time heard nothing.
@@ -76,9 +79,10 @@ class Crowd:
         """Open pages and programs; returns when all have heard something."""
         self.pages = [Page(self, number) for number in range(pages)]
         self.programs = [Program(self) for _ in range(programs)]
-        for one in [*self.pages, *self.programs]:
+        hearers: list[Page | Program] = [*self.pages, *self.programs]
+        for one in hearers:
             nursery.start_soon(one.run)
-        for one in [*self.pages, *self.programs]:
+        for one in hearers:
             with trio.fail_after(PATIENCE_S):
                 await one.is_live.wait()
 
@@ -94,7 +98,8 @@ class Crowd:
         """Say the last word, and wait until every page and program has heard it."""
         self.last = uuid.uuid4().hex
         await self.pages[0].post(self.last)
-        for one in [*self.pages, *self.programs]:
+        hearers: list[Page | Program] = [*self.pages, *self.programs]
+        for one in hearers:
             with trio.fail_after(PATIENCE_S):
                 await one.has_heard_last.wait()
 
@@ -138,6 +143,7 @@ class Page:
         """Post until it was accepted."""
         figures = self._crowd.figures
         values = {"chatDemoDraftBody": f"post {client_id}", "demoClientId": client_id}
+        values["roomName"] = "Lobby"
         began, unbound_at = trio.current_time(), None
         self._crowd.said.add(client_id)
         while True:
@@ -172,7 +178,9 @@ class Page:
                 while data := await stream.receive_some(_CHUNK):
                     now = trio.current_time()
                     if heard_at is None:
-                        if not (tail + data).startswith(b"HTTP/1.1 200"):
+                        status = int((data.split(maxsplit=2)[1:2] or [b"0"])[0])
+                        if status != 200:
+                            figures.streams_refused[status] += 1
                             return False
                         figures.pages += 1
                         if lost_at is not None:
@@ -185,6 +193,8 @@ class Page:
                     tail = data[-64:]
         except (OSError, trio.BrokenResourceError):
             pass
+        if heard_at is None:
+            figures.streams_refused[0] += 1
         return heard_at is not None
 
     def _look_for_last(self, data: bytes) -> None:
@@ -264,7 +274,7 @@ class Program:
     def is_in_order(self) -> bool:
         """Whether each place was given once, in order."""
         seqs = [seq for _, seq in self.places if seq is not None]
-        return all(one < two for one, two in zip(seqs, seqs[1:], strict=False))
+        return all(one < two for one, two in pairwise(seqs))
 
     def _take(self, one: TopicEvent | Gap) -> None:
         if isinstance(one, Gap):

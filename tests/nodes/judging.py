@@ -10,7 +10,7 @@ from tests.nodes.kit import Nodes
 
 
 def judge(nodes: Nodes, crowd: Crowd) -> list[str]:
-    """Call this for what is wrong: posts that are lost or doubled, and programs that missed some."""
+    """Call this for what is wrong: posts lost or doubled, programs that missed some."""
     rows = nodes.rows("SELECT client_id FROM chat_messages")
     return [
         *judge_posts(crowd.figures.accepted, crowd.said, [row["client_id"] for row in rows]),
@@ -40,6 +40,7 @@ def say(crowd: Crowd) -> dict[str, object]:
         },
         "refused": dict(figures.refused),
         "streams": figures.pages,
+        "streams_refused": dict(figures.streams_refused),
         "away_s_max": round(max(figures.away_s, default=0), 2),
         "away_s": [round(one, 2) for one in sorted(figures.away_s)[len(figures.away_s) // 2 :][:1]],
         "silent_s_max": round(max(figures.silent_s, default=0), 2),

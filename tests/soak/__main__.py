@@ -51,6 +51,12 @@ SOAKS = {
         rounds=1,
         environment=(("CLIENTS", "200"), ("ROUNDS", "20")),
     ),
+    "nodes-rolling": Soak(
+        "CLU-41, CLU-31: three nodes renewed in turn under 150 pages, 50 programs, 50 posts/s",
+        "tests/nodes/test_rolling.py::test_nodes_renewed_in_turn_lose_and_double_nothing",
+        rounds=1,
+        environment=(("PAGES", "150"), ("PROGRAMS", "50"), ("POSTS_PER_S", "50"), ("ROUNDS", "2")),
+    ),
     "link": Soak(
         "CLU-46: servers of messages killed, stopped, told to leave, changed",
         "tests/storage/link/test_nats_faults.py",

@@ -12,6 +12,7 @@ import trio
 from quart import Blueprint, Response, request
 
 from actors.accounts import (
+    BindTab,
     Pane,
     PostAnswer,
     Poster,
@@ -104,6 +105,7 @@ class PostCommand(msgspec.Struct, frozen=True):
     body: str = msgspec.field(name="chatDraftBody")
     client_id: str = msgspec.field(name="clientId")
     tab: str = msgspec.field(name="sseTabId")
+    room: str = msgspec.field(name="roomName", default="")
 
 
 class PostAsDemoCommand(msgspec.Struct, frozen=True):
@@ -112,6 +114,7 @@ class PostAsDemoCommand(msgspec.Struct, frozen=True):
     body: str = msgspec.field(name="chatDemoDraftBody")
     client_id: str = msgspec.field(name="demoClientId")
     tab: str = msgspec.field(name="sseTabId")
+    room: str = msgspec.field(name="roomName", default="")
 
 
 class JoinCommand(msgspec.Struct, frozen=True):
@@ -354,9 +357,11 @@ async def _post(
         return _redirect(303, stored.message.room)
     key = StreamKey(current_request_state().visitor.id, origin.tab)
     _tell_other_tabs(services, chat, key, stored.message.id)
-    services.streams.send_to(
-        key, f"composer-{pane}", joined([patch_signals(_fresh(pane, stored.message.id))])
-    )
+    fresh = _fresh(pane, stored.message.id)
+    if command.room and services.streams.maybe_stream(key) is None:
+        # The page's is at another node still, or comes back just now: the answer carries it.
+        return Response(msgspec.json.encode(fresh), status=202, content_type="application/json")
+    services.streams.send_to(key, f"composer-{pane}", joined([patch_signals(fresh)]))
     return Response(b"", status=202, content_type=None)
 
 
@@ -402,14 +407,31 @@ async def _stored(
     address, member = address_key(state.address), poster_of(state)
     post = PostInTab(origin.tab, pane, body, client_id, address, member)
     answer = await session.ask(post, timeout=services.remaining(state))
-    if isinstance(answer, TabUnbound) and (room := _room_shown(services, chat, key)) is not None:
-        # The session's actor was restarted; the page is open and works on.
-        session.tell(StreamOpened(origin.tab, room))
+    if isinstance(answer, TabUnbound) and _bind_again(services, chat, key, command.room):
         answer = await session.ask(post, timeout=services.remaining(state))
     try:
         return refuse_unless_stored(answer)
     except InvalidInput as error:
         raise invalid(str(error)) from error
+
+
+def _bind_again(services: Services, chat: ChatServices, key: StreamKey, named: str) -> bool:
+    """Bind a tab that its session does not know; whether that could be done.
+
+    The session's actor was restarted, and the page works on; or it is another node's page, whose
+    stream ends there while its posts come here already, and which says in which room it is. Who
+    may post there the room decides, as always.
+    """
+    session = services.session(key.session)
+    shown = _room_shown(services, chat, key)
+    if shown is not None:
+        session.tell(StreamOpened(TabId(key.tab), shown))
+        return True
+    room = parse_room(named)
+    if room is None:
+        return False
+    session.tell(BindTab(TabId(key.tab), room))
+    return True
 
 
 def _room_shown(services: Services, chat: ChatServices, key: StreamKey) -> RoomName | None:

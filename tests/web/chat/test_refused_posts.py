@@ -137,3 +137,28 @@ async def test_who_posts_too_often_is_told_the_seconds() -> None:
     assert again.status == 429
     assert brought(again)[0] == "third"
     assert f"send it again in {again.headers['retry-after']} s" in brought(again)[1]
+
+
+async def test_a_page_of_another_node_posts_on_here() -> None:
+    # CLU-41: its stream ends there while the balancer sends its posts here already
+    async with open_whole_site() as site:
+        visitor = site.visitor()
+        await in_thread(visitor.open_lab)
+        values: dict[str, object] = {
+            "chatDemoDraftBody": "from elsewhere",
+            "demoClientId": str(uuid.uuid4()),
+            "sseTabId": str(uuid.uuid4()),
+        }
+        answers = [
+            await in_thread(partial(visitor.command, PATH, {**values, **more}))
+            for more in ({}, {"roomName": "nowhere"}, {"roomName": "Lobby"}, {})
+        ]
+        members_only = {**values, "sseTabId": str(uuid.uuid4()), "roomName": "Support"}
+        refused = await in_thread(partial(visitor.command, PATH, members_only))
+        shown = await in_thread(visitor.open_lab)
+    assert [one.status for one in answers] == [412, 412, 202, 202]
+    # The answer clears the composer, for no stream of this page is here to do it.
+    signals = json.loads(answers[2].body)
+    assert (signals["chatDemoDraftBody"], len(signals["demoClientId"])) == ("", 36)
+    assert refused.status == 403
+    assert shown.text.count('<p class="body" dir="auto">from elsewhere</p>') == 2, "once a pane"
