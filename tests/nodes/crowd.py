@@ -27,6 +27,8 @@ LOBBY = "room:lobby"
 AGAIN_S, AGAIN_S_MAX, SPREAD = 1.0, 30.0, 0.2
 # What a caller of a site that is away waits until it says so again.
 POST_AGAIN_S = 0.1
+# `connection.js`: a stream that lived so long was a good one; the next wait is the first again.
+STEADY_S = 2.0
 _CHUNK = 64 * 1024
 
 
@@ -126,7 +128,7 @@ class Page:
             was_told = await self._listen(lost_at)
             if was_told or lost_at is None:
                 lost_at = trio.current_time()
-            attempt = 0 if was_told and trio.current_time() - opened_at >= 10 * AGAIN_S else attempt
+            attempt = 0 if was_told and trio.current_time() - opened_at >= STEADY_S else attempt
             wait_s = min(AGAIN_S_MAX, AGAIN_S * 2**attempt)
             attempt += 1
             await trio.sleep(wait_s * random.uniform(1 - SPREAD, 1 + SPREAD))

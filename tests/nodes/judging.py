@@ -47,3 +47,18 @@ def say(crowd: Crowd) -> dict[str, object]:
         "gaps": figures.gaps,
         "reloads": figures.reloads,
     }
+
+
+_UNEVEN = """
+SELECT stream_id, count(*) AS events, min(version) AS first, max(version) AS last
+FROM events GROUP BY stream_id HAVING count(*) <> max(version) - min(version) + 1
+"""
+
+
+def judge_store(nodes: Nodes) -> list[str]:
+    """Call this for streams with holes in them, and for what the outbox still holds."""
+    left = nodes.rows("SELECT count(*) AS rows FROM outbox WHERE sent_at IS NULL")[0]["rows"]
+    return [
+        *(f"{row['stream_id']} has holes: {dict(row)}" for row in nodes.rows(_UNEVEN)),
+        *([f"the outbox holds {left}"] if left else []),
+    ]

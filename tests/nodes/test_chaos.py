@@ -1,0 +1,58 @@
+"""Three nodes, three servers of messages and all lines between them struck at random (CLU-43).
+
+`make soak` runs it as `nodes-chaos` (60 s) and `nodes-chaos-long` (30 min); it is too long for the
+suite, which says "not run" of it. `SEED=n` does the same things again, as far as processes can.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.nodes import Nodes, Setup, missing, until
+from tests.nodes.crowd import Crowd, gather
+from tests.nodes.judging import judge, judge_store, say
+from tests.nodes.monkey import Monkey
+
+SETUP = Setup(servers=3, balancer="haproxy", has_lines=True)
+SECONDS = float(os.environ.get("CHAOS_S", "0"))
+PAGES = int(os.environ.get("PAGES", "20"))
+PROGRAMS = int(os.environ.get("PROGRAMS", "10"))
+POSTS_PER_S = float(os.environ.get("POSTS_PER_S", "10"))
+SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
+
+_NO = missing(SETUP) or ("" if SECONDS else "not run: `make soak` runs it")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(_NO), reason=_NO)]
+
+
+def test_whatever_is_struck_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
+    # CLU-42, CLU-43
+    print(f"SEED={SEED}")
+    settings = {
+        "DRAIN_BUDGET_SECS": "15",
+        "STREAMS_PER_ADDRESS_MAX": "1000",
+        "SOCKETS_PER_ADDRESS_MAX": "1000",
+    }
+    with Nodes(tmp_path, "abc", SETUP, settings) as nodes:
+        monkey = Monkey(nodes, SEED)
+        converged: list[float] = []
+
+        def strike(crowd: Crowd) -> None:
+            try:
+                monkey.run(SECONDS)
+            finally:
+                print("\n".join(monkey.done))
+            began = time.monotonic()
+            nodes.wait_shared_out()
+            converged.append(time.monotonic() - began)
+
+        assert nodes.balancer is not None
+        crowd = gather(nodes.balancer.port, (PAGES, PROGRAMS, POSTS_PER_S), SEED, strike)
+        print(json.dumps({**say(crowd), "converged_s": round(converged[0], 1)}))
+        until(lambda: not judge_store(nodes))
+        assert judge(nodes, crowd) == []
