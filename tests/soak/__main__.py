@@ -57,6 +57,18 @@ SOAKS = {
         rounds=1,
         environment=(("PAGES", "150"), ("PROGRAMS", "50"), ("POSTS_PER_S", "50"), ("ROUNDS", "2")),
     ),
+    "nodes-chaos": Soak(
+        "CLU-43: nodes, servers of messages and all lines struck for a minute",
+        "tests/nodes/test_chaos.py::test_whatever_is_struck_nothing_is_lost_or_doubled",
+        rounds=3,
+        environment=(("CHAOS_S", "60"),),
+    ),
+    "nodes-chaos-long": Soak(
+        "CLU-43: the same for half an hour",
+        "tests/nodes/test_chaos.py::test_whatever_is_struck_nothing_is_lost_or_doubled",
+        rounds=1,
+        environment=(("CHAOS_S", "1800"),),
+    ),
     "link": Soak(
         "CLU-46: servers of messages killed, stopped, told to leave, changed",
         "tests/storage/link/test_nats_faults.py",
