@@ -36,7 +36,7 @@ def test_the_files_of_the_page_are_taken(tmp_path: Path, kind: str, count: int) 
 
 
 def test_what_is_lost_doubled_or_never_said_is_found() -> None:
-    # REL-3
+    # CLU-43
     accepted = {"a": 0.1, "b": 0.1, "c": 0.1}
     assert judge_posts(accepted, {"a", "b", "c", "d"}, ["a", "b", "c", "d"]) == []
     assert judge_posts(accepted, {"a", "b", "c"}, ["a", "b", "b", "x"]) == [
@@ -47,7 +47,7 @@ def test_what_is_lost_doubled_or_never_said_is_found() -> None:
 
 
 def test_a_program_that_missed_something_is_found() -> None:
-    # REL-3
+    # CLU-43
     program = Program(Crowd(1, Figures(), Random(1)))
     program.places = [("e", 3), ("e", 4), ("e", 7), ("e", 7)]
     assert program.missed() == [5, 6]
