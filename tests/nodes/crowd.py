@@ -1,6 +1,6 @@
 """Many visitors of nodes behind a balancer: pages that come back, programs, and posts at a pace.
 
-A page does what the browser's does (`connection.js`): when its stream ends it tries again after a
+A page does what the browser's does: when its stream ends it tries again after a
 second, give or take a fifth, then after twice as long. A post is tried, under one client id, until
 it was accepted. All that is needed to judge it is kept in `Figures`.
 """
@@ -23,11 +23,11 @@ from tests.patience import PATIENCE_S
 from web.client import ClientSettings, Gap, TopicEvent, connect
 
 LOBBY = "room:lobby"
-# `connection.js`: what it waits at first and at most, and by how much that is spread.
+# What the page waits at first and at most, and by how much that is spread.
 AGAIN_S, AGAIN_S_MAX, SPREAD = 1.0, 30.0, 0.2
 # What a caller of a site that is away waits until it says so again.
 POST_AGAIN_S = 0.1
-# `connection.js`: a stream that lived so long was a good one; the next wait is the first again.
+# For the page, a stream that lived so long was a good one; the next wait is the first again.
 STEADY_S = 2.0
 _CHUNK = 64 * 1024
 
