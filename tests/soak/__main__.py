@@ -16,6 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "build" / "soak.json"
+# The longest is of an hour where the machine is quiet. The suite ends a test after ten minutes.
+ROUND_S_MAX = 3 * 3600
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,23 @@ class Report:
     last_lines: str = ""
 
 
+def command(one: Soak) -> list[str]:
+    """What runs a round: pytest, with a limit of time for the long form."""
+    limits = [f"timeout={ROUND_S_MAX}", f"faulthandler_timeout={ROUND_S_MAX - 10}"]
+    options = [word for limit in limits for word in ("-o", limit)]
+    return [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        *options,
+        one.test,
+    ]
+
+
 def soak(name: str, one: Soak, minutes: float | None) -> Report:
     """Repeat a proof until its time or its rounds are over, or until it fails."""
     began, done, limit_s = time.monotonic(), 0, None if one.minutes is None else one.minutes * 60
@@ -188,7 +207,7 @@ def soak(name: str, one: Soak, minutes: float | None) -> Report:
         limit_s = minutes * 60
     while True:
         process = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", one.test],
+            command(one),
             cwd=ROOT,
             env={**os.environ, **dict(one.environment)},
             stdout=subprocess.PIPE,

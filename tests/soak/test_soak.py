@@ -24,7 +24,13 @@ def test_an_unknown_name_is_told() -> None:
 @pytest.mark.parametrize("is_green", [True, False])
 def test_it_repeats_until_it_is_over_or_red(tmp_path: Path, is_green: bool) -> None:
     proof = tmp_path / "test_proof.py"
-    proof.write_text(f"def test_it():\n    print('SEED=7')\n    assert {is_green}\n")
+    proof.write_text(
+        "def test_it(pytestconfig):\n"
+        "    print('SEED=7')\n"
+        # An hour is more than a test of the suite has.
+        "    assert float(pytestconfig.getini('timeout')) > 3600\n"
+        f"    assert {is_green}\n"
+    )
     report = soak("proof", Soak("nothing", str(proof), rounds=2), None)
     assert (report.rounds, report.is_green) == ((2, True) if is_green else (1, False))
     assert ("SEED=7" in report.last_lines) is not is_green
