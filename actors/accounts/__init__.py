@@ -4,7 +4,8 @@ Read `words.py`, then `session.py`: the actor of one browser session and its tab
 people with an account and their sign-ins, `policy.py` the rules of what they type, `kept/` what is
 kept of what they did, and how often they may try; `holdings.py` what is kept of an account, for its
 member. `ports.py` is what the store knows of sessions (ends, tickets), `ending.py` how a process
-hears that one is over, and the end of a sign-in by its age.
+hears that one is over, and the end of a sign-in by its age. `ways/` are ways to sign in beside a
+password.
 """
 
 from actors.accounts.ending import LOOK_S, SessionEndWatch, SignInSweeper
@@ -41,6 +42,7 @@ from actors.accounts.kept.throttle import (
 from actors.accounts.members import (
     DELETED_NAME,
     FRESH_FOR,
+    NO_PASSWORD,
     NOWHERE,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
@@ -105,6 +107,7 @@ __all__ = [
     "HELD_PAGE",
     "LOOK_S",
     "NOWHERE",
+    "NO_PASSWORD",
     "SIGN_INS_PER_USER_MAX",
     "SIGN_IN_IDLE",
     "SIGN_IN_KEPT",

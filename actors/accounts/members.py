@@ -43,6 +43,8 @@ FRESH_FOR = timedelta(minutes=10)
 SIGN_IN_NAME_MAX = 40
 # What stands where the name of who deleted their account stood (SITE-47).
 DELETED_NAME = "deleted user"
+# What stands for the hash of a password where there is none: no password fits it.
+NO_PASSWORD = "$none$"  # noqa: S105 - a word
 # Who has forgotten their subject, in the audit.
 FORGOTTEN_BY = "account.delete"
 

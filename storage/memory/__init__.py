@@ -10,6 +10,7 @@ that make a twin fail, `twin.py` is what all of them are.
 
 from storage.memory.accounts.audit import MemoryAudit
 from storage.memory.accounts.holdings import MemoryHoldings
+from storage.memory.accounts.links import MemorySignInLinks
 from storage.memory.accounts.members import MemoryAccounts
 from storage.memory.accounts.rate_limits import MemoryRateLimiter
 from storage.memory.accounts.sessions import MemorySessionEnds, MemorySocketTickets
@@ -44,6 +45,7 @@ __all__ = [
     "MemoryProjections",
     "MemoryRateLimiter",
     "MemorySessionEnds",
+    "MemorySignInLinks",
     "MemorySnapshots",
     "MemorySocketTickets",
     "MemorySubjectKeys",

@@ -175,6 +175,19 @@ class UserRow:
     created_at: datetime
     password_hash: str | None = field(default=None, repr=False)
     epoch: int = 0
+    email_verified_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class SignInLinkRow:
+    """A link that signs in; by the digest of its mailbox."""
+
+    digest: bytes
+    email: str
+    flow: bytes | None
+    code: bytes | None
+    expires_at: datetime
+    wrong_codes: int = 0
 
 
 @dataclass(slots=True)
@@ -265,6 +278,7 @@ class MemoryDatabase:
     users: dict[UUID, UserRow] = field(default_factory=dict)
     sign_ins: dict[bytes, SignInRow] = field(default_factory=dict)
     audit: list[Audited] = field(default_factory=list)
+    sign_in_links: dict[bytes, SignInLinkRow] = field(default_factory=dict)
     attempts: dict[str, AttemptsRow] = field(default_factory=dict)
     mails: dict[UUID, KnownMail] = field(default_factory=dict)  # the newest change last
     suppressed: dict[bytes, SuppressedRow] = field(default_factory=dict)

@@ -20,6 +20,7 @@ Only this package names asyncpg, and `storage.testing`, which makes databases fo
 from storage.gathering import GatherStats
 from storage.postgres.accounts.audit import PostgresAudit
 from storage.postgres.accounts.holdings import PostgresHoldings
+from storage.postgres.accounts.links import PostgresSignInLinks
 from storage.postgres.accounts.members import PostgresAccounts
 from storage.postgres.accounts.rate_limits import PostgresRateLimiter
 from storage.postgres.accounts.sessions import PostgresSessionEnds, PostgresSocketTickets
@@ -93,6 +94,7 @@ __all__ = [
     "PostgresProjections",
     "PostgresRateLimiter",
     "PostgresSessionEnds",
+    "PostgresSignInLinks",
     "PostgresSnapshots",
     "PostgresSocketTickets",
     "PostgresSubjectKeys",

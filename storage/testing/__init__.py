@@ -3,7 +3,7 @@
 Subclass a suite in a test file and give it a fixture that makes the adapter; the suite does
 the work. Read `event_store.py` first, and `memory/event_store.py` beside it; the other suites
 are `streams.py`, `reading/`, `with_append.py`, `dead_letters.py`, `private.py`,
-`projections/`, `sessions.py`, `accounts.py`, `chat_log.py`, `nodes.py` and `link.py`.
+`projections/`, `sessions.py`, `accounts/`, `chat_log.py`, `nodes.py` and `link.py`.
 
 What they stand on: `samples.py` (events and the like), `kept.py` (all ports of one database),
 `servers/` (a PostgreSQL with a fresh database for each test, a bad network before any server, a
@@ -13,7 +13,8 @@ program killed at random),
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
 """
 
-from storage.testing.accounts import AccountsSuite, RateLimiterSuite
+from storage.testing.accounts.links import SignInLinksSuite
+from storage.testing.accounts.members import AccountsSuite, RateLimiterSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
@@ -76,6 +77,7 @@ __all__ = [
     "ProjectionWishesSuite",
     "RateLimiterSuite",
     "SessionsSuite",
+    "SignInLinksSuite",
     "SnapshotsSuite",
     "SubjectKeysSuite",
     "TaggingSuite",

@@ -10,8 +10,8 @@ from actors.accounts.members import FIXED_FIELDS
 from storage.errors import StatementRefused
 from storage.memory import MemoryAccounts
 from storage.postgres import Connection, Database
-from storage.testing import AccountsSuite, RateLimiterSuite
-from storage.testing.accounts import (
+from storage.testing import AccountsSuite, RateLimiterSuite, SignInLinksSuite
+from storage.testing.accounts.members import (
     HASH,
     KeptAccounts,
     accounts_in_memory,
@@ -22,13 +22,13 @@ from storage.testing.accounts import (
 from tests.logged import captured
 
 
-class TestMemoryAccounts(AccountsSuite, RateLimiterSuite):
+class TestMemoryAccounts(AccountsSuite, RateLimiterSuite, SignInLinksSuite):
     @pytest.fixture
     def kept(self) -> KeptAccounts:
         return accounts_in_memory()
 
 
-class TestPostgresAccounts(AccountsSuite, RateLimiterSuite):
+class TestPostgresAccounts(AccountsSuite, RateLimiterSuite, SignInLinksSuite):
     @pytest.fixture
     def kept(self, database: Database) -> KeptAccounts:
         return accounts_in_postgres(database)

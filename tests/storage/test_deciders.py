@@ -23,7 +23,7 @@ from actors.chat import (
 )
 from storage.memory import MemoryAccounts, MemoryChatLog
 from storage.postgres import Connection, Database, PostgresAccounts
-from storage.testing.accounts import HASH, sign_in_of
+from storage.testing.accounts.members import HASH, sign_in_of
 from storage.testing.chat_log import draft, verdict
 from tests.storage.test_chat_log_postgres import chat_log_on
 

@@ -39,7 +39,7 @@ from storage.postgres import (
     PostgresHoldings,
     PostgresSubjectKeys,
 )
-from storage.testing.accounts import HASH, sign_in_of
+from storage.testing.accounts.members import HASH, sign_in_of
 from storage.testing.chat_log import draft, verdict
 from tests.storage.plans import rows_touched
 

@@ -53,7 +53,7 @@ from storage.testing import (
     TimersSuite,
     failing_cases,
 )
-from storage.testing.accounts import accounts_in_memory
+from storage.testing.accounts.members import accounts_in_memory
 from storage.testing.kept import kept_in_memory
 from storage.testing.sessions import sessions_in_memory
 

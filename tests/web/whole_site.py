@@ -24,6 +24,7 @@ from storage.memory import (
     MemoryOutbox,
     MemoryRateLimiter,
     MemorySessionEnds,
+    MemorySignInLinks,
     MemorySocketTickets,
 )
 from supervision import open_system
@@ -149,6 +150,7 @@ async def open_whole_site(
             limiter=MemoryRateLimiter(store.database),
             holdings=MemoryHoldings(store),
             events=events,
+            links=MemorySignInLinks(store.database),
             mails=mail.mails,
         ),
         ids=SystemIds(),

@@ -19,6 +19,7 @@ from actors.accounts import (
     Holdings,
     Limit,
     Limited,
+    Method,
     NewAccount,
     NewSignIn,
     Origin,
@@ -117,7 +118,7 @@ async def register(
     try:
         password_hash = await services.passwords.hash(typed.password)
         new = NewAccount(services.ids.new_id(), *account, password_hash)
-        token, sign_in = _new_sign_in(services, state, user_agent)
+        token, sign_in = new_sign_in(services, state, user_agent)
         taken = await services.accounts.register(new, sign_in, origin_of(state, user_agent))
         is_made = taken is None
     finally:
@@ -127,7 +128,7 @@ async def register(
         tell(state, "accounts.register", "refused", reason=f"{taken}_taken")
         raise NotEntered(409, {taken.value: _TAKEN[taken]})
     tell(state, "accounts.register", "accepted", user_id=str(new.user_id))
-    _enter(services, state, sign_in, token)
+    enter(services, state, sign_in, token)
 
 
 def _checked(typed: Registration) -> tuple[tuple[str, str], dict[str, str]]:
@@ -170,7 +171,7 @@ async def log_in(
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
     by_address, by_account = limits
     is_judged = False
-    token, sign_in = _new_sign_in(services, state, user_agent)
+    token, sign_in = new_sign_in(services, state, user_agent)
     origin = origin_of(state, user_agent)
     try:
         proven = await _proven(services, address, password, sign_in, origin)
@@ -190,7 +191,7 @@ async def log_in(
     await services.limiter.give_back(by_address)
     await services.limiter.clear(by_account.key)
     tell(state, "accounts.sign_in", "accepted", user_id=str(credentials.user_id), ended=ended)
-    _enter(services, state, sign_in, token)
+    enter(services, state, sign_in, token)
     return ended
 
 
@@ -249,22 +250,31 @@ def leave(services: AccountServices, state: RequestState) -> None:
     state.visitor.rotate()
 
 
-def tell(state: RequestState, act: str, outcome: str, **facts: object) -> None:
+def tell(
+    state: RequestState,
+    act: str,
+    outcome: str,
+    *,
+    method: Method = Method.PASSWORD,
+    **facts: object,
+) -> None:
     """Call this to log what somebody tried, and what became of it (SEC-130)."""
     log.info(
         act,
         outcome=outcome,
-        method="password",
+        method=method,
         address=masked(state.address),
         request_id=state.request_id,
         **facts,
     )
 
 
-def origin_of(state: RequestState, user_agent: str = "") -> Origin:
+def origin_of(
+    state: RequestState, user_agent: str = "", method: Method = Method.PASSWORD
+) -> Origin:
     """Call this for where a request comes from, as it may be kept (SEC-132)."""
     browser = browser_family(user_agent) if user_agent else ""
-    return Origin(masked(state.address), browser, state.request_id)
+    return Origin(masked(state.address), browser, state.request_id, method)
 
 
 def in_words(seconds: float) -> str:
@@ -275,9 +285,10 @@ def in_words(seconds: float) -> str:
     return "try again in a second." if whole == 1 else f"try again in {whole} seconds."
 
 
-def _new_sign_in(
+def new_sign_in(
     services: AccountServices, state: RequestState, user_agent: str
 ) -> tuple[str, NewSignIn]:
+    """Call this for the token of a sign-in to be made in the browser that asks, and the sign-in."""
     token, digest = new_token()
     former = None if state.visitor.is_new else SessionId(state.visitor.text)
     return token, NewSignIn(
@@ -289,7 +300,8 @@ def _new_sign_in(
     )
 
 
-def _enter(services: AccountServices, state: RequestState, sign_in: NewSignIn, token: str) -> None:
+def enter(services: AccountServices, state: RequestState, sign_in: NewSignIn, token: str) -> None:
+    """Call this when a sign-in was made: its browser has it from then on."""
     state.set_cookies.append(services.cookie.set(token))
     state.visitor.adopt(UUID(sign_in.session_id))
 

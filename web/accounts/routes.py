@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from quart import Blueprint, Response, request
 
-from actors.accounts import safe_next
+from actors.accounts import Method, safe_next
 from actors.persistence.errors import StoreUnavailable
 from web.accounts.entering import (
     AccountServices,
@@ -36,6 +36,7 @@ from web.site.pages import (
     PAGE_PROTECTED,
     PAGE_REGISTER,
     form_response,
+    link_path,
     register_path,
     shell,
     sign_in_path,
@@ -57,7 +58,7 @@ IsPage = Callable[[str], bool]
 def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:
     """Call this to get the routes; `is_page` tells whether a path can be asked for by GET."""
     routes = Blueprint("accounts", __name__)
-    forms = Forms(services, is_page)
+    forms = Forms(services, is_page, has_link=mine.methods.has(Method.MAGIC_LINK))
 
     @routes.get(paths.LOGIN)
     async def login_form() -> Response:
@@ -72,9 +73,8 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
             ended = await log_in(mine, state, email, password, user_agent())
         except REFUSED as error:
             return forms.sign_in(typed, refused(error))
-        # Of the sixth it is told what it ended (SEC-19), and the way on.
         then = forms.next_of(typed)
-        return redirect(f"{paths.ACCOUNT}?ended=1&next={quote(then, safe='')}" if ended else then)
+        return redirect(ended_path(then) if ended else then)
 
     @routes.get(paths.REGISTER)
     async def register_form() -> Response:
@@ -114,8 +114,8 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
 class Forms:
     """Shows the two forms, for the first time or again with what was wrong."""
 
-    def __init__(self, services: Services, is_page: IsPage) -> None:
-        self._services, self._is_page = services, is_page
+    def __init__(self, services: Services, is_page: IsPage, *, has_link: bool = False) -> None:
+        self._services, self._is_page, self._has_link = services, is_page, has_link
 
     def next_of(self, given: Mapping[str, str]) -> LocalPath:
         """Call this with a form or a query for the page that is wanted next (SITE-42)."""
@@ -133,6 +133,7 @@ class Forms:
             csrf=self._services.csrf_of(state),
             next=then,
             register=register_path(then),
+            by_link=link_path(then) if self._has_link else None,
             email=typed.get("email", ""),
             problems={} if problem is None else problem.problems,
         )
@@ -178,6 +179,11 @@ def to_sign_in(back: str | None = None) -> Response:
     query = request.query_string.decode("latin-1")
     wanted = quote(request.path, safe="/") + (f"?{query}" if query else "")
     return redirect(sign_in_path(wanted))
+
+
+def ended_path(then: LocalPath) -> str:
+    """Call this for where a sixth sign-in leads: what it ended (SEC-19), and the way on."""
+    return f"{paths.ACCOUNT}?ended=1&next={quote(then, safe='')}"
 
 
 def redirect(path: str) -> Response:

@@ -60,6 +60,7 @@ from storage.postgres import (
     PostgresProjections,
     PostgresRateLimiter,
     PostgresSessionEnds,
+    PostgresSignInLinks,
     PostgresSocketTickets,
     PostgresSubjectKeys,
     PostgresTimers,
@@ -517,6 +518,7 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         limiter=PostgresRateLimiter(database),
         holdings=PostgresHoldings(database, keyring),
         events=PostgresEventStore(database),
+        links=PostgresSignInLinks(database),
     )
 
 

@@ -144,6 +144,11 @@ def register_path(back: str | None = None) -> LocalPath:
     return _and_back(paths.REGISTER, back)
 
 
+def link_path(back: str | None = None) -> LocalPath:
+    """Call this for the way to a link that signs in, and back to a page of this site."""
+    return _and_back(paths.LOGIN_LINK, back)
+
+
 @lru_cache(_LINKS_KEPT)
 def _and_back(path: str, back: str | None) -> LocalPath:
     if back is not None:

@@ -14,6 +14,9 @@ Read in this order:
 
 from web.views.accounts import (
     AccountPage,
+    LinkPage,
+    LinkSentPage,
+    OpenLinkPage,
     ProtectedPage,
     ProvePage,
     RegisterPage,
@@ -175,6 +178,8 @@ __all__ = [
     "LabSignInView",
     "LastedView",
     "Line",
+    "LinkPage",
+    "LinkSentPage",
     "LocalPath",
     "MeasuredView",
     "MechanismView",
@@ -187,6 +192,7 @@ __all__ = [
     "NodeView",
     "NodesView",
     "Nonce",
+    "OpenLinkPage",
     "Origin",
     "PairView",
     "PanelPage",

@@ -31,11 +31,62 @@ class SignInPage:
     register: LocalPath
     email: str = ""
     problems: Mapping[str, str] = field(default_factory=dict)
+    # The way to a link by mail, where there is one.
+    by_link: LocalPath | None = None
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
         local_path(self.next)
         local_path(self.register)
+        if self.by_link is not None:
+            local_path(self.by_link)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPage:
+    """The form that asks for a link by mail."""
+
+    shell: Shell
+    csrf: CsrfToken
+    next: LocalPath
+    sign_in: LocalPath
+    email: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        local_path(self.next)
+        local_path(self.sign_in)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSentPage:
+    """What is told who asked for a link: nothing of the address. `code` is for other browsers."""
+
+    shell: Shell
+    code: str
+    again: LocalPath
+
+    def __post_init__(self) -> None:
+        local_path(self.again)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLinkPage:
+    """The button that opens a link; `needs_code` where this browser did not ask for it."""
+
+    shell: Shell
+    csrf: CsrfToken
+    next: LocalPath
+    token: str
+    needs_code: bool
+    again: LocalPath
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        local_path(self.next)
+        local_path(self.again)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,16 @@ from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
 from jinja2.bccache import Bucket
 from markupsafe import Markup, escape
 
-from web.views.accounts import AccountPage, ProtectedPage, ProvePage, RegisterPage, SignInPage
+from web.views.accounts import (
+    AccountPage,
+    LinkPage,
+    LinkSentPage,
+    OpenLinkPage,
+    ProtectedPage,
+    ProvePage,
+    RegisterPage,
+    SignInPage,
+)
 from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
@@ -150,6 +159,18 @@ class Renderer:
     def sign_in_page(self, page: SignInPage) -> str:
         """Call this to render `/login`."""
         return self._render("login.html", page=page, shell=page.shell)
+
+    def link_page(self, page: LinkPage) -> str:
+        """Call this to render `/login/link`, where a link is asked for."""
+        return self._render("link.html", page=page, shell=page.shell)
+
+    def link_sent_page(self, page: LinkSentPage) -> str:
+        """Call this to render `/login/link`, behind the form."""
+        return self._render("link_sent.html", page=page, shell=page.shell)
+
+    def open_link_page(self, page: OpenLinkPage) -> str:
+        """Call this to render `/login/link/open`."""
+        return self._render("link_open.html", page=page, shell=page.shell)
 
     def register_page(self, page: RegisterPage) -> str:
         """Call this to render `/register`."""

@@ -24,12 +24,15 @@ from actors.accounts import (
     SignInSweeper,
     SocketTickets,
 )
+from actors.accounts.ways.link_flow import LinkFlow
+from actors.accounts.ways.links import SignInLinks
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.persistence import EventStore
 from actors.persistence.bus import Received
 from actors.reducers import Clock, Ids
 from actors.runtime import AnyActor, Secret, System
 from actors.timeline import Timeline
+from supervision import ChildSpec, Dynamic, DynamicFlags
 from web.accounts.access import keep_access
 from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
@@ -37,6 +40,9 @@ from web.accounts.identity import Identity, SignInCookie
 from web.accounts.methods import methods_of
 from web.accounts.own.account import ask_again, own_account_routes
 from web.accounts.routes import account_routes
+from web.accounts.ways.link_api import link_api_routes
+from web.accounts.ways.link_pages import link_routes
+from web.accounts.ways.links import FlowCookie, LinkServices, link_environment
 from web.chat.moderation import (
     ModerationFeed,
     ModerationServices,
@@ -130,7 +136,7 @@ from web.server import (
     WebApp,
     current_request_state,
 )
-from web.settings import LabMode, Settings, is_loopback
+from web.settings import LabMode, MagicLinkFlow, Settings, is_loopback
 from web.site.error_pages import ErrorPages
 from web.site.events import StreamedPage, event_routes
 from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, PAGE_WORK, program_version
@@ -155,6 +161,10 @@ from web.wiring.frame.probes import probe_routes, ready_answers, streams_compone
 from web.wiring.frame.serving import edge_of, served
 from web.wiring.stopping import Served
 
+# A flow keeps nothing: its actor is there for who asks at once. More than that many at once are a
+# flood, and a try of it finds no actor.
+FLOW_IDLE_S = 1.0
+FLOWS_MAX = 10_000
 # What an acknowledgement waits for the feed of a topic that has just been restarted.
 EPOCH_S_MAX = 1.0
 
@@ -182,6 +192,7 @@ class Store:
     limiter: RateLimiter
     holdings: Holdings
     events: EventStore
+    links: SignInLinks
     mails: Mails = field(default_factory=lambda: Mails(None))
 
 
@@ -526,13 +537,33 @@ class Web:
         app.register_blueprint(report_routes(self._policy_reports))
         app.register_blueprint(chat_routes(services, chat, lab_again(services, lab)))
         app.register_blueprint(moderation_routes(services, moderation))
-        app.register_blueprint(account_routes(services, self.accounts, partial(_is_page, app)))
-        app.register_blueprint(own_account_routes(services, self.accounts, partial(_is_page, app)))
+        self._register_accounts(app, services)
         app.register_blueprint(lab_routes(services, lab))
         app.register_blueprint(demo_routes(services, self._demo_services()))
         self._register_panels(app, services, lab.stage)
         timeline = TimelineServices(self.timeline, self.timeline_viewers, self._clock.now)
         app.register_blueprint(timeline_routes(services, timeline))
+
+    def _register_accounts(self, app: WebApp, services: Services) -> None:
+        is_page = partial(_is_page, app)
+        app.register_blueprint(account_routes(services, self.accounts, is_page))
+        app.register_blueprint(own_account_routes(services, self.accounts, is_page))
+        links = LinkServices(
+            self.accounts,
+            self._directory.link_flow,
+            app.edge.own_origin,
+            FlowCookie(is_https=self._settings.is_https),
+            self._settings.magic_link_bind_flow is MagicLinkFlow.ON,
+        )
+        app.register_blueprint(link_routes(services, links, is_page))
+        app.register_blueprint(link_api_routes(links))
+
+    def link_flows(self) -> AnyActor:
+        """Call this to make what stands above the flows of links."""
+        store = self._store
+        env = link_environment(store.links, store.limiter, self._clock.now, store.mails)
+        flags = DynamicFlags(key="flow_id", passivate_after=FLOW_IDLE_S, max_children=FLOWS_MAX)
+        return Dynamic(flags, ChildSpec("flow", partial(LinkFlow, env=env), restart="temporary"))
 
     def _services_of(self, app: WebApp) -> Services:
         return Services(

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import cast
 
 from actors.accounts.session import Messages as SessionMessage
+from actors.accounts.ways.link_flow import Messages as LinkMessage
 from actors.chat import (
     ROOM_NAMES,
     ForgetNewest,
@@ -41,6 +42,7 @@ from web.views import NodesView
 from web.wiring.frame.finding import Finder, Name
 
 SESSIONS = Name("sessions")
+FLOWS = Name("flows")
 COUNTERS = Name("counters")
 DESKS = Name("desks")
 TREE_FEED = Name("tree-feed")
@@ -158,6 +160,10 @@ class Directory(Finder):
     def session(self, session_id: str) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; its first message starts it."""
         return cast("Ref[SessionMessage]", self._dynamic(SESSIONS)[session_id])
+
+    def link_flow(self, flow_id: str) -> Ref[LinkMessage]:
+        """Call this to get the actor of a flow of a link; its first message starts it."""
+        return cast("Ref[LinkMessage]", self._dynamic(FLOWS)[flow_id])
 
     def counter(self, session_id: str) -> Ref[Add]:
         """Call this to get the counter of a browser session; its first message starts it."""

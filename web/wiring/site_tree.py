@@ -47,6 +47,7 @@ from web.wiring.composition import Web
 from web.wiring.directory import (
     COUNTERS,
     DESKS,
+    FLOWS,
     KEEPER,
     MAIL,
     MODERATION_FEED,
@@ -159,6 +160,7 @@ class Site(Supervisor):
             ChildSpec(
                 SESSIONS, partial(_sessions, parts.web.rooms), name=SESSIONS, type="supervisor"
             ),
+            ChildSpec(FLOWS, parts.web.link_flows, name=FLOWS, type="supervisor"),
             ChildSpec("feeds", partial(FeedsSupervisor, parts)),
             ChildSpec("elsewhere", partial(RoomsWatch, parts.chat.log, parts.web.rooms)),
             streams_child(parts.web.close_streams),

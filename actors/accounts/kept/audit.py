@@ -35,6 +35,8 @@ class Act(StrEnum):
     """What is done with an account; the value stands in the audit, and is searched for."""
 
     REGISTER = "account.register"
+    # Somebody showed that they read what comes to their address.
+    VERIFY_EMAIL = "account.email_verified"
     SIGN_IN = "account.sign_in"
     SIGN_OUT = "account.sign_out"
     # By its owner from elsewhere, by an operator, or as the sixth.
@@ -48,6 +50,7 @@ class Act(StrEnum):
 # As services and their projections know them.
 EVENT_TYPES: dict[Act, str] = {
     Act.REGISTER: "UserRegistered",
+    Act.VERIFY_EMAIL: "EmailVerified",
     Act.SIGN_IN: "UserLoggedIn",
     Act.SIGN_OUT: "UserLoggedOut",
     Act.END_SIGN_IN: "UserLoggedOut",

@@ -57,14 +57,7 @@ class MemoryAccounts(Twin):
                 return Taken.USERNAME
             if user.email == account.email:
                 return Taken.EMAIL
-        database.users[account.user_id] = UserRow(
-            account.username,
-            account.email,
-            Role.USER.value,
-            database.now(),
-            account.password_hash,
-        )
-        database.user_names[account.user_id] = account.username
+        self.make_account(account)
         self._add_sign_in(account.user_id, sign_in, origin)
         record(database, Entry(Act.REGISTER, account.user_id, origin))
         return None
@@ -103,6 +96,22 @@ class MemoryAccounts(Twin):
         kept = self._credentials(user_id)
         if kept is None or kept.password_hash != password_hash:
             return None
+        return self.admit(user_id, sign_in, origin)
+
+    def make_account(self, account: NewAccount) -> None:
+        """Call this in an act to make an account."""
+        database = self.database
+        database.users[account.user_id] = UserRow(
+            account.username,
+            account.email,
+            Role.USER.value,
+            database.now(),
+            account.password_hash,
+        )
+        database.user_names[account.user_id] = account.username
+
+    def admit(self, user_id: UUID, sign_in: NewSignIn, origin: Origin) -> int:
+        """Call this in an act of somebody who proved who they are; how many sign-ins it ended."""
         self._add_sign_in(user_id, sign_in, origin)
         others = [
             row

@@ -314,6 +314,13 @@ async def _register(
     connection: Connection, account: NewAccount, sign_in: NewSignIn, origin: Origin
 ) -> None:
     await begin(connection, account.user_id)
+    await make_account(connection, account)
+    await _add_sign_in(connection, account.user_id, sign_in, origin)
+    await record(connection, Entry(Act.REGISTER, account.user_id, origin))
+
+
+async def make_account(connection: Connection, account: NewAccount) -> None:
+    """Call this in the act's transaction to make an account, a member of the Lobby."""
     await connection.execute(_ADD_USER, account.user_id, account.username, account.email)
     await connection.execute(
         "INSERT INTO credentials (user_id, password_hash) VALUES ($1, $2)",
@@ -321,8 +328,6 @@ async def _register(
         account.password_hash,
     )
     await connection.execute(_ADD_MEMBERSHIP, account.user_id, LOBBY)
-    await _add_sign_in(connection, account.user_id, sign_in, origin)
-    await record(connection, Entry(Act.REGISTER, account.user_id, origin))
 
 
 async def _sign_in(
@@ -338,6 +343,14 @@ async def _sign_in(
     )
     if found is None:
         return None
+    return await admit(connection, user_id, sign_in, origin)
+
+
+async def admit(connection: Connection, user_id: UUID, sign_in: NewSignIn, origin: Origin) -> int:
+    """Call this in the act's transaction, with the row of the credentials locked.
+
+    However somebody proved who they are: the oldest of more than five sign-ins end; how many.
+    """
     await _add_sign_in(connection, user_id, sign_in, origin)
     kept = SIGN_INS_PER_USER_MAX - 1
     ended = await _end(connection, _OVER_NUMBER, user_id, sign_in.reference, kept)

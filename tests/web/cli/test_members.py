@@ -8,7 +8,7 @@ import structlog
 
 from actors.accounts import Act, Entry, Origin
 from storage.postgres import Database
-from storage.testing.accounts import HASH, accounts_in_postgres, sign_in_of
+from storage.testing.accounts.members import HASH, accounts_in_postgres, sign_in_of
 from tests.web.cli.commanding import Commands, fetch, on
 
 

@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from storage.postgres import Database
-from storage.testing.accounts import accounts_in_postgres
+from storage.testing.accounts.members import accounts_in_postgres
 from tests.web.cli.commanding import Commands, fetch, on
 
 

@@ -211,6 +211,11 @@ class Edge:
         # How many came with a trace that was none, and were given another.
         self.traces_replaced = 0
 
+    @property
+    def own_origin(self) -> str:
+        """Call this for the one name of this site, for links that leave it (SEC-84)."""
+        return self._settings.checks.own_origin
+
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:

@@ -41,6 +41,7 @@ from actors.accounts import (
     login_limits,
     user_stream,
 )
+from actors.accounts.ways.links import SignInLinks
 from actors.chat import user_subject
 from actors.persistence import EventStore, Outbox, OutboxMessage, SubjectKeys
 from actors.testing import FixedClock
@@ -53,6 +54,7 @@ from storage.memory import (
     MemoryOutbox,
     MemoryRateLimiter,
     MemorySessionEnds,
+    MemorySignInLinks,
     MemorySubjectKeys,
 )
 from storage.postgres import (
@@ -64,6 +66,7 @@ from storage.postgres import (
     PostgresOutbox,
     PostgresRateLimiter,
     PostgresSessionEnds,
+    PostgresSignInLinks,
     PostgresSubjectKeys,
 )
 
@@ -83,6 +86,7 @@ class KeptAccounts:
     outbox: Outbox
     audit: Audit
     events: EventStore
+    links: SignInLinks
     pass_time: Callable[[timedelta], Awaitable[None]]
     # From then on it passes only by `pass_time`, for the limiter.
     stop_time: Callable[[], None]
@@ -114,6 +118,7 @@ def accounts_in_memory() -> KeptAccounts:
         MemoryOutbox(database),
         MemoryAudit(database),
         MemoryEventStore(database),
+        MemorySignInLinks(database),
         pass_time,
         lambda: None,
     )
@@ -136,6 +141,9 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
                 " tried_at = ARRAY(SELECT t - $1::interval FROM unnest(tried_at) t)",
                 so_long,
             )
+            await connection.execute(
+                "UPDATE sign_in_links SET expires_at = expires_at - $1::interval", so_long
+            )
 
         await database.run(work)
 
@@ -147,6 +155,7 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         PostgresOutbox(database),
         PostgresAudit(database),
         PostgresEventStore(database),
+        PostgresSignInLinks(database),
         pass_time,
         lambda: stopped.append(datetime.now(UTC)),
     )
