@@ -18,6 +18,7 @@ PATHS = [
     *("/docs", "/docs?q=mailbox", "/docs/start/first-actor"),
     *("/work", "/work/chat-realtime", "/work/command-sse", "/work/operational-visibility"),
     *("/login", "/register", "/no-such-page", "/demo/errands"),
+    *("/login/link", "/login/link?sent=1", "/login/link/open?token=none"),
 ]
 # The panels that are like others for a look at widths, and have words of their own.
 PANELS = [f"/lab#{panel}" for panel in ("site", "burst", "connections", "sign-ins")]

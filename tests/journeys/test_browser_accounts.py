@@ -6,11 +6,12 @@ import json
 import re
 
 import pytest
+import trio
 from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.kinds import OpenContext, StartSite
 from tests.journeys.site_process import SiteProcess
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -217,3 +218,51 @@ def test_without_scripts_other_rooms_are_reached(
         expect(page.locator("#chat-title")).to_have_text("Room: Lobby")
     finally:
         context.close()
+
+
+def test_a_person_signs_in_by_a_link_with_the_keyboard_alone(
+    site: SiteProcess, browser: Browser
+) -> None:
+    # AUTH-1, SEC-82, SITE-19, SITE-20: no script, no mouse, both widths
+    for width in (1440, 390):
+        kind = {"viewport": {"width": width, "height": 900}, "java_script_enabled": False}
+        asking, other = (browser.new_context(**kind) for _ in range(2))  # type: ignore[arg-type]
+        page, address = asking.new_page(), f"by.link.{width}@example.org"
+        page.goto(f"{site.url}/login")
+        page.get_by_role("link", name="have a link sent").press("Enter")
+        expect(page.get_by_label("E-mail address")).to_be_focused()
+        page.keyboard.type(address)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Look at your mail")
+        code = page.locator("main strong").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        link = _link_in_mail(site, address)
+        elsewhere = other.new_page()
+        elsewhere.goto(link)
+        expect(elsewhere.get_by_label("Code")).to_be_focused()
+        elsewhere.keyboard.type("00000000")
+        elsewhere.keyboard.press("Enter")
+        expect(elsewhere.locator(".banner")).to_contain_text("opens nothing")
+        assert elsewhere.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        elsewhere.get_by_label("Code").fill(code)
+        elsewhere.keyboard.press("Enter")
+        elsewhere.goto(f"{site.url}/account")
+        expect(elsewhere.get_by_role("main")).to_contain_text(address)
+        page.goto(link)
+        page.get_by_role("main").get_by_role("button", name="Sign in").press("Enter")
+        expect(page.locator(".banner")).to_contain_text("opens nothing")
+        for context in (asking, other):
+            context.close()
+
+
+def _link_in_mail(site: SiteProcess, address: str) -> str:
+    """Wait for the mail that the site prints, as it does on a desk."""
+    found: list[str] = []
+
+    def is_there() -> bool:
+        text = "\n".join(site.lines)
+        found[:] = re.findall(r"http://\S+/login/link/open\?\S*token=[\w-]{43}", text)
+        return address in text and bool(found)
+
+    trio.run(until, is_there)
+    return found[-1]

@@ -128,10 +128,13 @@ class ProvePage:
     username: str
     email: str
     problems: Mapping[str, str] = field(default_factory=dict)
+    by_link: LocalPath | None = None
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
         local_path(self.next)
+        if self.by_link is not None:
+            local_path(self.by_link)
         check_text("username", self.username)
         check_text("email", self.email)
 
@@ -174,6 +177,8 @@ class AccountPage:
     back: LocalPath | None = None
     # A sign-in just now ended another one.
     has_ended_one: bool = False
+    # Who came by a link has none until they give one.
+    has_password: bool = True
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)

@@ -441,7 +441,7 @@ class Web:
             identify=self.identity,
         )
         self._register_routes(app, listening)
-        keep_access(app, ask_again(self._services_of(app)))
+        keep_access(app, ask_again(self._services_of(app), self.accounts))
         return served(app, self._settings, port, streams=self.streams, sockets=endpoint)
 
     def _endpoints(

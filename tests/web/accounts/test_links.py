@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import trio
 
-from actors.accounts import NO_PASSWORD
+from actors.accounts import FRESH_FOR, NO_PASSWORD
 from actors.accounts.ways.links import (
     LINK_KEPT,
     LINKS_PER_ADDRESS_MAX,
@@ -118,6 +118,32 @@ async def test_a_link_signs_in_where_it_was_asked_for() -> None:
         assert (again.status, again.headers["www-authenticate"]) == (401, "Session")
 
 
+async def test_who_came_by_a_link_gives_a_password_while_it_is_fresh() -> None:
+    # SEC-20, SEC-73, AUTH-2
+    async with open_post() as post_:
+        site, guest = post_.site, post_.site.visitor()
+        token = await post_.ask(guest, NEW)
+        await form(guest, OPEN, token=token)
+        page = (await get(guest, "/account")).text
+        assert "Give yourself a password" in page
+        assert 'name="current_password"' not in page
+        for path in ("/account/delete", "/account/export", "/account/prove"):
+            refused = await form(guest, path, password=NO_PASSWORD, export_password=NO_PASSWORD)
+            assert refused.status == 422, path
+        assert 'href="/login/link?next=' in (await get(guest, "/account/prove")).text
+        for row in site.accounts.database.sign_ins.values():
+            row.proven_at -= FRESH_FOR
+        old = await form(guest, "/account/password", new_password="x9 qv, tz! ")
+        assert (old.status, "Sign in by a link once more" in old.text) == (403, True)
+        token = await post_.ask(guest, NEW, 2)
+        assert (await form(guest, OPEN, token=token)).status == 303
+        given = await form(guest, "/account/password", new_password="x9 qv, tz! ")
+        assert given.status == 303
+        assert "Change your password" in (await get(guest, "/account")).text
+        login = await form(site.visitor(), "/login", email=NEW, password="x9 qv, tz! ")
+        assert login.status == 303
+
+
 async def test_in_another_browser_it_needs_the_code_that_is_shown() -> None:
     # SEC-82, SEC-81
     async with open_post() as post_:
@@ -150,14 +176,14 @@ async def test_nobody_learns_whose_address_it_is() -> None:
     async with open_post() as post_:
         await register(post_.site)
         mailbox = post_.site.accounts.database
-        told = set()
+        told = set[tuple[object, ...]]()
         for address in (ADA, NEW, "blocked@example.org"):
             guest = post_.site.visitor()
             answer = await form(guest, ASK, email=address)
             told.add((answer.status, answer.headers["location"], answer.body))
             api = await post(guest, SEND, email=address)
             told.add((api.status, api.text.replace(address, "")))
-            await until(lambda seen=address: len(post_.sender.outbox_of(seen)) == 2)
+            await post_.link_to(address, 2)
         assert len(told) == 2
         assert post_.site.passwords.made == 1  # that of the registration
         assert len(mailbox.users) == 2, "nobody was made"
@@ -219,7 +245,7 @@ async def test_links_are_tried_so_often_and_no_more() -> None:
 
 
 # AUTH-43: one client, every wrong way; none of them changes anything.
-WRONG_WAYS = {
+WRONG_WAYS: dict[str, Callable[[str], dict[str, str]]] = {
     "nothing": lambda _token: {},
     "empty": lambda _token: {"token": ""},
     "unknown": lambda _token: {"token": "A" * 43},

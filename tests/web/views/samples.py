@@ -33,6 +33,8 @@ from web.views import (
     HubPage,
     InspectorView,
     LabPage,
+    LinkPage,
+    LinkSentPage,
     MeasuredView,
     MechanismView,
     MemberView,
@@ -41,6 +43,7 @@ from web.views import (
     NavLink,
     NodesView,
     NodeView,
+    OpenLinkPage,
     PairView,
     PanelPage,
     PanelView,
@@ -382,6 +385,21 @@ def sign_in(email: str = "", /, **problems: str) -> SignInPage:
         email,
         problems,
     )
+
+
+def link(email: str = "", /, **problems: str) -> LinkPage:
+    frame, token = shell(page="login", has_stream=False), csrf_token("a.token")
+    return LinkPage(frame, token, local_path("/lab"), local_path("/login"), email, problems)
+
+
+def link_sent(code: str = "4821 9920") -> LinkSentPage:
+    return LinkSentPage(shell(page="login", has_stream=False), code, local_path("/login/link"))
+
+
+def open_link(token: str = "A" * 43, /, **problems: str) -> OpenLinkPage:
+    frame, csrf = shell(page="login", has_stream=False), csrf_token("a.token")
+    next_, again = local_path("/lab"), local_path("/login/link")
+    return OpenLinkPage(frame, csrf, next_, token, bool(problems), again, problems)
 
 
 def registration(username: str = "", /, **problems: str) -> RegisterPage:

@@ -42,6 +42,11 @@ PAGES: dict[str, Callable[[], str]] = {
     "mechanism with timeline": lambda: RENDERER.work_page(samples.work("operations")),
     "sign-in": lambda: RENDERER.sign_in_page(samples.sign_in()),
     "refused sign-in": lambda: RENDERER.sign_in_page(samples.sign_in("a@b", password="Blank.")),
+    "link": lambda: RENDERER.link_page(samples.link()),
+    "refused link": lambda: RENDERER.link_page(samples.link("a@b", email="No.")),
+    "link sent": lambda: RENDERER.link_sent_page(samples.link_sent()),
+    "open link": lambda: RENDERER.open_link_page(samples.open_link()),
+    "refused open link": lambda: RENDERER.open_link_page(samples.open_link("x", code="No.")),
     "registration": lambda: RENDERER.register_page(samples.registration()),
     "refused registration": lambda: RENDERER.register_page(
         samples.registration("ada", username="Taken.", password="Short.")
@@ -225,7 +230,10 @@ def test_forms_are_for_password_managers() -> None:
     fields = {
         "sign-in": ["username", "current-password"],
         "registration": ["nickname", "username", "new-password"],
-        "account": ["username", "current-password", "new-password", *2 * ["current-password"]],
+        "account": [
+            *("username", "current-password", "new-password"),
+            *2 * ["username", "current-password"],
+        ],
     }
     for name, expected in fields.items():
         page = samples.read(PAGES[name]())
@@ -243,6 +251,11 @@ def test_what_was_typed_comes_back_as_the_value_of_its_field() -> None:
         page = samples.read(RENDERER.sign_in_page(samples.sign_in(typed, email="No.")))
         plain = samples.read(RENDERER.sign_in_page(samples.sign_in("plain", email="No.")))
         assert typed in page.values("value")
+        for other in (
+            RENDERER.link_page(samples.link(typed)),
+            RENDERER.open_link_page(samples.open_link(typed)),
+        ):
+            assert typed in samples.read(other).values("value")
         assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
         assert [[key for key, _ in one] for _, one in page.elements] == [
             [key for key, _ in one] for _, one in plain.elements

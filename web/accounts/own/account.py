@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from quart import Blueprint, Response, request
 
-from actors.accounts import Level, Member
+from actors.accounts import Level, Member, Method
 from web.accounts.access import AskAgain
 from web.accounts.entering import AccountServices, NotEntered
 from web.accounts.identity import member_of
@@ -13,6 +13,7 @@ from web.accounts.own.managing import (
     change_password,
     delete,
     end_sign_ins,
+    has_password,
     name_sign_in,
     prove_again,
 )
@@ -31,7 +32,7 @@ from web.routing import paths
 from web.routing.errors import NoSuchThing
 from web.routing.services import Services
 from web.server import current_request_state, require_media
-from web.site.pages import PAGE_ACCOUNT, form_response, shell
+from web.site.pages import PAGE_ACCOUNT, form_response, link_path, shell
 from web.views import AccountPage, LocalPath, ProvePage, SignInView, element_id, local_path
 
 
@@ -97,25 +98,28 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
     return routes
 
 
-def ask_again(services: Services) -> AskAgain:
+def ask_again(services: Services, mine: AccountServices) -> AskAgain:
     """Call this for what shows the form of a proof where an old one is not enough (SEC-20)."""
 
     def ask(member: Member, then: str) -> Response:
         row = step_up(Level.BASIC.name).row
         headers = {name.decode(): value.decode() for name, value in row.headers}
-        page = _prove_page(services, member, local_path(then))
+        has_link = mine.methods.has(Method.MAGIC_LINK)
+        page = _prove_page(services, member, local_path(then), has_link=has_link)
         return form_response(services.renderer.prove_page(page), row.status, **headers)
 
     return ask
 
 
 def _add_proof(routes: Blueprint, services: Services, mine: AccountServices, forms: Forms) -> None:
+    has_link = mine.methods.has(Method.MAGIC_LINK)
+
     @routes.get(paths.ACCOUNT_PROVE)
     async def prove_form() -> Response:
         member = member_of(request.scope)
         if member is None:
             return to_sign_in()
-        page = _prove_page(services, member, forms.next_of(request.args))
+        page = _prove_page(services, member, forms.next_of(request.args), has_link=has_link)
         return form_response(services.renderer.prove_page(page))
 
     @routes.post(paths.ACCOUNT_PROVE)
@@ -129,13 +133,18 @@ def _add_proof(routes: Blueprint, services: Services, mine: AccountServices, for
             await prove_again(mine, state, member, typed.get("password", ""))
         except REFUSED as error:
             problem = refused(error)
-            page = _prove_page(services, member, then, problem)
+            page = _prove_page(services, member, then, problem, has_link=has_link)
             return answer_form(services.renderer.prove_page(page), problem)
         return redirect(then)
 
 
 def _prove_page(
-    services: Services, member: Member, then: LocalPath, problem: NotEntered | None = None
+    services: Services,
+    member: Member,
+    then: LocalPath,
+    problem: NotEntered | None = None,
+    *,
+    has_link: bool = False,
 ) -> ProvePage:
     state = current_request_state()
     return ProvePage(
@@ -145,6 +154,7 @@ def _prove_page(
         username=member.username,
         email=member.email,
         problems={} if problem is None else problem.problems,
+        by_link=link_path(then) if has_link else None,
     )
 
 
@@ -207,6 +217,7 @@ async def _page(
         ends_others=ends_others,
         back=back,
         has_ended_one=has_ended_one,
+        has_password=await has_password(mine, member),
     )
     return answer_form(services.renderer.account_page(page), problem)
 

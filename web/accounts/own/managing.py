@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from actors.accounts import (
+    NO_PASSWORD,
     Act,
     BadField,
     Credentials,
@@ -37,6 +38,7 @@ from web.mail.words import BadMail
 from web.server import RequestState
 
 WRONG = "This is not your password."
+_NOT_FRESH = "Sign in by a link once more: your last sign-in is over ten minutes old."
 _CHANGED = "Your password was changed meanwhile, elsewhere; try again with the new one."
 
 
@@ -127,7 +129,9 @@ async def change_password(
         check_password(new, member.username, member.email, common_passwords())
     except BadField as error:
         raise NotEntered(422, {"new_password": error.problem}) from error
-    kept = await prove(services, state, member, current, "current_password")
+    kept = await _without_password(services, member)
+    if kept is None:
+        kept = await prove(services, state, member, current, "current_password")
     password_hash = await services.passwords.hash(new)
     token, digest = new_token()
     change = NewPassword(
@@ -144,6 +148,22 @@ async def change_password(
     services.mails.wake()
     tell(state, "accounts.password", "accepted", user_id=str(member.user_id))
     state.set_cookies.append(services.cookie.set(token))
+
+
+async def has_password(services: AccountServices, member: Member) -> bool:
+    """Call this for whether a member has one: who came by a link has none until they give one."""
+    kept = await services.accounts.credentials_of(member.user_id)
+    return kept is None or kept.password_hash != NO_PASSWORD
+
+
+async def _without_password(services: AccountServices, member: Member) -> Credentials | None:
+    """Give what a first password replaces, to who proved just now who they are; else None."""
+    kept = await services.accounts.credentials_of(member.user_id)
+    if kept is None or kept.password_hash != NO_PASSWORD:
+        return None
+    if not member.is_fresh:
+        raise NotEntered(403, {"current_password": _NOT_FRESH})
+    return kept
 
 
 def _alert(

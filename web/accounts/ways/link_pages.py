@@ -110,12 +110,13 @@ class LinkForms(Forms):
     def open(self, given: Mapping[str, str], problem: NotEntered | None = None) -> Response:
         """Call this for the button that opens a link. It looks nothing up."""
         state = current_request_state()
+        is_refused = problem is not None and problem.status == 401
         page = OpenLinkPage(
             shell=shell(self._services, state, "Sign in", PAGE_LOGIN),
             csrf=self._services.csrf_of(state),
             next=self.next_of(given),
             token=given.get("token", "")[:64],
-            needs_code=self._mine.binds and (self.nonce() is None or problem is not None),
+            needs_code=self._mine.binds and (self.nonce() is None or is_refused),
             again=local_path(paths.LOGIN_LINK),
             problems={} if problem is None else problem.problems,
         )
