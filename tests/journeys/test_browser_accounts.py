@@ -246,6 +246,7 @@ def test_a_person_signs_in_by_a_link_with_the_keyboard_alone(
         assert elsewhere.evaluate("document.documentElement.scrollWidth <= innerWidth")
         elsewhere.get_by_label("Code").fill(code)
         elsewhere.keyboard.press("Enter")
+        expect(elsewhere.get_by_role("button", name="Sign out")).to_be_visible()
         elsewhere.goto(f"{site.url}/account")
         expect(elsewhere.get_by_role("main")).to_contain_text(address)
         page.goto(link)
