@@ -18,7 +18,7 @@ from actors.accounts import HowEnded, NewAccount, Role, SessionEnded, SessionEnd
 from actors.accounts.words import SessionId
 from actors.runtime import open_actors
 from storage.memory import MemoryAccounts, MemoryDatabase, MemorySessionEnds
-from storage.testing.accounts import HASH, sign_in_of
+from storage.testing.accounts.members import HASH, sign_in_of
 from web.realtime import Stream
 from web.server import SignedIn
 from web.wiring.ending import OpenRoles
