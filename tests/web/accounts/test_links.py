@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from hashlib import blake2b, sha256
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -20,6 +21,8 @@ from actors.accounts.ways.links import (
     LINKS_PER_ADDRESS_MAX,
     LINKS_PER_MAILBOX_MAX,
     REDEMPTIONS_PER_ADDRESS_MAX,
+    digest_of,
+    mailbox_of,
 )
 from storage.errors import StoreUnavailable
 from tests.journeys.visitor import Answer, Visitor
@@ -27,6 +30,8 @@ from tests.logged import captured
 from tests.patience import until
 from tests.web.accounts.test_entering import form, get, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.accounts.ways.links import flow_id
+from web.lab.tree.picture import CROWDS
 from web.mail.senders.memory import MemorySender
 from web.settings import MagicLinkFlow, Settings
 
@@ -142,6 +147,16 @@ async def test_who_came_by_a_link_gives_a_password_while_it_is_fresh() -> None:
         assert "Change your password" in (await get(guest, "/account")).text
         login = await form(site.visitor(), "/login", email=NEW, password="x9 qv, tz! ")
         assert login.status == 303
+
+
+def test_the_tree_says_nothing_of_who_asks() -> None:
+    # SEC-133, LAB-93: paths are shown and logged, and an address can be guessed from its digest
+    for digest in (mailbox_of(NEW), digest_of("a token")):
+        name = flow_id(digest)
+        assert name == flow_id(digest)
+        assert name not in digest.hex()
+        assert name not in {made(digest).hexdigest()[:32] for made in (sha256, blake2b)}
+    assert "site/flows" in CROWDS
 
 
 async def test_in_another_browser_it_needs_the_code_that_is_shown() -> None:

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from urllib.parse import quote
 from uuid import UUID
 
@@ -51,6 +52,8 @@ from web.server import RequestState, cookie_name, expire_cookie, set_cookie
 TOKEN_BYTES = 32
 # As `secrets` writes that many bytes.
 _FORM = re.compile(r"[A-Za-z0-9_-]{43}")
+# Names of actors are those of this process.
+_NAMES = secrets.token_bytes(32)
 # Shorter than the ten seconds a request may take.
 REDEEM_S_MAX = 8.0
 # SEC-81: for one that is over, was used, or never was.
@@ -65,6 +68,11 @@ _WRONG_IN_WORDS = (
 def new_secret() -> str:
     """Call this for the token of a link, or the nonce of a flow: 256 random bits."""
     return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def flow_id(of: bytes) -> str:
+    """Call this to name the actor of a mailbox or a token; paths are shown, and tell neither."""
+    return blake2b(of, digest_size=16, key=_NAMES).hexdigest()
 
 
 class FlowCookie:
@@ -137,7 +145,7 @@ async def ask_for_link(
         None if nonce is None else Secret(code_of(nonce)),
     )
     try:
-        services.flow(f"to-{mailbox_of(email).hex()}").tell(message)
+        services.flow(flow_id(mailbox_of(email))).tell(message)
     except NoProc:
         raise NotEntered(503, {"": _LATER}, 1.0) from None
     if nonce is not None:
@@ -215,7 +223,7 @@ async def _answer(
     services: LinkServices, digest: bytes, asked: RedeemLink
 ) -> Entered | NotKnown | None:
     try:
-        return await services.flow(f"of-{digest.hex()}").ask(asked, timeout=REDEEM_S_MAX)
+        return await services.flow(flow_id(digest)).ask(asked, timeout=REDEEM_S_MAX)
     except (AskError, NoProc) as error:
         return NotKnown(type(error).__name__)
 

@@ -33,6 +33,7 @@ from web.views import (
 # never one by one (LAB-93, LAB-10). What becomes of a sandbox is shown to its visitor only.
 CROWDS: Mapping[str, str] = {
     "site/sessions": "SessionActor",
+    "site/flows": "LinkFlow",
     "site/streams": "StreamActor",
     "site/sockets": "Connection",
     "site/sandboxes": "Sandbox",
