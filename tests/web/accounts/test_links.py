@@ -150,7 +150,7 @@ async def test_who_came_by_a_link_gives_a_password_while_it_is_fresh() -> None:
 
 
 def test_the_tree_says_nothing_of_who_asks() -> None:
-    # SEC-133, LAB-93: paths are shown and logged, and an address can be guessed from its digest
+    # LAB-93: paths are shown and logged, and an address can be guessed from its digest
     for digest in (mailbox_of(NEW), digest_of("a token")):
         name = flow_id(digest)
         assert name == flow_id(digest)
