@@ -80,6 +80,7 @@ from web.app.reaching import together
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
 from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
+from web.mail.sealing import MailSeal
 from web.observability import first_leaf
 from web.observability.health.of_store import bus_component
 from web.server import PortBusy, PortForbidden, open_listeners
@@ -484,6 +485,7 @@ def _mail_of(settings: Settings, database: Database, wake: Callable[[], None]) -
         PostgresMailStates(database),
         PostgresDeadLetters(database),
         wake,
+        MailSeal(load_private_key(settings), settings.private_keys_previous),
     )
 
 

@@ -29,6 +29,7 @@ from actors.runtime import Exit, Log
 from web.mail.answers import Answer, Verdict, retry_in
 from web.mail.mails import MAIL
 from web.mail.message import bytes_of, needs_utf8
+from web.mail.sealing import SEALED, CannotOpen, MailSeal
 from web.mail.senders.port import (
     AnswerLost,
     MayNotLeave,
@@ -66,8 +67,14 @@ class MailDelivery:
     """Sends one mail of the outbox, or says when to try again; see `send`."""
 
     def __init__(
-        self, sender: Sender, address: MailAddress, states: MailStates, env: Environment
+        self,
+        sender: Sender,
+        address: MailAddress,
+        states: MailStates,
+        env: Environment,
+        seal: MailSeal | None = None,
     ) -> None:
+        self._seal = seal
         self._sender, self._address, self._states, self._env = sender, address, states, env
         self.statistics = MailStatistics()
         # What the way out fails with, until it works again.
@@ -176,10 +183,17 @@ class MailDelivery:
         self.trouble = error
         self._left_alone_until = trio.current_time() + LEFT_ALONE_S
 
-    @staticmethod
-    def _read(entry: OutboxEntry) -> Mail:
+    def _read(self, entry: OutboxEntry) -> Mail:
+        payload, key_id = entry.payload, entry.headers.get(SEALED)
         try:
-            return msgspec.json.decode(entry.payload, type=Mail)
+            if key_id is not None:
+                seal = self._seal
+                if seal is None:
+                    raise CannotOpen("this program has no key")
+                payload = seal.open(key_id, entry.message_id, payload)
+            return msgspec.json.decode(payload, type=Mail)
+        except CannotOpen as error:
+            raise NotSent(f"a sealed mail that cannot be opened: {error}", None) from None
         except msgspec.DecodeError:
             raise NotSent("a message that is no mail", None) from None
 

@@ -13,6 +13,7 @@ import msgspec
 from actors.persistence import Outbox, OutboxMessage
 from actors.persistence.beside_log.outbox import MAIL_KIND
 from actors.persistence.words import FLEETING
+from web.mail.sealing import SEALED, MailSeal
 from web.mail.templates import (
     MAGIC_LINK,
     MAIL_TEST,
@@ -54,8 +55,8 @@ def message_id_of(key: str) -> UUID:
 class Mails:
     """Mails into the outbox: `message` for an act's own transaction, `send` for one alone.
 
-    Neither waits for a mail server. Without an `outbox` mail is switched off: `message` gives
-    nothing to be written, and `send` is False.
+    Neither waits for a mail server. With a `seal` what signs in lies sealed there (SEC-83). Without
+    an `outbox` mail is switched off: `message` gives nothing to be written, and `send` is False.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class Mails:
         templates: MailTemplates | None = None,
         wake: Callable[[], None] = lambda: None,
         language: str = "en",
+        seal: MailSeal | None = None,
     ) -> None:
+        self._seal = seal
         self._outbox, self._wake, self._language = outbox, wake, language
         self._templates = templates or MailTemplates()
 
@@ -114,6 +117,9 @@ class Mails:
             return ()
         headers = {"template": template.name} | ({FLEETING: "1"} if template.is_fleeting else {})
         payload = msgspec.json.encode(mail)
+        if template.is_fleeting and self._seal is not None:
+            headers[SEALED] = self._seal.key_id
+            payload = self._seal.seal(message_id, payload)
         # A key of its own each: no mail waits behind another.
         return (OutboxMessage(message_id, MAIL, MAIL, str(message_id), payload, headers),)
 

@@ -10,6 +10,7 @@ from actors.reducers import Environment
 from actors.runtime import AnyActor
 from web.mail.delivering import MailDelivery, MailRelay
 from web.mail.mails import Mails
+from web.mail.sealing import MailSeal
 from web.mail.senders.console import ConsoleSender
 from web.mail.senders.file import FileSender
 from web.mail.senders.memory import MemorySender
@@ -71,13 +72,14 @@ class SiteMail:
         states: MailStates,
         letters: DeadLetters,
         wake: Callable[[], None],
+        seal: MailSeal | None = None,
     ) -> None:
         env = Environment(SystemClock(), SystemIds())
-        self.mails = Mails(None if sender is None else outbox, wake=wake)
+        self.mails = Mails(None if sender is None else outbox, wake=wake, seal=seal)
         self.make: Callable[[], AnyActor] | None = None
         self.components: Sequence[Component] = ()
         if sender is not None:
-            delivery = MailDelivery(sender, address, states, env)
+            delivery = MailDelivery(sender, address, states, env, seal)
             self.make = lambda: MailRelay(outbox, delivery, env, letters)
             self.components = [mail_component(lambda: _words(delivery), lambda: _counts(delivery))]
 
