@@ -265,6 +265,7 @@ class Definition:
     deadline_s: float
     fingerprint: str
     where: str
+    own_parts: bool = False
     migrate: Callable[[SagaState], str] | None = None
 
     @property
@@ -294,6 +295,7 @@ class AnySaga:
     kind: ClassVar[str] = ""
     version: ClassVar[int] = 1
     deadline_s: ClassVar[float] = DEADLINE_S
+    own_parts: ClassVar[bool] = False
     _definition: ClassVar[Definition]
 
     @classmethod
@@ -317,6 +319,8 @@ class Saga(AnySaga, Generic[D]):
     `kind` names it in ids, streams and tables; without, it is the class's name in lower case with
     underscores. Raise `version` when the steps change, and keep the former class beside it as
     long as sagas of it run, or write `migrate`. `deadline_s` is the time that the whole may take.
+    With `own_parts = True` its messages leave by parts of the outbox that are for sagas
+    alone (`SAGA_PARTS`), which then need a relay; else by those of all other commands.
     Each mistake is a `SagaDefinitionError` with file and line, when the class is made.
     """
 
@@ -360,8 +364,17 @@ def _define(cls: type[AnySaga], where: str) -> Definition:
     if not isinstance(own, classmethod):
         raise SagaDefinitionError(where, "its migrate is no classmethod")
     migrate = None if own is AnySaga.__dict__["migrate"] else cls.migrate
+    _check_flag(where, "own_parts", cls.own_parts)
     found = Definition(
-        kind, version, data_type, units, cls.deadline_s, _fingerprint(units), where, migrate
+        kind,
+        version,
+        data_type,
+        units,
+        cls.deadline_s,
+        _fingerprint(units),
+        where,
+        cls.own_parts,
+        migrate,
     )
     if found.depth > DEPTH_MAX:
         raise SagaDefinitionError(where, f"sagas nest {DEPTH_MAX} deep at most")

@@ -13,6 +13,7 @@ import trio
 
 from actors.chat import LOBBY, ROOM_NAMES, ChatEnvironment
 from actors.runtime import Secret, System
+from actors.sagas import SagaIndex
 from storage.memory import (
     MemoryAccounts,
     MemoryAudit,
@@ -22,16 +23,19 @@ from storage.memory import (
     MemoryHoldings,
     MemoryMailStates,
     MemoryOutbox,
+    MemoryProjections,
     MemoryRateLimiter,
     MemorySessionEnds,
     MemorySignInLinks,
     MemorySocketTickets,
+    MemoryTimers,
 )
 from supervision import open_system
 from tests.journeys.visitor import Visitor
 from tests.web.views.samples import static
 from web.accounts.hashing import Passwords
 from web.documentation import Documents, maybe_documents
+from web.lab.demos.checkout.visitors import CheckoutPorts
 from web.mail.senders.port import Sender
 from web.observability.health import Component, Finding, healthy, unhealthy
 from web.realtime import StreamCaps
@@ -152,6 +156,13 @@ async def open_whole_site(
             events=events,
             links=MemorySignInLinks(store.database),
             mails=mail.mails,
+            checkouts=CheckoutPorts(
+                MemoryEventStore(store.database, inline=[SagaIndex()]),
+                MemoryOutbox(store.database),
+                MemoryTimers(store.database),
+                MemoryDeadLetters(store.database),
+                MemoryProjections(store.database),
+            ),
         ),
         ids=SystemIds(),
         stream_caps=caps,

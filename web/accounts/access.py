@@ -90,7 +90,8 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         path: {"POST": _OWN_SESSION}
         for path in (
             paths.CHAT_JOIN, paths.CHAT_POST, paths.CHAT_POST_AS_DEMO, paths.LAB_ACTION,
-            paths.LAB_DROP, paths.LAB_LOOK, paths.LAB_RESET, paths.DEMO_COUNTER,
+            paths.LAB_DROP, paths.LAB_SAGAS, paths.LAB_SAGA_ACTION,
+            paths.LAB_LOOK, paths.LAB_RESET, paths.DEMO_COUNTER,
             paths.DEMO_GUARDED, paths.DEMO_CANCEL, paths.OPERATIONS_FILTER, paths.SOCKET_TICKET,
         )
     },

@@ -79,7 +79,10 @@ from web.app.linking import check_link
 from web.app.reaching import together
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
-from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
+from web.lab.demos.checkout.counterparts import CATEGORY as STEPS_CATEGORY
+from web.lab.demos.checkout.steps import Checkout
+from web.lab.demos.checkout.visitors import CheckoutPorts
+from web.lab.sandbox.recording import CATEGORY, LEFT_AFTER, end_left_streams
 from web.mail.sealing import MailSeal
 from web.observability import first_leaf
 from web.observability.health.of_store import bus_component
@@ -520,6 +523,13 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         limiter=PostgresRateLimiter(database),
         holdings=PostgresHoldings(database, keyring),
         events=PostgresEventStore(database),
+        checkouts=CheckoutPorts(
+            PostgresEventStore(database, inline=[SagaIndex()]),
+            PostgresOutbox(database),
+            PostgresTimers(database),
+            PostgresDeadLetters(database),
+            PostgresProjections(database),
+        ),
         links=PostgresSignInLinks(database),
     )
 
@@ -536,7 +546,9 @@ def make_cleaner(
     log, events = PostgresChatLog(database, keyring), PostgresEventStore(database)
 
     async def end_lab_streams(limit: int) -> int:
-        ended = await end_left_streams(events, SystemClock().now() - LEFT_AFTER, limit)
+        before, ended = SystemClock().now() - LEFT_AFTER, 0
+        for category in (CATEGORY, STEPS_CATEGORY):
+            ended += await end_left_streams(events, before, limit - ended, category)
         with suppress(StoreRejected):  # a role that may not: who owns the tables removes them
             await remove_tombstoned(database)
         return ended
@@ -564,6 +576,7 @@ def make_cleaner(
             "attempts": PostgresRateLimiter(database).purge,
             "mails": PostgresMailStates(database).purge,
             "sagas": _sagas_of(database, sagas_kept).purge_all,
+            "lab_sagas": partial(_sagas_of(database, LEFT_AFTER).purge, kind=Checkout.kind),
             **({} if purge_bus is None else {"bus": purge_bus}),
             "lab_streams": end_lab_streams,
             # Removes the need of a former master key.

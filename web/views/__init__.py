@@ -51,7 +51,7 @@ from web.views.documents import (
     WorkListPage,
     WorkPage,
 )
-from web.views.lab_panels import ConnectionView, LabSignInView
+from web.views.lab_panels import ConnectionView, LabSignInView, SagaStepView, SagaView
 from web.views.moderation import (
     AuditPage,
     AuditView,
@@ -211,6 +211,8 @@ __all__ = [
     "Renderer",
     "RestartWindow",
     "ResultView",
+    "SagaStepView",
+    "SagaView",
     "SampleView",
     "SearchView",
     "ShardMoveView",

@@ -1,6 +1,7 @@
-"""What the lab's tabs Connections and Sign-ins show; each row is one thing that a visitor has open.
+"""What the lab's tabs Connections, Sign-ins and Sagas show: what a visitor has, row by row.
 
-Templates: `templates/fragments/lab_connections.html`, `templates/fragments/lab_sign_ins.html`.
+Templates: `templates/fragments/lab_connections.html`, `templates/fragments/lab_sign_ins.html`,
+`templates/fragments/lab_sagas.html`.
 """
 
 from dataclasses import dataclass
@@ -54,3 +55,43 @@ class LabSignInView:
         check_utc("created_at", self.created_at)
         check_utc("seen_at", self.seen_at)
         check_count("streams", self.streams)
+
+
+@dataclass(frozen=True, slots=True)
+class SagaStepView:
+    """One step: what it is, how far it is in words, and what it looks like."""
+
+    title: str
+    word: str
+    tone: str
+    due_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_text("title", self.title)
+        check_text("word", self.word)
+        element_id(self.tone)
+        if self.due_at is not None:
+            check_utc("due_at", self.due_at)
+
+
+@dataclass(frozen=True, slots=True)
+class SagaView:
+    """One saga of a visitor. `incarnation` None: its actor rests; `reason` may be empty."""
+
+    id: ElementId
+    title: str
+    status: str
+    started_at: datetime
+    steps: tuple[SagaStepView, ...]
+    incarnation: int | None
+    reason: str
+    can_confirm: bool
+    can_cancel: bool
+    can_crash: bool
+
+    def __post_init__(self) -> None:
+        element_id(self.id)
+        for name, text in (("title", self.title), ("status", self.status)):
+            check_text(name, text)
+        check_utc("started_at", self.started_at)
+        check_count("incarnation", self.incarnation or 0)

@@ -33,7 +33,7 @@ from web.views.accounts import (
 from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
-from web.views.lab_panels import ConnectionView, LabSignInView
+from web.views.lab_panels import ConnectionView, LabSignInView, SagaView
 from web.views.moderation import AuditPage, ModerationPage, QueueView
 from web.views.nodes import NodesView
 from web.views.pages import (
@@ -315,6 +315,10 @@ class Renderer:
     def lab_sign_ins(self, rows: Sequence[LabSignInView]) -> str:
         """Call this to render a member's sign-ins (`#sign-ins-list`, outer)."""
         return self._render("fragments/lab_sign_ins.html", rows=rows)
+
+    def lab_sagas(self, rows: Sequence[SagaView]) -> str:
+        """Call this to render a visitor's sagas (`#sagas-list`, outer)."""
+        return self._render("fragments/lab_sagas.html", rows=rows)
 
     def stage_state(self, state: StageState) -> str:
         """Call this to render what a visitor may do (`#stage-state`, outer)."""

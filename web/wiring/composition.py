@@ -5,11 +5,12 @@ known. What is kept here (streams, readers, pages) outlives an incarnation of an
 No adapter of storage is named here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from math import floor
+from uuid import UUID
 
 import trio
 
@@ -29,7 +30,7 @@ from actors.accounts.ways.links import SignInLinks
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.persistence import EventStore
 from actors.persistence.bus import Received
-from actors.reducers import Clock, Ids
+from actors.reducers import Clock, Environment, Ids
 from actors.runtime import AnyActor, Secret, System
 from actors.timeline import Timeline
 from supervision import ChildSpec, Dynamic, DynamicFlags
@@ -67,6 +68,8 @@ from web.chat.socket import (
 from web.chat.socket_feed import RoomTopic, SocketFeed
 from web.documentation import Documents, document_routes, doorways, optional_pages
 from web.documentation.work import WorkStreams, load_mechanisms, work_routes
+from web.lab.demos.checkout.routes import checkout_routes
+from web.lab.demos.checkout.visitors import CheckoutPorts, Checkouts
 from web.lab.demos.counter import Counters
 from web.lab.demos.desk import DemoParts
 from web.lab.demos.panels import PanelParts
@@ -194,6 +197,8 @@ class Store:
     events: EventStore
     links: SignInLinks
     mails: Mails = field(default_factory=lambda: Mails(None))
+    # None: the lab has no sagas.
+    checkouts: CheckoutPorts | None = None
 
 
 class Web:
@@ -285,6 +290,11 @@ class Web:
         self.demos = DemoParts(Counters(streams), streams, self.timeline, self._clock.now)
         self._lab_quota = LabQuota(trio.current_time)
         self._decided = Decided(trio.current_time)
+        ports, env = self._store.checkouts, Environment(self._clock, ids)
+        told = directory.tell_panels
+        self.checkouts = (
+            None if ports is None else Checkouts(ports, env, lambda: directory.system, told)
+        )
         self._buckets, self.open_now = Buckets(trio.current_time), OpenNow()
         self._connections = Connections(streams, lambda: self.sockets)
         self._stills = Stills(
@@ -372,6 +382,7 @@ class Web:
                 self._store.accounts,
                 self._renderer,
                 self._clock.now,
+                self.checkouts,
             )
         )
 
@@ -509,6 +520,7 @@ class Web:
                 LabQuota(trio.current_time),
                 self._looks_at,
                 self._directory.wake_stage,
+                self._sagas_of,
                 self._directory.nodes,
             ),
             is_loopback(self._settings.host) and not self._settings.is_https,
@@ -609,11 +621,16 @@ class Web:
     def _register_panels(self, app: WebApp, services: Services, stage: StageServices) -> None:
         app.register_blueprint(burst_routes(self._buckets))
         app.register_blueprint(drop_routes(services, stage, self._connections))
+        if self.checkouts is not None:
+            app.register_blueprint(checkout_routes(services, stage, self.checkouts))
 
     def _fill_frame(self, stream: Stream) -> None:
         self.open_now.opened(stream, current_request_state().signed_in)
         if viewer_of(current_request_state()).is_moderator:
             self.badge_readers.watch(stream)
+
+    async def _sagas_of(self, session: UUID) -> Sequence[Mapping[str, object]]:
+        return [] if self.checkouts is None else await self.checkouts.facts(session)
 
     def _looks_at(self, stream: Stream, panel: str) -> None:
         # LAB-1: a panel that nobody sees is sent nothing.

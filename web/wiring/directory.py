@@ -26,6 +26,7 @@ from web.chat.room_feed import RoomFeed
 from web.lab.demos.counter import Add
 from web.lab.demos.desk import Messages as DeskMessage
 from web.lab.demos.desk import desk_name
+from web.lab.panels.feed import Changed as PanelChanged
 from web.lab.panels.feed import PanelsFeed, Wake
 from web.lab.sandbox.keeper import Keeper, Wanted
 from web.lab.sandbox.recording import Recorder, Write
@@ -142,6 +143,11 @@ class Directory(Finder):
         """Call this when somebody looks at what they have open; its feed looks again by itself."""
         with suppress(NoProc):
             self._find(PANELS_FEED, PanelsFeed).tell(Wake())
+
+    def tell_panels(self) -> None:
+        """Call this when a saga of a visitor looks different."""
+        with suppress(NoProc):
+            self._find(PANELS_FEED, PanelsFeed).tell(PanelChanged())
 
     def wake_stage(self) -> None:
         """Call this when the stage looks different to somebody."""

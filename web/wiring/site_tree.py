@@ -22,6 +22,8 @@
       desks             dynamic, one actor per open page that runs errands
       sandboxes         dynamic, one supervisor per visitor of the lab, restarted by nobody
       keeper            starts, heals and ends the sandboxes
+      checkouts         one_for_one: sagas that visitors of the lab begin, one actor each, those who
+                        carry out their steps, and what sends their commands and tells the time
       mail              sends what waits in the outbox, when mail is switched on
       ending            closes what browser sessions that are over have open
       sweeping          ends sign-ins by their age
@@ -180,6 +182,8 @@ class Site(Supervisor):
             ChildSpec("health", parts.web.health_actor),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
         ]
+        if parts.web.checkouts is not None:
+            specs.insert(-1, ChildSpec("checkouts", parts.web.checkouts.supervisor))
         if parts.mail is not None:
             specs.insert(-1, ChildSpec("mail", parts.mail, name=MAIL))
         if parts.ending is not None:

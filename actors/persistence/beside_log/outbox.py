@@ -47,6 +47,10 @@ from actors.runtime import Actor, Exit, Log, message
 PARTITIONS = 8
 # The parts of mail, which a relay of its own sends: as many as mails leave at a time.
 MAIL_KIND, MAIL_PARTS = "mail", (PARTITIONS, PARTITIONS + 1)
+# The parts of sagas that ask for them (`Saga.own_parts`), by a header: for two relays.
+PARTS_HEADER, SAGAS = "outbox-parts", "sagas"
+SAGA_PARTS = (PARTITIONS + 2, PARTITIONS + 3)
+_OWN_PARTS: Mapping[str, Sequence[int]] = {MAIL_KIND: MAIL_PARTS, SAGAS: SAGA_PARTS}
 BATCH_MAX = 100
 
 # A dead relay's parts are taken over after this; a living one renews in a third of it, so that
@@ -89,13 +93,12 @@ def partition_of(key: str) -> int:
 
 
 def part_of(message: OutboxMessage) -> int:
-    """Call this to learn into which part a message goes: mail has parts of its own.
+    """Call this to learn into which part a message goes: mail has its own, and so have some sagas.
 
-    So a mail server that is slow holds up nothing else.
+    So a mail server or a broker that is slow holds up nothing else.
     """
-    if message.kind == MAIL_KIND:
-        return MAIL_PARTS[crc32(message.key.encode()) % len(MAIL_PARTS)]
-    return partition_of(message.key)
+    own = _OWN_PARTS.get(message.headers.get(PARTS_HEADER, message.kind))
+    return partition_of(message.key) if own is None else own[crc32(message.key.encode()) % len(own)]
 
 
 def retry_delay(attempts: int, jitter: float) -> timedelta:

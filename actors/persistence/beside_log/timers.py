@@ -223,6 +223,9 @@ class TimerService(Actor[LookForTimers]):
     failures it is a dead letter of kind `message` and source `timers`. A store that is away is no
     failure of the timer: it is delivered again when its claim ends.
 
+    With nothing due it looks every `look_s` seconds, by two short statements: give more where no
+    timer is ever due sooner after it was set, or whoever sets one says so (`LookForTimers`).
+
     Claims are renewed while handlers run. A stop lets them end, for up to 3 s, and gives back
     what was not begun.
     """
@@ -235,7 +238,11 @@ class TimerService(Actor[LookForTimers]):
         worker: str,
         *,
         dead_letters: DeadLetters | None = None,
+        look_s: float = LOOK_S,
     ) -> None:
+        if not look_s > 0:
+            raise ValueError(f"look_s must be above 0, got {look_s}")
+        self._look_s = look_s
         self._timers, self._deliver, self._env, self._worker = timers, deliver, env, worker
         self._dead_letters = dead_letters
         self._in_hand: dict[str, _InHand] = {}
@@ -265,7 +272,7 @@ class TimerService(Actor[LookForTimers]):
 
     async def on_look_for_timers(self, message: LookForTimers) -> None:
         """Take in hand what is due, then sleep until the next one."""
-        wait_s = LOOK_S
+        wait_s = self._look_s
         try:
             limit = min(CLAIM_MAX, ADDRESSES_MAX - len(self._in_hand))
             if limit > 0:
@@ -292,9 +299,9 @@ class TimerService(Actor[LookForTimers]):
     async def _until_next(self) -> float:
         due_at = await self._timers.next_due()
         if due_at is None:
-            return LOOK_S
+            return self._look_s
         wait = (due_at - self._env.clock.now()).total_seconds()
-        return min(max(wait, LOOK_S_MIN if wait <= 0 else 0.0), LOOK_S)
+        return min(max(wait, LOOK_S_MIN if wait <= 0 else 0.0), self._look_s)
 
     async def _keep_claims(self) -> None:
         while True:

@@ -25,6 +25,7 @@ from actors.persistence import (
     TimerChange,
     owned_name,
 )
+from actors.persistence.beside_log.outbox import PARTS_HEADER, SAGAS
 from actors.reducers import Environment
 from actors.sagas.deciding.decisions import (
     DEADLINE,
@@ -137,6 +138,8 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
         self, before: SagaState, events: Sequence[SagaEvent], metadata: Mapping[str, str]
     ) -> Beside:
         """See `Aggregate.beside`: the commands that leave, and the timers."""
+        if self.latest.own_parts:
+            metadata = {**metadata, PARTS_HEADER: SAGAS}
         state, outbox = before, list[OutboxMessage]()
         timers = list[TimerChange]()
         for event in events:

@@ -128,8 +128,12 @@ class SagaAdministration:
         """Call this to give a stuck saga up: what it has done stays as it is."""
         return await self._decided(saga, "fail", by, reason)
 
-    async def purge(self, limit: int = 1000, *, tenant: str | None = None) -> int:
+    async def purge(
+        self, limit: int = 1000, *, tenant: str | None = None, kind: str | None = None
+    ) -> int:
         """Call this to remove sagas that ended long ago, at most `limit`; returns how many.
+
+        Those of all kinds, or of one.
 
         A nested one goes when its parent is over, which might still ask it to undo. Streams are
         tombstoned first, so a name is never taken twice (`StreamGone`); then the lines go. Cut in
@@ -138,7 +142,7 @@ class SagaAdministration:
         check_limit(limit)
         gone: list[str] = []
         store = self._log_of(tenant)
-        async with aclosing(self._ended(tenant)) as ended:
+        async with aclosing(self._ended(tenant, kind)) as ended:
             async for line in ended:
                 parent = line.parent
                 if parent and await has_open_line(self._index, SagaId.parse(parent)):
@@ -166,9 +170,9 @@ class SagaAdministration:
                 gone += await self.purge(limit - gone, tenant=tenant)
         return gone
 
-    def _ended(self, tenant: str | None) -> AsyncGenerator[SagaLine, None]:
+    def _ended(self, tenant: str | None, kind: str | None) -> AsyncGenerator[SagaLine, None]:
         now, kept = self._sagas.env.clock.now(), self._kept
-        return lines(self._index, is_over=True, older_than=kept, now=now, tenant=tenant)
+        return lines(self._index, kind=kind, is_over=True, older_than=kept, now=now, tenant=tenant)
 
     def _log_of(self, tenant: str | None) -> EventStore:
         return self._store if tenant is None else self._store.for_tenant(tenant)

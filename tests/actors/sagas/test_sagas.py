@@ -289,8 +289,8 @@ async def test_a_command_whose_step_is_over_is_not_sent(autojump_clock: MockCloc
         await _until(partial(_is_past, desk, SagaId("purchase", "2"), Status.RUNNING))
         raising.clear()
         before = len(desk.player.told)
-        # The do would be sent again and again; it is dropped, and the undo behind it passes. It may
-        # wait behind the do for longer than its own time: then it is dropped as well, and sent anew.
+        # The do would be sent again and again; it is dropped, and the undo behind it passes. That
+        # may have waited for longer than its own time: then it is dropped too, and sent anew.
         assert await ended(desk.sagas, SagaId("purchase", "2")) is Status.FAILED
         assert desk.parts.stats.expired >= 1
         assert desk.player.told[before:] == ["undo place"]

@@ -48,6 +48,8 @@ ROUTES = {
     paths.LAB_ACTION: "POST",
     paths.LAB_DROP: "POST",
     paths.BURST_PROBE: "GET",
+    paths.LAB_SAGAS: "POST",
+    paths.LAB_SAGA_ACTION: "POST",
     paths.LAB_LOOK: "POST",
     paths.LAB_RESET: "POST",
     paths.LAB_TREE: "GET",

@@ -1,4 +1,4 @@
-"""The feed of the tabs Connections and Sign-ins: each page is sent what its own session has.
+"""The feed of the tabs Connections, Sign-ins and Sagas: each page is sent what its own session has.
 
 Rule 1: with nobody looking at one of them there is no timer, and nothing is read (LAB-1, LAB-5).
 Rule 2: once a second it is looked at, and sent where it is another than before.
@@ -16,6 +16,8 @@ import trio
 from actors.accounts import Accounts, SignIn
 from actors.persistence import StoreError
 from actors.runtime import Actor, message
+from web.lab.demos.checkout.showing import saga_view
+from web.lab.demos.checkout.visitors import Checkouts
 from web.lab.panels.dropping import Connections
 from web.lab.panels.open_now import OpenNow, socket_view, stream_view
 from web.lab.sandbox.sandboxes import Sandboxes
@@ -24,8 +26,10 @@ from web.server import SignedIn
 from web.views import ConnectionView, LabSignInView, Renderer, element_id
 
 PERIOD_S = 1.0
-CONNECTIONS, SIGN_INS = "connections", "sign-ins"
-PANELS_OPEN = frozenset({CONNECTIONS, SIGN_INS})
+CONNECTIONS, SIGN_INS, SAGAS = "connections", "sign-ins", "sagas"
+PANELS_OPEN = frozenset({CONNECTIONS, SIGN_INS, SAGAS})
+# LAB-35 asks for 200 ms; a saga that runs changes some twenty times within one.
+CHANGED_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class OpenParts:
     accounts: Accounts
     renderer: Renderer
     now: Callable[[], datetime]
+    checkouts: Checkouts | None = None
 
 
 @message
@@ -46,11 +51,16 @@ class Wake:
 
 
 @message
+class Changed:
+    """A saga looks different."""
+
+
+@message
 class Look:
     """Time to look again."""
 
 
-Messages = Wake | Look
+Messages = Wake | Changed | Look
 
 
 class PanelsFeed(Actor[Messages]):
@@ -61,6 +71,7 @@ class PanelsFeed(Actor[Messages]):
         # What each page was sent last, by panel; and since when what is shown is open.
         self._sent: dict[Stream, dict[str, object]] = {}
         self._opened: dict[str, datetime] = {}
+        self._is_soon = False
 
     def on_start(self) -> None:
         """Serve the pages of an incarnation before."""
@@ -70,11 +81,18 @@ class PanelsFeed(Actor[Messages]):
         """Look at once."""
         await self._look()
 
+    def on_changed(self, _: Changed) -> None:
+        """Look a moment later, once for all that changes by then."""
+        if self._sent and not self._is_soon:
+            self._is_soon = True
+            self.after(CHANGED_S, Look(), key="look")
+
     async def on_look(self, _: Look) -> None:
         """Send what is another than before."""
         await self._look()
 
     async def _look(self) -> None:
+        self._is_soon = False
         seen = {
             stream: viewer.panel
             for stream, viewer in self._parts.sandboxes.viewers.items()
@@ -93,6 +111,8 @@ class PanelsFeed(Actor[Messages]):
                 shown.update(row.id for row in rows)
                 render = partial(self._parts.renderer.lab_connections, rows)
                 self._send(stream, panel, rows, render)
+            elif panel == SAGAS:
+                await self._send_sagas(stream)
             else:
                 member = self._parts.open_now.member(stream)
                 if member is not None and member.user_id not in known:
@@ -131,6 +151,12 @@ class PanelsFeed(Actor[Messages]):
             return await self._parts.accounts.sign_ins(user)
         except StoreError:
             return None  # what is shown stays; the next look asks again
+
+    async def _send_sagas(self, stream: Stream) -> None:
+        checkouts = self._parts.checkouts
+        facts = [] if checkouts is None else await checkouts.facts(stream.key.session)
+        rows = tuple(map(saga_view, reversed(facts)))
+        self._send(stream, SAGAS, rows, partial(self._parts.renderer.lab_sagas, rows))
 
     def _send_sign_ins(
         self,

@@ -213,14 +213,18 @@ class Recorder(Actor[Write]):
         return True
 
 
-async def end_left_streams(store: EventStore, before: datetime, limit: int) -> int:
+async def end_left_streams(
+    store: EventStore, before: datetime, limit: int, category: str = CATEGORY
+) -> int:
     """Call this now and then for streams of sandboxes whose process was killed; how many ended.
+
+    Those of another `category` are of what lasts no longer than a sandbox.
 
     Raises `StoreUnavailable`.
     """
     ended, after = 0, None
     while ended < limit:
-        found = await store.list_streams(category=CATEGORY, after=after, limit=PAGE)
+        found = await store.list_streams(category=category, after=after, limit=PAGE)
         for stream in found:
             if stream.last_recorded_at < before and ended < limit:
                 await store.tombstone(StreamId(stream.stream_id))

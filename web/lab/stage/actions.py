@@ -6,7 +6,7 @@ what was not decided, at a limit or in a closed lab, may be sent again. Rule 3: 
 a command is new to having carried it out nobody waits, so two of one id are one.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -52,7 +52,7 @@ OPERATIONS = "operations"
 # The panel with the whole room.
 CHAT = "chat"
 # The panels that the lab's page can show; a page that says nothing shows the first.
-PANELS = frozenset({"tree", SITE, CHAT, OPERATIONS, "burst", "connections", "sign-ins"})
+PANELS = frozenset({"tree", SITE, CHAT, OPERATIONS, "burst", "connections", "sign-ins", "sagas"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class StageServices:
     # Somebody looks at something else: its feeds are told.
     looks: Callable[[Stream, str], None]
     changed: Callable[[], None]
+    # A visitor's sagas, as facts.
+    sagas_of: Callable[[UUID], Awaitable[Sequence[Mapping[str, object]]]]
     # Who serves the site together; None where it is served by one process.
     nodes: Callable[[], NodesView | None] = lambda: None
 
@@ -133,8 +135,10 @@ def stage_routes(services: Services, stage: StageServices) -> Blueprint:
 
     @routes.get(paths.LAB_TREE)
     async def tree() -> Response:
-        sandbox = stage.sandboxes.of(current_request_state().visitor.id)
-        body = msgspec.json.encode(tree_json(stage.sandboxes, sandbox, stage.nodes()))
+        visitor = current_request_state().visitor.id
+        sandbox, sagas = stage.sandboxes.of(visitor), await stage.sagas_of(visitor)
+        told = tree_json(stage.sandboxes, sandbox, stage.nodes())
+        body = msgspec.json.encode({**told, "sagas": sagas})
         headers = {"cache-control": "no-store"}
         return Response(body, content_type="application/json", headers=headers)
 

@@ -39,6 +39,8 @@ CROWDS: Mapping[str, str] = {
     "site/sandboxes": "Sandbox",
     "site/counters": "CounterActor",
     "site/desks": "DeskActor",
+    "site/checkouts/sagas": "CheckoutActor",
+    "site/checkouts/steps": "AggregateActor",
 }
 
 # What a supervisor that gives up says first in its exit (SUP-42).

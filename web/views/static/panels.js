@@ -1,4 +1,4 @@
-// The lab's tabs Connections and Sign-ins: their buttons, and how long the way to the server and back is.
+// The lab's tabs Connections, Sign-ins and Sagas: their buttons, and how long the way to the server and back is.
 
 const byId = (id) => document.getElementById(id);
 const lab = document.querySelector(".lab");
@@ -33,6 +33,17 @@ async function end(reference) {
   byId("sign-ins-note").textContent = status === 0 || status === 303 ? "Ended." : status === 404 ? "It has ended already." : "That failed.";
 }
 
+const SAGA_REFUSED = { ...REFUSED, 404: "It is not shown any more.", 409: "Not possible now: it is over, its actor is just coming back, or enough are running." };
+
+async function actOnSaga(path, fields) {
+  const tab = document.querySelector("#chat-demo [name=sseTabId]").value;
+  const status = await send(path, {
+    headers: { "content-type": "application/json", "datastar-request": "true" },
+    body: JSON.stringify({ commandId: crypto.randomUUID(), sseTabId: tab, ...fields }),
+  });
+  byId("sagas-note").textContent = status === 202 ? "" : (SAGA_REFUSED[status === -1 ? 0 : status] ?? "That failed.");
+}
+
 async function send(path, more) {
   try {
     return (await fetch(path, { method: "POST", ...more })).status;
@@ -59,8 +70,10 @@ function showTrip() {
 }
 
 lab.addEventListener("click", ({ target }) => {
-  const button = target.closest("[data-drop], [data-end]");
+  const button = target.closest("[data-drop], [data-end], [data-saga-start], [data-saga-act]");
   if (button?.dataset.drop) drop(button.dataset.drop);
+  else if (button?.dataset.sagaStart) actOnSaga("/api/lab/sagas", { choice: button.dataset.sagaStart });
+  else if (button?.dataset.sagaAct) actOnSaga(`/api/lab/sagas/${button.closest("[data-saga]").dataset.saga}/${button.dataset.sagaAct}`, {});
   else if (button) end(button.dataset.end);
 });
 new MutationObserver(showTrip).observe(byId("connections"), { childList: true, subtree: true });
