@@ -63,4 +63,6 @@ def _step(facts: Mapping[str, object]) -> SagaStepView:
     due = facts["due_at"] if tone == "busy" else None
     due_at = None if due is None else datetime.fromisoformat(str(due))
     name = str(facts["step"])
+    if name == "confirm" and facts["phase"] == "started":
+        word = "waits for you"
     return SagaStepView(TITLES.get(name, name), word, tone, due_at)
