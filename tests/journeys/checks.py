@@ -21,7 +21,7 @@ PATHS = [
     *("/login/link", "/login/link?sent=1", "/login/link/open?token=none"),
 ]
 # The panels that are like others for a look at widths, and have words of their own.
-PANELS = [f"/lab#{panel}" for panel in ("site", "burst", "connections", "sign-ins")]
+PANELS = [f"/lab#{panel}" for panel in ("site", "burst", "connections", "sign-ins", "sagas")]
 
 # Installed by `make conformance`; what is not there is told, never passed.
 _AXE = Path(__file__).parents[2] / "build" / "node" / "node_modules" / "axe-core" / "axe.min.js"

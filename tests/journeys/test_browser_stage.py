@@ -163,6 +163,29 @@ def test_the_thirty_first_action_is_refused_with_a_countdown(
     expect(page.locator(".inspector [data-act=crash]")).to_have_attribute("aria-disabled", "true")
 
 
+def test_a_checkout_is_seen_step_by_step_at_any_width(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    # LAB-35
+    page = new_page()
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.goto(f"{site.url}/lab#sagas")
+        page.reload()  # of an address that differs in its end alone nothing is loaded
+        page.get_by_role("button", name="One whose card is refused").click()
+        refused = page.locator("article.saga", has_text="failed").first
+        expect(refused.locator(".saga-step")).to_have_text(
+            [re.compile(word) for word in ("undone", "undone", "refused", "not yet", "not yet")]
+        )
+        page.get_by_role("button", name="Start one that goes well").click()
+        waiting = page.locator("article.saga", has_text="waits for you")
+        waiting.get_by_role("button", name="Crash its actor").click()
+        expect(waiting.locator("[data-incarnation]")).to_have_text("2")
+        waiting.get_by_role("button", name="Confirm").click()
+        expect(page.locator("article.saga", has_text="completed").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_a_panel_that_is_not_seen_is_sent_nothing(site: SiteProcess, new_page: OpenPage) -> None:
     """LAB-1: and what is opened shows the present state."""
     page = open_stage(new_page(), site)

@@ -13,8 +13,10 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.journeys.kinds import StartSite
@@ -41,6 +43,46 @@ def post_until_acknowledged(visitor: Visitor, text: str, client_id: str) -> None
             pass
         time.sleep(0.05)  # the server is down; its next process comes in real time
     raise AssertionError(f"{text} was never acknowledged")
+
+
+class StepTold(msgspec.Struct):
+    step: str
+    phase: str
+    attempt: int
+
+
+class SagaTold(msgspec.Struct):
+    id: str
+    status: str
+    steps: list[StepTold]
+
+    @property
+    def under_way(self) -> list[str]:
+        return [one.step for one in self.steps if one.phase == "started"]
+
+
+class LabTold(msgspec.Struct):
+    sagas: list[SagaTold]
+
+
+def press(visitor: Visitor, path: str, **more: object) -> None:
+    """Press a button of the panel of sagas, on a page that was just opened."""
+    visitor.open_lab()
+    with visitor.open_stream() as stream:
+        stream.read_until(b'"sseConnected":true')
+        fields = {"commandId": str(uuid.uuid4()), "sseTabId": visitor.tab, **more}
+        assert visitor.command(f"/api/lab/sagas{path}", fields).status == 202
+
+
+def wait_for_saga(visitor: Visitor, is_so: Callable[[SagaTold], bool]) -> SagaTold:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        told = msgspec.json.decode(visitor.get("/api/lab/tree").body, type=LabTold)
+        found = [saga for saga in told.sagas if is_so(saga)]
+        if found:
+            return found[0]
+        time.sleep(0.05)  # the site is another process
+    raise AssertionError("there was no such saga")
 
 
 def history(visitor: Visitor) -> list[str]:
@@ -237,12 +279,26 @@ def test_the_database_is_kept_between_runs(start_site: StartSite) -> None:
 
 
 def test_the_site_serves_after_a_restart_of_a_killed_process(tmp_path: Path) -> None:
-    """A killed process leaves its database server behind; the next start copes with it."""
+    """A killed process leaves its database server behind; the next start copes with it.
+
+    A checkout that waits for its visitor is theirs again, and goes on (LAB-35, SAGA-6).
+    """
     site = SiteProcess(tmp_path / "state")
     try:
+        visitor = Visitor(site.url)
+        press(visitor, "", choice="well")
+        before = wait_for_saga(visitor, lambda saga: "confirm" in saga.under_way)
         site.kill()
         site.restart()
-        assert Visitor(site.url).get("/ready").status == 200
+        visitor.url = site.url
+        assert visitor.get("/ready").status == 200
+        again = wait_for_saga(visitor, lambda saga: saga.id == before.id)
+        assert again.under_way == before.under_way
+        press(visitor, f"/{again.id}/confirm")
+        over = wait_for_saga(visitor, lambda saga: saga.status == "completed")
+        assert [(one.phase, one.attempt) for one in over.steps] == [("done", 1)] * 5
+        # Whoever is at the machine sees it too.
+        assert "completed" in site.run("saga", "list", "--kind", "lab_checkout")
     finally:
         site.end()
 
