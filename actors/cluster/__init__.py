@@ -29,7 +29,7 @@ from actors.cluster.membership import (
     owners,
 )
 from actors.cluster.node import LEAVE_S_MAX, ClusterNode, Identity
-from actors.cluster.nodes import Nodes
+from actors.cluster.nodes import Nodes, Remembering
 from actors.cluster.placement import MOVES_MAX, Move, counts_of, plan, shard_of, singleton_shard
 from actors.cluster.reaching.cluster import Cluster, ClusterFigures, LinkActor, PeerFigures
 from actors.cluster.reaching.everyone.presence import ClusterPresence
@@ -132,6 +132,7 @@ __all__ = [
     "OwnerMap",
     "PeerFigures",
     "PeerOverloaded",
+    "Remembering",
     "RemoteError",
     "Renewals",
     "Survey",

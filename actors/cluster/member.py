@@ -6,6 +6,7 @@ outlives that actor's incarnations, and its lives as a node. Belongs to the trio
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 import trio
@@ -14,7 +15,7 @@ from actors.cluster.holding import Holding, Moved, OwnerMap
 from actors.cluster.membership import may_own, owners
 from actors.cluster.placement import shard_of, singleton_shard
 from actors.cluster.words import SHARDS, ClockOffset, NodeState, Survey
-from actors.persistence.words import Shard
+from actors.persistence.words import Shard, ShardLease
 
 # CLU-40: until then a shard may just be changing hands; from the second on somebody should look.
 UNOWNED_S = 2.0
@@ -149,6 +150,10 @@ class Member:
 
     # Whose is what
 
+    def shard(self, kind: str, id_: str) -> int:
+        """Call this for the shard of an actor."""
+        return shard_of(kind, id_, self.shards)
+
     def token(self, kind: str, id_: str) -> Shard | None:
         """Call this for what an actor's appends are made under; None when it is not ours."""
         return self.holding.token(kind, id_)
@@ -158,6 +163,10 @@ class Member:
         shard = singleton_shard(name)
         self.singletons.add(shard)
         return shard
+
+    def lease(self, token: Shard) -> ShardLease:
+        """Call this for what a service of the whole cluster works under, instead of a lease."""
+        return ShardLease(token, partial(self.may, token))
 
     def may(self, token: Shard) -> bool:
         """Call this before a reply or an effect that no transaction guards."""

@@ -1,15 +1,16 @@
-"""The port of membership and ownership: who is there, and who owns which shard in which epoch.
+"""The ports of membership and ownership: who is there, and who owns which shard in which epoch.
 
 Every method is one transaction of the database, by its clock. A raise of an epoch waits for the
 appends that are under way in that shard (`FOR SHARE` in the append), so that of two owners each
 append is wholly before or refused with `Fenced`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
 from actors.cluster.words import Beat, LinkState, NewNode, NodeState, Survey
+from actors.persistence.words import Shard
 
 
 class Nodes(Protocol):
@@ -65,4 +66,25 @@ class Nodes(Protocol):
 
     async def purge(self, limit: int = 1000) -> int:
         """Call this to remove nodes that are gone for a day, at most `limit`."""
+        ...
+
+
+class Remembering(Protocol):
+    """The table of actors that begin without a message wherever their shard goes."""
+
+    async def remember(self, shard: Shard, kind: str, id_: str) -> None:
+        """Call this before an actor begins that is to begin again wherever its shard goes.
+
+        Raises `Fenced` when the shard is another's; nothing was noted.
+        """
+        ...
+
+    async def forget(self, shard: Shard, kind: str, id_: str) -> bool:
+        """Call this when it has ended by itself; False when it is not known, or another's."""
+        ...
+
+    async def remembered(
+        self, shards: Collection[int], *, after: tuple[str, str] = ("", ""), limit: int = 100
+    ) -> Sequence[tuple[str, str]]:
+        """Call this for a page of kinds and ids of some shards, in their order, behind a pair."""
         ...

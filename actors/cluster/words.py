@@ -4,14 +4,21 @@ A node is one process, a shard a part of all actors, an epoch a number that rise
 changes hands. All times here are the database's, apart from those that say otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from actors.persistence.errors import InvalidField, StoreError
-from actors.persistence.words import check_a, check_integer, check_text, check_uuid
+from actors.persistence.words import (
+    KEY_BYTES_MAX,
+    Shard,
+    check_a,
+    check_integer,
+    check_text,
+    check_uuid,
+)
 
 # CLU-1. A beat is a statement of a millisecond; six of them may be late before a node is given up,
 # which is what a loaded machine needs and what people wait after a crash.
@@ -212,3 +219,25 @@ def check_state(node_id: object, state: object) -> None:
     """Call this with what is to be noted of a node."""
     check_uuid("node_id", node_id)
     check_a("state", state, NodeState)
+
+
+def check_remembered(shard: object, kind: object, id_: object) -> None:
+    """Call this with an actor that is to be remembered, or forgotten, under an ownership."""
+    check_a("shard", shard, Shard)
+    for name, value in (("kind", kind), ("id", id_)):
+        if check_text(name, value, KEY_BYTES_MAX) == 0:
+            raise InvalidField(name, "must not be empty")
+
+
+def check_recall(shards: object, after: object) -> None:
+    """Call this with whose remembered actors are asked for, and behind which."""
+    if not isinstance(shards, Collection) or isinstance(shards, str | bytes):
+        raise InvalidField("shards", "must be a collection of numbers")
+    for shard in shards:
+        check_shard(shard)
+    match after:
+        case (kind, id_):
+            check_text("kind", kind, KEY_BYTES_MAX)
+            check_text("id", id_, KEY_BYTES_MAX)
+        case _:
+            raise InvalidField("after", "must be a pair of kind and id")

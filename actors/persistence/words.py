@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -456,6 +456,18 @@ class Shard:
         check_integer("id", self.id, 0, INT_MAX)
         check_text("owner", self.owner)
         check_integer("epoch", self.epoch, 0, BIGINT_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLease:
+    """What a service works under that the cluster runs once: its shard, instead of an own lease.
+
+    `holds` is asked before each effect that no transaction guards; False as soon as the shard may
+    be another's.
+    """
+
+    shard: Shard
+    holds: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,11 @@ from actors.persistence import (
     Cursor,
     DeadLetterStatus,
     Document,
+    Fenced,
     NewEvent,
     OutboxMessage,
     SetTimer,
+    Shard,
     Snapshot,
     StoredDeadLetter,
     StoredEvent,
@@ -263,6 +265,7 @@ class MemoryDatabase:
     # who serves the store without being one.
     shard_leases: dict[int, datetime] = field(default_factory=dict)
     nodes: dict[UUID, Node] = field(default_factory=dict)
+    remembered: dict[tuple[str, str], int] = field(default_factory=dict)  # their shards
     shard_count: int | None = None
     alone: list[str] = field(default_factory=list)
     checkpoints: dict[tuple[str, int, int], Checkpoint] = field(default_factory=dict)
@@ -317,6 +320,12 @@ class MemoryDatabase:
             commit.drop()
         for event in waiting:
             event.set()
+
+    def check_shard(self, shard: Shard) -> None:
+        """Call this with what something is done under; raises `Fenced`."""
+        owner, epoch = self.shards.get(shard.id, ("", 0))
+        if (owner, epoch) != (shard.owner, shard.epoch):
+            raise Fenced(shard.id, shard.epoch, epoch or None)
 
     def begin(self) -> int:
         """Call this to draw the number of a transaction; `commit` or `roll_back` ends it."""

@@ -76,7 +76,6 @@ from storage.errors import (
     AlreadyHandled,
     ConditionFailed,
     DuplicateMessageId,
-    Fenced,
     StoreError,
     StoreUnavailable,
     TimerGone,
@@ -509,10 +508,8 @@ class MemoryEventStore(Twin):
     def _judge(self, request: AppendRequest) -> Appended | None:
         """The earlier result of a repeat; raises what keeps the request from being stored."""
         database = self.database
-        if (shard := request.shard) is not None:
-            owner, epoch = database.shards.get(shard.id, ("", 0))
-            if (owner, epoch) != (shard.owner, shard.epoch):
-                raise Fenced(shard.id, shard.epoch, epoch or None)
+        if request.shard is not None:
+            database.check_shard(request.shard)
         if request.inbox is not None and request.inbox in database.inbox:
             raise AlreadyHandled(request.inbox[0], str(request.inbox[1]))
         if request.idempotency is not None:

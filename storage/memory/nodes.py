@@ -1,6 +1,6 @@
 """Nodes and shards in memory; the twin of `storage/postgres/nodes.py`, read first."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -25,8 +25,11 @@ from actors.cluster.words import (
     check_claim,
     check_hand_over,
     check_new_node,
+    check_recall,
+    check_remembered,
     check_state,
 )
+from actors.persistence import Shard
 from actors.persistence.event_store import check_limit
 from storage.memory.twin import Twin
 
@@ -139,6 +142,33 @@ class MemoryNodes(Twin):
         for node_id in old:
             del self.database.nodes[node_id]
         return len(old)
+
+    async def remember(self, shard: Shard, kind: str, id_: str) -> None:
+        """See `Remembering.remember`."""
+        check_remembered(shard, kind, id_)
+        await self.pass_faults()
+        self.database.check_shard(shard)
+        self.database.remembered[kind, id_] = shard.id
+
+    async def forget(self, shard: Shard, kind: str, id_: str) -> bool:
+        """See `Remembering.forget`."""
+        check_remembered(shard, kind, id_)
+        await self.pass_faults()
+        is_ours = self.database.shards.get(shard.id) == (shard.owner, shard.epoch)
+        if not is_ours or self.database.remembered.get((kind, id_)) != shard.id:
+            return False
+        del self.database.remembered[kind, id_]
+        return True
+
+    async def remembered(
+        self, shards: Collection[int], *, after: tuple[str, str] = ("", ""), limit: int = 100
+    ) -> Sequence[tuple[str, str]]:
+        """See `Remembering.remembered`."""
+        check_recall(shards, after)
+        check_limit(limit)
+        await self.pass_faults()
+        wanted, known = set(shards), self.database.remembered.items()
+        return sorted(one for one, shard in known if shard in wanted and one > after)[:limit]
 
     def _held_by(self, node_id: UUID) -> dict[int, int]:
         owned = self.database.shards.items()

@@ -13,6 +13,7 @@ from actors.persistence import (
     OutboxEntry,
     OutboxMessage,
     OutboxStats,
+    Shard,
     WaitingMessage,
 )
 from actors.persistence.beside_log.dead_letters import storable
@@ -46,15 +47,19 @@ class MemoryOutbox(Twin):
         await self.pass_faults()
         return self.database.add_messages(given)
 
-    async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
+    async def lease(
+        self, owner: str, partitions: Sequence[int], *, shard: Shard | None = None
+    ) -> Mapping[int, int]:
         """See `Outbox.lease`."""
-        check_parts(owner, partitions)
+        check_parts(owner, partitions, shard)
         await self.pass_faults()
         now = self.database.now()
+        if shard is not None:
+            self.database.check_shard(shard)
         held = {}
         for partition in partitions:
             holder, epoch, until = self.database.outbox_leases.get(partition, ("", 0, now))
-            if until > now and holder != owner:
+            if until > now and holder != owner and shard is None:
                 continue
             # A holder that was late to renew, and that nobody replaced, keeps the epoch.
             epoch = epoch if holder == owner else epoch + 1

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from actors.persistence import CancelTimer, DueTimer, OpenTimer, SetTimer
+from actors.persistence import CancelTimer, DueTimer, OpenTimer, SetTimer, Shard
 from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.timers import (
     CLAIM,
@@ -41,16 +41,23 @@ class MemoryTimers(Twin):
         *,
         limit: int = CLAIM_MAX,
         busy: Sequence[str] = (),
+        shard: Shard | None = None,
     ) -> Sequence[DueTimer]:
         """See `DurableTimers.claim_due`."""
-        check_due(worker, now, limit, busy)
+        check_due(worker, now, limit, busy, shard)
         await self.pass_faults()
+        if shard is not None:
+            self.database.check_shard(shard)
         due = [
             row
             for row in self._open()
             if row.timer.due_at <= now
-            and (row.claimed_until is None or row.claimed_until <= now)
             and row.timer.address not in busy
+            and (
+                row.claimed_until is None
+                or row.claimed_until <= now
+                or (shard is not None and row.claimed_by not in (None, worker))
+            )
         ]
         due.sort(key=lambda row: (row.timer.due_at, row.timer.timer_id))
         for row in due[:limit]:

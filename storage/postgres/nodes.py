@@ -5,7 +5,7 @@ renews a lease does not (see `shards_epoch`). A claim passes over what it would 
 a node that was stopped in the middle of an append must not keep all others from the rest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -29,8 +29,11 @@ from actors.cluster.words import (
     check_claim,
     check_hand_over,
     check_new_node,
+    check_recall,
+    check_remembered,
     check_state,
 )
+from actors.persistence import Fenced, Shard
 from actors.persistence.event_store import check_limit
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
@@ -133,6 +136,30 @@ DELETE FROM nodes WHERE node_id IN (
     ORDER BY heartbeat_at LIMIT $2)
 """
 
+# Fenced as appends are: a former owner neither adds nor removes what the present one goes by.
+_MINE = """
+WITH mine AS MATERIALIZED (
+    SELECT id FROM shards WHERE id = $1 AND owner = $2 AND epoch = $3 FOR KEY SHARE
+)
+"""
+_REMEMBER = f"""
+{_MINE}, noted AS (
+    INSERT INTO remembered (kind, id, shard) SELECT $4, $5, id FROM mine
+    ON CONFLICT (kind, id) DO UPDATE SET shard = excluded.shard
+        WHERE remembered.shard <> excluded.shard
+)
+SELECT EXISTS (SELECT FROM mine)
+"""  # noqa: S608  (our own words)
+_FORGET = f"""
+{_MINE}
+DELETE FROM remembered r USING mine WHERE r.kind = $4 AND r.id = $5 AND r.shard = mine.id
+"""  # noqa: S608  (our own words)
+_REMEMBERED = """
+SELECT kind, id FROM remembered WHERE shard = ANY($1::int[]) AND (kind, id) > ($2, $3)
+ORDER BY kind, id LIMIT $4
+"""
+_EPOCH = "SELECT epoch FROM shards WHERE id = $1"
+
 
 class PostgresNodes:
     """The port `Nodes` on a `Database`."""
@@ -173,6 +200,25 @@ class PostgresNodes:
         """See `Nodes.release`."""
         check_claim(node_id, shards)
         return await self._database.run(_release, str(node_id), dict(shards))
+
+    async def remember(self, shard: Shard, kind: str, id_: str) -> None:
+        """See `Remembering.remember`."""
+        check_remembered(shard, kind, id_)
+        await self._database.run(_remember, shard, kind, id_)
+
+    async def forget(self, shard: Shard, kind: str, id_: str) -> bool:
+        """See `Remembering.forget`."""
+        check_remembered(shard, kind, id_)
+        token = (shard.id, shard.owner, shard.epoch)
+        return await self._database.run(change_rows, _FORGET, *token, kind, id_) == 1
+
+    async def remembered(
+        self, shards: Collection[int], *, after: tuple[str, str] = ("", ""), limit: int = 100
+    ) -> Sequence[tuple[str, str]]:
+        """See `Remembering.remembered`."""
+        check_recall(shards, after)
+        check_limit(limit)
+        return await self._database.run(_remembered, list(shards), after, limit)
 
     async def purge(self, limit: int = 1000) -> int:
         """See `Nodes.purge`."""
@@ -255,3 +301,15 @@ async def _hand_over(
 
 async def _release(connection: Connection, owner: str, shards: dict[int, int]) -> int:
     return await change_rows(connection, _RELEASE, owner, list(shards), list(shards.values()))
+
+
+async def _remember(connection: Connection, shard: Shard, kind: str, id_: str) -> None:
+    token = (shard.id, shard.owner, shard.epoch)
+    if not await connection.fetchval(_REMEMBER, *token, kind, id_):
+        raise Fenced(shard.id, shard.epoch, await connection.fetchval(_EPOCH, shard.id))
+
+
+async def _remembered(
+    connection: Connection, shards: list[int], after: tuple[str, str], limit: int
+) -> list[tuple[str, str]]:
+    return [tuple(row) for row in await connection.fetch(_REMEMBERED, shards, *after, limit)]

@@ -12,10 +12,12 @@ import trio
 
 from actors.persistence import (
     AlreadyHandled,
+    Fenced,
     HeldKey,
     OutboxEntry,
     OutboxMessage,
     OutboxStats,
+    Shard,
     WaitingMessage,
 )
 from actors.persistence.beside_log.dead_letters import storable
@@ -58,6 +60,21 @@ SET owner = $1, lease_until = clock_timestamp() + $3::interval,
 WHERE l.owner = $1 OR l.lease_until <= clock_timestamp()
 RETURNING partition, epoch
 """
+
+# The shard is the lease: whoever holds it takes the parts, whoever had them.
+_LEASE_BY_SHARD = """
+WITH mine AS MATERIALIZED (
+    SELECT FROM shards WHERE id = $4 AND owner = $5 AND epoch = $6 FOR KEY SHARE
+)
+INSERT INTO outbox_leases AS l (partition, owner, epoch, lease_until)
+SELECT p, $1, 1, clock_timestamp() + $3::interval FROM unnest($2::int[]) p
+WHERE EXISTS (SELECT FROM mine) ORDER BY p
+ON CONFLICT (partition) DO UPDATE
+SET owner = $1, lease_until = clock_timestamp() + $3::interval,
+    epoch = CASE WHEN l.owner = $1 THEN l.epoch ELSE l.epoch + 1 END
+RETURNING partition, epoch
+"""
+_EPOCH = "SELECT epoch FROM shards WHERE id = $1"
 
 _ENTRY = (
     "txid, id, message_id, kind, target, key, payload, headers, attempts, created_at,"
@@ -202,6 +219,20 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(
 """
 
 
+async def _lease(
+    connection: Connection, owner: str, partitions: list[int], shard: Shard | None
+) -> dict[int, int]:
+    args = (owner, partitions, LEASE)
+    if shard is None:
+        rows = await connection.fetch(_LEASE, *args)
+    else:
+        token = (shard.id, shard.owner, shard.epoch)
+        rows = await connection.fetch(_LEASE_BY_SHARD, *args, *token)
+        if partitions and not rows:
+            raise Fenced(shard.id, shard.epoch, await connection.fetchval(_EPOCH, shard.id))
+    return {row["partition"]: row["epoch"] for row in rows}
+
+
 class PostgresOutbox:
     """The ports `Outbox` and `Inbox` on a `Database`."""
 
@@ -214,15 +245,12 @@ class PostgresOutbox:
         given = check_messages(messages)
         return await self._database.transact(add_new_messages, given, channel=EVENTS)
 
-    async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
+    async def lease(
+        self, owner: str, partitions: Sequence[int], *, shard: Shard | None = None
+    ) -> Mapping[int, int]:
         """See `Outbox.lease`."""
-        check_parts(owner, partitions)
-
-        async def work(connection: Connection) -> dict[int, int]:
-            rows = await connection.fetch(_LEASE, owner, list(partitions), LEASE)
-            return {row["partition"]: row["epoch"] for row in rows}
-
-        return await self._database.run(work)
+        check_parts(owner, partitions, shard)
+        return await self._database.run(_lease, owner, list(partitions), shard)
 
     async def release(self, owner: str) -> None:
         """See `Outbox.release`."""

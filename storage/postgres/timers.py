@@ -8,8 +8,10 @@ from actors.persistence import (
     CancelTimer,
     CloseTimer,
     DueTimer,
+    Fenced,
     OpenTimer,
     SetTimer,
+    Shard,
     TimerChange,
     TimerGone,
 )
@@ -97,6 +99,15 @@ DELETE FROM timers WHERE timer_id = ANY(ARRAY(
     WHERE {_OVER} <= clock_timestamp() - $1::interval LIMIT $2 FOR UPDATE SKIP LOCKED))
 """  # noqa: S608  (our own words)
 
+_CLAIMED = """
+claimed AS (
+    UPDATE timers t SET claimed_by = $1, claimed_until = $2 + $4::interval,
+        attempts = attempts + 1
+    FROM due WHERE t.timer_id = due.timer_id
+    RETURNING t.timer_id, address, name, token, due_at, payload, metadata, attempts, failures
+)
+"""
+
 # Claimed rows of others are skipped, not waited for: two services share the work.
 _CLAIM = f"""
 WITH due AS (
@@ -104,15 +115,24 @@ WITH due AS (
     WHERE {OPEN} AND due_at <= $2 AND (claimed_until IS NULL OR claimed_until <= $2)
         AND address <> ALL ($5::text[])
     ORDER BY due_at, timer_id LIMIT $3 FOR UPDATE SKIP LOCKED
-), claimed AS (
-    UPDATE timers t SET claimed_by = $1, claimed_until = $2 + $4::interval,
-        attempts = attempts + 1
-    FROM due WHERE t.timer_id = due.timer_id
-    RETURNING t.timer_id, address, name, token, due_at, payload, metadata, attempts, failures
-)
-SELECT timer_id, address, name, token, due_at, payload, metadata, attempts, failures
-FROM claimed ORDER BY due_at, timer_id
+), {_CLAIMED}
+SELECT * FROM claimed ORDER BY due_at, timer_id
 """  # noqa: S608  (our own words)
+
+# The shard is the claim: what another had claimed is free. No row at all tells that it is not ours.
+_CLAIM_BY_SHARD = f"""
+WITH mine AS MATERIALIZED (
+    SELECT FROM shards WHERE id = $6 AND owner = $7 AND epoch = $8 FOR KEY SHARE
+), due AS (
+    SELECT timer_id FROM timers
+    WHERE EXISTS (SELECT FROM mine) AND {OPEN} AND due_at <= $2
+        AND (claimed_until IS NULL OR claimed_until <= $2 OR claimed_by <> $1)
+        AND address <> ALL ($5::text[])
+    ORDER BY due_at, timer_id LIMIT $3 FOR UPDATE SKIP LOCKED
+), {_CLAIMED}
+SELECT claimed.* FROM mine LEFT JOIN claimed ON true ORDER BY due_at, timer_id
+"""  # noqa: S608  (our own words)
+_EPOCH = "SELECT epoch FROM shards WHERE id = $1"
 
 
 class PostgresTimers:
@@ -137,10 +157,11 @@ class PostgresTimers:
         *,
         limit: int = CLAIM_MAX,
         busy: Sequence[str] = (),
+        shard: Shard | None = None,
     ) -> Sequence[DueTimer]:
         """See `DurableTimers.claim_due`."""
-        check_due(worker, now, limit, busy)
-        return await self._database.run(_claim_due, worker, now, limit, busy)
+        check_due(worker, now, limit, busy, shard)
+        return await self._database.run(_claim_due, worker, now, limit, busy, shard)
 
     async def renew(self, worker: str, timer_ids: Iterable[UUID], now: datetime) -> int:
         """See `DurableTimers.renew`."""
@@ -234,9 +255,21 @@ def timer_row(timer: SetTimer) -> tuple[UUID, str, str, str, datetime, bytes, st
 
 
 async def _claim_due(
-    connection: Connection, worker: str, now: datetime, limit: int, busy: Sequence[str]
+    connection: Connection,
+    worker: str,
+    now: datetime,
+    limit: int,
+    busy: Sequence[str],
+    shard: Shard | None,
 ) -> list[DueTimer]:
-    rows = await connection.fetch(_CLAIM, worker, now, limit, CLAIM, list(busy))
+    args = (worker, now, limit, CLAIM, list(busy))
+    if shard is None:
+        rows = await connection.fetch(_CLAIM, *args)
+    else:
+        token = (shard.id, shard.owner, shard.epoch)
+        rows = await connection.fetch(_CLAIM_BY_SHARD, *args, *token)
+        if not rows:
+            raise Fenced(shard.id, shard.epoch, await connection.fetchval(_EPOCH, shard.id))
     return [
         DueTimer(
             timer_id=row["timer_id"],
@@ -250,6 +283,7 @@ async def _claim_due(
             failures=row["failures"],
         )
         for row in rows
+        if row["timer_id"] is not None
     ]
 
 

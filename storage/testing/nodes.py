@@ -18,13 +18,28 @@ from actors.cluster import (
     NodeState,
     NotMember,
     OtherShardCount,
+    Remembering,
 )
-from actors.persistence import EventStore, Shard, StreamId
+from actors.persistence import DurableTimers, EventStore, Outbox, Shard, StreamId
+from actors.persistence.beside_log.outbox import partition_of
 from actors.testing import FixedClock
 from storage.errors import Fenced, InvalidField
-from storage.memory import MemoryDatabase, MemoryEventStore, MemoryNodes
-from storage.postgres import Connection, Database, PostgresEventStore, PostgresNodes
-from storage.testing.samples import new_events
+from storage.memory import (
+    MemoryDatabase,
+    MemoryEventStore,
+    MemoryNodes,
+    MemoryOutbox,
+    MemoryTimers,
+)
+from storage.postgres import (
+    Connection,
+    Database,
+    PostgresEventStore,
+    PostgresNodes,
+    PostgresOutbox,
+    PostgresTimers,
+)
+from storage.testing.samples import NOON, message, new_events, timer
 
 A = StreamId("order-a")
 OVER_S = LEASE_S + 0.5
@@ -39,7 +54,10 @@ class KeptNodes:
     """The ports of one database; `pass_time` lets it be later there."""
 
     nodes: Nodes
+    memory: Remembering
     events: EventStore
+    outbox: Outbox
+    timers: DurableTimers
     pass_time: Callable[[float], Awaitable[None]]
 
     async def join(self, name: str = "a", state: NodeState = NodeState.UP) -> UUID:
@@ -59,7 +77,9 @@ def nodes_in_memory() -> KeptNodes:
     async def pass_time(seconds: float) -> None:
         clock.advance(seconds)
 
-    return KeptNodes(MemoryNodes(database), MemoryEventStore(database), pass_time)
+    nodes = MemoryNodes(database)
+    beside = MemoryOutbox(database), MemoryTimers(database)
+    return KeptNodes(nodes, nodes, MemoryEventStore(database), *beside, pass_time)
 
 
 def nodes_in_postgres(database: Database) -> KeptNodes:
@@ -72,7 +92,9 @@ def nodes_in_postgres(database: Database) -> KeptNodes:
 
         await database.run(work)
 
-    return KeptNodes(PostgresNodes(database), PostgresEventStore(database), pass_time)
+    nodes = PostgresNodes(database)
+    beside = PostgresOutbox(database), PostgresTimers(database)
+    return KeptNodes(nodes, nodes, PostgresEventStore(database), *beside, pass_time)
 
 
 class NodesSuite:
@@ -191,6 +213,78 @@ class NodesSuite:
                 await kept.events.append(A, new_events(1), shard=held)
         assert (await kept.events.append(A, new_events(1), shard=Shard(3, str(other), 2))).version
         assert await kept.events.head(A) == 2
+
+    async def test_parts_of_the_outbox_go_with_their_shard(self, kept: KeptNodes) -> None:
+        """Their own lease is no second one: whoever owns the shard has them at once."""
+        # CLU-15, STORE-52
+        one, other = await kept.join("a"), await kept.join("b")
+        await kept.nodes.claim(one, {3: 0})
+        former, part = Shard(3, str(one), 1), partition_of("k")
+        await kept.events.append(A, new_events(1), outbox=[message(), message()])
+        held = await kept.outbox.lease("r-1", [part], shard=former)
+        assert await kept.outbox.lease("r-1", [part], shard=former) == held
+        first, _ = await kept.outbox.next_batch(part, held[part])
+        await kept.nodes.hand_over(one, 3, 1, other)
+        present = Shard(3, str(other), 2)
+        taken = await kept.outbox.lease("r-2", [part], shard=present)
+        assert taken == {part: held[part] + 1}
+        assert await kept.outbox.mark_sent(part, held[part], [first.id]) == 0
+        assert await kept.outbox.next_batch(part, held[part]) == []
+        for wrong in (former, Shard(3, str(other), 1), Shard(4, "x", 1)):
+            with pytest.raises(Fenced):
+                await kept.outbox.lease("r-1", [part], shard=wrong)
+        assert await kept.outbox.lease("r-1", [part]) == {}
+        assert len(await kept.outbox.next_batch(part, taken[part])) == 2
+
+    async def test_timers_go_with_their_shard(self, kept: KeptNodes) -> None:
+        """Whoever owns it takes also what another has claimed, and not what is to be tried later."""
+        # CLU-15, STORE-50
+        one, other = await kept.join("a"), await kept.join("b")
+        await kept.nodes.claim(one, {3: 0})
+        former, present = Shard(3, str(one), 1), Shard(3, str(other), 2)
+        late, set_timers = NOON + timedelta(seconds=2), [timer(address="x"), timer(1, address="y")]
+        for each in set_timers:
+            await kept.timers.set(each)
+        claimed = await kept.timers.claim_due("w-1", late, shard=former)
+        assert [due.timer_id for due in claimed] == [each.timer_id for each in set_timers]
+        assert await kept.timers.claim_due("w-1", late, shard=former) == []
+        assert await kept.timers.claim_due("w-3", late) == []
+        later = late + timedelta(minutes=1)
+        assert await kept.timers.failed("w-1", set_timers[1].timer_id, "no", later)
+        await kept.nodes.hand_over(one, 3, 1, other)
+        for wrong in (former, Shard(3, str(other), 1), Shard(4, "x", 1)):
+            with pytest.raises(Fenced):
+                await kept.timers.claim_due("w-1", late, shard=wrong)
+        (taken,) = await kept.timers.claim_due("w-2", late, shard=present)
+        assert (taken.timer_id, taken.attempts) == (set_timers[0].timer_id, 2)
+        assert await kept.timers.renew("w-1", [taken.timer_id], late) == 0
+        assert not await kept.timers.failed("w-1", taken.timer_id, "no", late)
+        assert len(await kept.timers.claim_due("w-2", later, shard=present)) == 1
+
+    async def test_who_begins_without_a_message_is_known_by_the_shard(
+        self, kept: KeptNodes
+    ) -> None:
+        # CLU-13
+        one, other = await kept.join("a"), await kept.join("b")
+        await kept.nodes.claim(one, {3: 0, 4: 0})
+        memory, former = kept.memory, Shard(3, str(one), 1)
+        for id_ in ("2", "1", "1"):
+            await memory.remember(former, "room", id_)
+        await memory.remember(Shard(4, str(one), 1), "saga", "1")
+        assert await memory.remembered([3]) == [("room", "1"), ("room", "2")]
+        assert await memory.remembered([3, 4, 5], after=("room", "1"), limit=1) == [("room", "2")]
+        assert await memory.remembered({4}, after=("room", "2")) == [("saga", "1")]
+        assert await memory.remembered([]) == []
+        await kept.nodes.hand_over(one, 3, 1, other)
+        # A former owner neither adds nor removes.
+        with pytest.raises(Fenced):
+            await memory.remember(former, "room", "3")
+        assert not await memory.forget(former, "room", "1")
+        present = Shard(3, str(other), 2)
+        assert await memory.forget(present, "room", "1")
+        assert not await memory.forget(present, "room", "1")
+        assert not await memory.forget(present, "saga", "1")
+        assert await memory.remembered([3, 4]) == [("room", "2"), ("saga", "1")]
 
     async def test_who_is_gone_for_a_day_is_forgotten(self, kept: KeptNodes) -> None:
         old = await kept.join("a")

@@ -124,7 +124,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     },
     "outbox": {
         "add": {"messages": [OutboxMessage(_ONE, "mail", "t", "k", b"")]},
-        "lease": {"owner": "o", "partitions": [1]},
+        "lease": {"owner": "o", "partitions": [1], "shard": Shard(0, "o", 1)},
         "release": {"owner": "o"},
         "next_batch": {"partition": 1, "epoch": 1, "limit": 5, "skipping": ["t"]},
         "due_in": {"partitions": [1]},
@@ -158,7 +158,13 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "timers": {
         "set": {"timer": SetTimer(_ONE, "a", "n", "t", _AT)},
         "cancel": {"address": "a", "name": "n"},
-        "claim_due": {"worker": "w", "now": _AT, "limit": 5, "busy": ["a"]},
+        "claim_due": {
+            "worker": "w",
+            "now": _AT,
+            "limit": 5,
+            "busy": ["a"],
+            "shard": Shard(0, "o", 1),
+        },
         "renew": {"worker": "w", "timer_ids": [_ONE], "now": _AT},
         "release": {"worker": "w"},
         "close": {"timer_id": _ONE},
@@ -226,6 +232,9 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "claim": {"node_id": _ONE, "wanted": {0: 0}},
         "hand_over": {"node_id": _ONE, "shard": 0, "epoch": 1, "to": _ONE},
         "release": {"node_id": _ONE, "shards": {0: 1}},
+        "remember": {"shard": Shard(0, "o", 1), "kind": "k", "id_": "i"},
+        "forget": {"shard": Shard(0, "o", 1), "kind": "k", "id_": "i"},
+        "remembered": {"shards": [0], "after": ("k", "i"), "limit": 5},
         "purge": {"limit": 5},
     },
 }

@@ -24,6 +24,7 @@ from actors.persistence import (
     NewDeadLetter,
     OutboxEntry,
     ProjectionBatch,
+    Shard,
     Snapshot,
     StreamId,
 )
@@ -72,8 +73,10 @@ class _AcknowledgesEarly(MemoryOutbox):
 class _TwoRelays(MemoryOutbox):
     """A part is given to everybody who asks."""
 
-    async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
-        return await super().lease("everybody", partitions)
+    async def lease(
+        self, owner: str, partitions: Sequence[int], *, shard: Shard | None = None
+    ) -> Mapping[int, int]:
+        return await super().lease("everybody", partitions, shard=shard)
 
 
 class _NotesNothing(MemoryOutbox):
@@ -86,11 +89,17 @@ class _ForgetsClaims(MemoryTimers):
     """A timer that somebody has in hand is given to the next as well."""
 
     async def claim_due(
-        self, worker: str, now: datetime, *, limit: int = CLAIM_MAX, busy: Sequence[str] = ()
+        self,
+        worker: str,
+        now: datetime,
+        *,
+        limit: int = CLAIM_MAX,
+        busy: Sequence[str] = (),
+        shard: Shard | None = None,
     ) -> Sequence[DueTimer]:
         for row in self.database.timers.values():
             row.claimed_until = None
-        return await super().claim_due(worker, now, limit=limit, busy=busy)
+        return await super().claim_due(worker, now, limit=limit, busy=busy, shard=shard)
 
 
 class _KeepsTheOldest(MemorySnapshots):

@@ -4,11 +4,12 @@ Rule 1: nothing begins without a token of the holding, and its appends are made 
 Rule 2: what lives in a shard that is given away, lost or fenced is ended; until the last has, the
         shard is not given to anybody (`Member.residents`).
 Rule 3: what is ours by now is looked at, not what was told: a lost hint costs a second.
+Rule 4: what is remembered is noted before it begins, so that none can run that nobody knows of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -17,12 +18,16 @@ import trio
 
 from actors.cluster.holding import HAND_OVER_S, Moved
 from actors.cluster.member import Member
+from actors.cluster.nodes import Remembering
+from actors.persistence.errors import Fenced, StoreError
 from actors.persistence.words import Shard
-from actors.runtime import Actor, AnyActor, AnyRef, AskError, Down, Log, NoProc, StopTimeout
+from actors.runtime import Actor, AnyActor, AnyRef, AskError, Down, Log, NoProc, Normal, StopTimeout
 from actors.runtime.life.cell import Cell, cell_of
 
 # What a hint would have told is found by then; a singleton that gave up begins anew.
 LOOK_S = 1.0
+# So many of those that are remembered are read at once, and begun one after the other.
+RECALL_MAX = 100
 
 # Makes an actor of a kind by its id, or a singleton, given what its appends are made under.
 MakeOwned = Callable[[str, Shard], AnyActor]
@@ -90,9 +95,11 @@ class _Resident:
 
 
 class Host:
-    """What lives on this node. `children` gives the supervisor that runs now.
+    """What lives on this node: one for a `Member`. `children` gives the supervisor that runs now.
 
     `Host(member, children, kinds={"room": make_room}, singletons={"timers": make_timers})`.
+    Actors of the kinds in `remembered` begin without a message wherever their shard goes, once
+    they have begun anywhere, until they end by themselves; `memory` is where that is noted.
     `HostActor` keeps it true. Belongs to the trio thread.
     """
 
@@ -103,17 +110,53 @@ class Host:
         *,
         kinds: Mapping[str, MakeOwned] | None = None,
         singletons: Mapping[str, MakeSingleton] | None = None,
+        remembered: Collection[str] = (),
+        memory: Remembering | None = None,
     ) -> None:
-        self.member, self._children = member, children
-        self._kinds, self._singletons = dict(kinds or {}), dict(singletons or {})
-        self._shards = {name: member.singleton(name) for name in self._singletons}
+        self.member, self._children, self._memory = member, children, memory
+        self._kinds: dict[str, MakeOwned] = {}
+        self._singletons: dict[str, MakeSingleton] = {}
+        self._shards: dict[str, int] = {}
+        self._remembered: set[str] = set()
+        # In which epoch of a shard those that are remembered of it were begun here, and which.
+        self._recalled: dict[int, int] = {}
+        self._noted: dict[tuple[str, str], Shard] = {}
+        self.own(kinds=kinds or {}, singletons=singletons or {}, remembered=remembered)
         self._residents: dict[tuple[str, str], _Resident] = {}
         # In which epoch a singleton has ended by itself: it has done all it had to.
         self._done: dict[str, int] = {}
+        # Until when a singleton that did not start rests; without a name, what is remembered.
+        self._left_alone_until: dict[str, float] = {}
         self._turn = trio.Lock()
 
     def __repr__(self) -> str:
         return f"<Host: {len(self._residents)} actors>"
+
+    def own(
+        self,
+        *,
+        kinds: Mapping[str, MakeOwned] | None = None,
+        singletons: Mapping[str, MakeSingleton] | None = None,
+        remembered: Collection[str] = (),
+    ) -> None:
+        """Call this, before its `HostActor` starts, for more of what may live here.
+
+        Raises `ValueError` for a name that is taken, for a kind that is remembered and unknown,
+        and for one that is remembered where nothing is noted.
+        """
+        kinds, singletons = kinds or {}, singletons or {}
+        taken = sorted((kinds.keys() & self._kinds) | (singletons.keys() & self._singletons))
+        if taken:
+            raise ValueError(f"{taken[0]} is owned here already")
+        self._kinds.update(kinds)
+        self._singletons.update(singletons)
+        self._shards.update({name: self.member.singleton(name) for name in singletons})
+        unknown = sorted(set(remembered) - self._kinds.keys())
+        if unknown:
+            raise ValueError(f"{unknown[0]} is remembered, and no kind of actors here")
+        if remembered and self._memory is None:
+            raise ValueError("kinds are remembered, and there is no `memory` to note them in")
+        self._remembered.update(remembered)
 
     @property
     def residents(self) -> Mapping[tuple[str, str], AnyRef]:
@@ -123,8 +166,9 @@ class Host:
     async def reach(self, kind: str, id_: str) -> AnyRef:
         """Call this for an actor that this node owns; the first call starts it.
 
-        Raises `Elsewhere`, `UnknownKind`, and what its start raises. Cancelled while it starts, the
-        start goes on, and what was started is ended with its shard.
+        Raises `Elsewhere`, `UnknownKind`, what its start raises, and where it is remembered what
+        the store raises; then it was not begun. Cancelled while it starts, the start goes on, and
+        what was started is ended with its shard.
         """
         if kind not in self._kinds:
             raise UnknownKind(kind)
@@ -141,7 +185,17 @@ class Host:
                 found = None
             if found is not None:
                 await self._end((kind, id_), found)
+            await self._note((kind, id_), token)
             return await self._begin((kind, id_), token, partial(self._kinds[kind], id_, token))
+
+    async def _note(self, key: tuple[str, str], token: Shard) -> None:
+        if self._memory is None or key[0] not in self._remembered or self._noted.get(key) == token:
+            return
+        try:
+            await self._memory.remember(token, *key)
+        except Fenced as error:
+            raise Elsewhere(*key, self.member.whose(*key)) from error
+        self._noted[key] = token
 
     async def _begin(
         self, key: tuple[str, str], token: Shard, make: Callable[[], AnyActor]
@@ -198,13 +252,30 @@ class Host:
             del self._residents[key]
             self.member.moved_out(one.token.id)
 
-    def ended(self, ref: AnyRef, *, is_clean: bool) -> None:
-        """Call this with the end of an actor that nobody here has asked for."""
+    async def ended(self, ref: AnyRef, *, is_done: bool) -> None:
+        """Call this with the end of an actor that nobody here has asked for.
+
+        One that is remembered is forgotten when it ended by itself, and else begun anew.
+        """
         for key, one in list(self._residents.items()):
             if one.ref == ref and not one.is_ending:
-                if is_clean and key[0] == "":
+                if is_done and key[0] == "":
                     self._done[key[1]] = one.token.epoch
                 self.left(key, one)
+                if not is_done:
+                    self._recalled.pop(one.token.id, None)
+                elif (noted := self._noted.pop(key, None)) is not None:
+                    await self._forget(key, noted)
+
+    async def _forget(self, key: tuple[str, str], token: Shard) -> None:
+        assert self._memory is not None, "what is noted has a memory"
+        try:
+            async with self._turn:
+                if key not in self._residents:
+                    await self._memory.forget(token, *key)
+        except StoreError as error:
+            # Begun once more where its shard goes, it ends by itself there, and is forgotten then.
+            _log.warning("cluster.not_forgotten", kind=key[0], code=error.code)
 
     def foreign(self) -> list[tuple[tuple[str, str], _Resident]]:
         """Call this for what must not live here any more."""
@@ -224,12 +295,62 @@ class Host:
             token = self.member.holding.token_of(shard)
             if token is None or ("", name) in self._residents:
                 continue
-            if self._done.get(name) == token.epoch:
+            if self._done.get(name) == token.epoch or self._is_left_alone(name):
                 continue
-            async with self._turn:
-                make = partial(self._singletons[name], token)
-                await self._begin(("", name), token, make)
-            _log.info("cluster.singleton_begun", name=name, epoch=token.epoch)
+            try:
+                async with self._turn:
+                    make = partial(self._singletons[name], token)
+                    await self._begin(("", name), token, make)
+            except Exception as error:  # noqa: BLE001  (whatever its start raises)
+                self._leave_alone(name)
+                _log.warning("cluster.singleton_failed", name=name, error=type(error).__name__)
+            else:
+                _log.info("cluster.singleton_begun", name=name, epoch=token.epoch)
+
+    def _is_left_alone(self, name: str) -> bool:
+        return self.member.clock() < self._left_alone_until.get(name, 0.0)
+
+    def _leave_alone(self, name: str) -> None:
+        # What failed to start has left its shard, which wakes who looks: not for the next attempt.
+        self._left_alone_until[name] = self.member.clock() + LOOK_S
+
+    async def recall(self) -> None:
+        """Call this to begin those that are remembered of the shards that are new here.
+
+        One that does not begin keeps no other from it, and is tried again a second later. Raises
+        what the store raises.
+        """
+        if self._memory is None or not self._remembered or self._is_left_alone(""):
+            return
+        holding = self.member.holding
+        self._recalled = {s: e for s, e in self._recalled.items() if holding.epochs.get(s) == e}
+        self._noted = {key: one for key, one in self._noted.items() if holding.may(one)}
+        epochs = {s: e for s, e in holding.epochs.items() if s not in self._recalled}
+        if not epochs:
+            return
+        after, missed = ("", ""), set[int]()
+        while page := await self._memory.remembered(epochs, after=after, limit=RECALL_MAX):
+            for kind, id_ in page:
+                if kind in self._remembered and not await self._is_begun(kind, id_):
+                    missed.add(self.member.shard(kind, id_))
+            after = page[-1]
+        self._recalled.update({s: e for s, e in epochs.items() if s not in missed})
+        if missed:
+            self._leave_alone("")
+
+    async def _is_begun(self, kind: str, id_: str) -> bool:
+        token = self.member.token(kind, id_)
+        if token is None:
+            return True  # another's by now, who begins it
+        self._noted.setdefault((kind, id_), token)
+        try:
+            await self.reach(kind, id_)
+        except Elsewhere:
+            return True
+        except Exception as error:  # noqa: BLE001  (whatever a start of the user's code raises)
+            _log.warning("cluster.remembered_failed", kind=kind, error=type(error).__name__)
+            return False
+        return True
 
 
 class HostActor(Actor[Down]):
@@ -246,17 +367,23 @@ class HostActor(Actor[Down]):
         watched: set[AnyRef] = set()
         while True:
             changed = self._host.member.changed
+            await self._host.settle(self.start_soon)
             try:
-                await self._host.settle(self.start_soon)
-            except Exception as error:  # noqa: BLE001  (whose start failed is tried again)
-                _log.warning("cluster.singleton_failed", error=type(error).__name__)
+                await self._host.recall()
+            except StoreError as error:
+                _log.warning("cluster.recall_waits", code=error.code)
             for ref in set(self._host.residents.values()) - watched:
                 self.monitor(ref, final=True)
             watched = set(self._host.residents.values())
             with trio.move_on_after(LOOK_S):
                 await changed.wait()
 
-    def on_down(self, message: Down) -> None:
-        """Note that an actor has ended for good."""
+    async def on_down(self, message: Down) -> None:
+        """Note that an actor has ended for good.
+
+        By itself, or by its supervisor, which may have been restarted: then it is begun again.
+        """
         exit_ = message.exit
-        self._host.ended(message.ref, is_clean=not isinstance(exit_, NoProc) and exit_.clean)
+        if isinstance(exit_, NoProc):  # it was over before it was watched
+            exit_ = next(reversed(cell_of(message.ref).last_exits), exit_)
+        await self._host.ended(message.ref, is_done=isinstance(exit_, Normal))

@@ -24,7 +24,7 @@ from actors.persistence.beside_log.dead_letters import (
     NewDeadLetter,
     words_of,
 )
-from actors.persistence.errors import InvalidField, StoreError
+from actors.persistence.errors import Fenced, InvalidField, StoreError
 from actors.persistence.words import (
     BIGINT_MAX,
     FLEETING,
@@ -32,6 +32,8 @@ from actors.persistence.words import (
     KEY_BYTES_MAX,
     READ_LIMIT_MAX,
     OutboxMessage,
+    Shard,
+    ShardLease,
     check_a,
     check_delay,
     check_integer,
@@ -172,12 +174,17 @@ class Outbox(Protocol):
         """
         ...
 
-    async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
+    async def lease(
+        self, owner: str, partitions: Sequence[int], *, shard: Shard | None = None
+    ) -> Mapping[int, int]:
         """Call this to take or renew parts; gives those held now, with the epoch of each.
 
         A part whose lease ran out may change hands, which raises its epoch: what the former
         holder says afterwards has no effect. Until then the part is still its holder's: marks
         count, and a renewal keeps the epoch. `owner` is the name of one relay in one process.
+
+        Who owns the `shard` of the parts takes them at once, whoever had them: the shard is the
+        lease. Raises `Fenced` when it is another's; nothing was taken.
         """
         ...
 
@@ -278,10 +285,12 @@ def check_messages(messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
     return list(messages)
 
 
-def check_parts(owner: str, partitions: Sequence[int]) -> None:
-    """Call this with what is to be leased."""
+def check_parts(owner: str, partitions: Sequence[int], shard: Shard | None = None) -> None:
+    """Call this with what is to be leased, and under which ownership."""
     check_text("owner", owner)
     check_numbers(partitions)
+    if shard is not None:
+        check_a("shard", shard, Shard)
 
 
 def check_numbers(partitions: Sequence[int]) -> None:
@@ -393,6 +402,9 @@ class OutboxRelay(Actor[LookAtOutbox]):
     The leases are renewed while messages are sent, however long that takes, and what is sent is
     marked as it goes. When a part goes to another relay, sending from it is cut at once. A stop
     lets the messages in flight end, for up to 3 s, marks them, and gives the parts back.
+
+    A node of a cluster gives the `shard` that it owns the parts by: then they are taken over as
+    soon as the shard is, and nothing is sent while it may be another's.
     """
 
     def __init__(
@@ -408,13 +420,14 @@ class OutboxRelay(Actor[LookAtOutbox]):
         sends_max: int = PARTITIONS,
         keys_at_once: int = 1,
         send_s_max: float = SEND_S_MAX,
+        shard: ShardLease | None = None,
     ) -> None:
         for name, value in (("sends_max", sends_max), ("keys_at_once", keys_at_once)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self._keys_at_once, self._send_s_max = keys_at_once, send_s_max
         self._outbox, self._send, self._env, self._owner = outbox, send, env, owner
-        self._dead_letters, self._skipping = dead_letters, skipping
+        self._dead_letters, self._skipping, self._shard = dead_letters, skipping, shard
         self._parts = [_Part(number) for number in partitions]
         self._sends = trio.CapacityLimiter(sends_max)
         self._has_sent = trio.Event()
@@ -469,13 +482,22 @@ class OutboxRelay(Actor[LookAtOutbox]):
         if not due:
             return
         try:
-            held = await self._outbox.lease(self._owner, [part.number for part in due])
+            held = await self._lease([part.number for part in due])
+        except Fenced:
+            held = {}  # the node is told by its next beat, and ends us
         except StoreError as error:
             self._note_away(error)
             return
         if not self._is_stopping:
             for part in due:
                 part.hold(held.get(part.number), until)
+
+    async def _lease(self, numbers: Sequence[int]) -> Mapping[int, int]:
+        shard = None if self._shard is None else self._shard.shard
+        return await self._outbox.lease(self._owner, numbers, shard=shard)
+
+    def _holds(self) -> bool:
+        return self._shard is None or self._shard.holds()
 
     async def _keep_marking(self) -> None:
         while True:
@@ -557,7 +579,8 @@ class OutboxRelay(Actor[LookAtOutbox]):
             part.ended.set()
 
     def _may_send(self, part: _Part) -> bool:
-        return not self._is_stopping and part.held_until > trio.current_time()
+        is_held = part.held_until > trio.current_time() and self._holds()
+        return is_held and not self._is_stopping
 
     async def _send_some(self, part: _Part) -> bool:
         """Send a batch; True when there may be more at once."""
@@ -612,7 +635,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
     async def _send_one(self, part: _Part, entry: OutboxEntry, ends_at: float) -> bool:
         """Send a message; False when it was not, and what is behind it of its key must wait."""
         async with self._sends:
-            if self._is_stopping or trio.current_time() >= ends_at:
+            if self._is_stopping or trio.current_time() >= ends_at or not self._holds():
                 return False
             error = await self._try(entry)
         if error is None:

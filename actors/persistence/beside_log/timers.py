@@ -28,6 +28,8 @@ from actors.persistence.words import (
     KEY_BYTES_MAX,
     READ_LIMIT_MAX,
     SetTimer,
+    Shard,
+    ShardLease,
     check_a,
     check_integer,
     check_list,
@@ -66,9 +68,13 @@ _log = Log("actors.persistence")
 # What is asked of a caller before any I/O, by every engine. Each raises `InvalidField`.
 
 
-def check_due(worker: str, now: datetime, limit: int, busy: Sequence[str]) -> None:
-    """Call this with who claims what."""
+def check_due(
+    worker: str, now: datetime, limit: int, busy: Sequence[str], shard: Shard | None = None
+) -> None:
+    """Call this with who claims what, and under which ownership."""
     check_text("worker", worker)
+    if shard is not None:
+        check_a("shard", shard, Shard)
     check_time("now", now)
     check_integer("limit", limit, 1, READ_LIMIT_MAX)
     for address in check_list("busy", busy):
@@ -142,10 +148,13 @@ class DurableTimers(Protocol):
         *,
         limit: int = CLAIM_MAX,
         busy: Sequence[str] = (),
+        shard: Shard | None = None,
     ) -> Sequence[DueTimer]:
         """Call this for the timers due by `now`, in order of `due_at`; ours for half a minute.
 
-        Addresses in `busy` are left out. `worker` is the name of one service in one process.
+        Addresses in `busy` are left out. `worker` is the name of one service in one process. Who
+        owns the `shard` of the timers is alone with them, and takes also what another had claimed
+        before. Raises `Fenced` when it is another's; nothing was claimed.
         """
         ...
 
@@ -228,6 +237,9 @@ class TimerService(Actor[LookForTimers]):
 
     Claims are renewed while handlers run. A stop lets them end, for up to 3 s, and gives back
     what was not begun.
+
+    A node of a cluster gives the `shard` that it owns the timers by: then it takes over at once
+    what the node before it had claimed, and delivers nothing while the shard may be another's.
     """
 
     def __init__(
@@ -239,10 +251,11 @@ class TimerService(Actor[LookForTimers]):
         *,
         dead_letters: DeadLetters | None = None,
         look_s: float = LOOK_S,
+        shard: ShardLease | None = None,
     ) -> None:
         if not look_s > 0:
             raise ValueError(f"look_s must be above 0, got {look_s}")
-        self._look_s = look_s
+        self._look_s, self._shard = look_s, shard
         self._timers, self._deliver, self._env, self._worker = timers, deliver, env, worker
         self._dead_letters = dead_letters
         self._in_hand: dict[str, _InHand] = {}
@@ -277,7 +290,11 @@ class TimerService(Actor[LookForTimers]):
             limit = min(CLAIM_MAX, ADDRESSES_MAX - len(self._in_hand))
             if limit > 0:
                 due = await self._timers.claim_due(
-                    self._worker, self._env.clock.now(), limit=limit, busy=tuple(self._in_hand)
+                    self._worker,
+                    self._env.clock.now(),
+                    limit=limit,
+                    busy=tuple(self._in_hand),
+                    shard=None if self._shard is None else self._shard.shard,
                 )
                 for timer in due:
                     self._take(timer)
@@ -319,7 +336,7 @@ class TimerService(Actor[LookForTimers]):
     async def _deliver_to(self, address: str, in_hand: _InHand) -> None:
         try:
             with in_hand.scope:
-                while in_hand.timers and not self._is_stopping:
+                while in_hand.timers and not self._is_stopping and self._holds():
                     await self._deliver_one(in_hand.timers[0])
                     in_hand.timers.popleft()
         finally:
@@ -328,6 +345,9 @@ class TimerService(Actor[LookForTimers]):
         if not self._is_stopping:
             # More may be due there, and were left out while it was busy.
             self.after(0.0, LookForTimers(), key="ended")
+
+    def _holds(self) -> bool:
+        return self._shard is None or self._shard.holds()
 
     async def _deliver_one(self, timer: DueTimer) -> None:
         late = (self._env.clock.now() - timer.due_at).total_seconds()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -13,84 +10,13 @@ from trio.testing import MockClock
 
 from actors.cluster import (
     Elsewhere,
-    Host,
-    HostActor,
-    MakeOwned,
     MakeSingleton,
     UnknownKind,
-    made,
     shard_of,
 )
-from actors.persistence import OutboxEntry, OutboxRelay, Shard, StreamId
-from actors.persistence.beside_log.outbox import PARTITIONS
-from actors.runtime import Actor, AnyActor, Ask, AskError, Exit, message
-from storage.memory import MemoryEventStore, MemoryOutbox
-from storage.testing.samples import message as outbox_message
-from storage.testing.samples import new_events
-from supervision import ChildSpec, Dynamic, DynamicFlags, open_system
-from tests.actors.cluster.nodes_kit import OneNode, SomeNodes
-
-
-@message
-class Write(Ask[int]):
-    """Append one event, after a while; answers the version."""
-
-    after_s: float = 0.0
-
-
-class Room(Actor[Write]):
-    def __init__(self, store: MemoryEventStore, log: list[str], id_: str, token: Shard) -> None:
-        self._store, self._log, self._id, self._token = store, log, id_, token
-
-    def on_start(self) -> None:
-        self._log.append(f"{self._id} begins in {self._token.epoch}")
-
-    async def on_write(self, message: Write) -> int:
-        await trio.sleep(message.after_s)
-        stream = StreamId(f"room-{self._id}")
-        done = await self._store.append(stream, new_events(1), shard=self._token)
-        return done.version
-
-    def on_stop(self, exit_: Exit) -> None:
-        self._log.append(f"{self._id} ends in {self._token.epoch}")
-
-
-class Households(SomeNodes):
-    """Nodes with what lives on them."""
-
-    def __init__(self, above: Dynamic[object]) -> None:
-        super().__init__(above.system, 4)
-        self.above = above
-        self.hosts: dict[str, Host] = {}
-        self.log: list[str] = []
-        self.store = MemoryEventStore(self.database)
-
-    async def settle_in(
-        self, name: str, above: Dynamic[object], singletons: Mapping[str, MakeSingleton]
-    ) -> OneNode:
-        node = await self.start(name)
-        kinds: dict[str, MakeOwned] = {"room": partial(Room, self.store, self.log)}
-        host = Host(node.member, lambda: above, kinds=kinds, singletons=singletons)
-        self.hosts[name] = host
-        await self.system.start(partial(HostActor, host))
-        return node
-
-
-def _owned() -> Dynamic[object]:
-    return Dynamic(DynamicFlags(), ChildSpec("owned", made, restart="transient"))
-
-
-@asynccontextmanager
-async def households(
-    *names: str, singletons: Callable[[str], dict[str, MakeSingleton]] = lambda _: {}
-) -> AsyncIterator[Households]:
-    async with open_system(_owned) as above:
-        nodes = Households(above)
-        for name in names:
-            await nodes.settle_in(name, above, singletons(name))
-        if names and not singletons("a"):
-            await nodes.until(lambda: nodes.is_shared_out(*names))
-        yield nodes
+from actors.persistence import Shard
+from actors.runtime import Actor, AskError
+from tests.actors.cluster.households_kit import Write, households
 
 
 async def test_an_actor_is_reached_where_its_shard_is(autojump_clock: MockClock) -> None:
@@ -198,42 +124,3 @@ async def test_of_a_singleton_the_cluster_runs_one(autojump_clock: MockClock) ->
         # Epochs rise along the way, and none comes back.
         epochs = [epoch for _, _, epoch in seen]
         assert epochs == sorted(epochs)
-
-
-async def test_each_part_of_the_outbox_is_sent_by_one_node(autojump_clock: MockClock) -> None:
-    """Three nodes, one of which goes meanwhile: the sum of what they send is what there was."""
-    # CLU-15
-    sent: list[tuple[str, str]] = []
-    async with households() as nodes:
-
-        def relay(name: str, part: int, token: Shard) -> AnyActor:
-            async def send(entry: OutboxEntry) -> None:
-                sent.append((name, str(entry.message_id)))
-
-            owner = f"{name}-{part}-{token.epoch}"
-            outbox = MemoryOutbox(nodes.database)
-            return OutboxRelay(outbox, send, nodes.env, owner, partitions=[part])
-
-        async def put(first: int) -> None:
-            for number in range(first, first + 100):
-                out = outbox_message(key=f"k{number}")
-                stream = StreamId(f"order-{number}")
-                await nodes.store.append(stream, new_events(1), outbox=[out])
-            await nodes.until(lambda: len(sent) == first + 100)
-
-        for name in "abc":
-            parts = {f"outbox-{n}": partial(relay, name, n) for n in range(PARTITIONS)}
-            await nodes.settle_in(name, nodes.above, parts)
-        counts = [PARTITIONS // 3, (PARTITIONS + 1) // 3, (PARTITIONS + 2) // 3]
-        await nodes.until(
-            lambda: sorted(len(host.residents) for host in nodes.hosts.values()) == counts
-        )
-        await put(0)
-        assert len({name for name, _ in sent}) == 3
-        leaver = nodes.all["c"]
-        assert leaver.ref is not None
-        await leaver.ref.stop()
-        await put(100)
-        await trio.sleep(30)
-    assert len(sent) == 200
-    assert max(Counter(id_ for _, id_ in sent).values()) == 1
