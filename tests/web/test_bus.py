@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from actors.cluster import LinkState, NodeState
+from actors.cluster import Host, LinkState, NodeState
 from actors.persistence import EVENTS, StreamId
 from actors.persistence.beside_log.outbox import PARTITIONS
 from actors.persistence.bus import (
@@ -116,7 +116,7 @@ async def test_what_is_published_with_an_append_is_heard_by_others(database: Dat
     settings, heard = Settings(), _Heard()
     bus = make_bus(settings, database)
     assert await bus.purge(10) == 0
-    tree = bus_tree(settings, bus, None, Directory(), _nothing)
+    tree = bus_tree(settings, bus, None, _nothing)
     async with _listening(database, heard), open_system(tree):
         ids = await _publish(PostgresEventStore(database), 20)
         await heard.count(20)
@@ -128,10 +128,10 @@ async def _node(database: Database, name: str, heard: _Heard) -> AsyncIterator[S
     settings = Settings(cluster=Cluster.ON, node_name=name)
     node, directory = node_of(settings, database), Directory()
     assert node is not None
-    bus = make_bus(settings, database)
+    bus, host = make_bus(settings, database), Host(node.member, directory.owned)
     specs = [
         ChildSpec("node", partial(node.make, lambda: LinkState.UP)),
-        ChildSpec("bus", bus_tree(settings, bus, node, directory, heard)),
+        ChildSpec("bus", bus_tree(settings, bus, host, heard)),
     ]
     async with open_system(_Tree, directory, specs):
         yield node

@@ -2,8 +2,8 @@
 
 What the site publishes it appends to the outbox with its events; here stands what sends that on.
 Without a cluster one relay does it. The nodes of a cluster own the parts of the outbox as they own
-all else: each part is relayed by the one that has its shard. There a node also hears what the
-others publish, in a group of its own.
+all else: each part is relayed by the one that has its shard, which is its lease. There a node also
+hears what the others publish, in a group of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from uuid import uuid4
 
 import trio
 
-from actors.cluster import Host, HostActor, MakeSingleton, made
-from actors.persistence import InvalidField, OutboxEntry, OutboxRelay, Shard
+from actors.cluster import Host, HostActor, MakeSingleton, Member, made
+from actors.persistence import InvalidField, OutboxEntry, OutboxRelay, Shard, ShardLease
 from actors.persistence.beside_log.outbox import PARTITIONS, Send
 from actors.persistence.bus import (
     BusRejected,
@@ -38,10 +38,10 @@ from actors.runtime import Actor, Exit, Log
 from storage.bus import PostgresBus, Retention
 from storage.postgres import Database, PostgresDeadLetters, PostgresOutbox
 from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
-from web.app.clustering import SiteNode, node_name
+from web.app.clustering import node_name
 from web.lab import lasting
 from web.settings import Bus, Settings
-from web.wiring.directory import OWNED, Directory
+from web.wiring.directory import OWNED
 from web.wiring.environment import SystemClock, SystemIds
 
 # What the site publishes, each with its partitions; and what its nodes hear of each other.
@@ -206,27 +206,32 @@ class BusSupervisor(Supervisor):
 
 
 def bus_tree(
-    settings: Settings, bus: SiteBus, node: SiteNode | None, directory: Directory, hear: Handler
+    settings: Settings, bus: SiteBus, host: Host | None, hear: Handler
 ) -> Callable[[], BusSupervisor]:
-    """Call this for how the supervisor of the bus is made; `hear` is given what others publish."""
+    """Call this for how the supervisor of the bus is made; `hear` is given what others publish.
+
+    With a `host` the parts of the outbox are singletons of the cluster, which the host begins.
+    """
     process, outbox = str(uuid4()), PostgresOutbox(bus.database)
     letters, env = PostgresDeadLetters(bus.database), Environment(SystemClock(), SystemIds())
 
-    def relay(owner: str, parts: Sequence[int]) -> OutboxRelay:
+    def relay(owner: str, parts: Sequence[int], shard: ShardLease | None = None) -> OutboxRelay:
         send = sender(bus.engine)
-        return OutboxRelay(outbox, send, env, owner, dead_letters=letters, partitions=parts)
+        return OutboxRelay(
+            outbox, send, env, owner, dead_letters=letters, partitions=parts, shard=shard
+        )
 
-    def owned_relay(part: int, token: Shard) -> OutboxRelay:
-        return relay(f"{process}-{part}-{token.epoch}", [part])
+    def owned_relay(part: int, member: Member, token: Shard) -> OutboxRelay:
+        return relay(f"{process}-{part}-{token.epoch}", [part], member.lease(token))
 
     specs = [] if bus.close is None else [ChildSpec("door", partial(Door, bus.close))]
-    if node is None:
+    if host is None:
         specs.append(ChildSpec("relay", partial(relay, process, range(PARTITIONS))))
     else:
         parts: dict[str, MakeSingleton] = {
-            f"outbox-{part}": partial(owned_relay, part) for part in range(PARTITIONS)
+            f"outbox-{part}": partial(owned_relay, part, host.member) for part in range(PARTITIONS)
         }
-        host = Host(node.member, directory.owned, singletons=parts)
+        host.own(singletons=parts)
         group = f"site-{node_name(settings)}"
         specs += [
             ChildSpec("owned", _owned, name=OWNED, type="supervisor"),

@@ -1,27 +1,26 @@
 """What makes several processes one site: the actors that a node owns, and those of the others.
 
     reaching       one_for_one
-      host         begins the actors whose shards are this node's, beside the relays of the bus,
-                   and ends them when the shards go
       messages     carries what nodes say to each other over the link
       rooms        tells where the rooms stand, here and elsewhere
       people       tells who is in them
 
-With `CLUSTER=off` there is none of it.
+What this node owns lives beside the bus, which it ends before: its host is one for all of it. With
+`CLUSTER=off` there is none of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from actors.chat import ChatLog, RoomName, Rooms
-from actors.cluster import Cluster, Host, HostActor, LinkActor, LinkState, MakeOwned
+from actors.cluster import Cluster, Host, LinkActor, LinkState, MakeOwned
 from actors.cluster.link import FrameKeys
 from actors.persistence import Keyring
 from actors.runtime import AnyActor, Secret
-from storage.postgres import Database, PostgresChatLog
+from storage.postgres import Database, PostgresChatLog, PostgresNodes
 from supervision import ChildSpec, Flags, Plan, Supervisor
 from web.app.clustering import SiteNode, node_components, node_of
 from web.app.linking import NodeLink, link_components, link_of
@@ -33,6 +32,10 @@ from web.settings import Settings, is_loopback
 from web.views import NodesView
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock
+from web.wiring.frame.mailing import SiteMail
+
+# Who posts first after a crash waits for no start.
+REMEMBERED = (ROOM,)
 
 
 class Reach:
@@ -44,11 +47,10 @@ class Reach:
         node: SiteNode,
         link: NodeLink,
         directory: Directory,
-        kinds: Mapping[str, MakeOwned],
+        host: Host,
     ) -> None:
         self._settings, self._node, self.link = settings, node, link
-        self._directory = directory
-        self.host = Host(node.member, directory.owned, kinds=kinds)
+        self._directory, self.host = directory, host
         self._cluster: Cluster | None = None
 
     def cluster(self) -> Cluster:
@@ -101,7 +103,6 @@ class ReachSupervisor(Supervisor):
         reach = self._road
         cluster = reach.cluster()
         specs = [
-            ChildSpec("host", partial(HostActor, reach.host)),
             ChildSpec("messages", partial(LinkActor, cluster)),
             ChildSpec(
                 "rooms", partial(RoomsAcross, cluster, self._log, self._rooms, reach.link.is_up)
@@ -125,6 +126,19 @@ class Together:
         """Call this for the components of health that a node has."""
         shared = [] if self.rooms is None else [Component("rooms", self.rooms.check)]
         return [*node_components(self.node), *link_components(self.link), *shared]
+
+    @property
+    def host(self) -> Host | None:
+        """What lives on this node, None without a cluster."""
+        return None if self.reach is None else self.reach.host
+
+    def mail_child(self, mail: SiteMail) -> Callable[[], AnyActor] | None:
+        """Call this for the child that sends mails; a cluster runs one of it, as a singleton."""
+        relay, host = mail.make, self.host
+        if relay is None or host is None:
+            return relay
+        host.own(singletons={"mail": lambda token: relay(shard=host.member.lease(token))})
+        return None
 
     def children(self, rooms: Rooms, readers: Mapping[RoomName, Readers]) -> Sequence[ChildSpec]:
         """Call this for what stands in the tree behind the database.
@@ -151,7 +165,14 @@ def together(
     if link is None or node is None:
         return Together(alone)
     kinds: Mapping[str, MakeOwned] = {ROOM: partial(_room_owner, alone)}
-    reach = Reach(settings, node, link, directory, kinds)
+    host = Host(
+        node.member,
+        directory.owned,
+        kinds=kinds,
+        remembered=REMEMBERED,
+        memory=PostgresNodes(database),
+    )
+    reach = Reach(settings, node, link, directory, host)
     directory.nodes = reach.nodes
     shared = SharedChatLog(database, keyring, reach.cluster)
     return Together(shared, shared, node, link, reach)

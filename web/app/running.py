@@ -437,8 +437,8 @@ async def _run_tree(
         sweeping=web.sign_in_sweeper,
         server_shutdown_s=server_shutdown_s(settings),
         nodes=nodes.children(web.rooms, web.room_readers),
-        bus=bus_tree(settings, bus, nodes.node, directory, web.hear),
-        mail=mail.make,
+        bus=bus_tree(settings, bus, nodes.host, web.hear),
+        mail=nodes.mail_child(mail),
     )
     await _serve_tree(parts, stopping, way_out, nodes.node)
 

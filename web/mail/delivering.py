@@ -21,6 +21,7 @@ from actors.persistence import (
     Outbox,
     OutboxEntry,
     OutboxRelay,
+    ShardLease,
 )
 from actors.persistence.beside_log.mails import LEFT_MAX
 from actors.persistence.beside_log.outbox import MAIL_PARTS
@@ -210,6 +211,8 @@ class MailRelay(OutboxRelay):
         delivery: MailDelivery,
         env: Environment,
         dead_letters: DeadLetters,
+        *,
+        shard: ShardLease | None = None,
     ) -> None:
         super().__init__(
             outbox,
@@ -221,6 +224,7 @@ class MailRelay(OutboxRelay):
             partitions=MAIL_PARTS,
             sends_max=WORKERS,
             send_s_max=SEND_S_MAX,
+            shard=shard,
         )
         self._delivery = delivery
 

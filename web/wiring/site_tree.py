@@ -3,10 +3,10 @@
     site                one_for_one
       database          the asyncio loop under the event store
       link              with CLUSTER=on: the connection to the other nodes
-      reaching          with CLUSTER=on, one_for_one: what this node owns, and the others' actors
+      reaching          with CLUSTER=on, one_for_one: the way to the others' actors
       node              with CLUSTER=on: beats, and owns shards
       bus               one_for_one: what publishes the outbox, and with CLUSTER=on what hears of
-                        the other nodes' records; there the parts of the outbox are owned
+                        the other nodes' records; there all lives that this node owns
       forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
       sessions          dynamic, one actor per browser session, passivated when idle
@@ -24,7 +24,8 @@
       keeper            starts, heals and ends the sandboxes
       checkouts         one_for_one: sagas that visitors of the lab begin, one actor each, those who
                         carry out their steps, and what sends their commands and tells the time
-      mail              sends what waits in the outbox, when mail is switched on
+      mail              sends what waits in the outbox, when mail is switched on; with CLUSTER=on
+                        one node does, beside the bus
       ending            closes what browser sessions that are over have open
       sweeping          ends sign-ins by their age
       cleaning          removes hourly what was kept long enough

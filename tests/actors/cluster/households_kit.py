@@ -10,7 +10,7 @@ import trio
 
 from actors.cluster import Host, HostActor, MakeOwned, MakeSingleton, made
 from actors.persistence import Shard, StreamId
-from actors.runtime import Actor, Ask, Exit, Normal, message
+from actors.runtime import Actor, Ask, Exit, message
 from storage.memory import MemoryEventStore, MemoryNodes
 from storage.testing.samples import new_events
 from supervision import ChildSpec, Dynamic, DynamicFlags, open_system
@@ -29,7 +29,7 @@ class Leave:
     """End by yourself."""
 
 
-class Room(Actor[Write | Leave]):
+class Room(Actor[Write]):
     def __init__(
         self, store: MemoryEventStore, log: list[str], broken: set[str], id_: str, token: Shard
     ) -> None:
@@ -46,9 +46,6 @@ class Room(Actor[Write | Leave]):
         stream = StreamId(f"room-{self._id}")
         done = await self._store.append(stream, new_events(1), shard=self._token)
         return done.version
-
-    def on_leave(self, message: Leave) -> None:
-        self.stop(Normal())
 
     def on_stop(self, exit_: Exit) -> None:
         self._log.append(f"{self._id} ends in {self._token.epoch}")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
@@ -210,7 +211,8 @@ async def test_each_part_of_a_projection_is_filled_by_one_node(autojump_clock: M
         hosts = nodes.hosts.values()
         await nodes.until(lambda: [len(host.residents) for host in hosts] == [1, 1, 1])
         tills, view = [StreamId(f"till-{n}") for n in range(12)], MemoryProjections(nodes.database)
-        for round_ in range(10):
+        last = await nodes.store.append(StreamId("till-0"), paid(0))
+        for round_ in range(1, 10):
             for till in tills:
                 last = await nodes.store.append(till, paid(round_))
             if round_ == 5:
@@ -219,9 +221,9 @@ async def test_each_part_of_a_projection_is_filled_by_one_node(autojump_clock: M
         # From whichever node: it stands in the store how far each part is.
         await wait_until(view, "receipts", last.cursor, timeout_s=TAKEN_OVER_S_MAX)
         found = await view.query("receipts__g1")
-    assert {key: one["amounts"] for key, one in found} == {
-        str(till): list(range(10)) for till in tills
-    }
+    amounts = {key: one["amounts"] for key, one in found}
+    assert amounts.pop("till-0") == list(range(10))
+    assert amounts == {str(till): list(range(1, 10)) for till in tills[1:]}
     assert set(applied.values()) == {1}
 
 
@@ -252,7 +254,8 @@ async def test_actors_that_are_remembered_begin_elsewhere_without_a_message(
         assert took <= TAKEN_OVER_S_MAX
         assert {key[1] for key in nodes.hosts["a"].residents} == {f"{n}" for n in range(12)}
         # One that ends by itself is forgotten; one that is ended with its shard is not.
-        (await nodes.hosts["a"].reach("room", "3")).tell(Leave())
+        room = await nodes.hosts["a"].reach("room", "3")
+        await room.stop()
         await nodes.until(lambda: ("room", "3") not in nodes.database.remembered)
         await nodes.settle_in("c", nodes.above, {}, ["room"])
         everywhere = {f"{n}" for n in range(12)} - {"3"}
@@ -340,6 +343,6 @@ async def test_a_singleton_that_cannot_start_is_tried_each_second(
     async with households("a", singletons=singletons) as nodes:
         await nodes.until(lambda: ("", "second") in nodes.hosts["a"].residents)
         await trio.sleep(10)
-    pauses = [after - before for before, after in zip(tries, tries[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(tries)]
     assert len(tries) >= 5
     assert min(pauses) >= 1

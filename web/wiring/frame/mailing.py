@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from actors.persistence import DeadLetters, MailStates, Outbox
 from actors.reducers import Environment
-from actors.runtime import AnyActor
 from web.mail.delivering import MailDelivery, MailRelay
 from web.mail.mails import Mails
 from web.mail.sealing import MailSeal
@@ -76,11 +76,11 @@ class SiteMail:
     ) -> None:
         env = Environment(SystemClock(), SystemIds())
         self.mails = Mails(None if sender is None else outbox, wake=wake, seal=seal)
-        self.make: Callable[[], AnyActor] | None = None
+        self.make: partial[MailRelay] | None = None
         self.components: Sequence[Component] = ()
         if sender is not None:
             delivery = MailDelivery(sender, address, states, env, seal)
-            self.make = lambda: MailRelay(outbox, delivery, env, letters)
+            self.make = partial(MailRelay, outbox, delivery, env, letters)
             self.components = [mail_component(lambda: _words(delivery), lambda: _counts(delivery))]
 
 
