@@ -14,6 +14,17 @@ from tests.journeys.visitor import Visitor
 from tests.nodes import Nodes, missing, until
 from tests.patience import PATIENCE_S
 
+_PUT = """
+INSERT INTO outbox (partition, kind, target, key, message_id, payload)
+SELECT n % 8, 'bus', 'survived-events', 'k' || n, gen_random_uuid(), convert_to($2, 'UTF8')
+FROM generate_series(1, $1) n
+"""
+_RECORDS = """
+SELECT count(*), count(DISTINCT headers ->> 'event_id') FROM bus_records WHERE key LIKE 'k%'
+"""
+_NONE = {"rooms": 0, "others": 0, "lost": 0, "delivered": 0}
+_NOTHING_SURVIVED = {"added": _NONE, "so_far": _NONE, "at": "2025-01-01T00:00:00Z"}
+
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 
 
@@ -23,6 +34,22 @@ def shares(nodes: Nodes) -> list[int]:
 
 def singletons(nodes: Nodes) -> list[int]:
     return sorted(one.singletons for one in nodes.owned().values())
+
+
+def put(nodes: Nodes, count: int) -> None:
+    """Records for the bus, as appends would have left them, in all parts of the outbox."""
+    nodes.rows(_PUT, count, json.dumps(_NOTHING_SURVIVED))
+
+
+def unsent(nodes: Nodes) -> int:
+    ((count,),) = nodes.rows("SELECT count(*) FROM outbox WHERE sent_at IS NULL")
+    return int(count)
+
+
+def records(nodes: Nodes) -> tuple[int, int]:
+    """How many are on the bus, and how many different ones."""
+    ((count, different),) = nodes.rows(_RECORDS)
+    return int(count), int(different)
 
 
 def is_ready(site: SiteProcess) -> bool:
@@ -44,7 +71,7 @@ def refused(state: Path, **settings: str) -> tuple[int, str]:
 
 
 def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
-    # CLU-2, CLU-3, CLU-11, CLU-13, CLU-40, CLU-41, CLU-42
+    # CLU-2, CLU-3, CLU-11, CLU-13, CLU-15, CLU-40, CLU-41, CLU-42
     state = tmp_path / "state"
     with Nodes(tmp_path, "abc") as nodes:
         a, b, _ = nodes.sites.values()
@@ -56,16 +83,26 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         assert all(is_ready(site) for site in nodes.sites.values())
         code, said = refused(state, **nodes.alone())
         assert (code, "CLUSTER: the node" in said) == (4, True), said
+        put(nodes, 400)
+        until(lambda: unsent(nodes) == 0)
+        ((relays,),) = nodes.rows("SELECT count(DISTINCT left(owner, 36)) FROM outbox_leases")
+        assert (relays, records(nodes)) == (3, (400, 400))
         # One is killed and one hangs: the third owns all, and the hanging one finds it out.
         first_id = nodes.owned()["b"].node_id
         nodes.kill("c")
         nodes.hang("b")
+        put(nodes, 400)
         until(lambda: shares(nodes) == [128])
+        until(lambda: unsent(nodes) == 0)
         nodes.go_on("b")
         until(lambda: shares(nodes) == [64, 64])
         assert nodes.owned()["b"].node_id != first_id
         until(lambda: is_ready(b))
         assert any("cluster.node_fenced" in line for line in b.lines)
+        # What it had before it hung it has not sent since.
+        put(nodes, 400)
+        until(lambda: unsent(nodes) == 0)
+        assert records(nodes) == (1200, 1200)
         # Drained it owns nothing, and a balancer sends its visitors elsewhere.
         drained = json.loads(a.run("cluster", "drain", "b", "--yes", "--json"))
         assert (drained["node"], drained["left"]) == ("b", 0)
