@@ -60,6 +60,7 @@ from actors.persistence.bus.words import (
 from actors.persistence.words import Cursor
 from storage.bus.kafka_member import KafkaMember
 from storage.bus.kafka_words import (
+    HEALTH_S_MAX,
     MESSAGE_TIMEOUT_MS,
     REQUEST_S_MAX,
     KafkaSettings,
@@ -164,7 +165,7 @@ class KafkaBus:
     async def health(self) -> BusHealth:
         """See `EventBus.health`; a member that cannot read is told of as well."""
         try:
-            await self._call(self._topics)
+            await self._call(self._topics, HEALTH_S_MAX)
         except (BusUnavailable, BusRejected):
             pass  # it is noted, and told below
         troubles = [told for one in self._joined if (told := one.trouble()) is not None]
@@ -238,8 +239,8 @@ class KafkaBus:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             time.sleep(0.05)
 
-    def _topics(self) -> list[TopicInfo]:
-        found = self._admin.list_topics(timeout=REQUEST_S_MAX).topics
+    def _topics(self, timeout_s: float = REQUEST_S_MAX) -> list[TopicInfo]:
+        found = self._admin.list_topics(timeout=timeout_s).topics
         return [
             TopicInfo(name[len(self._prefix) :], len(one.partitions))
             for name, one in sorted(found.items())

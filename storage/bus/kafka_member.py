@@ -49,6 +49,10 @@ HIGH_BYTES, LOW_BYTES = PART_BYTES, PART_BYTES // 4
 # Later than the subscription's own limit, which cancels the handler.
 GIVE_BACK_S_MAX = FINISH_S_MAX + 1.0
 CLOSE_S_MAX = 10.0
+# What the broker says instead of a message (that a topic is gone, that we may not read it any more)
+# it says again with each look at its topics, every 5 min by default; until then it holds, unless
+# something is read.
+COMPLAINT_S = 330.0
 # A thread that has nothing to read, and ran for so long, is as good as one that has.
 PROVEN_S = RECONNECT_S_MAX
 
@@ -152,6 +156,8 @@ class KafkaMember:
         # Since when there is trouble, and how often the thread failed in it.
         self._trouble: tuple[float, str] | None = None
         self._failures, self._again_at, self._began = 0, 0.0, 0.0
+        # What the broker says instead of messages: since when, until when it holds, and its name.
+        self._complaint = (0.0, 0.0, "")
         self._token = trio.lowlevel.current_trio_token()
         self._news = trio.Event()
         self._since: dict[Part, trio.Event] = {}
@@ -176,10 +182,24 @@ class KafkaMember:
         return Assignment(held, leaving)
 
     def trouble(self) -> tuple[float, str] | None:
-        """Call this for since when the thread fails, and why; None when all is well."""
+        """Call this since when the thread fails or reads errors, and why; None when well."""
         if self._failure is not None and self._trouble is None:
             self._trouble = trio.current_time(), self._failure.reason
-        return None if self._is_closing else self._trouble
+        if self._is_closing:
+            return None
+        since, until, name = self._complaint
+        if self._trouble is None and name and trio.current_time() < until:
+            return since, name
+        return self._trouble
+
+    def _hear(self, complaint: str) -> None:
+        """Note what the broker said instead of a message; nothing when it gave one."""
+        now = trio.current_time()
+        since, until, name = self._complaint
+        if not complaint:
+            self._complaint = (0.0, 0.0, "")
+        else:
+            self._complaint = (since if name and now < until else now, now + COMPLAINT_S, complaint)
 
     async def fetch(
         self, part: Part, after: Cursor, limit: int, bytes_max: int
@@ -357,6 +377,8 @@ class KafkaMember:
             moves = {part: one.moves for part, one in self._parts.items()}
         messages = self._consumer.consume(POLL_MESSAGES, POLL_S)
         raws = [_raw(self._prefix, message) for message in messages if message.error() is None]
+        errors = [error for message in messages if (error := message.error()) is not None]
+        told = [error.name() for error in errors if error.code() != KafkaError._PARTITION_EOF]
         full: list[TopicPartition] = []
         with self._lock:
             for raw in raws:
@@ -371,10 +393,12 @@ class KafkaMember:
         if full:
             self._consumer.pause(full)
         if messages:
-            self._ring()
+            self._ring(told[-1] if told else "" if raws else None)
 
-    def _ring(self) -> None:
+    def _ring(self, heard: str | None = None) -> None:
         def ring() -> None:
+            if heard is not None:
+                self._hear(heard)
             self._news.set()
             self._news = trio.Event()
 

@@ -21,6 +21,8 @@ MESSAGE_TIMEOUT_MS, LINGER_MS = 8000, 5
 SESSION_TIMEOUT_MS = 10_000
 # One question to a broker.
 REQUEST_S_MAX = 5.0
+# Who asks how the bus is waits for 2 s: a broker that is away is told as that before.
+HEALTH_S_MAX = 1.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,11 @@ from actors.persistence.bus import (
 from actors.persistence.words import Cursor
 from storage.bus import MemoryBus
 from storage.bus.kafka import KafkaBus
-from storage.bus.kafka_member import PROVEN_S, KafkaMember
+from storage.bus.kafka_member import COMPLAINT_S, PROVEN_S, KafkaMember
 from storage.bus.kafka_words import KafkaSettings
 from tests.patience import PATIENCE_S
+from web.observability.health import Finding
+from web.observability.health.of_store import bus_component
 
 AWAY = KafkaError._TRANSPORT
 _Moved = Callable[["_Planted", list[TopicPartition]], None]
@@ -34,6 +36,7 @@ class _Planted:
     def __init__(self, fails_with: int | None, on_error: Callable[[KafkaError], None]) -> None:
         self.fails_with, self._on_error = fails_with, on_error
         self.is_fatal = self.is_idle = False
+        self.says: list[int | None] = []
         self._wires: list[TopicPartition] = []
         self._on_assign: _Moved | None = None
         self.closed = threading.Event()
@@ -52,6 +55,8 @@ class _Planted:
         elif self._on_assign is not None and not self.is_idle:
             self._on_assign(self, self._wires)
             self._on_assign = None
+        if self.says:
+            return [_Said(self.says.pop(0))]  # type: ignore[list-item]
         self.closed.wait(timeout_s)
         return []
 
@@ -67,6 +72,37 @@ class _Planted:
 
     def close(self) -> None:
         self.closed.set()
+
+
+class _Said:
+    """A message, or what the broker says instead of one."""
+
+    def __init__(self, code: int | None) -> None:
+        self._code = code
+
+    def error(self) -> KafkaError | None:
+        return None if self._code is None else KafkaError(self._code)
+
+    def topic(self) -> str:
+        return "orders"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 7
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return []
+
+    def timestamp(self) -> tuple[int, int]:
+        return 0, 0
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> bytes:
+        return b"v"
 
 
 class _Kit:
@@ -208,7 +244,7 @@ async def test_health_tells_of_a_member_that_cannot_read(
         dead_letters=beside.dead_letters,
         consumer=planted,  # type: ignore[arg-type]
     )
-    monkeypatch.setattr(bus, "_topics", lambda: [TopicInfo("orders", 1)])
+    monkeypatch.setattr(bus, "_topics", lambda *_: [TopicInfo("orders", 1)])
     member = await bus.join("mail", ["orders"], StartAt.EARLIEST)
     await trio.to_thread.run_sync(made[0].closed.wait)
     health = await bus.health()
@@ -260,3 +296,41 @@ async def test_who_is_not_let_in_is_told_so(mock_clock: MockClock) -> None:
     with pytest.raises(BusRejected, match="GROUP_AUTHORIZATION_FAILED"):
         await kit.member.renew()
     await kit.member.leave()
+
+
+async def test_what_the_broker_says_instead_of_messages_is_told(mock_clock: MockClock) -> None:
+    # BUS-8, BUS-9: until something is read, or it was not said again for long
+    kit = _Kit([None])
+    await kit.has_parts()
+    member, (client,) = kit.member, kit.made
+
+    async def until(is_so: Callable[[tuple[float, str] | None], bool]) -> None:
+        with trio.fail_after(PATIENCE_S):
+            while not is_so(member.trouble()):
+                await trio.to_thread.run_sync(threading.Event().wait, 0.001)
+
+    client.says = [KafkaError._PARTITION_EOF, KafkaError.TOPIC_AUTHORIZATION_FAILED]
+    await until(lambda told: told == (0.0, "TOPIC_AUTHORIZATION_FAILED"))
+    mock_clock.jump(COMPLAINT_S - 1)
+    client.says = [KafkaError.UNKNOWN_TOPIC_OR_PART]
+    await until(lambda told: told == (0.0, "UNKNOWN_TOPIC_OR_PART"))
+    client.says = [None]
+    await until(lambda told: told is None)
+    client.says = [KafkaError.UNKNOWN_TOPIC_OR_PART]
+    await until(lambda told: told == (COMPLAINT_S - 1, "UNKNOWN_TOPIC_OR_PART"))
+    mock_clock.jump(COMPLAINT_S)
+    assert member.trouble() is None
+    await member.leave()
+
+
+async def test_a_broker_that_is_away_is_told_so_in_time() -> None:
+    """And not that the bus gives no answer."""
+    # BUS-9
+    beside = MemoryBus()
+    bus = KafkaBus(
+        KafkaSettings("127.0.0.1:1"), parking=beside.parking, dead_letters=beside.dead_letters
+    )
+    check = bus_component(bus).check()
+    assert not isinstance(check, Finding)
+    found = await check
+    assert (found.status, found.message) == ("degraded", "the event bus is away")
