@@ -612,6 +612,55 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
 }
 
 
+# Each is given as it is, or in a file that its name with `_FILE` behind it names (SEC-125).
+SECRETS = (
+    "DATABASE_URL",
+    "SESSION_SECRET",
+    "SESSION_SECRET_PREVIOUS",
+    "PRIVATE_KEY",
+    "PRIVATE_KEYS_PREVIOUS",
+    "CLUSTER_SECRET",
+    "CLUSTER_SECRET_PREVIOUS",
+    "KAFKA_PASSWORD",
+    "SMTP_PASSWORD",
+)
+# Far more than the longest of them: a list of former keys.
+SECRET_FILE_BYTES_MAX = 65_536
+
+
+def _given(name: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """The name under which a setting is given, and its text."""
+    text, by_file = environment.get(name, ""), f"{name}_FILE"
+    file = environment.get(by_file, "") if name in SECRETS else ""
+    if not file:
+        return name, text
+    if text:
+        raise _Bad(f"is given twice, here and by {by_file}; keep one")
+    try:
+        return by_file, _text_in(file)
+    except _Bad as error:
+        raise _Bad(f"{by_file} {error}") from None
+
+
+def _text_in(file: str) -> str:
+    """What a file holds, without the end of its line; nothing of it is ever told."""
+    try:
+        with Path(file).open("rb") as opened:
+            held = opened.read(SECRET_FILE_BYTES_MAX + 1)
+        text = held.decode().rstrip("\r\n")
+    except OSError as error:
+        raise _Bad(f"{file} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise _Bad(f"{file} holds no text") from None
+    except ValueError:
+        raise _Bad("must be a file's path") from None
+    if not text:
+        raise _Bad(f"{file} holds nothing")
+    if len(held) > SECRET_FILE_BYTES_MAX:
+        raise _Bad(f"{file} holds more than {SECRET_FILE_BYTES_MAX} bytes")
+    return text
+
+
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Call this to read all settings; raises `BadSettings` with every problem at once.
 
@@ -619,17 +668,19 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """
     values: dict[str, object] = {}
     problems: list[str] = []
+    bad = set[str]()
     for name, (field, parse) in VARIABLES.items():
-        text = environment.get(name, "")
-        if not text:
-            continue
+        given = name
         try:
-            values[field] = parse(text)
+            given, text = _given(name, environment)
+            if text:
+                values[field] = parse(text)
         except _Bad as error:
-            problems.append(f"{name}: {error}")
+            problems.append(f"{given}: {error}")
+            bad.add(name)
     # Each parser gives its own field's type; the table cannot say so.
     settings = replace(Settings(), **values)  # type: ignore[arg-type]
-    problems += _combined_problems(settings, {line.partition(":")[0] for line in problems})
+    problems += _combined_problems(settings, bad)
     if problems:
         raise BadSettings(problems)
     return settings

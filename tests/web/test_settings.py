@@ -7,6 +7,7 @@ import pytest
 
 from actors.runtime import Secret
 from web.settings import (
+    SECRETS,
     VARIABLES,
     BadSettings,
     LabMode,
@@ -341,3 +342,61 @@ def test_what_of_mail_does_not_go_together_is_told(
     (line,) = problems_of(environment)
     assert line.startswith(problem)
     assert "words" not in line
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    # SEC-125, BUS-11
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    settings = read_settings({"SESSION_SECRET_FILE": str(file)})
+    assert settings.session_secret is not None
+    assert settings.session_secret.reveal() == bytes(range(64))
+    file.write_text("hunter2\r\n")
+    kafka = {
+        "BUS": "kafka",
+        "KAFKA_BROKERS": "one:9092",
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "KAFKA_USERNAME": "ada",
+    }
+    settings = read_settings({**kafka, "KAFKA_PASSWORD_FILE": str(file)})
+    assert settings.kafka_password is not None
+    assert settings.kafka_password.reveal() == "hunter2"
+    assert set(SECRETS) <= VARIABLES.keys()
+
+
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        (b"", "holds nothing"),
+        (b"\n", "holds nothing"),
+        (b"hunter2\xff", "holds no text"),
+        (b"hunter2" * 10_000, "holds more than 65536 bytes"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_told_and_nothing_of_it(
+    tmp_path: Path, held: bytes | None, why: str
+) -> None:
+    # SEC-125
+    file = tmp_path / "secret"
+    if held is not None:
+        file.write_bytes(held)
+    given = {"PUBLIC_ORIGIN": "https://example.org", "SESSION_SECRET_FILE": str(file)}
+    (line,) = problems_of(given)
+    assert line == f"SESSION_SECRET: SESSION_SECRET_FILE {file} {why}"
+
+
+def test_a_secret_is_given_once(tmp_path: Path) -> None:
+    # SEC-125
+    file = tmp_path / "secret"
+    file.write_text("hunter2")
+    twice = {"SMTP_PASSWORD": "hunter3", "SMTP_PASSWORD_FILE": str(file)}
+    assert "SMTP_PASSWORD: is given twice, here and by SMTP_PASSWORD_FILE; keep one" in problems_of(
+        twice
+    )
+    short = problems_of({"SESSION_SECRET_FILE": str(file)})
+    assert [line.partition(":")[0] for line in short] == ["SESSION_SECRET_FILE"]
+    assert "hunter2" not in short[0]
+    assert problems_of({"PRIVATE_KEY_FILE": "a\0b"}) == [
+        "PRIVATE_KEY: PRIVATE_KEY_FILE must be a file's path"
+    ]
