@@ -31,6 +31,7 @@ from actors.chat.words import (
 from actors.persistence.errors import InvalidField
 from actors.persistence.words import (
     BIGINT_MAX,
+    Shard,
     check_a,
     check_integer,
     check_list,
@@ -93,6 +94,11 @@ def check_drafts(drafts: Sequence[Draft]) -> None:
     rooms = {draft.room for draft in drafts}
     if len(rooms) > 1:
         raise InvalidField("drafts", f"are of {len(rooms)} rooms; post those of each by themselves")
+
+
+def check_owner(shard: object) -> None:
+    """Call this with the ownership under which is posted."""
+    check_a("shard", shard, Shard)
 
 
 def check_member(room: str, user_id: UUID) -> None:
@@ -171,6 +177,14 @@ class ChatLog(Protocol):
         that is refused, or whose author was forgotten, harms no other. The store may be lost in the
         middle: then each that is told as unavailable is stored wholly or not at all. `InvalidField`
         for drafts of several rooms, `UnknownRoom` as `post`; nothing was stored then.
+        """
+        ...
+
+    async def post_as_owner(self, drafts: Sequence[Draft], shard: Shard) -> Sequence[PostVerdict]:
+        """Call this for the same as a node that owns a shard, where several serve the store.
+
+        Raises `Fenced` when it is another's, or of another epoch, by then. Where not all could be
+        stored together, those before may be: whoever posts them again is told so by the client id.
         """
         ...
 

@@ -44,6 +44,7 @@ from actors.chat.chat_log import (
     check_member,
     check_members,
     check_newest,
+    check_owner,
     check_rooms,
     check_said,
 )
@@ -84,6 +85,7 @@ from actors.persistence import (
     AppendRequest,
     Keyring,
     NewEvent,
+    Shard,
     StoredEvent,
 )
 from actors.persistence.event_store import check_limit, refuse_closed
@@ -181,19 +183,31 @@ class MemoryChatLog(Twin):
 
     async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
         """See `ChatLog.post_all`."""
+        return await self._post_all(drafts, None)
+
+    async def post_as_owner(self, drafts: Sequence[Draft], shard: Shard) -> Sequence[PostVerdict]:
+        """See `ChatLog.post_as_owner`."""
+        check_owner(shard)
+        return await self._post_all(drafts, shard)
+
+    async def _post_all(
+        self, drafts: Sequence[Draft], shard: Shard | None
+    ) -> Sequence[PostVerdict]:
         check_drafts(drafts)
         try:
             await self.pass_faults()
         except ChatLogUnavailable as error:
             return [error] * len(drafts)
-        return [await self._post(draft) for draft in drafts]
+        return [await self._post(draft, shard) for draft in drafts]
 
-    async def _post(self, draft: Draft) -> PostVerdict:
+    async def _post(self, draft: Draft, shard: Shard | None = None) -> PostVerdict:
         table = self._table(draft.room)
         request = AppendRequest(stream_of(table.room.id), [post_event(draft, table.room.id)])
         try:
             (sealed,) = await self._keyring.seal([request])
             # From here to the end is no checkpoint, apart from reading a repeat.
+            if shard is not None:
+                self.database.check_shard(shard)
             repeat = table.by_client_id.get((draft.author.key, draft.client_id))
             if repeat is not None:
                 return Repeated((await self._read([repeat]))[0], repeat.event.version)

@@ -55,6 +55,7 @@ from actors.chat.chat_log import (
     check_member,
     check_members,
     check_newest,
+    check_owner,
     check_rooms,
     check_said,
 )
@@ -84,7 +85,7 @@ from actors.chat.stored import (
     verdict_event,
 )
 from actors.chat.words import AuthorId, TakenAway
-from actors.persistence import AppendRequest, Keyring, StreamId
+from actors.persistence import AppendRequest, Fenced, Keyring, Shard, StreamId
 from actors.persistence.event_store import check_limit, refuse_closed
 from actors.persistence.words import check_a, check_text, check_uuid
 from actors.runtime import Log
@@ -133,6 +134,17 @@ CROSS JOIN LATERAL chat_post($1, d.message_id, d.event_id, d.user_id, d.session,
     d.event, d.client_id, d.status, d.reason, d.created_at, d.metadata, d.limit_keys, d.limit_max,
     d.limit_period, d.waiting_max) AS p
 """
+
+# The same as the owner of a shard: of one that is another's by now nothing is posted, and no row
+# comes back. Who takes the shard over waits until this is committed.
+_HELD = """
+WITH held AS MATERIALIZED (
+    SELECT 1 FROM shards WHERE id = $3 AND owner = $4 AND epoch = $5 FOR KEY SHARE)
+"""
+_POST_ALL_HELD = _HELD + _POST_ALL.replace(
+    "($2::jsonb)", "(CASE WHEN EXISTS (SELECT 1 FROM held) THEN $2::jsonb ELSE '[]' END)"
+)
+_EPOCH = "SELECT epoch FROM shards WHERE id = $1"
 
 # One statement, so messages and event number come from one snapshot.
 _HISTORY = """
@@ -333,27 +345,39 @@ class PostgresChatLog:
 
     async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
         """See `ChatLog.post_all`."""
+        return await self._post_all(drafts, None)
+
+    async def post_as_owner(self, drafts: Sequence[Draft], shard: Shard) -> Sequence[PostVerdict]:
+        """See `ChatLog.post_as_owner`."""
+        check_owner(shard)
+        return await self._post_all(drafts, shard)
+
+    async def _post_all(
+        self, drafts: Sequence[Draft], shard: Shard | None
+    ) -> Sequence[PostVerdict]:
         check_drafts(drafts)
         if not drafts:
             return ()
         with on_behalf_of([cause for draft in drafts if (cause := _cause_of(draft))]):
-            return await self._post_drafts(drafts)
+            return await self._post_drafts(drafts, shard)
 
-    async def _post_drafts(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+    async def _post_drafts(
+        self, drafts: Sequence[Draft], shard: Shard | None
+    ) -> Sequence[PostVerdict]:
         try:
             room_id = await self._room_id(drafts[0].room)
         except ChatLogUnavailable as error:
             return [error] * len(drafts)
-        verdicts = None if len(drafts) == 1 else await self._post_together(drafts, room_id)
-        return verdicts or await self._post_apart(drafts, room_id)
+        verdicts = None if len(drafts) == 1 else await self._post_together(drafts, room_id, shard)
+        return verdicts or await self._post_apart(drafts, room_id, shard)
 
     async def _post_together(
-        self, drafts: Sequence[Draft], room_id: UUID
+        self, drafts: Sequence[Draft], room_id: UUID, shard: Shard | None
     ) -> list[PostVerdict] | None:
         """None when one of them cannot be stored: nothing is, and each has to try alone."""
         try:
             events = await self._seal(drafts, room_id)
-            rows = await self._retried(_post_all, drafts[0].room, drafts, events)
+            rows = await self._retried(_post_all, drafts[0].room, drafts, events, shard)
             return [
                 await self._verdict(draft, room_id, row)
                 for draft, row in zip(drafts, rows, strict=True)
@@ -363,20 +387,27 @@ class PostgresChatLog:
         except StoreUnavailable as error:
             return [_unavailable(error)] * len(drafts)
 
-    async def _post_apart(self, drafts: Sequence[Draft], room_id: UUID) -> list[PostVerdict]:
+    async def _post_apart(
+        self, drafts: Sequence[Draft], room_id: UUID, shard: Shard | None
+    ) -> list[PostVerdict]:
         verdicts: list[PostVerdict] = []
         for draft in drafts:
             if verdicts and _is_away(verdicts[-1]):
                 # The next one would wait for the store as long, and the room with it.
                 verdicts.append(verdicts[-1])
             else:
-                verdicts.append(await self._post_alone(draft, room_id))
+                verdicts.append(await self._post_alone(draft, room_id, shard))
         return verdicts
 
-    async def _post_alone(self, draft: Draft, room_id: UUID) -> PostVerdict:
+    async def _post_alone(
+        self, draft: Draft, room_id: UUID, shard: Shard | None = None
+    ) -> PostVerdict:
         try:
             events = await self._seal([draft], room_id)
-            row = await self._retried(_post, draft.room, draft, *events)
+            if shard is None:
+                row = await self._retried(_post, draft.room, draft, *events)
+            else:
+                (row,) = await self._retried(_post_all, draft.room, [draft], events, shard)
             return await self._verdict(draft, room_id, row)
         except ChatLogUnavailable as error:
             return error  # The room is closed.
@@ -772,10 +803,20 @@ async def _moderate(connection: Connection, verdict: Verdict) -> asyncpg.Record:
 
 
 async def _post_all(
-    connection: Connection, drafts: Sequence[Draft], events: Sequence[str]
+    connection: Connection,
+    drafts: Sequence[Draft],
+    events: Sequence[str],
+    shard: Shard | None,
 ) -> list[asyncpg.Record]:
     told = [_told(draft, event) for draft, event in zip(drafts, events, strict=True)]
-    rows = await connection.fetch(_POST_ALL, drafts[0].room, msgspec.json.encode(told).decode())
+    given = drafts[0].room, msgspec.json.encode(told).decode()
+    if shard is None:
+        rows = await connection.fetch(_POST_ALL, *given)
+    else:
+        held = shard.id, shard.owner, shard.epoch
+        rows = await connection.fetch(_POST_ALL_HELD, *given, *held)
+        if not rows:
+            raise Fenced(shard.id, shard.epoch, await connection.fetchval(_EPOCH, shard.id))
     return sorted(rows, key=itemgetter("place"))
 
 

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from actors.chat import LOBBY, ChatLog, Posted, Repeated
 from actors.cluster import (
     LEASE_S,
     LinkState,
@@ -22,9 +23,12 @@ from actors.cluster import (
 )
 from actors.persistence import DurableTimers, EventStore, Outbox, Shard, StreamId
 from actors.persistence.beside_log.outbox import partition_of
+from actors.runtime import Secret
 from actors.testing import FixedClock
 from storage.errors import Fenced, InvalidField
+from storage.keyring import SubjectKeyring
 from storage.memory import (
+    MemoryChatLog,
     MemoryDatabase,
     MemoryEventStore,
     MemoryNodes,
@@ -34,11 +38,14 @@ from storage.memory import (
 from storage.postgres import (
     Connection,
     Database,
+    PostgresChatLog,
     PostgresEventStore,
     PostgresNodes,
     PostgresOutbox,
+    PostgresSubjectKeys,
     PostgresTimers,
 )
+from storage.testing.chat_log import draft
 from storage.testing.samples import NOON, message, new_events, timer
 
 A = StreamId("order-a")
@@ -58,6 +65,7 @@ class KeptNodes:
     events: EventStore
     outbox: Outbox
     timers: DurableTimers
+    chat: ChatLog
     pass_time: Callable[[float], Awaitable[None]]
 
     async def join(self, name: str = "a", state: NodeState = NodeState.UP) -> UUID:
@@ -78,7 +86,7 @@ def nodes_in_memory() -> KeptNodes:
         clock.advance(seconds)
 
     nodes = MemoryNodes(database)
-    beside = MemoryOutbox(database), MemoryTimers(database)
+    beside = MemoryOutbox(database), MemoryTimers(database), MemoryChatLog(database)
     return KeptNodes(nodes, nodes, MemoryEventStore(database), *beside, pass_time)
 
 
@@ -93,7 +101,9 @@ def nodes_in_postgres(database: Database) -> KeptNodes:
         await database.run(work)
 
     nodes = PostgresNodes(database)
-    beside = PostgresOutbox(database), PostgresTimers(database)
+    keyring = SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
+    chat = PostgresChatLog(database, keyring)
+    beside = PostgresOutbox(database), PostgresTimers(database), chat
     return KeptNodes(nodes, nodes, PostgresEventStore(database), *beside, pass_time)
 
 
@@ -286,6 +296,29 @@ class NodesSuite:
         assert not await memory.forget(present, "room", "1")
         assert not await memory.forget(present, "saga", "1")
         assert await memory.remembered([3, 4]) == [("room", "2"), ("saga", "1")]
+
+    async def test_posts_of_a_former_owner_are_refused(self, kept: KeptNodes) -> None:
+        # STORE-16, CLU-17: whether one or several at once
+        await kept.chat.ensure_rooms([LOBBY])
+        one, other = await kept.join("a"), await kept.join("b")
+        await kept.nodes.claim(one, {3: 0})
+        former = Shard(3, str(one), 1)
+        first = draft("first")
+        (posted,) = await kept.chat.post_as_owner([first], former)
+        assert isinstance(posted, Posted)
+        told = await kept.chat.post_as_owner([draft("second"), draft("third")], former)
+        assert [type(verdict) for verdict in told] == [Posted, Posted]
+        await kept.nodes.hand_over(one, 3, 1, other)
+        for held in (former, Shard(3, str(one), 2), Shard(3, str(other), 1), Shard(4, "x", 1)):
+            for late in ([draft()], [draft(), draft()], [first]):
+                with pytest.raises(Fenced) as caught:
+                    await kept.chat.post_as_owner(late, held)
+                assert caught.value.current == (2 if held.id == 3 else None)
+        # The next owner knows what the former has stored.
+        told = await kept.chat.post_as_owner([first, draft("last")], Shard(3, str(other), 2))
+        assert [type(verdict) for verdict in told] == [Repeated, Posted]
+        assert list(await kept.chat.post_as_owner([], former)) == []
+        assert dict(await kept.chat.versions())[LOBBY] == 4
 
     async def test_who_is_gone_for_a_day_is_forgotten(self, kept: KeptNodes) -> None:
         old = await kept.join("a")

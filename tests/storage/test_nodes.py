@@ -8,10 +8,12 @@ from uuid import UUID
 import pytest
 import trio
 
+from actors.chat import LOBBY, Posted
 from actors.persistence import Shard
 from storage.errors import Fenced
 from storage.postgres import Connection, Database, open_database
 from storage.testing import NodesSuite
+from storage.testing.chat_log import draft
 from storage.testing.nodes import OVER_S, A, KeptNodes, nodes_in_memory, nodes_in_postgres
 from storage.testing.samples import new_event
 from tests.patience import PATIENCE_S, PATIENT_POOL
@@ -174,3 +176,37 @@ async def test_what_was_under_way_when_an_epoch_rose_is_whole_or_refused(
     assert ended == {"stored": len(owners), "fenced": 60 - len(owners)}
     assert ended["fenced"] >= 20
     assert told == {(0, 1, 2)}
+
+
+async def test_posts_under_way_when_an_epoch_rose_are_whole_or_refused(
+    database: Database,
+) -> None:
+    # STORE-16, CLU-17
+    kept = nodes_in_postgres(database)
+    await kept.chat.ensure_rooms([LOBBY])
+    one, other = await kept.join("a"), await kept.join("b")
+    await kept.nodes.claim(one, {0: 0})
+    ended = {"stored": 0, "fenced": 0}
+
+    async def post(owner: UUID, epoch: int) -> None:
+        try:
+            drafts = [draft(f"{epoch}"), draft(f"{epoch}")]
+            told = await kept.chat.post_as_owner(drafts, Shard(0, str(owner), epoch))
+            assert [type(verdict) for verdict in told] == [Posted, Posted]
+            ended["stored"] += 1
+        except Fenced:
+            ended["fenced"] += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(post, one, 1)
+        assert await kept.nodes.hand_over(one, 0, 1, other) == 2
+        for _ in range(10):
+            nursery.start_soon(post, one, 1)
+            nursery.start_soon(post, other, 2)
+    said = await kept.chat.said(LOBBY, after=0)
+    owners = [one.message.body for one in said.messages]
+    assert owners == sorted(owners)
+    assert owners.count("2") == 20
+    assert ended == {"stored": len(owners) // 2, "fenced": 30 - len(owners) // 2}
+    assert ended["fenced"] >= 10

@@ -242,6 +242,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
 _VERDICT = Verdict(_ONE, _ONE, _ONE, "s", Decision.APPROVE, "why", _AT)
 _CHAT: Mapping[str, Mapping[str, object]] = {
     "post": {"draft": _DRAFT},
+    "post_as_owner": {"drafts": [_DRAFT], "shard": Shard(1, "o", 1)},
     "history": {"room": LOBBY, "viewer": Viewer(session_id="s"), "before": 5, "limit": 5},
     "room_of": {"message_id": _ONE},
     "moderate": {"verdict": _VERDICT},

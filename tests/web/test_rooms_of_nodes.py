@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.chat import (
     LOBBY,
@@ -36,13 +36,15 @@ from actors.chat import (
     Viewer,
     topic_of,
 )
-from actors.runtime import open_actors
+from actors.persistence import Shard
+from actors.runtime import AskError, Shutdown, open_actors
 from storage.memory import MemoryChatLog
 from supervision import Supervisor, child, open_system
 from tests.actors.chat.counting import CountingIds, SteppingClock
 from tests.actors.chat.test_room import Listener
 from tests.actors.chat.test_watching import Process
 from tests.actors.cluster.reaching.talkers_kit import Talkers, talkers
+from tests.patience import PATIENCE_S
 from tests.web.chat.feed_kit import Page
 from web.app.rooms import (
     POLL_S,
@@ -188,18 +190,50 @@ def _draft(room: RoomName, number: int) -> Draft:
 
 async def test_the_owner_stores_the_posts_of_its_room_and_no_others() -> None:
     log, other = MemoryChatLog(), RoomName("Support")
+    log.database.shards[5] = "a", 3
     await log.ensure_rooms([LOBBY, other])
     drafts = [_draft(LOBBY, 1), _draft(other, 2), _draft(LOBBY, 3)]
     body = msgspec.msgpack.encode(PostDrafts(drafts))
     crossed = msgspec.msgpack.decode(body, type=PostDrafts)
     assert crossed == PostDrafts(drafts)
     async with open_actors() as system:
-        owner = await system.start(RoomOwner, log, LOBBY)
+        owner = await system.start(RoomOwner, log, LOBBY, Shard(5, "a", 3))
         ended = await owner.ask(crossed)
     assert [type(one) for one in ended] == [Kept, Refused, Kept]
     assert dict(await log.versions())[LOBBY] == 2
     with pytest.raises(UnknownRoom):
-        RoomOwner(log, "elsewhere")
+        RoomOwner(log, "elsewhere", Shard(5, "a", 3))
+
+
+async def test_an_owner_whose_shard_is_anothers_stores_nothing_and_ends() -> None:
+    # CLU-14, CLU-17
+    log = MemoryChatLog()
+    await log.ensure_rooms([LOBBY])
+    log.database.shards[5] = "b", 4
+    async with open_actors() as system:
+        owner = await system.start(RoomOwner, log, LOBBY, Shard(5, "a", 3))
+        ends: list[AskError] = []
+        exits: list[tuple[type, object]] = []
+
+        async def wait() -> None:
+            exit_ = await system.wait_down(owner)
+            exits.append((type(exit_), getattr(exit_, "info", None)))
+
+        async def post(number: int) -> None:
+            try:
+                await owner.ask(PostDrafts([_draft(LOBBY, number)]), timeout=600)
+            except AskError as error:
+                ends.append(error)
+
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await wait_all_tasks_blocked()
+                for number in range(3):
+                    nursery.start_soon(post, number)
+    assert exits == [(Shutdown, "fenced")]
+    assert len(ends) == 3
+    assert dict(await log.versions())[LOBBY] == 0
 
 
 @asynccontextmanager

@@ -164,7 +164,7 @@ def together(
     alone = PostgresChatLog(database, keyring)
     if link is None or node is None:
         return Together(alone)
-    kinds: Mapping[str, MakeOwned] = {ROOM: partial(_room_owner, alone)}
+    kinds: Mapping[str, MakeOwned] = {ROOM: partial(RoomOwner, alone)}
     host = Host(
         node.member,
         directory.owned,
@@ -176,7 +176,3 @@ def together(
     directory.nodes = reach.nodes
     shared = SharedChatLog(database, keyring, reach.cluster)
     return Together(shared, shared, node, link, reach)
-
-
-def _room_owner(chat_log: ChatLog, room: str, token: object) -> AnyActor:
-    return RoomOwner(chat_log, room)

@@ -42,15 +42,17 @@ from actors.chat import (
 from actors.chat.chat_log import check_drafts
 from actors.cluster import Cluster, ClusterPresence, Hearing, TopicLost
 from actors.cluster.link import LinkError
-from actors.persistence import Keyring
+from actors.persistence import Fenced, Keyring, Shard
 from actors.runtime import (
     Actor,
+    ActorExited,
     Ask,
     AskError,
     Batch,
     Exit,
     Log,
     NoProc,
+    Shutdown,
     message,
 )
 from storage.postgres import Database, PostgresChatLog
@@ -164,21 +166,32 @@ def verdict_of(ended: Ended) -> PostVerdict:
 
 
 class RoomOwner(Actor[PostDrafts]):
-    """Stores the posts that all nodes have for one room, together."""
+    """Stores the posts that all nodes have for one room, together, as the owner of its shard.
+
+    Of one that is another's by now it stores nothing, and ends: those who asked are answered so.
+    """
 
     batch_max = ASKS_AT_ONCE_MAX
 
-    def __init__(self, chat_log: ChatLog, room: str) -> None:
+    def __init__(self, chat_log: ChatLog, room: str, token: Shard) -> None:
         if room not in ROOM_NAMES:
             raise UnknownRoom(room)
-        self._log, self.room = chat_log, room
+        self._log, self.room, self._token = chat_log, room, token
 
     async def on_post_drafts(self, asks: Batch[PostDrafts]) -> None:
         """Store what waits, with one commit."""
         drafts: list[Draft] = []
         for one in asks:
             drafts += [draft for draft in one.message.drafts if draft.room == self.room]
-        verdicts = iter(await self._log.post_all(drafts))
+        try:
+            verdicts = iter(await self._log.post_as_owner(drafts, self._token))
+        except Fenced as error:
+            log.warning("room.fenced", room=self.room, held=error.held, current=error.current)
+            over = Shutdown(error.code)
+            for one in asks:
+                one.fail(ActorExited(self.ref.path, over, PostDrafts))
+            self.stop(over)
+            return
         for one in asks:
             with one as asked:
                 one.reply(
