@@ -43,6 +43,9 @@ _SHOWN: Final = (
     "action",
     "place",
     "outcome",
+    "node",
+    "shard",
+    "took_ms",
 )
 
 # Seconds of the loop's clock become a moment in UTC.

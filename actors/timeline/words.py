@@ -32,6 +32,8 @@ class Kind(StrEnum):
     ACTOR_EXITED = "actor.exited"
     ACTOR_RESTARTED = "actor.restarted"
     LAB_ACTION = "lab.action"
+    NODE_ASK = "node.ask"
+    NODE_ASK_COMPLETE = "node.ask.complete"
 
 
 class Level(StrEnum):
@@ -54,6 +56,8 @@ STAGE_OF: Final[Mapping[Kind, Stage]] = {
     Kind.ACTOR_EXITED: Stage.BACKEND,
     Kind.ACTOR_RESTARTED: Stage.BACKEND,
     Kind.LAB_ACTION: Stage.BACKEND,
+    Kind.NODE_ASK: Stage.BACKEND,
+    Kind.NODE_ASK_COMPLETE: Stage.BACKEND,
 }
 
 Values: TypeAlias = Mapping[str, str | int | float | None]
@@ -165,6 +169,8 @@ def level_of(entry: Entry) -> Level:
             | Kind.SSE_PATCH
             | Kind.ACTOR_RESTARTED
             | Kind.LAB_ACTION
+            | Kind.NODE_ASK
+            | Kind.NODE_ASK_COMPLETE
         ):
             return Level.INFO
     assert_never(entry.kind)

@@ -585,4 +585,3 @@ def _matching(
             categories is None or event.stream_id.partition("-")[0] in categories
         ):
             yield event
-

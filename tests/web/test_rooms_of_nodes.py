@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import cast
 from uuid import UUID
 
 import msgspec
@@ -36,9 +38,12 @@ from actors.chat import (
     Viewer,
     topic_of,
 )
-from actors.persistence import Shard
+from actors.cluster import shard_of
+from actors.persistence import Keyring, Shard
 from actors.runtime import AskError, Shutdown, open_actors
+from actors.timeline import Kind, Timeline
 from storage.memory import MemoryChatLog
+from storage.postgres import Database
 from supervision import Supervisor, child, open_system
 from tests.actors.chat.counting import CountingIds, SteppingClock
 from tests.actors.chat.test_room import Listener
@@ -48,6 +53,7 @@ from tests.patience import PATIENCE_S
 from tests.web.chat.feed_kit import Page
 from web.app.rooms import (
     POLL_S,
+    ROOM,
     Ended,
     Kept,
     PeopleAcross,
@@ -55,10 +61,12 @@ from web.app.rooms import (
     Refused,
     RoomOwner,
     RoomsAcross,
+    SharedChatLog,
     ended_of,
     verdict_of,
 )
 from web.chat.readers import LEFT_AFTER_S, NOBODY, Readers
+from web.timeline.collector import asked_teller
 
 # Within two lists of last numbers, and what the store is asked then.
 TOLD_S = 5.0
@@ -305,3 +313,41 @@ async def test_a_page_is_told_of_who_comes_at_another_node(autojump_clock: MockC
             await trio.sleep(1)
             assert rung == before + 1, "nobody hears for it any more"
             assert seen(here) == ([], 3)
+
+
+async def test_the_road_of_a_post_over_another_node_is_told(autojump_clock: MockClock) -> None:
+    # CLU-17, CLU-40
+    logs: list[MemoryChatLog] = []
+
+    def prepare(some: Talkers) -> None:
+        logs.append(MemoryChatLog(some.database))
+        some.more_kinds[ROOM] = lambda _: partial(RoomOwner, logs[0])
+
+    async with talkers("a", "b", prepare=prepare) as some:
+        (log,), owns = logs, shard_of(ROOM, LOBBY, some.shards)
+        await log.ensure_rooms([LOBBY])
+        timeline = Timeline(trio.current_time)
+        for number, name in enumerate("ab"):
+            # Only the owner's store is there.
+            cluster = some.talkers[name].cluster
+            shared = SharedChatLog(
+                Database("postgres://nobody@127.0.0.1:1/none"),
+                cast("Keyring", None),
+                partial(lambda one: one, cluster),
+            )
+            shared.tell_asked = asked_teller(timeline)
+            timeline.begin(name, "session", "POST", "/demo/chat/messages", is_new=False)
+            draft = replace(_draft(LOBBY, number), metadata={"correlation_id": name})
+            (verdict,) = await shared.post_all([draft])
+            assert isinstance(verdict, Posted)
+            assert (shared.by_owner, shared.by_self) == (1, 0)
+        owner = next(name for name in "ab" if owns in some[name].owned)
+        asked, local = (timeline.maybe_flow(name) for name in ("ba" if owner == "a" else "ab"))
+        assert asked is not None
+        assert local is not None
+        sent, back = (one for one in asked.entries if one.kind.startswith("node."))
+        assert (sent.kind, sent.values) == (Kind.NODE_ASK, {"node": owner, "shard": owns})
+        assert (back.kind, back.values["outcome"]) == (Kind.NODE_ASK_COMPLETE, "answered")
+        assert back.at >= sent.at
+        # What stays in its process crosses no node.
+        assert not [one for one in local.entries if one.kind.startswith("node.")]

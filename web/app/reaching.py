@@ -20,6 +20,7 @@ from actors.cluster import Cluster, Host, LinkActor, LinkState, MakeOwned
 from actors.cluster.link import FrameKeys
 from actors.persistence import Keyring
 from actors.runtime import AnyActor, Secret
+from actors.timeline import Timeline
 from storage.postgres import Database, PostgresChatLog, PostgresNodes
 from supervision import ChildSpec, Flags, Plan, Supervisor
 from web.app.clustering import SiteNode, node_components, node_of
@@ -29,6 +30,7 @@ from web.chat.readers import Readers
 from web.lab.tree.nodes import nodes_view
 from web.observability.health import Component
 from web.settings import Settings, is_loopback
+from web.timeline.collector import asked_teller
 from web.views import NodesView
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock
@@ -140,7 +142,9 @@ class Together:
         host.own(singletons={"mail": lambda token: relay(shard=host.member.lease(token))})
         return None
 
-    def children(self, rooms: Rooms, readers: Mapping[RoomName, Readers]) -> Sequence[ChildSpec]:
+    def children(
+        self, rooms: Rooms, readers: Mapping[RoomName, Readers], timeline: Timeline
+    ) -> Sequence[ChildSpec]:
         """Call this for what stands in the tree behind the database.
 
         The link first: the node's first beat tells how it is. The node last, so that it hands over
@@ -148,6 +152,8 @@ class Together:
         """
         if self.node is None or self.link is None or self.reach is None:
             return []
+        if self.rooms is not None:
+            self.rooms.tell_asked = asked_teller(timeline)
         return [
             ChildSpec("link", self.link.make),
             ChildSpec("reaching", partial(ReachSupervisor, self.reach, self.log, rooms, readers)),

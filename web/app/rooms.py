@@ -40,7 +40,15 @@ from actors.chat import (
     topic_of,
 )
 from actors.chat.chat_log import check_drafts
-from actors.cluster import Cluster, ClusterPresence, Hearing, TopicLost
+from actors.cluster import (
+    Cluster,
+    ClusterPresence,
+    Hearing,
+    Member,
+    Moved,
+    TopicLost,
+    owner_name,
+)
 from actors.cluster.link import LinkError
 from actors.persistence import Fenced, Keyring, Shard
 from actors.runtime import (
@@ -58,6 +66,7 @@ from actors.runtime import (
 from storage.postgres import Database, PostgresChatLog
 from web.chat.readers import PersonHere, Readers
 from web.observability.health import Finding, healthy
+from web.timeline.collector import TellAsked
 
 # The kind of the actors that store the posts of a room; their ids are the rooms' names.
 ROOM = "room"
@@ -214,6 +223,8 @@ class SharedChatLog(PostgresChatLog):
         self._cluster = cluster
         # How many posts the owner has stored, and how many this node without it.
         self.by_owner = self.by_self = 0
+        # Told of each ask that goes to another node.
+        self.tell_asked: TellAsked = lambda *_: None
 
     def check(self) -> Finding:
         """Call this to learn who has stored the posts that came to this node."""
@@ -224,15 +235,28 @@ class SharedChatLog(PostgresChatLog):
         check_drafts(drafts)
         if not drafts:
             return ()
-        owner = self._cluster().ref(ROOM, drafts[0].room, RoomOwner)
+        cluster, room = self._cluster(), drafts[0].room
+        owner, whose = cluster.ref(ROOM, room, RoomOwner), cluster.member.whose(ROOM, room)
+        began = trio.current_time()
         try:
             ended = await owner.ask(PostDrafts(list(drafts)), timeout=OWNER_S_MAX)
         except (AskError, LinkError) as error:
-            log.debug("room.owner_not_reached", room=drafts[0].room, error=type(error).__name__)
+            log.debug("room.owner_not_reached", room=room, error=type(error).__name__)
             self.by_self += len(drafts)
+            self._tell(cluster.member, whose, drafts, began, type(error).__name__)
             return await super().post_all(drafts)
         self.by_owner += len(drafts)
+        self._tell(cluster.member, whose, drafts, began, "answered")
         return [verdict_of(one) for one in ended]
+
+    def _tell(
+        self, member: Member, whose: Moved, drafts: Sequence[Draft], began: float, outcome: str
+    ) -> None:
+        survey = member.survey
+        if survey is None or whose.owner in ("", str(member.node_id)):
+            return  # nothing has left this process
+        behalf = [id_ for draft in drafts if (id_ := draft.metadata.get("correlation_id"))]
+        self.tell_asked(behalf, owner_name(survey, whose.owner), whose.shard, began, outcome)
 
 
 class RoomsAcross(Actor[MessagePosted | MessageWithdrawn | RoomResumed | RoomForgot]):

@@ -8,7 +8,7 @@ Rule 2: what is sent of the timeline itself goes past all of these, so it can ne
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import trio
 
@@ -118,6 +118,25 @@ def statements_teller(
             for request_id in behalf:
                 timeline.note_at(request_id, began, Kind.DB_QUERY, values)
                 timeline.note_at(request_id, at, Kind.DB_QUERY_COMPLETE, done)
+
+    return tell
+
+
+# Told of an ask that goes to another node: for which requests, the node's name and the shard, when
+# it was sent, and how it ended.
+TellAsked: TypeAlias = Callable[[Sequence[str], str, int, float, str], None]
+
+
+def asked_teller(timeline: Timeline) -> TellAsked:
+    """Call this for what is told of asks that go to other nodes: the road there and back."""
+
+    def tell(behalf: Sequence[str], node: str, shard: int, began: float, outcome: str) -> None:
+        at = trio.current_time()
+        asked: Values = {"node": node, "shard": shard}
+        ended: Values = {"node": node, "took_ms": (at - began) * 1000, "outcome": outcome}
+        for request_id in behalf:
+            timeline.note_at(request_id, began, Kind.NODE_ASK, asked)
+            timeline.note_at(request_id, at, Kind.NODE_ASK_COMPLETE, ended)
 
     return tell
 
