@@ -282,8 +282,17 @@ async def test_people_of_all_nodes_are_in_a_room_and_each_once(
         there.leave(pages[1])
         await trio.sleep(LEFT_AFTER_S + 1)
         assert [seen(one) for one in (here, there)] == [([], 1)] * 2
-        # Another release may tell of people in words that are not known here.
-        some.talkers["a"].cluster.presence.put(topic_of(LOBBY), "s9", b"\xc1")
+        # Another release may tell of people in words that are not known here, or that cannot be.
+        for number, about in enumerate(
+            (
+                b"\xc1",
+                msgspec.msgpack.encode({"name": " ", "tabs": 1, "since": _NOW}),
+                msgspec.msgpack.encode({"name": "x", "tabs": -1, "since": _NOW}),
+                msgspec.msgpack.encode({"name": "x", "tabs": 1, "since": "2026-01-01T00:00:00"}),
+                msgspec.msgpack.encode({"name": "x", "tabs": 1, "since": "2026-01-01T00:00+02:00"}),
+            )
+        ):
+            some.talkers["a"].cluster.presence.put(topic_of(LOBBY), f"s9{number}", about)
         await trio.sleep(1)
         assert seen(there) == ([], 1)
 

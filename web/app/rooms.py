@@ -10,6 +10,7 @@ a room stands is the store's to say. Who is in a room is told by each node of it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Never, TypeAlias, assert_never
 
@@ -78,6 +79,8 @@ ASKS_AT_ONCE_MAX = 16
 POLL_S = 1.0
 # Nobody may look at a room for hours: who left it is let go so often, and told to have.
 LET_GO_S = 0.5
+# Of one person at one node; a browser has far fewer streams.
+TABS_MAX = 10_000
 
 log = Log(__name__)
 
@@ -351,12 +354,21 @@ class PeopleElsewhere:
         for node in self._presence.elsewhere(self.group):
             for person, about in node.items():
                 try:
-                    yield person, _decode_person(about)
+                    here = _decode_person(about)
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     log.debug("room.person_unreadable", group=self.group)
+                    continue
+                if _can_be(here):
+                    yield person, here
 
 
 _decode_person = msgspec.msgpack.Decoder(PersonHere).decode
+
+
+def _can_be(here: PersonHere) -> bool:
+    """Whether a person can be so: what cannot be shown must not end what shows the others."""
+    is_named = here.name is None or bool(here.name.strip())
+    return is_named and 0 <= here.tabs <= TABS_MAX and here.since.utcoffset() == timedelta(0)
 
 
 class PeopleAcross(Actor[Never]):

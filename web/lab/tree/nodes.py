@@ -70,13 +70,13 @@ def _node(
     singletons = sum(shard >= SINGLETONS_FROM for shard in held)
     silent_s = int(max(0.0, (survey.now - node.heartbeat_at).total_seconds()))
     shown = SiteNodeView(
-        node.name,
+        node.name if node.name.strip() else str(node.node_id),
         node.state.value,
         node.link.value,
         len(held) - singletons,
         singletons,
         silent_s if silent_s >= SILENT_S_MIN else 0,
-        node.version,
+        node.version if node.version.strip() else "?",
         is_this=node.node_id == member.node_id,
     )
     return shown if peer is None else _with_way(shown, peer)
