@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from actors.cluster.holding import Moved
-from actors.cluster.link.sayings import Barrier, Hint, Saying
+from actors.cluster.link.sayings import Barrier, BarrierDone, Hint, Saying
 from actors.cluster.link.words import (
     NAME_LENGTH_MAX,
     TRACE_LENGTH_MAX,
@@ -44,6 +44,8 @@ HELD_S_MAX: Final = 6.0
 STARTING_PER_ACTOR_MAX: Final = 1000
 # A node that does not answer a barrier is stopped or gone; then order is nobody's any more.
 BARRIER_S_MAX: Final = 2.0
+# One for each shard and node, and some; beyond, order is not kept.
+BARRIERS_OWED_MAX: Final = 1024
 
 
 class Post(Protocol):
@@ -103,6 +105,11 @@ class Routing:
         self._held: dict[int, Held] = {}
         self._starting: dict[tuple[str, str], list[Item]] = {}
         self._barriers = count(1)
+        # By shard: to which owner of which epoch the newest own message went. One for another
+        # owner, or epoch, must not overtake what that one may still send back.
+        self._sent_to: dict[int, tuple[str, int]] = {}
+        # Barriers of other nodes that have messages waiting here.
+        self._owed: list[tuple[UUID, Barrier]] = []
         # Runs a start beside others; None while the link's actor does not run.
         self.start_soon: StartSoon | None = None
         self.counts: Counter[str] = Counter()
@@ -115,7 +122,8 @@ class Routing:
 
     def resident_of(self, standin: Standin) -> AnyRef | None:
         """See `Roads.resident_of`."""
-        if standin.shard in self._held or standin.key in self._starting:
+        shard = standin.shard
+        if shard in self._held or shard in self._sent_to or standin.key in self._starting:
             return None
         return self._host.resident_now(standin.key)
 
@@ -141,7 +149,8 @@ class Routing:
         if epoch is not None:
             token = holding.token_of(shard)
             if token is not None:
-                self._deliver(item, token)
+                if shard not in self._sent_to or not self._waits_for_former(item, epoch):
+                    self._deliver(item, token)
                 return
             if not holding.is_fenced:
                 self._hold(item, epoch)  # It is being handed over, by this node.
@@ -167,8 +176,34 @@ class Routing:
         elif peer is None or not peer.is_ready:
             # It has joined, or the link is back, a moment ago: it is greeted first.
             self._hold(item, moved.epoch - 1)
-        elif not self._post.send(peer, item, moved.epoch):
-            self.give_up(item, PeerOverloaded(_path(item), _kind(item), moved.owner))
+        else:
+            sent_to = self._sent_to.get(item.shard)
+            if sent_to is None or sent_to != (moved.owner, moved.epoch):
+                if sent_to is not None and self._waits_for_former(item, moved.epoch):
+                    return
+                self._sent_to[item.shard] = moved.owner, moved.epoch
+            if not self._post.send(peer, item, moved.epoch):
+                self.give_up(item, PeerOverloaded(_path(item), _kind(item), moved.owner))
+
+    def _waits_for_former(self, item: Item, epoch: int) -> bool:
+        """Hold a message until the former owner of its shard has sent back what it will not do.
+
+        False when there is none to wait for: then nothing of this node's is under way there.
+        """
+        owner, _ = self._sent_to.pop(item.shard)
+        peer = self._post.peer(owner)
+        if peer is None or not peer.is_ready or not peer.sending.is_open:
+            return False
+        self._hold(item, epoch - 1)
+        self._ask_former(item.shard, self._held[item.shard], peer.node_id)
+        return True
+
+    def _ask_former(self, shard: int, held: Held, node_id: UUID) -> None:
+        """What went to that node before comes back before its answer."""
+        held.barrier = node_id, next(self._barriers), self.member.clock()
+        self._post.say(node_id, Barrier(shard, held.barrier[1]), behind_data=True)
+        if self._sent_to.get(shard, ("", 0))[0] == str(node_id):
+            del self._sent_to[shard]
 
     def _is_gone(self, name: str, peer: Peer | None) -> bool:
         """Whether a node is known to be gone; one that is not known may have joined just now."""
@@ -199,6 +234,9 @@ class Routing:
         if wire.epoch > max(held_epoch, known.epoch) or (is_mine and not held_epoch):
             # It was sent by who knows more: what was given to this node is known here soon.
             self._hold(item, wire.epoch - 1)
+        elif (held := self._held.get(item.shard)) is not None and _waits(held, item.source):
+            # What that node sent before is not sent back yet.
+            self._wait_behind(held, item)
         else:
             self._post.bounce(item)
 
@@ -243,7 +281,16 @@ class Routing:
             if failure is not None:
                 self.give_up(item, failure)
             else:
-                self._route_late(item)
+                self._deliver_started(item)
+        self._answer_owed()
+
+    def _deliver_started(self, item: Item) -> None:
+        """Ahead of what is held since: its turn had come before."""
+        token, wire = self.member.holding.token_of(item.shard), item.wire
+        if token is None or (wire is not None and wire.epoch != token.epoch):
+            self._route_late(item)
+        else:
+            self._deliver(item, token)
 
     def _put(self, item: Item, cell: Cell, token: Shard) -> None:
         papers = item.papers
@@ -297,13 +344,33 @@ class Routing:
         if held is None:
             held = self._held[item.shard] = Held(epoch, self.member.clock())
         if held.barrier is None:
-            # What went to that node before comes back before its answer.
-            held.barrier = node_id, next(self._barriers), self.member.clock()
-            barrier = Barrier(item.shard, held.barrier[1])
-            self._post.say(node_id, barrier, behind_data=True)
+            self._ask_former(item.shard, held, node_id)
         held.after = max(held.after, epoch)
         self.member.want_news()
         self._wait_behind(held, item, was_bounced=True)
+
+    def asked(self, node_id: UUID, barrier: Barrier) -> None:
+        """Call this with a barrier of another node: answered when nothing of it waits here."""
+        if len(self._owed) < BARRIERS_OWED_MAX and self._has_waiting(node_id, barrier.shard):
+            self._owed.append((node_id, barrier))
+        else:
+            self._answer(node_id, barrier)
+
+    def _answer(self, node_id: UUID, barrier: Barrier) -> None:
+        self._post.say(node_id, BarrierDone(barrier.shard, barrier.number), behind_data=True)
+
+    def _answer_owed(self) -> None:
+        owed, self._owed = self._owed, []
+        for node_id, barrier in owed:
+            self.asked(node_id, barrier)
+
+    def _has_waiting(self, node_id: UUID, shard: int) -> bool:
+        held = self._held.get(shard)
+        return (held is not None and _waits(held, node_id)) or any(
+            item.shard == shard and item.source == node_id
+            for items in self._starting.values()
+            for item in items
+        )
 
     def barrier_done(self, node_id: UUID, shard: int, number: int) -> None:
         """Call this with the answer to a barrier."""
@@ -342,6 +409,7 @@ class Routing:
                 self._go_on(shard, held)
         if self._held:
             self.member.want_news()
+        self._answer_owed()
 
     def _go_on(self, shard: int, held: Held) -> None:
         if held.barrier is not None or not self._has_owner(shard, held.after):
@@ -352,6 +420,7 @@ class Routing:
         del self._held[shard]
         for item in (*held.bounced, *held.behind):
             self._route_late(item)
+        self._answer_owed()
 
     def _has_owner(self, shard: int, after: int) -> bool:
         """Whether an owner of a later epoch is there, and can be sent something."""
@@ -391,6 +460,10 @@ class Routing:
     def shard(self, key: tuple[str, str]) -> int:
         """Call this for the shard of an actor."""
         return shard_of(*key, self.member.shards)
+
+
+def _waits(held: Held, source: UUID | None) -> bool:
+    return any(item.source == source for item in held.behind)
 
 
 def _path(item: Item) -> str:

@@ -781,8 +781,7 @@ class Talk:
             case Hint():
                 self.routing.learn(saying)
             case Barrier():
-                answer = BarrierDone(saying.shard, saying.number)
-                self.say(peer.node_id, answer, behind_data=True)
+                self.routing.asked(peer.node_id, saying)
             case BarrierDone():
                 self.routing.barrier_done(peer.node_id, saying.shard, saying.number)
             case _:

@@ -100,12 +100,12 @@ async def when(link: NatsLink, *, is_up: bool, beyond: int = 0) -> None:
 class Stranger:
     """Someone who has the credentials of the account, and speaks the protocol by hand."""
 
-    def __init__(self, server: NatsServer) -> None:
+    def __init__(self, server: NatsServer, user: str = USER, password: str = PASSWORD) -> None:
         self._socket = socket.create_connection(("127.0.0.1", server.port), PATIENCE_S)
         self._socket.settimeout(PATIENCE_S)
         self.say(
             b'CONNECT {"verbose":false,"headers":true,"no_responders":true,"user":"%s",'
-            b'"pass":"%s"}\r\nPING\r\n' % (USER.encode(), PASSWORD.encode())
+            b'"pass":"%s"}\r\nPING\r\n' % (user.encode(), password.encode())
         )
         self.read_until(b"PONG\r\n")
 

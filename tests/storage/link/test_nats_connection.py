@@ -15,7 +15,7 @@ from storage.link import nats_session
 from storage.link.nats import NatsLink, NatsLinkActor
 from storage.link.nats_words import OUTGOING_BYTES_MAX, LinkFault, LinkLost
 from tests.logged import captured, silenced
-from tests.nats_server import NatsServer, ServerFile
+from tests.nats_server import NatsServer, ServerFile, User
 from tests.patience import PATIENCE_S
 from tests.storage.link.nodes import (
     N_B,
@@ -310,6 +310,28 @@ async def test_nothing_that_a_stranger_sends_ends_the_reader(server: NatsServer)
         assert b.statistics().faults[LinkFault.PROTOCOL] == 2
     assert heard.data == [b"", b"y", b"", b"y", b"", b"y", b"1"]
     assert [one.is_nobody for one in heard.deliveries] == [True, *[False] * 6]
+
+
+async def test_another_account_of_the_server_hears_and_says_nothing(tmp_path: Path) -> None:
+    # CLU-55
+    all_ = (">",)
+    other = User("stranger", "a-password-of-strangers", publish=all_, subscribe=all_)
+    file = ServerFile(strangers=[other])
+    with NatsServer(tmp_path / "server", file) as server:
+        heard = Heard()
+        async with opened(settings(server), settings(server)) as (a, b):
+            await b.subscribe(f"{PREFIX}.>", heard)
+            stranger = Stranger(server, "stranger", "a-password-of-strangers")
+            stranger.say(b"SUB > 1\r\n")
+            stranger.say(b"PUB %s 1\r\nx\r\n" % N_B.encode())
+            stranger.settle()
+            await a.publish(N_B, b"1")
+            await settled(a, b)
+            # What came for it would stand before the answer to its ping.
+            stranger.say(b"PUB own 4\r\nmine\r\nPING\r\n")
+            assert stranger.read_until(b"PONG\r\n") == b"MSG own 1 4\r\nmine\r\nPONG\r\n"
+            stranger.close()
+        assert [one.data for one in heard.deliveries if one.subject == N_B] == [b"1"]
 
 
 async def test_three_links_of_a_program_end_whatever_their_servers_do(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 import trio
 
@@ -17,12 +18,13 @@ from actors.cluster import (
     LinkActor,
     MakeOwned,
     Member,
+    NodeState,
     made,
     shard_of,
 )
 from actors.cluster.link import FrameKeys
 from actors.persistence import Shard
-from actors.runtime import Actor, AnyRef, Ask, Exit, Secret, message
+from actors.runtime import Actor, AnyRef, Ask, AskTimeout, Exit, Secret, message
 from storage.link import MemoryLink, MemoryLinkServer
 from supervision import ChildSpec, Dynamic, DynamicFlags, open_system
 from tests.actors.cluster.nodes_kit import OneNode, SomeNodes
@@ -57,9 +59,20 @@ class Crash(Ask[int]):
     """Have the actor crash."""
 
 
+@message(remote=True, name="test.Around")
+class Around(Ask[str]):
+    """Have the first of some shelves ask the next, and so on; gives how the last one ended."""
+
+    ids: list[str]
+    within_s: float
+
+
 @message
 class Local(Ask[int]):
     """A message that does not cross."""
+
+
+AnyOfShelf: TypeAlias = Add | Seen | Echo | Crash | Around | Local
 
 
 class Books:
@@ -68,9 +81,11 @@ class Books:
     def __init__(self) -> None:
         self.handled: dict[str, list[int]] = {}
         self.lives: list[str] = []
+        # Of the node by its name, the ref of a shelf by its id.
+        self.shelf_at: Callable[[str, str], ClusterRef[AnyOfShelf]]
 
 
-class Shelf(Actor[Add | Seen | Echo | Crash | Local]):
+class Shelf(Actor[AnyOfShelf]):
     """Keeps numbers; `name` is the node that it lives on."""
 
     def __init__(self, books: Books, name: str, id_: str, token: Shard) -> None:
@@ -92,6 +107,15 @@ class Shelf(Actor[Add | Seen | Echo | Crash | Local]):
 
     def on_crash(self, message: Crash) -> int:
         raise ValueError("as it was asked to")
+
+    async def on_around(self, message: Around) -> str:
+        if not message.ids:
+            return "there"
+        next_ = self._books.shelf_at(self._name, message.ids[0])
+        try:
+            return await next_.ask(Around(message.ids[1:], message.within_s), message.within_s)
+        except AskTimeout as error:
+            return type(error).__name__
 
     def on_local(self, message: Local) -> int:
         return 1
@@ -139,7 +163,7 @@ class Talker:
     actor: AnyRef
     refs: list[AnyRef] = field(default_factory=list)
 
-    def shelf(self, id_: str) -> ClusterRef[Add | Seen | Echo | Crash | Local]:
+    def shelf(self, id_: str) -> ClusterRef[AnyOfShelf]:
         """Call this for the ref of a shelf."""
         return self.cluster.ref("shelf", id_, Shelf)
 
@@ -155,6 +179,7 @@ class Talkers(SomeNodes):
     def __init__(self, above: Dynamic[object], shards: int) -> None:
         super().__init__(above.system, shards)
         self.above, self.books = above, Books()
+        self.books.shelf_at = lambda name, id_: self.talkers[name].shelf(id_)
         self.server = MemoryLinkServer()
         self.talkers: dict[str, Talker] = {}
         self.clocks: dict[str, StoppableClock] = {}
@@ -176,6 +201,15 @@ class Talkers(SomeNodes):
         hangs, self.all[name].line.hangs_until = self.all[name].line.hangs_until, None
         if hangs is not None:
             hangs.set()
+
+    async def step_aside(self, name: str, for_s: float) -> None:
+        """Have it drain and not end: what it owns is another's for a while, and some comes back."""
+        node = self.all[name]
+        for state, after_s in ((NodeState.DRAINING, for_s), (NodeState.UP, 0.0)):
+            await node.line.set_state(node.member.node_id, state)
+            for one in self.all.values():
+                one.member.want_news()
+            await trio.sleep(after_s)
 
     async def settle(self, name: str, nursery: trio.Nursery) -> Talker:
         node = await self.start(name)

@@ -9,7 +9,15 @@ from trio.testing import MockClock
 from actors.cluster import NodeGone, UnknownMessage
 from actors.cluster.link import MessageTooLarge, NoLink, NotRemote
 from actors.runtime import ActorCrashed, Ask, AskTimeout, NoProc, message
-from tests.actors.cluster.reaching.talkers_kit import Add, Crash, Echo, Local, Seen, talkers
+from tests.actors.cluster.reaching.talkers_kit import (
+    Add,
+    Around,
+    Crash,
+    Echo,
+    Local,
+    Seen,
+    talkers,
+)
 
 
 async def test_an_actor_is_told_and_asked_wherever_it_lives(autojump_clock: MockClock) -> None:
@@ -85,6 +93,24 @@ async def test_an_ask_ends_as_its_handler_does(autojump_clock: MockClock) -> Non
         with pytest.raises(NoProc) as none:
             await some.talkers["a"].cluster.ref("attic", some.id_on("b", kind="attic")).ask(Seen())
         assert "no actors of this kind" in str(none.value)
+
+
+async def test_a_ring_of_asks_over_nodes_ends_by_its_deadline(autojump_clock: MockClock) -> None:
+    """Within a node it is refused at once; across, nobody sees all of it."""
+    # CLU-21
+    async with talkers("a", "b", "c") as some:
+        first, second, third = (some.id_on(name) for name in "abc")
+        shelf = some.talkers["a"].shelf(first)
+        assert await shelf.ask(Around([second, third], 2.0)) == "there"
+        began = trio.current_time()
+        assert await shelf.ask(Around([second, third, first], 2.0)) == "AskTimeout"
+        assert trio.current_time() - began == pytest.approx(2.0, abs=0.1)
+        # Nobody is left waiting, and nothing is done for the second time.
+        for name, id_ in zip("abc", (first, second, third), strict=True):
+            assert await some.talkers[name].shelf(id_).ask(Echo("x")) == "x"
+        await trio.sleep(5)
+        for talker in some.talkers.values():
+            assert [peer.asks for peer in talker.cluster.statistics().peers] == [0, 0]
 
 
 async def test_a_message_of_a_later_release_is_unknown_there(autojump_clock: MockClock) -> None:

@@ -49,6 +49,39 @@ async def test_a_hand_over_loses_nothing_and_keeps_the_order_of_each_sender(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("is_sender_next", [True, False])
+async def test_nothing_overtakes_what_the_former_owner_sends_back(
+    is_sender_next: bool, autojump_clock: MockClock
+) -> None:
+    """Who hears of a move before what was under way is back waits for that."""
+    # CLU-12, CLU-16
+    # Of seven the first has three, so that one of them may be another's.
+    async with talkers("a", "b", "c", shards=7) as some:
+        former, sender, third = sorted("abc", key=lambda name: -len(some[name].owned))
+        heir = sender if is_sender_next else third
+        for one, other in ((former, sender), (sender, former)):
+            some.server.direction(one, other).delay_s = 0.05
+        id_ = some.id_on(former)
+        shelf = some.talkers[sender].shelf(id_)
+        shelf.tell(Add(0))
+        await trio.sleep(1)
+        before, after = some[former].member, some[heir].member
+        shard = before.whose("shelf", id_).shard
+        given = await some[heir].line.hand_over(
+            before.node_id, shard, before.holding.epochs[shard], after.node_id
+        )
+        assert given is not None
+        before.holding.drop([shard])
+        shelf.tell(Add(1))  # It will be sent back.
+        after.holding.gained({shard: given})
+        for node in some.all.values():
+            node.member.map.learn(Moved(shard, str(after.node_id), given))
+        shelf.tell(Add(2))
+        await trio.sleep(1)
+        assert some.books.handled[id_] == [0, 1, 2]
+        assert some.books.lives[-1] == f"{id_} on {heir}"
+
+
 async def test_asks_are_answered_while_their_actor_moves(autojump_clock: MockClock) -> None:
     # CLU-12, CLU-14
     async with trio.open_nursery() as nursery:
