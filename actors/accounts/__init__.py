@@ -5,7 +5,7 @@ people with an account and their sign-ins, `policy.py` the rules of what they ty
 kept of what they did, and how often they may try; `holdings.py` what is kept of an account, for its
 member. `ports.py` is what the store knows of sessions (ends, tickets), `ending.py` how a process
 hears that one is over, and the end of a sign-in by its age. `ways/` are ways to sign in beside a
-password.
+password, `kept/factors/` second factors.
 """
 
 from actors.accounts.ending import LOOK_S, SessionEndWatch, SignInSweeper
@@ -35,6 +35,7 @@ from actors.accounts.kept.throttle import (
     Shape,
     Verdict,
     export_limit,
+    factor_limits,
     login_limits,
     register_limits,
     ticket_limits,
@@ -168,6 +169,7 @@ __all__ = [
     "browser_family",
     "check_password",
     "export_limit",
+    "factor_limits",
     "login_limits",
     "mask_email",
     "parse_email",

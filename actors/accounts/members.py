@@ -19,6 +19,7 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.accounts.kept.audit import Origin
+from actors.accounts.kept.factors.port import Proof, check_proof
 from actors.accounts.ports import check_digest, check_session
 from actors.accounts.words import SessionId
 from actors.persistence.beside_log.outbox import check_messages
@@ -95,6 +96,7 @@ class NewSignIn:
     """A sign-in to be made. `session_id` is the browser session that begins with it.
 
     `former` is the one the browser had until now; it ends, with a sign-in that it may have had.
+    `proof` is a second factor, which it uses up; an account that has one needs it.
     """
 
     reference: UUID
@@ -103,6 +105,7 @@ class NewSignIn:
     browser: str
     former: SessionId | None = None
     level: Level = Level.BASIC
+    proof: Proof | None = None
 
     def __post_init__(self) -> None:
         check_uuid("reference", self.reference)
@@ -112,16 +115,19 @@ class NewSignIn:
         check_text("browser", self.browser)
         if self.former is not None:
             check_session(self.former)
+        if self.proof is not None:
+            check_proof(self.proof)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a password is compared with."""
+    """What a password is compared with, and whether a second factor is asked for behind it."""
 
     user_id: UUID
     username: str
     email: str
     password_hash: str = field(repr=False)
+    has_second: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,8 @@ class Member:
     level: Level = Level.BASIC
     # How long ago they proved it last, by the clock of the store.
     proven_ago: timedelta = timedelta.max
+    # What is sensitive then needs it.
+    has_second: bool = False
 
     @property
     def is_fresh(self) -> bool:
@@ -165,7 +173,8 @@ class SignIn:
 class StepUp:
     """A proof that was given again: the sign-in goes on under a new token (SEC-13).
 
-    `former_hash` is what a password was compared with; None for another factor.
+    `former_hash` is what a password was compared with; None for another factor. `proof` is a second
+    factor, which it uses up.
     """
 
     user_id: UUID
@@ -173,6 +182,7 @@ class StepUp:
     digest: bytes = field(repr=False)
     level: Level = Level.BASIC
     former_hash: str | None = field(default=None, repr=False)
+    proof: Proof | None = None
 
     def __post_init__(self) -> None:
         check_uuid("user_id", self.user_id)
@@ -181,6 +191,8 @@ class StepUp:
         check_a("level", self.level, Level)
         if self.former_hash is not None:
             check_hash(self.former_hash)
+        if self.proof is not None:
+            check_proof(self.proof)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +257,8 @@ class Accounts(Protocol):
         self, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin = NOWHERE
     ) -> int | None:
         """Call this when a password was the right one for a hash; None, and nothing is, when the
-        hash is another one by now, or the account is gone.
+        hash is another one by now, or the account is gone; also when it has a second factor and
+        there is no proof of one, or the proof is used or wrong.
 
         A password that was changed in this moment opens nothing. The oldest of more than five ends:
         how many did is told.
@@ -282,8 +295,9 @@ class Accounts(Protocol):
     async def step_up(self, step: StepUp, origin: Origin = NOWHERE) -> bool:
         """Call this when somebody proved again who they are: fresh, under another token.
 
-        False, and nothing is, when the sign-in is over or the password was changed meanwhile. A
-        level that is proven is never lowered.
+        False, and nothing is, when the sign-in is over, the password was changed meanwhile, the
+        proof is used or wrong, or there is none of an account that has a second factor. A level
+        that is proven is never lowered.
         """
         ...
 

@@ -9,6 +9,7 @@ that make a twin fail, `twin.py` is what all of them are.
 """
 
 from storage.memory.accounts.audit import MemoryAudit
+from storage.memory.accounts.factors import MemoryFactors
 from storage.memory.accounts.holdings import MemoryHoldings
 from storage.memory.accounts.links import MemorySignInLinks
 from storage.memory.accounts.members import MemoryAccounts
@@ -37,6 +38,7 @@ __all__ = [
     "MemoryDatabase",
     "MemoryDeadLetters",
     "MemoryEventStore",
+    "MemoryFactors",
     "MemoryHoldings",
     "MemoryIdempotency",
     "MemoryMailStates",

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import trio
 
 from actors.accounts.kept.audit import Audited
+from actors.accounts.kept.factors import Totp
 from actors.accounts.members import FIXED_FIELDS, Level, refuse_change
 from actors.chat import DEMO_DISPLAY_NAME, DEMO_EMAIL, DEMO_USER_ID, DEMO_USERNAME
 from actors.cluster import Node
@@ -220,6 +221,18 @@ class SignInRow:
 
 
 @dataclass(slots=True)
+class FactorsRow:
+    """The second factors of an account. A secret of an app stands here as it is."""
+
+    totp: Totp | None = None
+    codes: set[bytes] = field(default_factory=set, repr=False)
+
+    @property
+    def has_second(self) -> bool:
+        return self.totp is not None
+
+
+@dataclass(slots=True)
 class AttemptsRow:
     """Tries that count under a key, oldest first."""
 
@@ -280,6 +293,7 @@ class MemoryDatabase:
     socket_tickets: dict[bytes, SocketTicketRow] = field(default_factory=dict)
     users: dict[UUID, UserRow] = field(default_factory=dict)
     sign_ins: dict[bytes, SignInRow] = field(default_factory=dict)
+    factors: dict[UUID, FactorsRow] = field(default_factory=dict)
     audit: list[Audited] = field(default_factory=list)
     sign_in_links: dict[bytes, SignInLinkRow] = field(default_factory=dict)
     attempts: dict[str, AttemptsRow] = field(default_factory=dict)

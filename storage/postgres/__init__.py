@@ -19,6 +19,7 @@ Only this package names asyncpg, and `storage.testing`, which makes databases fo
 
 from storage.gathering import GatherStats
 from storage.postgres.accounts.audit import PostgresAudit
+from storage.postgres.accounts.factors import PostgresFactors
 from storage.postgres.accounts.holdings import PostgresHoldings
 from storage.postgres.accounts.links import PostgresSignInLinks
 from storage.postgres.accounts.members import PostgresAccounts
@@ -86,6 +87,7 @@ __all__ = [
     "PostgresChatLog",
     "PostgresDeadLetters",
     "PostgresEventStore",
+    "PostgresFactors",
     "PostgresHoldings",
     "PostgresIdempotency",
     "PostgresMailStates",

@@ -14,7 +14,7 @@ The suites use pytest and pytest-trio; nothing of the running program imports th
 """
 
 from storage.testing.accounts.links import SignInLinksSuite
-from storage.testing.accounts.members import AccountsSuite, RateLimiterSuite
+from storage.testing.accounts.members import AccountsSuite, FactorsSuite, RateLimiterSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
@@ -57,6 +57,7 @@ __all__ = [
     "EventOrderSuite",
     "EventStoreSuite",
     "EvolvingSuite",
+    "FactorsSuite",
     "FoldingSuite",
     "ForgettingSuite",
     "HandingBackSuite",

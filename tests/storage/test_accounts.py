@@ -10,7 +10,7 @@ from actors.accounts.members import FIXED_FIELDS
 from storage.errors import StatementRefused
 from storage.memory import MemoryAccounts
 from storage.postgres import Connection, Database
-from storage.testing import AccountsSuite, RateLimiterSuite, SignInLinksSuite
+from storage.testing import AccountsSuite, FactorsSuite, RateLimiterSuite, SignInLinksSuite
 from storage.testing.accounts.members import (
     HASH,
     KeptAccounts,
@@ -22,13 +22,13 @@ from storage.testing.accounts.members import (
 from tests.logged import captured
 
 
-class TestMemoryAccounts(AccountsSuite, RateLimiterSuite, SignInLinksSuite):
+class TestMemoryAccounts(AccountsSuite, FactorsSuite, RateLimiterSuite, SignInLinksSuite):
     @pytest.fixture
     def kept(self) -> KeptAccounts:
         return accounts_in_memory()
 
 
-class TestPostgresAccounts(AccountsSuite, RateLimiterSuite, SignInLinksSuite):
+class TestPostgresAccounts(AccountsSuite, FactorsSuite, RateLimiterSuite, SignInLinksSuite):
     @pytest.fixture
     def kept(self, database: Database) -> KeptAccounts:
         return accounts_in_postgres(database)

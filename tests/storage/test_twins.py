@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from hashlib import sha256
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import trio
@@ -32,6 +32,7 @@ from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,
     MemoryEventStore,
+    MemoryFactors,
     MemoryHoldings,
     MemoryIdempotency,
     MemoryMailStates,
@@ -128,6 +129,11 @@ def _keys(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object
     return twin, twin.masters
 
 
+def _factors(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryFactors(database)
+    return twin, lambda: twin.held(uuid4())
+
+
 def _holdings(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryHoldings(MemoryChatLog(database))
     return twin, lambda: twin.account(UUID(int=1))
@@ -150,7 +156,7 @@ def _mails(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
 
 _ALL: tuple[Operation, ...] = (
     _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox,
-    _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _nodes,
+    _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _factors, _nodes,
     _mails,
 )  # fmt: skip
 

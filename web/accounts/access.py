@@ -43,6 +43,8 @@ class Access:
     owner: Owner
     # The page that holds the form, where one is sent back to.
     back: str | None
+    # Of an account that has a second factor it needs one, and a fresh proof of it.
+    is_sensitive: bool = False
 
     @property
     def is_for_all(self) -> bool:
@@ -57,22 +59,27 @@ def requires(
     role: Role | None = None,
     owner: Owner = Owner.NOBODY,
     back: str | None = None,
+    sensitive: bool = False,
 ) -> Access:
-    """Call this to say what something needs. A role, or a fresh proof, needs a sign-in too."""
-    if level is None and (fresh or role is not None or owner is Owner.MEMBER):
+    """Call this to say what something needs. A role, or a fresh proof, needs a sign-in too.
+
+    What needs a fresh proof is sensitive; what asks for the password itself is told to be.
+    """
+    if level is None and (fresh or sensitive or role is not None or owner is Owner.MEMBER):
         level = Level.BASIC
-    return Access(level, fresh, role, owner, back)
+    return Access(level, fresh, role, owner, back, fresh or sensitive)
 
 
 ANYBODY = requires()
 _OWN_SESSION = requires(owner=Owner.SESSION)
 _MEMBER = requires(level=Level.BASIC)
 _OWN = requires(owner=Owner.MEMBER, back=paths.ACCOUNT)
+_OWN_SENSITIVE = requires(owner=Owner.MEMBER, sensitive=True, back=paths.ACCOUNT)
 _OWN_FRESH = requires(owner=Owner.MEMBER, fresh=True, back=paths.ACCOUNT)
 _MODERATOR = requires(role=Role.MODERATOR)
 
 # By path, then by method. A HEAD is what its GET is. What asks for the password in the same form
-# (password, export, deletion) is as fresh as can be, and declared without.
+# (password, export, deletion) is as fresh as can be, and declared sensitive only.
 ACCESS: Mapping[str, Mapping[str, Access]] = {
     **{
         path: {"GET": ANYBODY}
@@ -97,6 +104,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     },
     paths.POLICY_REPORT: {"POST": ANYBODY},
     paths.LOGIN: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.LOGIN_SECOND: {"POST": ANYBODY},
     paths.REGISTER: {"GET": ANYBODY, "POST": ANYBODY},
     paths.LOGIN_LINK: {"GET": ANYBODY, "POST": ANYBODY},
     paths.LOGIN_LINK_OPEN: {"GET": ANYBODY, "POST": ANYBODY},
@@ -106,11 +114,18 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.PROTECTED: {"GET": _MEMBER},
     paths.ACCOUNT: {"GET": _OWN},
     paths.ACCOUNT_PROVE: {"GET": _OWN, "POST": _OWN},
-    paths.ACCOUNT_PASSWORD: {"POST": _OWN},
+    paths.ACCOUNT_PASSWORD: {"POST": _OWN_SENSITIVE},
     paths.ACCOUNT_SIGN_INS: {"POST": _OWN_FRESH},
     paths.ACCOUNT_SIGN_IN_NAME: {"POST": _OWN},
-    paths.ACCOUNT_DELETE: {"POST": _OWN},
-    paths.ACCOUNT_EXPORT: {"POST": _OWN},
+    paths.ACCOUNT_DELETE: {"POST": _OWN_SENSITIVE},
+    paths.ACCOUNT_EXPORT: {"POST": _OWN_SENSITIVE},
+    **{
+        path: {"POST": _OWN_FRESH}
+        for path in (
+            paths.ACCOUNT_TOTP_NEW, paths.ACCOUNT_TOTP, paths.ACCOUNT_TOTP_REMOVE,
+            paths.ACCOUNT_CODES,
+        )
+    },
     paths.MODERATION: {
         "GET": _MODERATOR, "POST": requires(role=Role.MODERATOR, back=paths.MODERATION),
     },
@@ -162,8 +177,11 @@ def judge(access: Access, member: Member | None, ask_again: AskAgain) -> Respons
         return to_sign_in(access.back if request.method == "POST" else None)
     if access.role is not None and member.role is not access.role:
         raise NotAllowed(f"this is for the role {access.role}")
-    if member.level >= access.level and (member.is_fresh or not access.is_fresh):
+    level, needs_second = access.level, access.is_sensitive and member.has_second
+    if needs_second:
+        level = max(level, Level.MULTI_FACTOR)
+    if member.level >= level and (member.is_fresh or not (access.is_fresh or needs_second)):
         return None
     if current_request_state().rendering is not Rendering.PAGE:
-        raise step_up(access.level.name.replace("_", ""))
+        raise step_up(level.name.replace("_", ""))
     return ask_again(member, access.back or request.path)

@@ -4,7 +4,7 @@ Every try is logged, accepted or refused, with its reason and without what was t
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID, uuid4
@@ -33,6 +33,7 @@ from actors.accounts import (
     parse_username,
     register_limits,
 )
+from actors.accounts.kept.factors import Factors
 from actors.persistence.errors import StoreUnavailable
 from actors.reducers import Ids
 from actors.runtime import Log
@@ -41,7 +42,7 @@ from web.accounts.identity import SignInCookie, new_token
 from web.accounts.methods import Methods
 from web.mail.mails import Mails
 from web.routing.quota import address_key
-from web.server import RequestState, masked
+from web.server import RequestState, Tickets, masked
 
 log = Log("web.accounts")
 
@@ -81,6 +82,8 @@ class AccountServices:
     tell_forgotten: Callable[[], None]
     mails: Mails
     now: Callable[[], datetime]
+    factors: Factors
+    tickets: Tickets
     methods: Methods = field(default_factory=Methods)
 
     def login_limits(self, state: RequestState, email: str) -> tuple[Limit, Limit]:
@@ -148,10 +151,11 @@ def _checked(typed: Registration) -> tuple[tuple[str, str], dict[str, str]]:
 
 async def log_in(
     services: AccountServices, state: RequestState, email: str, password: str, user_agent: str
-) -> int:
+) -> int | Credentials:
     """Call this to sign a browser in by a password; raises as `register`.
 
-    Gives how many other sign-ins it ended, because there were as many as may be.
+    Gives how many other sign-ins it ended, because there were as many as may be. Of an account
+    that has a second factor nobody is signed in yet: its credentials are given.
     """
     blank = {
         name: text
@@ -187,9 +191,12 @@ async def log_in(
         raise NotEntered(401, {"": WRONG})
     credentials, is_weak, ended = proven
     if is_weak:
-        await _renew_hash(services, credentials, password)
+        credentials = await _renewed_hash(services, credentials, password)
     await services.limiter.give_back(by_address)
     await services.limiter.clear(by_account.key)
+    if ended is None:
+        tell(state, "accounts.sign_in", "half", user_id=str(credentials.user_id))
+        return credentials
     tell(state, "accounts.sign_in", "accepted", user_id=str(credentials.user_id), ended=ended)
     enter(services, state, sign_in, token)
     return ended
@@ -204,8 +211,10 @@ class _Refused:
 
 async def _proven(
     services: AccountServices, address: str, password: str, sign_in: NewSignIn, origin: Origin
-) -> tuple[Credentials, bool, int] | _Refused:
+) -> tuple[Credentials, bool, int | None] | _Refused:
     """Sign in who knows the password; gives whose it was, whether its hash is weak, and the ended.
+
+    None for those who must prove a second factor first.
 
     Twice at most: the hash may be another one behind the comparison, of another password or of
     the same that was renewed by another login. One that changes again is not waited for.
@@ -217,6 +226,8 @@ async def _proven(
         verified = await services.passwords.verify(kept, password)
         if credentials is None or not verified.is_right:
             break
+        if credentials.has_second:
+            return credentials, verified.is_weak, None
         ended = await services.accounts.sign_in(
             credentials.user_id, credentials.password_hash, sign_in, origin
         )
@@ -225,12 +236,15 @@ async def _proven(
     return _Refused(None if credentials is None else credentials.user_id)
 
 
-async def _renew_hash(services: AccountServices, credentials: Credentials, password: str) -> None:
+async def _renewed_hash(
+    services: AccountServices, credentials: Credentials, password: str
+) -> Credentials:
     try:
         renewed = await services.passwords.hash(password)
         await services.accounts.renew_hash(credentials.user_id, credentials.password_hash, renewed)
     except (HashingBusy, StoreUnavailable):
-        return  # they are signed in; the next login tries again
+        return credentials  # the password was right; the next login tries again
+    return replace(credentials, password_hash=renewed)
 
 
 async def log_out(services: AccountServices, state: RequestState, user_agent: str = "") -> None:
@@ -251,12 +265,7 @@ def leave(services: AccountServices, state: RequestState) -> None:
 
 
 def tell(
-    state: RequestState,
-    act: str,
-    outcome: str,
-    *,
-    method: Method = Method.PASSWORD,
-    **facts: object,
+    state: RequestState, act: str, outcome: str, method: str = Method.PASSWORD, **facts: object
 ) -> None:
     """Call this to log what somebody tried, and what became of it (SEC-130)."""
     log.info(
@@ -269,9 +278,7 @@ def tell(
     )
 
 
-def origin_of(
-    state: RequestState, user_agent: str = "", method: Method = Method.PASSWORD
-) -> Origin:
+def origin_of(state: RequestState, user_agent: str = "", method: str = Method.PASSWORD) -> Origin:
     """Call this for where a request comes from, as it may be kept (SEC-132)."""
     browser = browser_family(user_agent) if user_agent else ""
     return Origin(masked(state.address), browser, state.request_id, method)

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from quart import Blueprint, Response, request
 
-from actors.accounts import Method, safe_next
+from actors.accounts import Credentials, Method, safe_next
 from actors.persistence.errors import StoreUnavailable
 from web.accounts.entering import (
     AccountServices,
@@ -21,6 +21,7 @@ from web.accounts.entering import (
     register,
 )
 from web.accounts.hashing import HashingBusy
+from web.accounts.second import Half, fingerprint_of, half_of
 from web.routing import paths
 from web.routing.errors import NotSignedIn
 from web.routing.services import Services
@@ -45,8 +46,10 @@ from web.views import (
     LocalPath,
     ProtectedPage,
     RegisterPage,
+    SecondPage,
     SignInPage,
     UnsafeAttribute,
+    form_ticket,
     local_path,
 )
 
@@ -73,6 +76,9 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
             ended = await log_in(mine, state, email, password, user_agent())
         except REFUSED as error:
             return forms.sign_in(typed, refused(error))
+        if isinstance(ended, Credentials):
+            half = Half(ended.user_id, "password", fingerprint_of(ended.password_hash))
+            return forms.second(typed, half_of(mine, state, half))
         then = forms.next_of(typed)
         return redirect(ended_path(then) if ended else then)
 
@@ -138,6 +144,20 @@ class Forms:
             problems={} if problem is None else problem.problems,
         )
         return answer_form(self._services.renderer.sign_in_page(page), problem)
+
+    def second(
+        self, typed: Mapping[str, str], ticket: str, problem: NotEntered | None = None
+    ) -> Response:
+        """Call this for the form that asks for a second factor."""
+        state, then = current_request_state(), self.next_of(typed)
+        page = SecondPage(
+            shell=shell(self._services, state, "Sign in", PAGE_LOGIN),
+            csrf=self._services.csrf_of(state),
+            next=then,
+            ticket=form_ticket(ticket),
+            problems={} if problem is None else problem.problems,
+        )
+        return answer_form(self._services.renderer.second_page(page), problem)
 
     def register(self, typed: Mapping[str, str], problem: NotEntered | None = None) -> Response:
         """Call this for the form that makes an account."""

@@ -52,6 +52,7 @@ from storage.postgres import (
     PostgresChatLog,
     PostgresDeadLetters,
     PostgresEventStore,
+    PostgresFactors,
     PostgresHoldings,
     PostgresIdempotency,
     PostgresMailStates,
@@ -522,6 +523,7 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         audit=PostgresAudit(database),
         limiter=PostgresRateLimiter(database),
         holdings=PostgresHoldings(database, keyring),
+        factors=PostgresFactors(database, keyring),
         events=PostgresEventStore(database),
         checkouts=CheckoutPorts(
             PostgresEventStore(database, inline=[SagaIndex()]),

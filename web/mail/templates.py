@@ -109,6 +109,7 @@ class AlertKind(StrEnum):
     ADDRESS_TAKEN = "address_taken"
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
+    RECOVERY_CODES_MADE = "recovery_codes_made"
     NEW_DEVICE = "new_device"
     ACCOUNT_DELETED = "account_deleted"
 
@@ -120,6 +121,7 @@ ALERTS = {
     AlertKind.ADDRESS_TAKEN: "This address is now that of the account.",
     AlertKind.FACTOR_ADDED: "A way to sign in was added.",
     AlertKind.FACTOR_REMOVED: "A way to sign in was removed.",
+    AlertKind.RECOVERY_CODES_MADE: "New recovery codes were made; the former ones are void.",
     AlertKind.NEW_DEVICE: "The account was used from a device it was not used from before.",
     AlertKind.ACCOUNT_DELETED: "The account was deleted.",
 }

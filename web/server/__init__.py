@@ -64,6 +64,7 @@ from web.server.edge.checks import Checks, header_map
 from web.server.edge.edge import REQUEST_S, Edge, EdgeSettings, ReadyAnswer, ready_answer
 from web.server.edge.request_state import NoRequestState, RequestState, request_state
 from web.server.edge.span import RequestSpan, TellBegin, TellSpan
+from web.server.edge.tickets import Tickets
 from web.server.edge.visitor import (
     CsrfTokens,
     Key,
@@ -153,6 +154,7 @@ __all__ = [
     "SignedIn",
     "TellBegin",
     "TellSpan",
+    "Tickets",
     "Transport",
     "TransportSettings",
     "Visitor",

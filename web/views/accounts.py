@@ -12,12 +12,16 @@ from web.views.pages import Shell
 from web.views.words import (
     CsrfToken,
     ElementId,
+    FormTicket,
     LocalPath,
+    OtpauthLink,
     check_text,
     check_utc,
     csrf_token,
     element_id,
+    form_ticket,
     local_path,
+    otpauth_link,
 )
 
 
@@ -90,6 +94,52 @@ class OpenLinkPage:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondPage:
+    """The form that asks for a second factor. `ticket` says that the first one was given."""
+
+    shell: Shell
+    csrf: CsrfToken
+    next: LocalPath
+    ticket: FormTicket
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        local_path(self.next)
+        form_ticket(self.ticket)
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolPage:
+    """The secret that an app is to take, in groups and as a link, and a form for its first code."""
+
+    shell: Shell
+    csrf: CsrfToken
+    ticket: FormTicket
+    secret: str
+    link: OtpauthLink
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        form_ticket(self.ticket)
+        check_text("secret", self.secret)
+        otpauth_link(self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class CodesPage:
+    """Recovery codes, shown this once."""
+
+    shell: Shell
+    codes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for code in self.codes:
+            check_text("codes", code)
+
+
+@dataclass(frozen=True, slots=True)
 class RegisterPage:
     """The form that makes an account."""
 
@@ -127,6 +177,8 @@ class ProvePage:
     next: LocalPath
     username: str
     email: str
+    # A code is asked for, not the password.
+    has_second: bool = False
     problems: Mapping[str, str] = field(default_factory=dict)
     by_link: LocalPath | None = None
 
@@ -160,6 +212,18 @@ class SignInView:
 
 
 @dataclass(frozen=True, slots=True)
+class FactorsView:
+    """The second factors of a member: since when there is an app, and how many codes are left."""
+
+    totp_since: datetime | None
+    codes_left: int
+
+    def __post_init__(self) -> None:
+        if self.totp_since is not None:
+            check_utc("totp_since", self.totp_since)
+
+
+@dataclass(frozen=True, slots=True)
 class AccountPage:
     """What a member sees of their account, and may change of it."""
 
@@ -179,6 +243,7 @@ class AccountPage:
     has_ended_one: bool = False
     # Who came by a link has none until they give one.
     has_password: bool = True
+    factors: FactorsView = FactorsView(None, 0)
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)

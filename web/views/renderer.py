@@ -22,12 +22,15 @@ from markupsafe import Markup, escape
 
 from web.views.accounts import (
     AccountPage,
+    CodesPage,
+    EnrolPage,
     LinkPage,
     LinkSentPage,
     OpenLinkPage,
     ProtectedPage,
     ProvePage,
     RegisterPage,
+    SecondPage,
     SignInPage,
 )
 from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
@@ -171,6 +174,18 @@ class Renderer:
     def open_link_page(self, page: OpenLinkPage) -> str:
         """Call this to render `/login/link/open`."""
         return self._render("link_open.html", page=page, shell=page.shell)
+
+    def second_page(self, page: SecondPage) -> str:
+        """Call this to render what asks for a second factor."""
+        return self._render("second.html", page=page, shell=page.shell)
+
+    def enrol_page(self, page: EnrolPage) -> str:
+        """Call this to render the secret that an app is to take."""
+        return self._render("enrol.html", page=page, shell=page.shell)
+
+    def codes_page(self, page: CodesPage) -> str:
+        """Call this to render recovery codes."""
+        return self._render("codes.html", page=page, shell=page.shell)
 
     def register_page(self, page: RegisterPage) -> str:
         """Call this to render `/register`."""

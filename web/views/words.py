@@ -15,6 +15,8 @@ from typing import NewType
 
 ElementId = NewType("ElementId", str)
 LocalPath = NewType("LocalPath", str)
+OtpauthLink = NewType("OtpauthLink", str)
+FormTicket = NewType("FormTicket", str)
 Origin = NewType("Origin", str)
 Nonce = NewType("Nonce", str)
 CsrfToken = NewType("CsrfToken", str)
@@ -25,6 +27,8 @@ ELEMENT_ID_LENGTH_MAX = 64
 _ELEMENT_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ELEMENT_ID_LENGTH_MAX}}}")
 # One leading slash only: `//host` would be another site. No `\`, quote, space or `:`, so no
 # browser reads a host or a scheme into it.
+_FORM_TICKET = re.compile(r"[A-Za-z0-9_-]{1,1024}")
+_OTPAUTH_LINK = re.compile(r"otpauth://totp/[\w%@.:~-]+\?[\w%=&.~-]+", re.ASCII)
 _LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~/%?#=&,+-]{0,2000}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,260}")
 # 22 characters are 128 bits in base64.
@@ -90,6 +94,20 @@ def local_path(text: str) -> LocalPath:
     if not _LOCAL_PATH.fullmatch(text):
         raise UnsafeAttribute("path of this site", text)
     return LocalPath(text)
+
+
+def otpauth_link(text: str) -> OtpauthLink:
+    """Call this to make a link that an app for codes opens; raises `UnsafeAttribute`."""
+    if not _OTPAUTH_LINK.fullmatch(text):
+        raise UnsafeAttribute("link of an app for codes", text)
+    return OtpauthLink(text)
+
+
+def form_ticket(text: str) -> FormTicket:
+    """Call this to make what a form hands on to the next of `text`; raises `UnsafeAttribute`."""
+    if not _FORM_TICKET.fullmatch(text):
+        raise UnsafeAttribute("ticket of a form", text)
+    return FormTicket(text)
 
 
 def origin(text: str) -> Origin:

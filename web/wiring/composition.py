@@ -25,6 +25,7 @@ from actors.accounts import (
     SignInSweeper,
     SocketTickets,
 )
+from actors.accounts.kept.factors import Factors
 from actors.accounts.ways.link_flow import LinkFlow
 from actors.accounts.ways.links import SignInLinks
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
@@ -40,6 +41,7 @@ from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
 from web.accounts.methods import methods_of
 from web.accounts.own.account import ask_again, own_account_routes
+from web.accounts.own.factor_routes import factor_routes
 from web.accounts.routes import account_routes
 from web.accounts.ways.link_api import link_api_routes
 from web.accounts.ways.link_pages import link_routes
@@ -136,6 +138,7 @@ from web.server import (
     ErrorRow,
     KeyRing,
     RequestState,
+    Tickets,
     WebApp,
     current_request_state,
 )
@@ -194,6 +197,7 @@ class Store:
     audit: Audit
     limiter: RateLimiter
     holdings: Holdings
+    factors: Factors
     events: EventStore
     links: SignInLinks
     mails: Mails = field(default_factory=lambda: Mails(None))
@@ -241,7 +245,7 @@ class Web:
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
         self.queue_readers, self.badge_readers = readers_of(waker(directory.moderation_feed))
         self._store = store
-        self.accounts = account_services(settings, store, ids, clock.now, directory.tell_forgotten)
+        self.accounts = account_services(settings, store, ids, clock.now, directory, self._ring)
         self.alerts, self.identity = _identity_of(store, self.accounts.cookie)
         self.open_sessions = OpenSessions(self.streams)
         self._tickets = TicketOffice(store.socket_tickets, store.limiter)
@@ -560,6 +564,7 @@ class Web:
         is_page = partial(_is_page, app)
         app.register_blueprint(account_routes(services, self.accounts, is_page))
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))
+        app.register_blueprint(factor_routes(services, self.accounts, is_page))
         links = LinkServices(
             self.accounts,
             self._directory.link_flow,
@@ -720,9 +725,13 @@ def account_services(
     store: Store,
     ids: Ids,
     now: Callable[[], datetime],
-    tell_forgotten: Callable[[], None],
+    directory: Directory,
+    ring: KeyRing,
 ) -> AccountServices:
-    """Call this for what accounts need, with passwords hashed as the settings say."""
+    """Call this for what accounts need, with passwords hashed as the settings say.
+
+    A key of the ring signs what forms hand on through the browser.
+    """
     passwords = Passwords(
         Cost(settings.password_passes, settings.password_memory_kib),
         threads=settings.password_threads,
@@ -737,9 +746,11 @@ def account_services(
         passwords,
         cookie,
         ids,
-        tell_forgotten,
+        directory.tell_forgotten,
         store.mails,
         now,
+        store.factors,
+        Tickets(ring.key("tickets"), now),
         methods_of(settings.sign_in_methods, {Method.MAGIC_LINK: store.mails.is_on}),
     )
 

@@ -43,6 +43,10 @@ class Act(StrEnum):
     END_SIGN_IN = "account.sign_in_end"
     STEP_UP = "account.step_up"
     PASSWORD = "account.password"  # noqa: S105 - a word
+    FACTOR_ADD = "account.factor_add"
+    FACTOR_REMOVE = "account.factor_remove"
+    # A new set of recovery codes; the former is void.
+    RECOVERY_CODES = "account.recovery_codes"
     ROLE = "account.role"
     DELETE = "account.delete"
 
@@ -56,6 +60,9 @@ EVENT_TYPES: dict[Act, str] = {
     Act.END_SIGN_IN: "UserLoggedOut",
     Act.STEP_UP: "LoginAttempted",
     Act.PASSWORD: "UserUpdated",
+    Act.FACTOR_ADD: "SecondFactorAdded",
+    Act.FACTOR_REMOVE: "SecondFactorRemoved",
+    Act.RECOVERY_CODES: "SecondFactorAdded",
     Act.ROLE: "UserUpdated",
     Act.DELETE: "UserDeleted",
 }

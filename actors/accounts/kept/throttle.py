@@ -34,6 +34,10 @@ DELAY_KEPT = timedelta(hours=1)
 REGISTER_TRIES_PER_ADDRESS_MAX = 20
 ACCOUNTS_PER_ADDRESS_MAX = 5
 REGISTER_PERIOD = timedelta(hours=1)
+# A second factor is tried by who gave the first one. At one try a minute, of a million codes of
+# which three are good, chance needs two hundred days.
+FACTORS_FAILED_PER_ADDRESS_MAX = 10
+FACTOR_PERIOD = timedelta(minutes=15)
 # An account's document may be long, and is read once or twice.
 EXPORTS_PER_ACCOUNT_MAX = 5
 EXPORT_PERIOD = timedelta(hours=1)
@@ -131,6 +135,14 @@ def register_limits(address: str) -> tuple[Limit, Limit]:
     return (
         Limit(f"register:{address}", REGISTER_TRIES_PER_ADDRESS_MAX, REGISTER_PERIOD),
         Limit(f"accounts:{address}", ACCOUNTS_PER_ADDRESS_MAX, REGISTER_PERIOD),
+    )
+
+
+def factor_limits(address: str, user_id: UUID) -> tuple[Limit, Limit]:
+    """Call this for the limits of a second factor: by the digest of an address, and by account."""
+    return (
+        Limit(f"factor:{address}", FACTORS_FAILED_PER_ADDRESS_MAX, FACTOR_PERIOD),
+        Limit(f"factor:of:{user_id}", LOGINS_BEFORE_DELAY, DELAY_KEPT, Shape.DELAYS),
     )
 
 

@@ -99,13 +99,17 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A link was opened: who is signed in now, and how many other sign-ins of theirs ended."""
+    """A link was opened: who is signed in now, and how many other sign-ins of theirs ended.
+
+    With `needs_second` nobody is: the account has a second factor, and only the first is proven.
+    """
 
     user_id: UUID
     username: str
     email: str = field(repr=False)
     is_new: bool
     ended: int
+    needs_second: bool = False
 
 
 class SignInLinks(Protocol):

@@ -18,6 +18,7 @@ from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import OutboxMessage
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.members import MemoryAccounts
+from storage.memory.accounts.proving import use_proof
 from storage.memory.database import SignInLinkRow
 from storage.memory.twin import Twin
 
@@ -68,6 +69,8 @@ class MemorySignInLinks(Twin):
         if user.email_verified_at is None:
             user.email_verified_at = database.now()
             record(database, Entry(Act.VERIFY_EMAIL, user_id, origin))
+        if not use_proof(database, user_id, sign_in.proof):
+            return Entered(user_id, user.username, email, is_new, 0, needs_second=True)
         ended = accounts.admit(user_id, sign_in, origin)
         return Entered(user_id, user.username, email, is_new, ended)
 

@@ -36,6 +36,7 @@ from actors.chat import user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.accounts.audit import record
+from storage.memory.accounts.proving import has_second, use_proof
 from storage.memory.database import SessionEndRow, SignInRow, UserRow
 from storage.memory.subject_keys import forget_subject
 from storage.memory.twin import Twin
@@ -96,6 +97,8 @@ class MemoryAccounts(Twin):
         kept = self._credentials(user_id)
         if kept is None or kept.password_hash != password_hash:
             return None
+        if not use_proof(self.database, user_id, sign_in.proof):
+            return None
         return self.admit(user_id, sign_in, origin)
 
     def make_account(self, account: NewAccount) -> None:
@@ -148,6 +151,7 @@ class MemoryAccounts(Twin):
             SessionId(row.session_id),
             row.level,
             now - row.proven_at,
+            has_second(self.database, row.user_id),
         )
 
     async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
@@ -212,6 +216,8 @@ class MemoryAccounts(Twin):
         if user is None or row is None or row.epoch != user.epoch:
             return False
         if step.former_hash not in (None, user.password_hash):
+            return False
+        if not use_proof(self.database, step.user_id, step.proof):
             return False
         self._renew(row, step.digest)
         row.level = max(row.level, step.level)
@@ -283,6 +289,7 @@ class MemoryAccounts(Twin):
         for end in self.database.session_ends.values():
             end.members.discard(user_id)
         del self.database.users[user_id]
+        self.database.factors.pop(user_id, None)
         self.database.user_names[user_id] = DELETED_NAME
         record(self.database, Entry(Act.DELETE, user_id, origin))
         forget_subject(self.database, user_subject(user_id), FORGOTTEN_BY)
@@ -338,7 +345,8 @@ class MemoryAccounts(Twin):
         user = None if user_id is None else self.database.users.get(user_id)
         if user_id is None or user is None or user.password_hash is None:
             return None
-        return Credentials(user_id, user.username, user.email, user.password_hash)
+        has = has_second(self.database, user_id)
+        return Credentials(user_id, user.username, user.email, user.password_hash, has)
 
     def _row(self, user_id: UUID, reference: UUID) -> SignInRow | None:
         rows = self.database.sign_ins.values()

@@ -20,6 +20,7 @@ from actors.persistence.words import OutboxMessage
 from storage.errors import StatementRefused
 from storage.postgres.accounts.audit import begin, record
 from storage.postgres.accounts.members import admit, make_account
+from storage.postgres.accounts.proving import use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection
@@ -140,5 +141,7 @@ async def _redeem(
             return None  # deleted, or of another address, in this moment
     if await connection.fetchval(_VERIFY, user_id):
         await record(connection, Entry(Act.VERIFY_EMAIL, user_id, origin))
+    if not await use_proof(connection, user_id, sign_in.proof):
+        return Entered(user_id, username, email, is_new, 0, needs_second=True)
     ended = await admit(connection, user_id, sign_in, origin)
     return Entered(user_id, username, email, is_new, ended)

@@ -39,6 +39,7 @@ from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
 from storage.postgres.accounts.audit import begin, record
+from storage.postgres.accounts.proving import is_alive, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -58,7 +59,8 @@ _ADD_MEMBERSHIP = """
 INSERT INTO chat_room_memberships (room_id, user_id) SELECT id, $1 FROM chat_rooms WHERE name = $2
 """
 _CREDENTIALS = """
-SELECT u.id AS user_id, u.username, u.email, c.password_hash
+SELECT u.id AS user_id, u.username, u.email, c.password_hash,
+    has_second_factor(u.id) AS has_second
 FROM users u JOIN credentials c ON c.user_id = u.id WHERE
 """
 _RENEW_HASH = """
@@ -99,7 +101,8 @@ UPDATE session_ends SET members = array_remove(members, $1::uuid) WHERE session_
 _WHO = """
 WITH found AS (
     SELECT s.id, s.session_id, u.id AS user_id, u.username, u.email, u.role, u.created_at,
-        s.level, clock_timestamp() - s.proven_at AS proven_ago
+        s.level, clock_timestamp() - s.proven_at AS proven_ago,
+        has_second_factor(u.id) AS has_second
     FROM sign_ins s JOIN users u ON u.id = s.user_id
         JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
     WHERE s.digest = $1 AND s.seen_at > clock_timestamp() - $2::interval
@@ -140,12 +143,9 @@ _GRANT = """
 WITH before AS (SELECT id, role FROM users WHERE username = $1 AND deleted_at IS NULL FOR UPDATE)
 UPDATE users u SET role = $2 FROM before WHERE u.id = before.id RETURNING u.id, before.role
 """
-# With the epoch of its account: what made it was a password, which may be another one by now.
 _STEP_UP = """
-UPDATE sign_ins s SET digest = $3, proven_at = clock_timestamp(), level = greatest(s.level, $4)
-FROM credentials c
-WHERE s.user_id = $1 AND s.id = $2 AND c.user_id = s.user_id AND c.epoch = s.epoch
-    AND ($5::text IS NULL OR c.password_hash = $5)
+UPDATE sign_ins SET digest = $3, proven_at = clock_timestamp(), level = greatest(level, $4)
+WHERE user_id = $1 AND id = $2
 """
 _RENEWED = """
 UPDATE sign_ins SET digest = $3, proven_at = clock_timestamp(),
@@ -341,7 +341,7 @@ async def _sign_in(
         user_id,
         password_hash,
     )
-    if found is None:
+    if found is None or not await use_proof(connection, user_id, sign_in.proof):
         return None
     return await admit(connection, user_id, sign_in, origin)
 
@@ -426,18 +426,13 @@ async def _revoke(connection: Connection, reference: UUID | None, user_id: UUID 
 
 async def _step_up(connection: Connection, step: StepUp, origin: Origin) -> bool:
     await begin(connection, step.user_id)
-    changed = await change_rows(
-        connection,
-        _STEP_UP,
-        step.user_id,
-        step.reference,
-        step.digest,
-        int(step.level),
-        step.former_hash,
-    )
-    if changed:
-        await record(connection, Entry(Act.STEP_UP, step.user_id, origin))
-    return bool(changed)
+    if not await is_alive(connection, step.user_id, step.reference, step.former_hash):
+        return False
+    if not await use_proof(connection, step.user_id, step.proof):
+        return False
+    await connection.execute(_STEP_UP, step.user_id, step.reference, step.digest, int(step.level))
+    await record(connection, Entry(Act.STEP_UP, step.user_id, origin))
+    return True
 
 
 async def _credentials(connection: Connection, which: str, value: object) -> Credentials | None:
@@ -459,6 +454,7 @@ async def _who(connection: Connection, digest: bytes) -> Member | None:
         SessionId(row["session_id"]),
         Level(row["level"]),
         row["proven_ago"],
+        row["has_second"],
     )
 
 

@@ -1,7 +1,7 @@
 """Accounts, sign-ins and counted tries, as tests. Fixture `kept`, empty."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -41,16 +41,20 @@ from actors.accounts import (
     login_limits,
     user_stream,
 )
+from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, Proof, TotpProof
 from actors.accounts.ways.links import SignInLinks
 from actors.chat import user_subject
 from actors.persistence import EventStore, Outbox, OutboxMessage, SubjectKeys
+from actors.runtime import Secret
 from actors.testing import FixedClock
 from storage.errors import InvalidField
+from storage.keyring import SubjectKeyring
 from storage.memory import (
     MemoryAccounts,
     MemoryAudit,
     MemoryDatabase,
     MemoryEventStore,
+    MemoryFactors,
     MemoryOutbox,
     MemoryRateLimiter,
     MemorySessionEnds,
@@ -63,6 +67,7 @@ from storage.postgres import (
     PostgresAccounts,
     PostgresAudit,
     PostgresEventStore,
+    PostgresFactors,
     PostgresOutbox,
     PostgresRateLimiter,
     PostgresSessionEnds,
@@ -90,6 +95,7 @@ class KeptAccounts:
     pass_time: Callable[[timedelta], Awaitable[None]]
     # From then on it passes only by `pass_time`, for the limiter.
     stop_time: Callable[[], None]
+    factors: Factors
 
     async def register(self, name: str = "ada") -> NewAccount:
         """Register somebody whose sign-in is of the session of that name."""
@@ -121,6 +127,7 @@ def accounts_in_memory() -> KeptAccounts:
         MemorySignInLinks(database),
         pass_time,
         lambda: None,
+        MemoryFactors(database),
     )
 
 
@@ -147,17 +154,19 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
 
         await database.run(work)
 
+    keys = PostgresSubjectKeys(database)
     return KeptAccounts(
         PostgresAccounts(database),
         PostgresRateLimiter(database, lambda: stopped[0] if stopped else None),
         PostgresSessionEnds(database),
-        PostgresSubjectKeys(database),
+        keys,
         PostgresOutbox(database),
         PostgresAudit(database),
         PostgresEventStore(database),
         PostgresSignInLinks(database),
         pass_time,
         lambda: stopped.append(datetime.now(UTC)),
+        PostgresFactors(database, SubjectKeyring(keys, Secret(b"m" * 32))),
     )
 
 
@@ -761,3 +770,158 @@ class RateLimiterSuite:
         with pytest.raises(InvalidField):
             Limit("key", 1, MINUTE, "window")  # type: ignore[arg-type]
         assert await kept.limiter.hit(good) == Allowed(0)
+
+
+# -- second factors -----------------------------------------------------------------------------
+
+CODES = [sha256(f"code {number}".encode()).digest() for number in range(10)]
+
+
+def sign_in_with(session: str, proof: Proof | None) -> NewSignIn:
+    """Call this for a sign-in that uses up a proof."""
+    return replace(sign_in_of(session), level=Level.MULTI_FACTOR, proof=proof)
+
+
+async def add_app(kept: KeptAccounts, name: str = "ada", step: int = 100) -> NewAccount:
+    """Call this to register somebody who has an app for codes, and ten recovery codes."""
+    account = await kept.register(name)
+    member = await kept.accounts.who(digest_of(name))
+    assert member is not None
+    new = NewTotp(
+        account.user_id, b"s" * 20, step, member.reference, digest_of(f"{name} app"), CODES
+    )
+    assert await kept.factors.add_totp(new, Origin(method="totp"))
+    return account
+
+
+async def acts_of(kept: KeptAccounts, user_id: UUID) -> list[str]:
+    """Call this for the types of somebody's events, in their order."""
+    return [event.type async for event in kept.events.load(user_stream(user_id))]
+
+
+class FactorsSuite:
+    """A second factor is asked for from its first moment on, and each proof opens once."""
+
+    async def test_an_app_is_kept_with_its_codes(self, kept: KeptAccounts) -> None:
+        # AUTH-9, AUTH-22, AUTH-41, SEC-13
+        before = await kept.register("bob")
+        assert await kept.factors.held(before.user_id) == await kept.factors.held(uuid4())
+        ada = await add_app(kept)
+        held = await kept.factors.held(ada.user_id)
+        assert held.totp is not None
+        assert (held.totp.secret, held.totp.last_step, held.codes_left) == (b"s" * 20, 100, 10)
+        assert "s" * 20 not in repr(held)
+        assert await kept.accounts.who(digest_of("ada")) is None, "a new token"
+        member = await kept.accounts.who(digest_of("ada app"))
+        assert member is not None
+        assert (member.level, member.has_second, member.is_fresh) == (2, True, True)
+        found = await kept.accounts.credentials(ada.email)
+        assert found is not None
+        assert found.has_second
+        again = NewTotp(ada.user_id, b"t" * 20, 200, member.reference, digest_of("again"))
+        assert not await kept.factors.add_totp(again, Origin())
+        over = NewTotp(before.user_id, b"t" * 20, 200, uuid4(), digest_of("over"))
+        assert not await kept.factors.add_totp(over, Origin())
+        assert await acts_of(kept, ada.user_id) == ["UserRegistered", "SecondFactorAdded"]
+        rows = await kept.audit.search(AuditQuery(user_id=ada.user_id))
+        assert [row.action for row in rows] == ["account.factor_add", "account.register"]
+
+    async def test_without_its_proof_nothing_of_full_level_is_made(
+        self, kept: KeptAccounts
+    ) -> None:
+        # AUTH-9
+        ada = await add_app(kept)
+        wrong: list[Proof | None] = [None, TotpProof(100), TotpProof(99), CodeProof(digest_of("x"))]
+        for number, proof in enumerate(wrong):
+            sign_in = sign_in_with(f"try {number}", proof)
+            assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in) is None
+            assert await kept.accounts.who(digest_of(f"try {number}")) is None
+        sign_in = sign_in_with("good", TotpProof(101))
+        assert await kept.accounts.sign_in(ada.user_id, OTHER_HASH, sign_in) is None
+        assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in) == 0, "nothing was used up"
+        member = await kept.accounts.who(digest_of("good"))
+        assert member is not None
+        assert member.level is Level.MULTI_FACTOR
+
+    async def test_a_proof_steps_up_once(self, kept: KeptAccounts) -> None:
+        # AUTH-9, AUTH-22, SEC-13
+        ada = await add_app(kept)
+        member = await kept.accounts.who(digest_of("ada app"))
+        assert member is not None
+        await kept.pass_time(FRESH_FOR)
+        right = StepUp(
+            ada.user_id, member.reference, digest_of("new"), Level.MULTI_FACTOR, OTHER_HASH,
+            CodeProof(CODES[0]),
+        )  # fmt: skip
+        wrong: list[Proof | None] = [None, TotpProof(100), CodeProof(digest_of("x"))]
+        for proof in wrong:
+            assert not await kept.accounts.step_up(replace(right, former_hash=HASH, proof=proof))
+        assert not await kept.accounts.step_up(right), "the password was changed"
+        stale = await kept.accounts.who(digest_of("ada app"))
+        assert stale is not None
+        assert not stale.is_fresh
+        assert await kept.accounts.step_up(replace(right, former_hash=None))
+        fresh = await kept.accounts.who(digest_of("new"))
+        assert fresh is not None
+        assert fresh.is_fresh
+        assert (await kept.factors.held(ada.user_id)).codes_left == 9
+
+    async def test_of_parallel_uses_of_one_proof_one_opens(self, kept: KeptAccounts) -> None:
+        # AUTH-9
+        ada = await add_app(kept)
+        opened: list[str] = []
+
+        async def enter(session: str, proof: Proof) -> None:
+            if await kept.accounts.sign_in(ada.user_id, HASH, sign_in_with(session, proof)) == 0:
+                opened.append(session)
+
+        for name, proof in (("step", TotpProof(101)), ("code", CodeProof(CODES[3]))):
+            async with trio.open_nursery() as nursery:
+                for number in range(12):
+                    nursery.start_soon(enter, f"{name} {number}", proof)
+        assert sorted(one.partition(" ")[0] for one in opened) == ["code", "step"]
+
+    async def test_codes_are_renewed_and_go_with_the_last_factor(self, kept: KeptAccounts) -> None:
+        # AUTH-9, AUTH-41, SEC-73
+        ada, origin = await add_app(kept), Origin()
+        bob = await kept.register("bob")
+        mail = OutboxMessage(uuid4(), "mail", "mail", "k", b"changed")
+        renewed = [digest_of("one"), digest_of("two")]
+        assert not await kept.factors.renew_codes(bob.user_id, renewed, origin, [mail])
+        assert not await kept.factors.remove_totp(bob.user_id, origin, [mail])
+        assert (await kept.outbox.stats()).pending == 0
+        assert await kept.factors.renew_codes(ada.user_id, renewed, origin, [mail])
+        assert (await kept.outbox.stats()).pending == 1
+        sign_in = sign_in_with("former", CodeProof(CODES[0]))
+        assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in) is None
+        assert (await kept.factors.held(ada.user_id)).codes_left == 2
+        assert await kept.factors.remove_totp(ada.user_id, origin)
+        held = await kept.factors.held(ada.user_id)
+        assert (held.totp, held.codes_left) == (None, 0)
+        assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("plain")) == 0
+        assert (await acts_of(kept, ada.user_id))[2:4] == [
+            "SecondFactorAdded", "SecondFactorRemoved",
+        ]  # fmt: skip
+
+    async def test_factors_go_with_their_account(self, kept: KeptAccounts) -> None:
+        # AUTH-9, SITE-47
+        ada = await add_app(kept)
+        assert await kept.accounts.delete(ada.user_id, HASH)
+        held = await kept.factors.held(ada.user_id)
+        assert (held.totp, held.codes_left) == (None, 0)
+
+    async def test_nonsense_of_factors_is_refused_at_the_door(self, kept: KeptAccounts) -> None:
+        # AUTH-9
+        user, origin = uuid4(), Origin()
+        for codes in ([b"short"], CODES * 2, [CODES[0], CODES[0]], b"text"):
+            with pytest.raises(InvalidField):
+                await kept.factors.renew_codes(user, codes, origin)  # type: ignore[arg-type]
+        with pytest.raises(InvalidField):
+            await kept.factors.held("ada")  # type: ignore[arg-type]
+        with pytest.raises(InvalidField):
+            NewTotp(user, b"short", 1, user, digest_of("x"))
+        for step in (0, -1, 2**63, True):
+            with pytest.raises(InvalidField):
+                TotpProof(step)
+        with pytest.raises(InvalidField):
+            replace(sign_in_of("x"), proof="nonsense")  # type: ignore[arg-type]

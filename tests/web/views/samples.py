@@ -13,6 +13,7 @@ from web.views import (
     Branch,
     ChatView,
     ChipView,
+    CodesPage,
     CountView,
     CrashTarget,
     CrashView,
@@ -22,11 +23,13 @@ from web.views import (
     DocumentLink,
     DocumentPage,
     Doorway,
+    EnrolPage,
     ErrandsPage,
     ErrorPage,
     ErrorView,
     EventView,
     ExitView,
+    FactorsView,
     FoundView,
     GuaranteeView,
     HomePage,
@@ -56,6 +59,7 @@ from web.views import (
     RestartWindow,
     ResultView,
     SearchView,
+    SecondPage,
     ShardMoveView,
     Shell,
     SignInPage,
@@ -76,8 +80,10 @@ from web.views import (
     WorkPage,
     csrf_token,
     element_id,
+    form_ticket,
     local_path,
     nonce,
+    otpauth_link,
     sample_code,
     table,
 )
@@ -424,6 +430,22 @@ def prove(username: str = "ada", /, **problems: str) -> ProvePage:
     )
 
 
+def second(**problems: str) -> SecondPage:
+    frame = shell(page="login", has_stream=False)
+    token, then = csrf_token("a.token"), local_path("/lab")
+    return SecondPage(frame, token, then, form_ticket("a-ticket"), problems=problems)
+
+
+def enrol(text: str = "GEZD GNBV", /, **problems: str) -> EnrolPage:
+    link = otpauth_link("otpauth://totp/greenroom:a%40b?secret=GEZDGNBV")
+    frame, token = member_shell("account", "ada"), csrf_token("a.token")
+    return EnrolPage(frame, token, form_ticket("a-ticket"), text, link, problems=problems)
+
+
+def codes(code: str = "aaaa-bbbb") -> CodesPage:
+    return CodesPage(member_shell("account", "ada"), (code, "cccc-dddd"))
+
+
 def account(username: str = "ada", /, **problems: str) -> AccountPage:
     sign_ins = tuple(
         SignInView(
@@ -439,7 +461,15 @@ def account(username: str = "ada", /, **problems: str) -> AccountPage:
     )
     frame, token = member_shell("account", username), csrf_token("a.token")
     return AccountPage(
-        frame, token, username, "ada@example.org", "user", AT, sign_ins, problems=problems
+        frame,
+        token,
+        username,
+        "ada@example.org",
+        "user",
+        AT,
+        sign_ins,
+        problems=problems,
+        factors=FactorsView(AT if "code" in problems else None, 10),
     )
 
 

@@ -68,6 +68,8 @@ PLACES: dict[str, Callable[[str], str]] = {
     "lab": lab_with,
     "error page": error_with,
     "account": lambda text: RENDERER.account_page(samples.account(text)),
+    "enrol": lambda text: RENDERER.enrol_page(samples.enrol(text)),
+    "codes": lambda text: RENDERER.codes_page(samples.codes(text)),
     "prove": lambda text: RENDERER.prove_page(samples.prove(text)),
     "protected": lambda text: RENDERER.protected_page(samples.protected(text)),
     "message": lambda text: RENDERER.message(samples.message(1, author=text, body=text)).you,

@@ -27,13 +27,22 @@ from web.accounts.routes import (
     refused,
     to_sign_in,
 )
+from web.accounts.second import prove_with_second
 from web.api import step_up
 from web.routing import paths
 from web.routing.errors import NoSuchThing
 from web.routing.services import Services
 from web.server import current_request_state, require_media
 from web.site.pages import PAGE_ACCOUNT, form_response, link_path, shell
-from web.views import AccountPage, LocalPath, ProvePage, SignInView, element_id, local_path
+from web.views import (
+    AccountPage,
+    FactorsView,
+    LocalPath,
+    ProvePage,
+    SignInView,
+    element_id,
+    local_path,
+)
 
 
 def own_account_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:
@@ -98,13 +107,25 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
     return routes
 
 
+class AccountPages:
+    """Shows the page of an account, for the forms that stand on it."""
+
+    def __init__(self, services: Services, mine: AccountServices) -> None:
+        self._services, self._mine = services, mine
+
+    async def show(self, member: Member, problem: NotEntered | None = None) -> Response:
+        """Call this to show it, with what was wrong with a form."""
+        return await _page(self._services, self._mine, member, problem)
+
+
 def ask_again(services: Services, mine: AccountServices) -> AskAgain:
     """Call this for what shows the form of a proof where an old one is not enough (SEC-20)."""
 
     def ask(member: Member, then: str) -> Response:
-        row = step_up(Level.BASIC.name).row
+        level = Level.MULTI_FACTOR if member.has_second else Level.BASIC
+        row = step_up(level.name.replace("_", "")).row
         headers = {name.decode(): value.decode() for name, value in row.headers}
-        has_link = mine.methods.has(Method.MAGIC_LINK)
+        has_link = mine.methods.has(Method.MAGIC_LINK) and not member.has_second
         page = _prove_page(services, member, local_path(then), has_link=has_link)
         return form_response(services.renderer.prove_page(page), row.status, **headers)
 
@@ -130,7 +151,10 @@ def _add_proof(routes: Blueprint, services: Services, mine: AccountServices, for
         then = forms.next_of(typed)
         try:
             state = current_request_state()
-            await prove_again(mine, state, member, typed.get("password", ""))
+            if member.has_second:
+                await prove_with_second(mine, state, member, typed.get("code", ""))
+            else:
+                await prove_again(mine, state, member, typed.get("password", ""))
         except REFUSED as error:
             problem = refused(error)
             page = _prove_page(services, member, then, problem, has_link=has_link)
@@ -153,6 +177,7 @@ def _prove_page(
         next=then,
         username=member.username,
         email=member.email,
+        has_second=member.has_second,
         problems={} if problem is None else problem.problems,
         by_link=link_path(then) if has_link else None,
     )
@@ -218,8 +243,16 @@ async def _page(
         back=back,
         has_ended_one=has_ended_one,
         has_password=await has_password(mine, member),
+        factors=await _factors(mine, member),
     )
     return answer_form(services.renderer.account_page(page), problem)
+
+
+async def _factors(mine: AccountServices, member: Member) -> FactorsView:
+    if not member.has_second:
+        return FactorsView(None, 0)
+    held = await mine.factors.held(member.user_id)
+    return FactorsView(None if held.totp is None else held.totp.added_at, held.codes_left)
 
 
 async def _sign_ins(mine: AccountServices, member: Member) -> tuple[SignInView, ...]:

@@ -141,7 +141,7 @@ async def change_password(
         member.reference,
         digest,
         ends_others,
-        _alert(services, member, AlertKind.PASSWORD_CHANGED, digest),
+        alert(services, member, AlertKind.PASSWORD_CHANGED, digest),
     )
     if not await services.accounts.change_password(change, origin_of(state)):
         raise NotEntered(422, {"current_password": _CHANGED})
@@ -166,10 +166,10 @@ async def _without_password(services: AccountServices, member: Member) -> Creden
     return kept
 
 
-def _alert(
+def alert(
     services: AccountServices, member: Member, kind: AlertKind, act: bytes
 ) -> Sequence[OutboxMessage]:
-    """Make the mail that tells a member of a change, for the change's own transaction (SEC-73).
+    """Call this for the mail that tells of a change, for the change's own transaction (SEC-73).
 
     `act` is different for each. An address that no mail can go to hinders nobody.
     """

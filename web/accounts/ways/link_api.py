@@ -10,7 +10,7 @@ from actors.accounts import SIGN_IN_KEPT, Method
 from web.accounts.entering import NotEntered
 from web.accounts.routes import REFUSED, redirect, refused, user_agent
 from web.accounts.ways.links import WRONG, LinkServices, Opening, ask_for_link, open_link
-from web.api import body, ok, too_many, unauthorized, unavailable, validation
+from web.api import body, ok, step_up, too_many, unauthorized, unavailable, validation
 from web.routing import paths
 from web.server import ErrorAnswer, FieldProblem, current_request_state, read_cookies
 
@@ -71,6 +71,8 @@ def link_api_routes(mine: LinkServices) -> Blueprint:
             )
         except REFUSED as error:
             raise _answer_of(refused(error)) from error
+        if opened.half is not None:
+            raise step_up("MULTIFACTOR")  # a second factor is given on the page
         return ok(
             {
                 "session_id": str(opened.reference),

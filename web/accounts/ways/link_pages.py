@@ -62,6 +62,8 @@ def link_routes(services: Services, mine: LinkServices, is_page: IsPage) -> Blue
             opened = await open_link(mine, current_request_state(), opening, user_agent())
         except REFUSED as error:
             return forms.open(typed, refused(error))
+        if opened.half is not None:
+            return forms.second(typed, opened.half)
         then = forms.next_of(typed)
         return redirect(ended_path(then) if opened.entered.ended else then)
 

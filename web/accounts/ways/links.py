@@ -43,6 +43,7 @@ from web.accounts.entering import (
     origin_of,
     tell,
 )
+from web.accounts.second import Half, fingerprint_of, half_of
 from web.mail.mails import Mails
 from web.mail.templates import MagicLink
 from web.mail.words import BadMail, parse_address
@@ -165,11 +166,15 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Who came in, and the token of their sign-in, which is told nobody else."""
+    """Who came in, and the token of their sign-in, which is told nobody else.
+
+    With a `half` nobody did yet: it is the ticket for the second factor (SEC-85).
+    """
 
     entered: Entered
     reference: UUID
     token: Secret[str]
+    half: str | None = None
 
 
 async def open_link(
@@ -212,11 +217,23 @@ async def open_link(
         _tell(state, "accounts.sign_in", "refused", reason="link")
         raise NotEntered(401, {"": _WRONG_IN_WORDS})
     await accounts.limiter.give_back(limit)
+    if found.needs_second:
+        _tell(state, "accounts.sign_in", "half", user_id=str(found.user_id))
+        half = await _half(accounts, state, found.user_id)
+        return Opened(found, sign_in.reference, Secret(token), half)
     _tell(state, "accounts.sign_in", "accepted", user_id=str(found.user_id), ended=found.ended)
     if by_cookie:
         enter(accounts, state, sign_in, token)
     state.set_cookies.append(services.cookie.expire())
     return Opened(found, sign_in.reference, Secret(token))
+
+
+async def _half(accounts: AccountServices, state: RequestState, user_id: UUID) -> str:
+    kept = await accounts.accounts.credentials_of(user_id)
+    if kept is None:
+        raise NotEntered(401, {"": _WRONG_IN_WORDS})
+    half = Half(user_id, Method.MAGIC_LINK, fingerprint_of(kept.password_hash))
+    return half_of(accounts, state, half)
 
 
 async def _answer(

@@ -1,0 +1,42 @@
+"""Proofs of second factors, used up in the transaction of what they open.
+
+Whoever changes credentials or factors of an account has the row of its credentials locked: so of a
+sign-in and a factor that is added at once one sees the other.
+"""
+
+from uuid import UUID
+
+from actors.accounts.kept.factors import CodeProof, Proof, TotpProof
+from storage.postgres.connecting.session import Connection, change_rows
+
+_LOCK = "SELECT has_second_factor($1) FROM credentials WHERE user_id = $1 FOR UPDATE"
+# No step opens twice, nor one before it.
+_USE_STEP = "UPDATE totp_factors SET last_step = $2 WHERE user_id = $1 AND last_step < $2"
+_USE_CODE = "DELETE FROM recovery_codes WHERE user_id = $1 AND digest = $2"
+_ALIVE = """
+SELECT 1 FROM sign_ins s JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
+WHERE s.user_id = $1 AND s.id = $2 AND ($3::text IS NULL OR c.password_hash = $3)
+FOR UPDATE OF c
+"""
+
+
+async def use_proof(connection: Connection, user_id: UUID, proof: Proof | None) -> bool:
+    """Call this to use a proof up; without one, whether none is needed. Locks the credentials."""
+    has_second = await connection.fetchval(_LOCK, user_id)
+    match proof:
+        case None:
+            return has_second is False
+        case TotpProof(step):
+            return bool(await change_rows(connection, _USE_STEP, user_id, step))
+        case CodeProof(digest):
+            return bool(await change_rows(connection, _USE_CODE, user_id, digest))
+
+
+async def is_alive(
+    connection: Connection, user_id: UUID, reference: UUID, password_hash: str | None = None
+) -> bool:
+    """Call this for whether a sign-in is one of its account, whose password is still that.
+
+    Locks the credentials.
+    """
+    return await connection.fetchval(_ALIVE, user_id, reference, password_hash) is not None

@@ -1,0 +1,147 @@
+"""The forms of second factors: plain ones, which need no script.
+
+Who is asked for a code at the sign-in is no member yet; all else is a member's own, and sensitive.
+"""
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from quart import Blueprint, Response, request
+
+from actors.accounts import Member
+from actors.accounts.kept.factors import in_groups, secret_text
+from web.accounts.entering import AccountServices, NotEntered
+from web.accounts.identity import member_of
+from web.accounts.own.account import AccountPages
+from web.accounts.own.second_factors import (
+    Offered,
+    add_totp,
+    offer_again,
+    offer_totp,
+    remove_totp,
+    renew_codes,
+)
+from web.accounts.routes import (
+    FORM,
+    REFUSED,
+    Forms,
+    IsPage,
+    answer_form,
+    redirect,
+    refused,
+    to_sign_in,
+    user_agent,
+)
+from web.accounts.second import enter_with_second
+from web.routing import paths
+from web.routing.services import Services
+from web.server import current_request_state, require_media
+from web.site.pages import PAGE_ACCOUNT, form_response, shell
+from web.views import CodesPage, EnrolPage, form_ticket, otpauth_link
+
+
+def factor_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:
+    """Call this to get the routes; `is_page` tells whether a path can be asked for by GET."""
+    routes, forms = Blueprint("factors", __name__), Forms(services, is_page)
+    pages = AccountPages(services, mine)
+
+    @routes.post(paths.LOGIN_SECOND)
+    async def second() -> Response:
+        require_media(FORM)
+        typed, state = await request.form, current_request_state()
+        ticket, code = typed.get("ticket", ""), typed.get("code", "")
+        try:
+            ended = await enter_with_second(mine, state, ticket, code, user_agent())
+        except REFUSED as error:
+            problem = refused(error)
+            if problem.status == 401 and "" in problem.problems:
+                return forms.sign_in(typed, problem)
+            return forms.second(typed, ticket, problem)
+        then = forms.next_of(typed)
+        return redirect(f"{paths.ACCOUNT}?ended=1&next={quote(then, safe='')}" if ended else then)
+
+    _add_app(routes, services, mine, pages)
+    _add_codes(routes, services, mine, pages)
+    return routes
+
+
+def _add_app(
+    routes: Blueprint, services: Services, mine: AccountServices, pages: AccountPages
+) -> None:
+    @routes.post(paths.ACCOUNT_TOTP_NEW)
+    async def offer() -> Response:
+        _, member = await _typed()
+        if member is None:
+            return to_sign_in(paths.ACCOUNT)
+        return _enrol_page(services, offer_totp(mine, member))
+
+    @routes.post(paths.ACCOUNT_TOTP)
+    async def confirm() -> Response:
+        typed, member = await _typed()
+        if member is None:
+            return to_sign_in(paths.ACCOUNT)
+        try:
+            offered = offer_again(mine, member, typed.get("ticket", ""))
+        except NotEntered as error:
+            return await pages.show(member, error)
+        state = current_request_state()
+        try:
+            codes = await add_totp(mine, state, member, offered, typed.get("code", ""))
+        except REFUSED as error:
+            problem = refused(error)
+            if problem.status == 409:
+                return await pages.show(member, problem)
+            return _enrol_page(services, offered, problem)
+        return _codes_page(services, codes) if codes else redirect(paths.ACCOUNT)
+
+    @routes.post(paths.ACCOUNT_TOTP_REMOVE)
+    async def remove() -> Response:
+        _, member = await _typed()
+        if member is None:
+            return to_sign_in(paths.ACCOUNT)
+        try:
+            await remove_totp(mine, current_request_state(), member)
+        except REFUSED as error:
+            return await pages.show(member, refused(error))
+        return redirect(paths.ACCOUNT)
+
+
+def _add_codes(
+    routes: Blueprint, services: Services, mine: AccountServices, pages: AccountPages
+) -> None:
+    @routes.post(paths.ACCOUNT_CODES)
+    async def codes() -> Response:
+        _, member = await _typed()
+        if member is None:
+            return to_sign_in(paths.ACCOUNT)
+        try:
+            made = await renew_codes(mine, current_request_state(), member)
+        except REFUSED as error:
+            return await pages.show(member, refused(error))
+        return _codes_page(services, made)
+
+
+async def _typed() -> tuple[Mapping[str, str], Member | None]:
+    require_media(FORM)
+    return await request.form, member_of(request.scope)
+
+
+def _enrol_page(
+    services: Services, offered: Offered, problem: NotEntered | None = None
+) -> Response:
+    state = current_request_state()
+    page = EnrolPage(
+        shell=shell(services, state, "Add an app", PAGE_ACCOUNT),
+        csrf=services.csrf_of(state),
+        ticket=form_ticket(offered.ticket),
+        secret=in_groups(secret_text(offered.secret)),
+        link=otpauth_link(offered.link),
+        problems={} if problem is None else problem.problems,
+    )
+    return answer_form(services.renderer.enrol_page(page), problem)
+
+
+def _codes_page(services: Services, codes: tuple[str, ...]) -> Response:
+    state = current_request_state()
+    frame = shell(services, state, "Your recovery codes", PAGE_ACCOUNT)
+    return form_response(services.renderer.codes_page(CodesPage(frame, codes)))

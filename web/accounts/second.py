@@ -1,0 +1,167 @@
+"""A second factor that is asked for: at the sign-in, and again before what is sensitive.
+
+Rule 1: before the second factor there is no sign-in at all, only a `Half` in the browser that gave
+        the first one.
+Rule 2: wrong, used and unknown codes are answered alike; a good one is used up with what it opens.
+"""
+
+from dataclasses import replace
+from hashlib import sha256
+from uuid import UUID
+
+import msgspec
+
+from actors.accounts import (
+    Act,
+    Entry,
+    Level,
+    Limited,
+    Member,
+    StepUp,
+    factor_limits,
+)
+from actors.accounts.kept.factors import (
+    CodeProof,
+    Proof,
+    TotpProof,
+    parse_recovery_code,
+    parse_totp,
+    recovery_digest,
+    step_of_code,
+)
+from web.accounts.entering import (
+    AccountServices,
+    NotEntered,
+    enter,
+    in_words,
+    new_sign_in,
+    origin_of,
+    tell,
+)
+from web.accounts.identity import new_token
+from web.routing.quota import address_key
+from web.server import RequestState
+
+FIELD = "code"
+WRONG = "This code is not right, or was used already. Wait for the next one, and type it anew."
+AGAIN = "This took too long, or began in another browser; sign in again."
+_OVER = "This sign-in is over, or its account was changed meanwhile; sign in again."
+_BLANK = "Type the six digits your app shows, or one of your recovery codes."
+
+
+class Half(msgspec.Struct, frozen=True):
+    """A first factor that was given: whose, how, and by which hash of a password."""
+
+    user_id: UUID
+    method: str
+    fingerprint: str
+
+
+def fingerprint_of(password_hash: str) -> str:
+    """Call this for what tells one password hash from another, and is no use to guess it."""
+    return sha256(b"greenroom half" + password_hash.encode()).hexdigest()[:32]
+
+
+def half_of(services: AccountServices, state: RequestState, half: Half) -> str:
+    """Call this for the ticket of a first factor; it opens in this browser only."""
+    return services.tickets.make(half, state.visitor.text)
+
+
+async def enter_with_second(
+    services: AccountServices, state: RequestState, ticket: str, typed: str, user_agent: str
+) -> int:
+    """Call this to sign in who gave the first factor, by a code; raises as `entering.log_in`.
+
+    Gives how many other sign-ins it ended.
+    """
+    half = services.tickets.open(Half, ticket, state.visitor.text)
+    if half is None:
+        raise NotEntered(401, {"": AGAIN})
+    proof, method = await judged_code(services, state, half.user_id, Act.SIGN_IN, typed)
+    kept = await services.accounts.credentials_of(half.user_id)
+    if kept is None or fingerprint_of(kept.password_hash) != half.fingerprint:
+        raise NotEntered(401, {"": AGAIN})
+    token, plain = new_sign_in(services, state, user_agent)
+    sign_in = replace(plain, level=Level.MULTI_FACTOR, proof=proof)
+    origin = origin_of(state, user_agent, method)
+    ended = await services.accounts.sign_in(half.user_id, kept.password_hash, sign_in, origin)
+    if ended is None:
+        raise await refuse(services, state, half.user_id, Act.SIGN_IN, method)
+    await forgive(services, state, half.user_id)
+    tell(state, "accounts.sign_in", "accepted", method, user_id=str(half.user_id), ended=ended)
+    enter(services, state, sign_in, token)
+    return ended
+
+
+async def prove_with_second(
+    services: AccountServices, state: RequestState, member: Member, typed: str
+) -> None:
+    """Call this when a member proves a second factor again: fresh, of two factors, a new token.
+
+    Raises `NotEntered`; 409 when the sign-in ended meanwhile.
+    """
+    proof, method = await judged_code(services, state, member.user_id, Act.STEP_UP, typed)
+    await step_up(services, state, member, proof, method)
+
+
+async def step_up(
+    services: AccountServices, state: RequestState, member: Member, proof: Proof, method: str
+) -> None:
+    """Call this with a proof that was judged; raises `NotEntered`."""
+    token, digest = new_token()
+    step = StepUp(member.user_id, member.reference, digest, Level.MULTI_FACTOR, proof=proof)
+    if not await services.accounts.step_up(step, origin_of(state, method=method)):
+        raise await refuse(services, state, member.user_id, Act.STEP_UP, method)
+    await forgive(services, state, member.user_id)
+    facts = {"user_id": str(member.user_id), "level": Level.MULTI_FACTOR.name}
+    tell(state, "accounts.step_up", "accepted", method, **facts)
+    state.set_cookies.append(services.cookie.set(token))
+
+
+async def judged_code(
+    services: AccountServices, state: RequestState, user_id: UUID, act: Act, typed: str
+) -> tuple[Proof, str]:
+    """Call this with what was typed for the proof it is, and its method; raises `NotEntered`.
+
+    Each try counts until it is forgiven: fifty at once count fifty.
+    """
+    if not typed.strip():
+        raise NotEntered(422, {FIELD: _BLANK})
+    await count_try(services, state, user_id)
+    held = await services.factors.held(user_id)
+    code, recovery = parse_totp(typed), parse_recovery_code(typed)
+    if code is not None and held.totp is not None:
+        step = step_of_code(held.totp.secret, code, services.now(), held.totp.last_step)
+        if step is not None:
+            return TotpProof(step), "totp"
+    if recovery is not None and held.codes_left:
+        return CodeProof(recovery_digest(recovery)), "recovery_code"
+    raise await refuse(
+        services, state, user_id, act, "totp" if recovery is None else "recovery_code"
+    )
+
+
+async def count_try(services: AccountServices, state: RequestState, user_id: UUID) -> None:
+    """Call this before a second factor is judged; raises `NotEntered` 429."""
+    limits = factor_limits(address_key(state.address), user_id)
+    match await services.limiter.hit(*limits):
+        case Limited(wait):
+            tell(state, "accounts.second", "refused", "", reason="too_many", user_id=str(user_id))
+            raise NotEntered(429, {FIELD: "Too many tries; " + in_words(wait)}, wait)
+
+
+async def forgive(services: AccountServices, state: RequestState, user_id: UUID) -> None:
+    """Call this when a try was a good one."""
+    by_address, by_account = factor_limits(address_key(state.address), user_id)
+    await services.limiter.give_back(by_address)
+    await services.limiter.clear(by_account.key)
+
+
+async def refuse(
+    services: AccountServices, state: RequestState, user_id: UUID, act: Act, method: str
+) -> NotEntered:
+    """Call this for the one answer to all that is not right; it is audited."""
+    await services.audit.note(Entry(act, user_id, origin_of(state, method=method), "wrong"))
+    tell(state, "accounts.second", "refused", method, reason="wrong", user_id=str(user_id))
+    status = 401 if act is Act.SIGN_IN else 422
+    return NotEntered(status, {FIELD: WRONG})
