@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 import storage.memory
 from actors.accounts import TICKET_KEPT, Allowed, AuditQuery, Limited, login_limits
+from actors.accounts.ways.links import NewLink, mailbox_of
 from actors.accounts.words import SessionId
 from actors.chat import LOBBY, ChatLogUnavailable
 from actors.persistence import (
@@ -41,6 +42,7 @@ from storage.memory import (
     MemoryProjections,
     MemoryRateLimiter,
     MemorySessionEnds,
+    MemorySignInLinks,
     MemorySnapshots,
     MemorySocketTickets,
     MemorySubjectKeys,
@@ -129,6 +131,12 @@ def _keys(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object
     return twin, twin.masters
 
 
+def _links(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemorySignInLinks(database)
+    link = NewLink(sha256(b"t").digest(), mailbox_of("a@b.example"), "a@b.example", None, None)
+    return twin, lambda: twin.issue(link, ())
+
+
 def _factors(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryFactors(database)
     return twin, lambda: twin.held(uuid4())
@@ -156,7 +164,7 @@ def _mails(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
 
 _ALL: tuple[Operation, ...] = (
     _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox,
-    _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _factors, _nodes,
+    _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _factors, _links, _nodes,
     _mails,
 )  # fmt: skip
 
