@@ -36,7 +36,7 @@ async def test_parts_start_in_order_and_have_names() -> None:
         assert tops == [
             "rooms", "sessions", "flows", "feeds", "elsewhere", "streams", "heartbeats",
             "sockets", "recorder", "survivals", "counters", "desks", "sandboxes", "keeper",
-            "health", "ending", "sweeping", "server",
+            "health", "checkouts", "ending", "sweeping", "server",
         ]  # fmt: skip
         for room in ROOM_NAMES:
             assert site.system.whereis(room_name(room)) is not None
