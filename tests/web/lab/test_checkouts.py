@@ -11,10 +11,13 @@ import pytest
 import trio
 
 from actors.persistence import StreamId
+from actors.persistence.beside_log.outbox import LEASE
 from tests.journeys.visitor import Answer
 from tests.patience import PATIENCE_S
 from tests.web.lab.test_lab_site import Guest, a_guest
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.lab.demos.checkout.actor import CLOCK_LOOK_S
+from web.lab.demos.checkout.steps import SILENT_S, STEP_S, Checkout
 from web.lab.demos.checkout.visitors import PER_VISITOR_MAX
 from web.settings import LabMode
 
@@ -97,6 +100,15 @@ class Buyer:
 async def a_buyer(site: WholeSite) -> AsyncIterator[Buyer]:
     async with a_guest(site) as guest:
         yield Buyer(guest)
+
+
+def test_a_step_outlives_what_a_killed_process_leaves() -> None:
+    # LAB-35, SAGA-6: whoever was killed keeps its parts of the outbox for so long
+    assert min(STEP_S, SILENT_S) > LEASE.total_seconds()
+    definition = Checkout.definition()
+    assert sum(step.timeout_s for step in definition.steps) <= definition.deadline_s
+    # And no timer ends before the next look at them.
+    assert min(step.timeout_s for step in definition.steps) > CLOCK_LOOK_S
 
 
 async def test_a_checkout_waits_for_its_visitor_and_survives_a_crash() -> None:

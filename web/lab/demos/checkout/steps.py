@@ -15,10 +15,12 @@ from actors.sagas import Facts, Saga, command, step, wait
 Choice: TypeAlias = Literal["well", "refused", "silent"]
 CHOICES: Final[frozenset[str]] = frozenset(get_args(Choice))
 
-# Those who are asked are actors beside it; none of them takes a second.
-STEP_S: Final = 10.0
-# Long enough to see that it waits; longer than `CLOCK_LOOK_S`, so that its end is not missed.
-SILENT_S: Final = 6.0
+# Those who are asked are actors beside it, and none takes a second. But a process that is killed
+# keeps its parts of the outbox for `LEASE`, 15 s: a step that were over by then would be undone
+# where it was to go on.
+STEP_S: Final = 30.0
+# The same, and no longer: somebody looks on while nobody answers.
+SILENT_S: Final = 20.0
 # Long enough to read what is asked, to crash it, and to come back to it behind a restart.
 CONFIRM_S: Final = 60.0
 # All steps, each with its whole time, and their undoing.
