@@ -11,7 +11,7 @@ from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
 
-# Four processes with a server each, and the sites of the tests at work: some 1.5 GB were seen.
+# Four processes with a server each, and the sites of the tests at work: some 2 GB were seen.
 ROOM_BYTES = 4 * 1024**3
 
 
