@@ -10,7 +10,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -21,11 +20,10 @@ import trio
 from actors.cluster import Cluster
 from actors.cluster.link import LinkError
 from actors.runtime import Ask, AskError, message
-from storage.postgres import migrate, open_database
-from storage.postgres.embedded.server import start
+from tests.bench.node_ground import grounds
 from tests.bench.peer_node import PATIENCE_S, Get, open_node, refs_elsewhere
 from tests.bench.rows import Row, row
-from tests.nats_server import PASSWORD, USER, NatsServer, missing
+from tests.nats_server import missing
 
 _RUNS = 3
 HEARERS, TICKS, TICK_S = 300, 300, 0.02
@@ -116,35 +114,19 @@ async def _measure(given: tuple[str, str, str, str], serving: subprocess.Popen[b
     return json.dumps({"ticks": ticks, "median": statistics.median(moved), "last": max(moved)})
 
 
-async def _migrated(url: str) -> None:
-    async with open_database(url) as database:
-        await migrate(database)
-
-
 def run() -> Sequence[Row]:
     """Call this for the rows of nodes."""
     if missing():
         return []
     found: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        password = folder / "password"
-        password.write_text(PASSWORD)
-        with NatsServer(folder / "nats") as server:
-            for number in range(_RUNS):
-                database = start(folder / f"{number}")
-                try:
-                    trio.run(_migrated, database.url)
-                    given = (database.url, server.url, USER, str(password))
-                    command = [sys.executable, "-m", "tests.bench.bench_nodes", *given]
-                    serving = subprocess.Popen(command)
-                    try:
-                        found.append(json.loads(trio.run(_measure, given, serving)))
-                    finally:
-                        serving.kill()
-                        serving.wait()
-                finally:
-                    database.stop()
+    for ground in grounds(_RUNS):
+        given = (ground.database, ground.nats, ground.user, ground.password)
+        serving = subprocess.Popen([sys.executable, "-m", "tests.bench.bench_nodes", *given])
+        try:
+            found.append(json.loads(trio.run(_measure, given, serving)))
+        finally:
+            serving.kill()
+            serving.wait()
     rows = (
         ("kill -9 to an answer of a moved actor, median", "s", "median", "PERF-73: <= 7"),
         ("kill -9 to an answer of a moved actor, last", "s", "last", "PERF-73: <= 8"),

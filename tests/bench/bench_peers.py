@@ -10,17 +10,12 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import trio
-
-from storage.postgres import migrate, open_database
-from storage.postgres.embedded.server import start
+from tests.bench.node_ground import grounds
 from tests.bench.rows import Row, row
-from tests.nats_server import PASSWORD, USER, NatsServer, missing
+from tests.nats_server import missing
 
 _RUNS = 3
 _ENDS_S_MAX = 300.0
@@ -40,11 +35,6 @@ _KINDS = (
     ("an ask that nobody can answer, p99", "ms", "no_owner_p99_ms", "PERF-77: <= 10", True),
     ("asks beside 200 tells of 60 kB a second, p99", "ms", "beside_p99_ms", "PERF-78: <= 15", True),
 )
-
-
-async def _migrated(url: str) -> None:
-    async with open_database(url) as database:
-        await migrate(database)
 
 
 def _asked(module: str, *given: str) -> Mapping[str, float]:
@@ -72,22 +62,12 @@ def run() -> Sequence[Row]:
         return []
     ours: dict[str, list[float]] = defaultdict(list)
     library: dict[str, list[float]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        password = folder / "password"
-        password.write_text(PASSWORD)
-        with NatsServer(folder / "nats") as server:
-            for number in range(_RUNS):
-                database = start(folder / f"{number}")
-                try:
-                    trio.run(_migrated, database.url)
-                    given = (server.url, USER, str(password))
-                    for figure, value in _asked("peer_node", database.url, *given).items():
-                        ours[figure].append(value)
-                    for figure, value in _asked("nats_peer", *given).items():
-                        library[figure].append(value)
-                finally:
-                    database.stop()
+    for ground in grounds(_RUNS):
+        given = (ground.nats, ground.user, ground.password)
+        for figure, value in _asked("peer_node", ground.database, *given).items():
+            ours[figure].append(value)
+        for figure, value in _asked("nats_peer", *given).items():
+            library[figure].append(value)
     return [
         row(
             f"peers: {words}", unit, ours[figure],
