@@ -59,6 +59,15 @@ def is_ready(site: SiteProcess) -> bool:
     return Visitor(site.url).get("/ready").status == 200
 
 
+def bus_groups(site: SiteProcess) -> dict[str, tuple[int, int]]:
+    """Of each group its members, and how many records it is behind, as the lab tells it."""
+    told = json.loads(Visitor(site.url).get("/api/lab/tree").body)["cluster"]["groups"]
+    return {
+        one["group"]: (one["members"], sum(topic["records"] for topic in one["topics"]))
+        for one in told
+    }
+
+
 def refused(state: Path, **settings: str) -> tuple[int, str]:
     """A start that must not come about: its code and what it says."""
     done = subprocess.run(
@@ -74,7 +83,7 @@ def refused(state: Path, **settings: str) -> tuple[int, str]:
 
 
 def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
-    # CLU-2, CLU-3, CLU-11, CLU-13, CLU-15, CLU-40, CLU-41, CLU-42
+    # BUS-8, CLU-2, CLU-3, CLU-11, CLU-13, CLU-15, CLU-40, CLU-41, CLU-42
     state = tmp_path / "state"
     with Nodes(tmp_path, "abc") as nodes:
         a, b, _ = nodes.sites.values()
@@ -90,6 +99,8 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         until(lambda: unsent(nodes) == 0)
         ((relays,),) = nodes.rows(_RELAYS)
         assert (relays, records(nodes)) == (3, (400, 400))
+        # Each hears them in a group of its own, and all see in the lab how far each is.
+        until(lambda: bus_groups(a) == {f"site-{name}": (1, 0) for name in "abc"})
         # One is killed and one hangs: the third owns all, and the hanging one finds it out.
         first_id = nodes.owned()["b"].node_id
         nodes.kill("c")

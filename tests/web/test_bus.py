@@ -47,6 +47,7 @@ from web.app.bus import (
 )
 from web.app.clustering import SiteNode, node_of
 from web.lab.lasting import TOPIC, Lasted, SiteSurvived
+from web.observability.bus_lag import BusLags
 from web.settings import Bus, Cluster, SaslMechanism, Settings
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock
@@ -201,15 +202,19 @@ async def _purge(_: int) -> int:
     return 0
 
 
+def _site_bus(engine: MemoryBus, database: Database) -> SiteBus:
+    return SiteBus(engine, BusLags(engine), database, _purge)
+
+
 async def test_a_broker_that_refuses_us_is_told_at_the_start_and_no_secret(
     database: Database,
 ) -> None:
     # BUS-11
-    refusing = SiteBus(_Refusing(BusRejected("SASL_AUTHENTICATION_FAILED")), database, _purge)
+    refusing = _site_bus(_Refusing(BusRejected("SASL_AUTHENTICATION_FAILED")), database)
     with pytest.raises(BusRefused, match=r"^KAFKA_BROKERS: .*SASL_AUTHENTICATION_FAILED") as told:
         await check_bus(KAFKA, refusing)
     assert "canary" not in str(told.value)
-    away = SiteBus(_Refusing(BusUnavailable("_TRANSPORT")), database, _purge)
+    away = _site_bus(_Refusing(BusUnavailable("_TRANSPORT")), database)
     with captured() as lines:
         await check_bus(KAFKA, away)
     assert [line["event"] for line in lines] == ["bus.broker_awaited"]

@@ -40,6 +40,7 @@ from storage.postgres import Database, PostgresDeadLetters, PostgresOutbox
 from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
 from web.app.clustering import node_name
 from web.lab import lasting
+from web.observability.bus_lag import BusLags, LagWatch
 from web.settings import Bus, Settings
 from web.wiring.directory import OWNED
 from web.wiring.environment import SystemClock, SystemIds
@@ -62,9 +63,13 @@ class BusRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SiteBus:
-    """The bus of a site, and what it stands on; `close` says goodbye to a broker."""
+    """The bus of a site, and what it stands on; `close` says goodbye to a broker.
+
+    `lags` keep how far its groups are behind.
+    """
 
     engine: Engine
+    lags: BusLags
     database: Database
     # Days that come, and those that are over, of the bus in the database.
     purge: Callable[[int], Awaitable[int]]
@@ -75,7 +80,7 @@ def make_bus(settings: Settings, database: Database) -> SiteBus:
     """Call this for the bus of the settings; nothing is asked yet. Raises `BusRefused`."""
     beside = PostgresBus(database, retention=Retention(settings.bus_retention))
     if settings.bus is Bus.POSTGRES:
-        return SiteBus(beside, database, beside.purge)
+        return SiteBus(beside, BusLags(beside), database, beside.purge)
     try:
         # They need an extra, which a site without a broker has not.
         from storage.bus.kafka import KafkaBus  # noqa: PLC0415
@@ -96,7 +101,7 @@ def make_bus(settings: Settings, database: Database) -> SiteBus:
         engine = KafkaBus(asked, parking=beside.parking, dead_letters=beside.dead_letters)
     except (InvalidField, BusRejected) as error:
         raise BusRefused(f"KAFKA_BROKERS: {error}") from error
-    return SiteBus(engine, database, beside.purge, engine.close)
+    return SiteBus(engine, BusLags(engine), database, beside.purge, engine.close)
 
 
 def _tls_files(settings: Settings) -> Sequence[Path | None]:
@@ -237,6 +242,7 @@ def bus_tree(
             ChildSpec("owned", _owned, name=OWNED, type="supervisor"),
             ChildSpec("host", partial(HostActor, host)),
             ChildSpec("listener", partial(Listener, bus.engine, group, hear)),
+            ChildSpec("lags", partial(LagWatch, bus.lags)),
         ]
     return partial(BusSupervisor, specs)
 

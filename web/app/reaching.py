@@ -73,7 +73,13 @@ class Reach:
         """Call this for what the lab shows of the nodes; where their server is, here alone."""
         status = self.link.link.status()
         server = status.server if is_loopback(self._settings.host) else ""
-        return nodes_view(self._node.member, self.cluster().statistics(), status, server=server)
+        return nodes_view(
+            self._node.member,
+            self.cluster().statistics(),
+            status,
+            server=server,
+            lags=self._directory.bus_lags(),
+        )
 
     def link_state(self) -> LinkState:
         """Call this, at each beat, for what it tells of the link."""

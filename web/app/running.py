@@ -404,7 +404,8 @@ async def _run_tree(
 ) -> None:
     database = site_database(settings, url)
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
-    nodes, bus = together(settings, database, keyring, directory), await _bus_of(settings, database)
+    nodes = together(settings, database, keyring, directory)
+    bus = await _bus_of(settings, database, directory)
     log, told = nodes.log, directory.tell_forgotten
     mail = _mail_of(settings, database, directory.wake_mail)
     web = Web(
@@ -416,7 +417,7 @@ async def _run_tree(
         store_health=[
             *store_components(database, settings, clock.now, trouble),
             *nodes.components(),
-            bus_component(bus.engine, is_needed=False),
+            bus_component(bus.engine, bus.lags, is_needed=False),
             *mail.components,
         ],
         store=replace(store_of(database, log, keyring), mails=mail.mails),
@@ -444,12 +445,13 @@ async def _run_tree(
     await _serve_tree(parts, stopping, way_out, nodes.node)
 
 
-async def _bus_of(settings: Settings, database: Database) -> SiteBus:
+async def _bus_of(settings: Settings, database: Database, directory: Directory) -> SiteBus:
     try:
         bus = make_bus(settings, database)
         await check_bus(settings, bus)
     except BusRefused as error:
         raise CannotStart(str(error)) from error
+    directory.bus_lags = bus.lags.newest
     return bus
 
 

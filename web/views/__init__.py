@@ -63,7 +63,13 @@ from web.views.moderation import (
     QueueView,
     WaitingView,
 )
-from web.views.nodes import NodesView, ShardMoveView, SiteNodeView
+from web.views.nodes import (
+    GroupLagView,
+    NodesView,
+    ShardMoveView,
+    SiteNodeView,
+    TopicLagView,
+)
 from web.views.pages import (
     NO_LINES,
     Doorway,
@@ -180,6 +186,7 @@ __all__ = [
     "FlowView",
     "FormTicket",
     "FoundView",
+    "GroupLagView",
     "GuaranteeView",
     "HereView",
     "HomePage",
@@ -247,6 +254,7 @@ __all__ = [
     "StrategyBadge",
     "StreamView",
     "TimelineView",
+    "TopicLagView",
     "TreeView",
     "UnsafeAttribute",
     "ViewError",

@@ -54,10 +54,48 @@ class ShardMoveView:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicLagView:
+    """How far a group of the event bus is behind in a topic: records, and the oldest one's age."""
+
+    topic: str
+    records: int
+    seconds: int
+
+    def __post_init__(self) -> None:
+        check_text("topic", self.topic)
+        check_count("records", self.records)
+        check_count("seconds", self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLagView:
+    """A group of the event bus, how many members it has now, and how far it is behind."""
+
+    group: str
+    members: int
+    topics: tuple[TopicLagView, ...]
+
+    def __post_init__(self) -> None:
+        check_text("group", self.group)
+        check_count("members", self.members)
+
+    @property
+    def records(self) -> int:
+        """How many records it has not handled."""
+        return sum(one.records for one in self.topics)
+
+    @property
+    def seconds(self) -> int:
+        """The age of the oldest of them."""
+        return max((one.seconds for one in self.topics), default=0)
+
+
+@dataclass(frozen=True, slots=True)
 class NodesView:
     """The whole panel: nodes by name, moves in their order, and the link of the node asked.
 
-    `server` and its version are empty where they are not known, or not for everybody.
+    `server` and its version are empty where they are not known, or not for everybody. `groups` are
+    those of the event bus, none while it is not known how far they are.
     """
 
     nodes: tuple[SiteNodeView, ...]
@@ -69,6 +107,7 @@ class NodesView:
     server: str
     server_version: str
     refused: int = 0
+    groups: tuple[GroupLagView, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("shards", "unowned", "more_moves", "refused"):

@@ -1,6 +1,6 @@
 """Where the actors of our site are found; what every site has is found by `frame/finding.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -34,6 +34,7 @@ from web.lab.stage.feed import Changed, StageFeed
 from web.lab.tree.feed import Messages as TreeFeedMessage
 from web.lab.tree.feed import TreeFeed
 from web.mail.delivering import MailRelay
+from web.observability.bus_lag import GroupLag
 from web.realtime import StreamKey
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed
@@ -80,6 +81,8 @@ class Directory(Finder):
         self.newest = NewestCache()
         # How the nodes stand that serve the site together; nothing where there is one process.
         self.nodes: Callable[[], NodesView | None] = lambda: None
+        # How far the groups of the event bus are behind, as far as that is known.
+        self.bus_lags: Callable[[], Sequence[GroupLag]] = tuple
 
     @property
     def tree(self) -> Tree:

@@ -73,15 +73,18 @@ def test_before_the_first_look_there_is_nothing_to_show() -> None:
 
 
 def test_the_panel_says_it_all_and_hides_markup() -> None:
-    # CLU-40
+    # CLU-40, BUS-8
     html = renderer().nodes(nodes())
     for text in (
         "1 of them nobody", "NATS 2.11.3", "127.0.0.1:4222", "9 frames refused", "this node",
         "round trip <b>1.9 ms</b>", "window <b>7 %</b>", "lost <b>1</b>", "silent <b>3 s</b>",
         "3 <bdi>nobody</bdi>", "b&lt;b&gt;", "(now)", "and 34 more",
+        "<bdi>mail</bdi> <b>1,234</b> records, <b>9 s</b> behind;",
+        "<bdi>s&lt;b&gt;</bdi> up to date (nobody reads)",
     ):  # fmt: skip
         assert text in html, text
     assert "b<b>" not in html
+    assert "s<b>" not in html
     down = renderer().nodes(replace(nodes(), is_linked=False, moves=()))
     assert "No link to the others" in down
     assert "Moves" not in down
@@ -92,3 +95,11 @@ def test_what_the_api_tells_of_nodes_is_json() -> None:
     told = msgspec.json.decode(msgspec.json.encode(nodes().to_json()))
     assert told["nodes"][1]["round_trip_ms"] == 1.9
     assert told["moves"][0] == {"shard": 3, "source": None, "to": "a", "is_under_way": False}
+    assert told["groups"][0] == {
+        "group": "mail",
+        "members": 2,
+        "topics": [
+            {"topic": "order-events", "records": 1200, "seconds": 7},
+            {"topic": "other-events", "records": 34, "seconds": 9},
+        ],
+    }

@@ -31,6 +31,7 @@ from web.views import (
     ExitView,
     FactorsView,
     FoundView,
+    GroupLagView,
     GuaranteeView,
     HomePage,
     HubPage,
@@ -75,6 +76,7 @@ from web.views import (
     StoryView,
     StrategyBadge,
     StreamView,
+    TopicLagView,
     TreeView,
     WorkListPage,
     WorkPage,
@@ -288,7 +290,11 @@ def nodes() -> NodesView:
         round_trip_ms=1.9, window_percent=7, waiting=2, delivered=12_000, lost=1,
     )  # fmt: skip
     moves = ShardMoveView(3, None, "a"), ShardMoveView(4, "b<b>", "a", is_under_way=True)
-    return NodesView((here, there), 128, 1, moves, 34, True, "127.0.0.1:4222", "2.11.3", 9)
+    topics = TopicLagView("order-events", 1200, 7), TopicLagView("other-events", 34, 9)
+    groups = GroupLagView("mail", 2, topics), GroupLagView("s<b>", 0, (TopicLagView("t", 0, 0),))
+    return NodesView(
+        (here, there), 128, 1, moves, 34, True, "127.0.0.1:4222", "2.11.3", 9, groups
+    )  # fmt: skip
 
 
 def panels() -> tuple[PanelView, ...]:

@@ -6,7 +6,7 @@ that is given: who looks may be anybody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from actors.cluster import (
@@ -23,7 +23,8 @@ from actors.cluster import (
     owners,
 )
 from actors.cluster.link import WINDOW_BYTES_MAX, WINDOW_ENVELOPES_MAX, LinkStatus
-from web.views import NodesView, ShardMoveView, SiteNodeView
+from web.observability.bus_lag import GroupLag
+from web.views import GroupLagView, NodesView, ShardMoveView, SiteNodeView, TopicLagView
 
 # What is under way at once; how many more are planned is told as a number.
 MOVES_SHOWN_MAX = 8
@@ -32,11 +33,16 @@ SILENT_S_MIN = 2
 
 
 def nodes_view(
-    member: Member, figures: ClusterFigures, link: LinkStatus, *, server: str = ""
+    member: Member,
+    figures: ClusterFigures,
+    link: LinkStatus,
+    *,
+    server: str = "",
+    lags: Sequence[GroupLag] = (),
 ) -> NodesView | None:
     """Call this for how it stands now; None until this process has looked at the others once.
 
-    `server` is where the link goes, for those who may see it.
+    `server` is where the link goes, for those who may see it; `lags` are the groups of the bus.
     """
     survey = member.survey
     if survey is None:
@@ -56,7 +62,13 @@ def nodes_view(
         server=server,
         server_version=link.version,
         refused=sum(figures.refused.values()),
+        groups=tuple(map(_group, lags)),
     )
+
+
+def _group(lag: GroupLag) -> GroupLagView:
+    topics = [TopicLagView(name, count, int(age)) for name, (count, age) in lag.by_topic().items()]
+    return GroupLagView(lag.group, lag.members, tuple(topics))
 
 
 def _node(

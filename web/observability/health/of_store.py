@@ -26,6 +26,7 @@ from actors.persistence import (
 )
 from actors.persistence.bus import BusState, EventBus
 from actors.persistence.projections.store import GenerationState, serves
+from web.observability.bus_lag import LOOK_S_MAX, BusLags
 from web.observability.health.words import (
     Component,
     Finding,
@@ -40,11 +41,6 @@ NAMES_MAX = 3
 
 AWAY = "the database does not answer"
 
-# Of so many groups it is looked how far they are behind; each is a question to the bus.
-GROUPS_MAX = 20
-
-# A database that is frozen is told as soon as pages tell it (SITE-155).
-LOOK_S_MAX = 2.0
 # What a look at a store fails with.
 _UNREAD = (StoreError, trio.TooSlowError)
 
@@ -68,14 +64,16 @@ def store_component(events: EventStore) -> Component:
     return Component("event_store", partial(_check_store, events))
 
 
-def bus_component(bus: EventBus, *, is_needed: bool = True) -> Component:
+def bus_component(
+    bus: EventBus, lags: BusLags | None = None, *, is_needed: bool = True
+) -> Component:
     """Call this for an event bus of any kind: degraded as soon as it is away.
 
     Unhealthy after a minute, which makes a program unready, unless it `is_needed` by nobody who is
     served: what is published waits in the outbox meanwhile. Its details say how far the group
-    that is furthest behind is, in records and by the age of the oldest.
+    that is furthest behind is, in records and by the age of the oldest; `lags` keep what it finds.
     """
-    return Component("event_bus", partial(_check_bus, bus, is_needed))
+    return Component("event_bus", partial(_check_bus, bus, lags or BusLags(bus), is_needed))
 
 
 def letters_component(letters: DeadLetters) -> Component:
@@ -111,60 +109,29 @@ async def _check_store(events: EventStore) -> Finding:
     return healthy()
 
 
-async def _check_bus(bus: EventBus, is_needed: bool) -> Finding:
+async def _check_bus(bus: EventBus, lags: BusLags, is_needed: bool) -> Finding:
     try:
         with trio.fail_after(LOOK_S_MAX):
             found = await bus.health()
     except _UNREAD:
         return degraded("the event bus does not answer in time")
     if found.state is BusState.HEALTHY:
-        return await _how_far(bus)
+        return await _how_far(lags)
     away_s = round(found.away_s, 1)
     if found.state is BusState.UNHEALTHY and is_needed:
         return unhealthy("the event bus is away for long", away_s=away_s)
     return degraded("the event bus is away", away_s=away_s)
 
 
-async def _how_far(bus: EventBus) -> Finding:
+async def _how_far(lags: BusLags) -> Finding:
     """Many groups, or a slow broker, are no trouble of what is published and read."""
     try:
-        with trio.fail_after(LOOK_S_MAX):
-            lags = await lags_of(bus)
+        found = await lags.look()
     except _UNREAD:
         return healthy("how far its groups are behind could not be asked in time")
-    records = max((lag.records for lag in lags), default=0)
-    seconds = max((lag.seconds for lag in lags), default=0.0)
-    return healthy(groups=len(lags), behind=records, behind_s=round(seconds, 1))
-
-
-@dataclass(frozen=True, slots=True)
-class GroupLag:
-    """How far a group is behind in all its partitions: records, and the age of the oldest."""
-
-    group: str
-    members: int
-    records: int
-    seconds: float
-    handled_at: datetime | None
-
-
-async def lags_of(bus: EventBus) -> Sequence[GroupLag]:
-    """Call this for how far behind the groups are that are counted; raises as `EventBus.lag`."""
-    found = []
-    for group in (await bus.groups())[:GROUPS_MAX]:
-        if group.is_counted:
-            parts = await bus.lag(group.name)
-            times = [part.handled_at for part in parts if part.handled_at is not None]
-            found.append(
-                GroupLag(
-                    group.name,
-                    group.members,
-                    sum(part.records for part in parts),
-                    max((part.seconds for part in parts), default=0.0),
-                    max(times, default=None),
-                )
-            )
-    return found
+    records = max((lag.records for lag in found), default=0)
+    seconds = max((lag.seconds for lag in found), default=0.0)
+    return healthy(groups=len(found), behind=records, behind_s=round(seconds, 1))
 
 
 async def _check_letters(letters: DeadLetters) -> Finding:
