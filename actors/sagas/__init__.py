@@ -50,7 +50,7 @@ from actors.sagas.doing.administration import (
 from actors.sagas.doing.facts import saga_facts
 from actors.sagas.doing.index import SagaIndex, SagaLine, lines
 from actors.sagas.doing.parts import SagaKinds, SagaParts, SagaStats
-from actors.sagas.doing.sagas import Participant, Resumed, Sagas, is_moment
+from actors.sagas.doing.sagas import Participant, Resumed, SagaHistory, Sagas, is_moment
 from actors.sagas.graph import kind_graph, saga_graph
 from actors.sagas.words.errors import (
     InvalidSagaId,
@@ -138,6 +138,7 @@ __all__ = [
     "SagaEvent",
     "SagaExists",
     "SagaFailed",
+    "SagaHistory",
     "SagaId",
     "SagaIndex",
     "SagaInput",

@@ -183,6 +183,17 @@ def test_a_checkout_is_seen_step_by_step_at_any_width(
         expect(waiting.locator("[data-incarnation]")).to_have_text("2")
         waiting.get_by_role("button", name="Confirm").click()
         expect(page.locator("article.saga", has_text="completed").first).to_be_visible()
+        page.get_by_role("button", name="One whose steps you answer").click()
+        asked = page.locator("article.saga", has_text="whose steps you answer").first
+        asked.get_by_role("button", name="It is done").click()
+        reserving = asked.get_by_role("group", name="reserve a piece")
+        expect(reserving).to_be_visible()
+        expect(asked.locator("[data-due]")).to_have_text(re.compile(r"^\d+ s left$"))
+        page.get_by_role("button", name="Clock +1 h").click()
+        expect(page.locator("[data-ahead]")).to_be_visible()
+        log = asked.get_by_role("region", name="Its log")
+        expect(log).to_contain_text("place the order: undone")
+        expect(log.locator("li").last).to_contain_text("failed")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

@@ -55,7 +55,13 @@ from web.views.documents import (
     WorkListPage,
     WorkPage,
 )
-from web.views.lab_panels import ConnectionView, LabSignInView, SagaStepView, SagaView
+from web.views.lab_panels import (
+    ConnectionView,
+    LabSignInView,
+    SagaEventView,
+    SagaStepView,
+    SagaView,
+)
 from web.views.moderation import (
     AuditPage,
     AuditView,
@@ -231,6 +237,7 @@ __all__ = [
     "Renderer",
     "RestartWindow",
     "ResultView",
+    "SagaEventView",
     "SagaStepView",
     "SagaView",
     "SampleView",

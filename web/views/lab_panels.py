@@ -59,19 +59,38 @@ class LabSignInView:
 
 @dataclass(frozen=True, slots=True)
 class SagaStepView:
-    """One step: what it is, how far it is in words, and what it looks like."""
+    """One step: what it is, how far it is in words, and what it looks like.
 
+    `due_at` is when it is tried again, or given up.
+    """
+
+    name: ElementId
     title: str
     word: str
     tone: str
     due_at: datetime | None = None
+    can_time_out: bool = False
+    can_answer: bool = False
 
     def __post_init__(self) -> None:
+        element_id(self.name)
         check_text("title", self.title)
         check_text("word", self.word)
         element_id(self.tone)
         if self.due_at is not None:
             check_utc("due_at", self.due_at)
+
+
+@dataclass(frozen=True, slots=True)
+class SagaEventView:
+    """One event of a saga's log, in words."""
+
+    at: datetime
+    text: str
+
+    def __post_init__(self) -> None:
+        check_utc("at", self.at)
+        check_text("text", self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +107,7 @@ class SagaView:
     can_confirm: bool
     can_cancel: bool
     can_crash: bool
+    events: tuple[SagaEventView, ...] = ()
 
     def __post_init__(self) -> None:
         element_id(self.id)

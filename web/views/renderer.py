@@ -331,9 +331,12 @@ class Renderer:
         """Call this to render a member's sign-ins (`#sign-ins-list`, outer)."""
         return self._render("fragments/lab_sign_ins.html", rows=rows)
 
-    def lab_sagas(self, rows: Sequence[SagaView]) -> str:
-        """Call this to render a visitor's sagas (`#sagas-list`, outer)."""
-        return self._render("fragments/lab_sagas.html", rows=rows)
+    def lab_sagas(self, rows: Sequence[SagaView], now: datetime, ahead_h: int = 0) -> str:
+        """Call this to render a visitor's sagas (`#sagas-list`, outer).
+
+        `ahead_h`: by how many hours their clock is ahead.
+        """
+        return self._render("fragments/lab_sagas.html", rows=rows, now=now, ahead_h=ahead_h)
 
     def stage_state(self, state: StageState) -> str:
         """Call this to render what a visitor may do (`#stage-state`, outer)."""

@@ -61,7 +61,7 @@ def _definition(state: SagaState, kinds: SagaKinds) -> Definition | None:
 
 def _step(name: str, state: SagaState, child: str | None) -> dict[str, object]:
     one = state.step(name)
-    due_at = one.undo_due_at if one.undo == "started" else one.due_at
+    due_at = one.undo_due_at if one.undo in ("started", "waiting") else one.due_at
     return {
         "step": name,
         "phase": one.phase,

@@ -163,6 +163,7 @@ async def lines(
     store: ProjectionStore,
     *,
     kind: str | None = None,
+    named: str = "",
     status: Status | None = None,
     older_than: timedelta | None = None,
     now: datetime | None = None,
@@ -170,6 +171,8 @@ async def lines(
     tenant: str | None = None,
 ) -> AsyncGenerator[SagaLine, None]:
     """Call this for the lines of sagas, those that are not over first.
+
+    With a `kind`, `named` asks for those whose names begin so.
 
     `is_over` asks for those that are, or are not; the others are not read then. `older_than` asks
     for those whose status did not change since; it needs `now`. With `tenant` they are that
@@ -181,7 +184,7 @@ async def lines(
     for place in (_OPEN, _OVER):
         if is_over not in (None, place == _OVER):
             continue
-        prefix = f"{place}/" if kind is None else f"{place}/{kind}/"
+        prefix = f"{place}/" if kind is None else f"{place}/{kind}/{named}"
         after: str | None = None
         while True:
             page = await store.query(collection, prefix=prefix, after=after, limit=PAGE)

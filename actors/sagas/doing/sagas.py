@@ -7,9 +7,10 @@ sagas' actors nothing is kept: whatever is lost here is sent again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from datetime import datetime
+from typing import TypeAlias, TypeVar, cast
 
 import msgspec
 import trio
@@ -51,6 +52,7 @@ from actors.sagas.words.errors import (
     UnknownSaga,
     UnknownSagaKind,
 )
+from actors.sagas.words.log import SagaEvent
 from actors.sagas.words.state import SagaState, apply
 from actors.sagas.words.words import (
     LETTER_TARGET,
@@ -108,6 +110,14 @@ class Resumed:
 
     woken: int
     failed: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SagaHistory:
+    """A saga's log, each event with the time it was stored, and the state they add up to."""
+
+    state: SagaState
+    events: Sequence[tuple[datetime, SagaEvent]]
 
 
 class Sagas:
@@ -192,13 +202,19 @@ class Sagas:
 
         Raises `UnknownSaga`, and what the store says.
         """
-        state = SagaState()
+        return (await self.history(saga)).state
+
+    async def history(self, saga: SagaId) -> SagaHistory:
+        """Call this for what happened in a saga, event by event; as `query` in all else."""
+        state, events = SagaState(), list[tuple[datetime, SagaEvent]]()
         async for stored in self._parts.log_of(saga.tenant).load(saga.stream):
             for fact in EVENTS.decode_all(stored):
-                state = apply(state, fact)  # type: ignore[arg-type]
+                found = cast("SagaEvent", fact)
+                state = apply(state, found)
+                events.append((stored.recorded_at, found))
         if state.phase is Status.NEW:
             raise UnknownSaga(str(saga))
-        return state
+        return SagaHistory(state, tuple(events))
 
     async def tell(self, saga: SagaId, told: SagaInput) -> Done | Refusal:
         """Call this to tell a saga anything it may be told; what it refuses is an answer.

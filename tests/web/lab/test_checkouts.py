@@ -27,11 +27,23 @@ pytestmark = pytest.mark.slow
 class StepTold(msgspec.Struct):
     step: str
     phase: str
+    attempt: int
     undo: str | None
 
     @property
     def word(self) -> str:
         return self.undo or self.phase
+
+
+class EventTold(msgspec.Struct):
+    event: str
+    step: str = ""
+    attempt: int = 1
+    kind: str = ""
+
+    @property
+    def word(self) -> str:
+        return f"{self.event} {self.step}".strip()
 
 
 class ActorTold(msgspec.Struct):
@@ -47,6 +59,16 @@ class SagaTold(msgspec.Struct):
     reason: str | None
     steps: list[StepTold]
     actor: ActorTold | None
+    events: list[EventTold]
+
+    @property
+    def log(self) -> list[str]:
+        return [one.word for one in self.events]
+
+    def has_in_hand(self, step: str, attempt: int = 1) -> bool:
+        return any(
+            (one.step, one.phase, one.attempt) == (step, "started", attempt) for one in self.steps
+        )
 
     @property
     def words(self) -> list[str]:
@@ -90,6 +112,11 @@ class Buyer:
         assert (await self.press(choice="well")).status == 202
         return await self.one(lambda saga: saga.waits and saga.status == "running")
 
+    async def says(self, saga: SagaTold, step: str, action: str) -> None:
+        """Wait until a step is in hand, and say for who has it what comes of it."""
+        await self.one(lambda one: one.id == saga.id and one.has_in_hand(step))
+        assert (await self.press(f"{saga.id}/{action}", step=step)).status == 202
+
     async def end_of(self, saga: SagaTold) -> SagaTold:
         return await self.one(
             lambda one: one.id == saga.id and one.status in ("completed", "failed")
@@ -129,7 +156,7 @@ async def test_a_checkout_waits_for_its_visitor_and_survives_a_crash() -> None:
         own, session = site.web.checkouts, buyer.guest.sandbox.session
         assert own is not None
         assert isinstance(session, UUID)
-        (saga,) = own.of(session).values()
+        (saga,) = (await own.of(session)).values()
         for step in ("place", "reserve", "pay", "send"):
             stream = StreamId(f"lab_step-{saga.name}.{step}")
             assert [one.type async for one in site.events.load(stream)] == ["LabStepDone"]
@@ -165,3 +192,72 @@ async def test_what_was_done_is_taken_back_and_others_see_none_of_it() -> None:
         site.web._lab_switch._set = LabMode.READONLY
         assert (await other.press(choice="well")).status == 503
         assert (await buyer.press(f"{one.id}/cancel")).status == 503
+
+
+async def test_steps_are_answered_by_hand_and_what_fails_is_undone_in_reverse() -> None:
+    # LAB-35, SAGA-2, SAGA-3, SAGA-4, SAGA-6, LAB-90, LAB-91
+    async with open_whole_site() as site, a_buyer(site) as buyer, a_buyer(site) as other:
+        assert (await buyer.press(choice="hand")).status == 202
+        begun = await buyer.one(lambda saga: saga.has_in_hand("place"))
+        for step, status in (("pay", 409), ("confirm", 409), ("", 400), ("lunch", 400)):
+            assert (await buyer.press(f"{begun.id}/fail", step=step)).status == status
+        assert (await other.press(f"{begun.id}/answer", step="place")).status == 404
+        await buyer.says(begun, "place", "answer")
+        # It crashes in step 2, and again tries it once more: neither does anything twice.
+        await buyer.one(lambda saga: saga.has_in_hand("reserve"))
+        assert (await buyer.press(f"{begun.id}/crash")).status == 202
+        await buyer.one(lambda one: one.actor is not None and one.actor.incarnation == 2)
+        await buyer.says(begun, "reserve", "stumble")
+        await buyer.one(lambda one: one.has_in_hand("reserve", attempt=2))
+        assert (await buyer.press(f"{begun.id}/answer", step="reserve")).status == 202
+        await buyer.says(begun, "pay", "fail")
+        failed = await buyer.end_of(begun)
+        assert failed.words == ["done", "done", "failed", "new", "new"]
+        assert failed.reason == "pay: its visitor refused it"
+        assert failed.log == [
+            "SagaStarted",
+            *("StepStarted place", "StepSucceeded place"),
+            *("StepStarted reserve", "StepFailed reserve"),
+            *("StepStarted reserve", "StepSucceeded reserve"),
+            *("StepStarted pay", "StepFailed pay", "CompensationStarted"),
+            *("UndoStarted reserve", "UndoSucceeded reserve"),
+            *("UndoStarted place", "UndoSucceeded place", "SagaFailed"),
+        ]
+        own, session = site.web.checkouts, buyer.guest.sandbox.session
+        assert own is not None
+        assert isinstance(session, UUID)
+        (saga,) = (await own.of(session)).values()
+        for step in ("place", "reserve"):
+            log = site.events.load(StreamId(f"lab_step-{saga.name}.{step}"))
+            assert [one.type async for one in log] == ["LabStepDone", "LabStepUndone"]
+
+
+async def test_an_hour_on_each_deadline_has_come_once_and_only_for_its_visitor() -> None:
+    # LAB-35, SAGA-5, SAGA-7, LAB-90
+    async with open_whole_site() as site, a_buyer(site) as buyer, a_buyer(site) as other:
+        theirs = await other.a_waiting_one()
+        waiting = await buyer.a_waiting_one()
+        for _ in range(2):
+            assert (await buyer.press(choice="hand")).status == 202
+        own, session = site.web.checkouts, buyer.guest.sandbox.session
+        assert own is not None
+        assert isinstance(session, UUID)
+        own._own.clear()  # as if another process had begun them
+        one, another = [saga for saga in await buyer.sagas() if saga.has_in_hand("place")]
+        assert (await buyer.press(f"{one.id}/timeout", step="place")).status == 202
+        assert (await buyer.end_of(one)).reason == "place: nobody answered in time"
+        assert (await buyer.press("clock/advance")).status == 202
+        for saga in (waiting, another):
+            gone = await buyer.end_of(saga)
+            assert gone.status == "failed"
+            ended = [event for event in gone.events if event.event == "StepFailed"]
+            assert [event.kind for event in ended] == ["timeout"]
+            assert gone.log.count("CompensationStarted") == 1
+        assert own.ahead_h(session) == 1
+        for saga_id in (await own.of(session)).values():
+            assert await own._timers_of(saga_id) == []
+        # Nothing is due on a clock that went on without anything to be due.
+        assert (await buyer.press("clock/advance")).status == 202
+        assert own.ahead_h(session) == 2
+        (left,) = await other.sagas()
+        assert (left.id, left.waits, left.status) == (theirs.id, True, "running")

@@ -154,9 +154,12 @@ class PanelsFeed(Actor[Messages]):
 
     async def _send_sagas(self, stream: Stream) -> None:
         checkouts = self._parts.checkouts
-        facts = [] if checkouts is None else await checkouts.facts(stream.key.session)
+        session = stream.key.session
+        facts = [] if checkouts is None else await checkouts.facts(session)
+        ahead_h = 0 if checkouts is None else checkouts.ahead_h(session)
         rows = tuple(map(saga_view, reversed(facts)))
-        self._send(stream, SAGAS, rows, partial(self._parts.renderer.lab_sagas, rows))
+        render = partial(self._parts.renderer.lab_sagas, rows, self._parts.now(), ahead_h)
+        self._send(stream, SAGAS, (rows, ahead_h), render)
 
     def _send_sign_ins(
         self,

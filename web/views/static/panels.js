@@ -44,6 +44,25 @@ async function actOnSaga(path, fields) {
   byId("sagas-note").textContent = status === 202 ? "" : (SAGA_REFUSED[status === -1 ? 0 : status] ?? "That failed.");
 }
 
+function actOnStep(button) {
+  const saga = button.closest("[data-saga]").dataset.saga;
+  const step = button.closest("[data-step]")?.dataset.step;
+  actOnSaga(`/api/lab/sagas/${saga}/${button.dataset.sagaAct}`, step ? { step } : {});
+}
+
+// How long until a step is tried again, or given up: by the second, whatever this browser's clock says.
+let ends = new Map();
+function countDown() {
+  const now = performance.now(), shown = new Map();
+  for (const due of document.querySelectorAll("#sagas-list [data-due]")) {
+    const { due: at, left } = due.dataset;
+    shown.set(at, ends.get(at) ?? now + 1000 * Number(left));
+    const text = `${Math.max(0, Math.ceil((shown.get(at) - now) / 1000))} s left`;
+    if (due.textContent !== text) due.textContent = text;
+  }
+  ends = shown;
+}
+
 async function send(path, more) {
   try {
     return (await fetch(path, { method: "POST", ...more })).status;
@@ -70,12 +89,15 @@ function showTrip() {
 }
 
 lab.addEventListener("click", ({ target }) => {
-  const button = target.closest("[data-drop], [data-end], [data-saga-start], [data-saga-act]");
+  const button = target.closest("[data-drop], [data-end], [data-saga-start], [data-saga-act], [data-saga-clock]");
   if (button?.dataset.drop) drop(button.dataset.drop);
   else if (button?.dataset.sagaStart) actOnSaga("/api/lab/sagas", { choice: button.dataset.sagaStart });
-  else if (button?.dataset.sagaAct) actOnSaga(`/api/lab/sagas/${button.closest("[data-saga]").dataset.saga}/${button.dataset.sagaAct}`, {});
+  else if (button?.dataset.sagaAct) actOnStep(button);
+  else if (button && "sagaClock" in button.dataset) actOnSaga("/api/lab/sagas/clock/advance", {});
   else if (button) end(button.dataset.end);
 });
 new MutationObserver(showTrip).observe(byId("connections"), { childList: true, subtree: true });
 addEventListener("greenroom-panel", measure);
 setInterval(measure, TRIP_MS);
+new MutationObserver(countDown).observe(byId("sagas"), { childList: true, subtree: true, characterData: true });
+setInterval(countDown, 1000);

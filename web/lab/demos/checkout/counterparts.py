@@ -20,7 +20,7 @@ from actors.persistence import (
 )
 from actors.reducers import Environment
 from actors.sagas import Outcome, Participant, Refused, SagaCommand, SagaId, Succeeded
-from web.lab.demos.checkout.steps import Pay
+from web.lab.demos.checkout.steps import Pay, PlaceOrder, Reserve, Send
 
 # The first word of their streams' names; they are ended with those of sandboxes.
 CATEGORY = "lab_step"
@@ -121,14 +121,20 @@ class Counterparts:
 
     async def _carry_out(self, command: SagaCommand) -> Outcome | None:
         told = command.opened()
-        choice = told.choice if isinstance(told, Pay) else "well"
-        if choice == "silent":
+        choice = told.choice if isinstance(told, PlaceOrder | Reserve | Pay | Send) else "well"
+        if choice == "hand":
+            return None  # until its visitor answers
+        saga, is_pay = SagaId.parse(command.saga), isinstance(told, Pay)
+        if is_pay and choice == "silent":
             return None  # and nobody will: its time is over then
-        ref = self._find(f"{SagaId.parse(command.saga).name}.{command.step}")
-        wanted: StepCommand = Undo() if command.is_undo else Do()
-        if choice == "refused":
-            wanted = Do(CARD_REFUSED)
-        done = await execute(ref, wanted)
+        if command.is_undo:
+            return await self.carry_out(saga, command.step, Undo())
+        refusal = CARD_REFUSED if is_pay and choice == "refused" else ""
+        return await self.carry_out(saga, command.step, Do(refusal))
+
+    async def carry_out(self, saga: SagaId, step: str, wanted: StepCommand) -> Outcome:
+        """Call this for what came of a step; what was decided of it once is answered again."""
+        done = await execute(self._find(f"{saga.name}.{step}"), wanted)
         if isinstance(done, Refusal):
             return Refused(done.message)
         refused = [one.reason for one in done.events if isinstance(one, StepRefused)]

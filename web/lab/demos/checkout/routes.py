@@ -1,4 +1,4 @@
-"""The routes of checkouts: begin one, confirm it, cancel it, crash its actor (LAB-35)."""
+"""The routes of checkouts: begin one, answer, confirm, cancel, crash it, set the clock (LAB-35)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from uuid import UUID
 import msgspec
 from quart import Blueprint, Response
 
-from web.lab.demos.checkout.steps import CHOICES, Choice
-from web.lab.demos.checkout.visitors import ACTIONS, Checkouts
+from web.lab.demos.checkout.steps import CHOICES, TITLES, Choice
+from web.lab.demos.checkout.visitors import ACTIONS, OF_A_STEP, Checkouts
 from web.lab.sandbox.recording import Deed
 from web.lab.sandbox.sandboxes import NotNow
 from web.lab.stage import actions
@@ -22,6 +22,8 @@ from web.routing.services import Services
 from web.server import current_request_state
 
 START = "start"
+# Their clock is no checkout, and has one hand: it is named where those are.
+CLOCK, ADVANCE = "clock", "advance"
 # How the record names what was acted on; which one it was is nobody's matter.
 A_CHECKOUT = "a checkout"
 # As long as the words they are named by may be, and no longer.
@@ -34,6 +36,7 @@ class CheckoutCommand(msgspec.Struct, frozen=True):
     command_id: str = msgspec.field(name="commandId")
     tab: str = msgspec.field(name="sseTabId")
     choice: str = "well"
+    step: str = ""
 
 
 def checkout_routes(services: Services, stage: StageServices, checkouts: Checkouts) -> Blueprint:
@@ -52,7 +55,7 @@ def checkout_routes(services: Services, stage: StageServices, checkouts: Checkou
 
         async def decide() -> str:
             actions.refuse_closed(services, stage, state, tab)
-            if target and target not in checkouts.of(state.visitor.id):
+            if target and target not in await checkouts.of(state.visitor.id):
                 raise NoSuchThing(target)
             actions.take_quota(stage, state, sandbox, deed)
             outcome = actions.DONE
@@ -81,10 +84,15 @@ def checkout_routes(services: Services, stage: StageServices, checkouts: Checkou
     async def act(saga: str, action: str) -> Response:
         command, _ = await read_command(CheckoutCommand, "lab")
         answer_by_status_only()
+        if (saga, action) == (CLOCK, ADVANCE):
+            return await carry_out(ADVANCE, "", command, checkouts.advance)
         if action not in ACTIONS or len(saga) > WORD_LENGTH_MAX:
             raise InvalidInput("there is no such action, or nothing has such a name")
+        step = command.step
+        if step not in TITLES and (step or action in OF_A_STEP):
+            raise InvalidInput("a checkout has no such step")
         return await carry_out(
-            action, saga, command, lambda session: checkouts.act(session, saga, action)
+            action, saga, command, lambda session: checkouts.act(session, saga, action, step)
         )
 
     return routes

@@ -11,8 +11,9 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from actors.sagas import Facts, Saga, command, step, wait
 
-# How it goes: well, refused at the third step, or never answered there.
-Choice: TypeAlias = Literal["well", "refused", "silent"]
+# How it goes: well, refused at the third step, never answered there, or each step as its visitor
+# answers for whoever carries it out.
+Choice: TypeAlias = Literal["well", "refused", "silent", "hand"]
 CHOICES: Final[frozenset[str]] = frozenset(get_args(Choice))
 
 # Those who are asked are actors beside it, and none takes a second. But a process that is killed
@@ -39,6 +40,8 @@ class Order:
 class PlaceOrder:
     """Take an order down."""
 
+    choice: Choice = "well"
+
 
 @command("orders", name="LabCancelOrder")
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class CancelOrder:
 @dataclass(frozen=True)
 class Reserve:
     """Lay a piece aside."""
+
+    choice: Choice = "well"
 
 
 @command("stock", name="LabRelease")
@@ -78,6 +83,8 @@ class PayBack:
 @dataclass(frozen=True)
 class Send:
     """Send it off; this cannot be taken back, so it comes last."""
+
+    choice: Choice = "well"
 
 
 @dataclass(frozen=True)

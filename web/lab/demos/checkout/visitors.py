@@ -4,15 +4,17 @@ Rule 1: a visitor names one of their own by a word made here; whatever else is u
 Rule 2: the owner stands in the saga's name as a digest, so a process that was killed knows again
 whose it is, and nobody learns who.
 Rule 3: what is kept here is only what is shown; the logs say what is true.
+Rule 4: a visitor's clock is theirs alone. An hour ahead, what is due by then is told to their own
+checkouts; a timer that is told twice changes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from actors.persistence import (
@@ -21,6 +23,7 @@ from actors.persistence import (
     DurableTimers,
     EventStore,
     LookAtOutbox,
+    OpenTimer,
     Outbox,
     OutboxRelay,
     ProjectionStore,
@@ -32,12 +35,19 @@ from actors.reducers import Environment
 from actors.runtime import Cell, NoProc, System
 from actors.sagas import (
     InvalidSagaTransition,
+    Outcome,
+    SagaEvent,
     SagaId,
     SagaKinds,
     SagaParts,
     Sagas,
+    SagaStarted,
     SagaState,
+    TakeReply,
+    TakeTimer,
+    Unavailable,
     UnknownSaga,
+    lines,
     saga_facts,
 )
 from supervision import Dynamic, handle_of
@@ -49,7 +59,7 @@ from web.lab.demos.checkout.actor import (
     STEPS,
     CheckoutsSupervisor,
 )
-from web.lab.demos.checkout.counterparts import Counterparts
+from web.lab.demos.checkout.counterparts import Counterparts, Do
 from web.lab.demos.checkout.steps import WHOLE_S, Checkout, Choice, Confirmed, Order
 from web.lab.sandbox.sandboxes import NotNow
 from web.server import BoundedMap
@@ -60,7 +70,14 @@ PER_VISITOR_MAX = 5
 RUNNING_MAX = 100
 # Of whom something is shown; of more the one who began one longest ago sees none of theirs.
 VISITORS_MAX = 2000
-ACTIONS = frozenset({"confirm", "cancel", "crash"})
+# What a visitor says for whoever carries a step out, where they answer by hand.
+ANSWERS = frozenset({"answer", "fail", "stumble"})
+OF_A_STEP = ANSWERS | {"timeout"}
+ACTIONS = OF_A_STEP | {"confirm", "cancel", "crash"}
+# Their clock goes forward by so much; all times of a checkout are shorter.
+ADVANCED = timedelta(hours=1)
+# More than five checkouts have: a deadline each, and one for each step in flight.
+TIMERS_MAX = 100
 _RUNS_S_MAX = timedelta(seconds=2 * WHOLE_S)
 
 
@@ -79,6 +96,9 @@ class CheckoutPorts:
 class _Kept:
     saga: SagaId
     state: SagaState
+    events: Sequence[tuple[datetime, SagaEvent]] = ()
+    # Nothing comes after what is kept.
+    is_whole: bool = False
 
 
 class Checkouts:
@@ -103,14 +123,16 @@ class Checkouts:
             look_at_outbox=lambda _: self._wake_relay(),
             look_for_timers=self._wake_clock,
         )
-        counterparts = Counterparts(lambda key: self._actor(STEPS, key))
+        self._counterparts = Counterparts(lambda key: self._actor(STEPS, key))
         self.sagas = Sagas(
             self._parts,
             lambda saga: self._actor(SAGAS, saga.key),
-            counterparts.participants,
+            self._counterparts.participants,
             dead_letters=ports.dead_letters,
         )
         self._own: BoundedMap[str, dict[str, _Kept]] = BoundedMap(VISITORS_MAX)
+        # By how many hours somebody's clock is ahead.
+        self._ahead_h: BoundedMap[str, int] = BoundedMap(VISITORS_MAX)
         # Who is just beginning one; no longer than its request takes.
         self._beginning: list[str] = []
 
@@ -134,7 +156,7 @@ class Checkouts:
         """
         owner = owner_of(session)
         word = hashlib.sha256(command_id.encode()).hexdigest()[:8]
-        own = self._own.get(owner) or {}
+        own = await self._find(owner)
         if word in own:
             return
         running = sum(not one.state.is_over for one in own.values())
@@ -148,50 +170,134 @@ class Checkouts:
         finally:
             self._beginning.remove(owner)
 
-    async def act(self, session: UUID, word: str, action: str) -> None:
-        """Call this to confirm, cancel or crash one of theirs; `LookupError` for any other."""
-        kept = self.of(session)[word]
+    async def act(self, session: UUID, word: str, action: str, step: str = "") -> None:
+        """Call this to do one of `ACTIONS` to one of theirs; `LookupError` for any other.
+
+        `step` is the one in flight that is meant, where it is one.
+        """
+        saga = (await self.of(session))[word]
         try:
             match action:
                 case "confirm":
-                    await self.sagas.signal(kept, Confirmed(), key="confirm")
+                    await self.sagas.signal(saga, Confirmed(), key="confirm")
                 case "cancel":
-                    await self.sagas.cancel(kept, "its visitor", "its visitor pressed Cancel")
+                    await self.sagas.cancel(saga, "its visitor", "its visitor pressed Cancel")
+                case "crash":
+                    self._crash(saga)
+                case "timeout":
+                    await self._time_out(saga, step)
                 case _:
-                    self._crash(kept)
+                    await self._answer(saga, step, action)
         except (InvalidSagaTransition, UnknownSaga) as error:
             raise NotNow from error
 
-    def of(self, session: UUID) -> Mapping[str, SagaId]:
-        """Call this for the checkouts of a visitor, oldest first, by the words they are named."""
-        own = self._own.get(owner_of(session)) or {}
-        return {word: kept.saga for word, kept in own.items()}
+    async def advance(self, session: UUID) -> None:
+        """Call this to set a visitor's clock forward: what is due by then is due, in its order."""
+        owner = owner_of(session)
+        by, due = self._env.clock.now() + ADVANCED, list[tuple[OpenTimer, SagaId]]()
+        for kept in (await self._find(owner)).values():
+            if not kept.state.is_over:
+                due += [(timer, kept.saga) for timer in await self._timers_of(kept.saga, by)]
+        self._ahead_h.put(owner, self.ahead_h(session) + 1)
+        for timer, saga in sorted(due, key=lambda one: one[0].due_at):
+            await self._fire(saga, timer)
+        self._changed()
+
+    def ahead_h(self, session: UUID) -> int:
+        """Call this for how many hours a visitor's clock is ahead."""
+        return self._ahead_h.get(owner_of(session)) or 0
+
+    async def of(self, session: UUID) -> Mapping[str, SagaId]:
+        """Call this for the checkouts of a visitor, by the words they are named."""
+        return {word: kept.saga for word, kept in (await self._find(owner_of(session))).items()}
 
     async def facts(self, session: UUID) -> list[dict[str, object]]:
-        """Call this for a visitor's checkouts as they are shown: `saga_facts`, and their actors.
+        """Call this for a visitor's checkouts as they are shown, oldest first.
 
-        Reads the log of each that is not over: another process may have gone on with it. A store
-        that is away is no error: what was known last is told.
+        `saga_facts`, their actors and their events. Reads the log of each that is not over: another
+        process may have gone on with it. A store that is away is no error: what was known last is
+        told.
         """
-        own = self._own.get(owner_of(session)) or {}
-        for kept in list(own.values()):
-            if not kept.state.is_over:
-                with suppress(StoreError, UnknownSaga):
-                    kept.state = await self.sagas.query(kept.saga)
-        return [self._facts(word, kept) for word, kept in own.items()]
+        owner = owner_of(session)
+        own: Mapping[str, _Kept] = self._own.get(owner) or {}
+        with suppress(StoreError):
+            own = await self._find(owner)
+            for kept in list(own.values()):
+                if not kept.is_whole:
+                    await self._read(kept)
+        began = datetime.max.replace(tzinfo=UTC)
+        shown = sorted(own.items(), key=lambda one: one[1].state.started_at or began)
+        return [self._facts(word, kept) for word, kept in shown]
 
     def told(self, saga: SagaId, state: SagaState) -> None:
         """Called by an actor of ours behind each append."""
         owner, _, word = saga.name.rpartition("-")
-        own = self._own.get(owner)
-        if own is None:
-            own = {}
-            self._own.put(owner, own)
-        own[word] = _Kept(saga, state)
+        own = self._own_of(owner)
+        kept = own.setdefault(word, _Kept(saga, state))
+        kept.state, kept.is_whole = state, False
         for other in list(own):
             if len(own) > PER_VISITOR_MAX and own[other].state.is_over:
                 del own[other]
         self._changed()
+
+    def _own_of(self, owner: str) -> dict[str, _Kept]:
+        own = self._own.get(owner)
+        if own is None:
+            own = {}
+            self._own.put(owner, own)
+        return own
+
+    async def _find(self, owner: str) -> Mapping[str, _Kept]:
+        """A visitor's checkouts, those among them that were begun by another process."""
+        known = self._own.get(owner) or {}
+        found = lines(self._ports.index, kind=Checkout.kind, named=f"{owner}-", is_over=False)
+        async with aclosing(found) as open_lines:
+            unknown = [
+                saga
+                async for line in open_lines
+                if (saga := SagaId.parse(line.saga)).name.rpartition("-")[2] not in known
+            ]
+        for saga in unknown:
+            kept = _Kept(saga, SagaState())
+            if await self._read(kept):
+                self._own_of(owner).setdefault(saga.name.rpartition("-")[2], kept)
+        return self._own.get(owner) or {}
+
+    async def _read(self, kept: _Kept) -> bool:
+        try:
+            history = await self.sagas.history(kept.saga)
+        except UnknownSaga:
+            return False
+        kept.state, kept.events = history.state, history.events
+        kept.is_whole = history.state.is_over
+        return True
+
+    # What a visitor says for others, and when it is
+
+    async def _answer(self, saga: SagaId, step: str, action: str) -> None:
+        state = await self.sagas.query(saga)
+        token = _in_flight(state, step)
+        if state.data.get("choice") != "hand" or step == "confirm":
+            raise NotNow
+        outcome: Outcome = Unavailable("it was away for a moment")
+        if action != "stumble":
+            refusal = "" if action == "answer" else "its visitor refused it"
+            outcome = await self._counterparts.carry_out(saga, step, Do(refusal))
+        await self.sagas.tell(saga, TakeReply(step, token, outcome))
+
+    async def _time_out(self, saga: SagaId, step: str) -> None:
+        token = _in_flight(await self.sagas.query(saga), step)
+        for timer in await self._timers_of(saga):
+            if timer.token == token:
+                await self._fire(saga, timer)
+
+    async def _timers_of(self, saga: SagaId, by: datetime | None = None) -> Sequence[OpenTimer]:
+        return await self._ports.timers.open_timers(address=str(saga), due_by=by, limit=TIMERS_MAX)
+
+    async def _fire(self, saga: SagaId, timer: OpenTimer) -> None:
+        # As the timers' own service does: told, then closed. One that it tells too is known.
+        await self.sagas.tell(saga, TakeTimer(timer.name, timer.token))
+        await self._ports.timers.close(timer.timer_id)
 
     def _facts(self, word: str, kept: _Kept) -> dict[str, object]:
         facts = dict(saga_facts(kept.saga, kept.state, self._parts.kinds))
@@ -199,7 +305,8 @@ class Checkouts:
         del facts["saga"], facts["below"], facts["parent"]
         cell = self._cell(kept.saga)
         actor = None if cell is None else {"status": cell.status, "incarnation": cell.incarnation}
-        return {"id": word, "choice": kept.state.data.get("choice"), **facts, "actor": actor}
+        choice, events = kept.state.data.get("choice"), [_event(*one) for one in kept.events]
+        return {"id": word, "choice": choice, **facts, "actor": actor, "events": events}
 
     def _running(self) -> int:
         after = self._env.clock.now() - _RUNS_S_MAX
@@ -244,3 +351,19 @@ class Checkouts:
 def owner_of(session: UUID) -> str:
     """Call this for how a browser session is named in the names of its checkouts."""
     return hashlib.sha256(session.bytes).hexdigest()[:20]
+
+
+def _in_flight(state: SagaState, step: str) -> str:
+    """The token of a step that somebody has in hand; `NotNow` where nobody has."""
+    if state.step(step).phase != "started":
+        raise NotNow
+    return state.step(step).token
+
+
+def _event(at: datetime, event: SagaEvent) -> dict[str, object]:
+    """An event as it is told: what, of which step, why. Tokens are nobody's matter."""
+    told = {name: getattr(event, name, None) for name in ("step", "attempt", "kind", "reason")}
+    if isinstance(event, SagaStarted):
+        told["kind"] = None  # its class's, which is known
+    named = {name: value for name, value in told.items() if value not in (None, "")}
+    return {"at": at.isoformat(), "event": type(event).__name__, **named}
