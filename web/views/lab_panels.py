@@ -80,6 +80,16 @@ class SagaStepView:
         if self.due_at is not None:
             check_utc("due_at", self.due_at)
 
+    @property
+    def due_ms(self) -> ElementId:
+        """Call this, where it has one, for `due_at` as a name: milliseconds since 1970."""
+        assert self.due_at is not None, "asked of a step without"
+        return element_id(str(int(self.due_at.timestamp() * 1000)))
+
+    def left_ms(self, now: datetime) -> ElementId:
+        """Call this, where it has one, for how long it is until `due_at`."""
+        return element_id(str(max(0, int(self.due_ms) - int(now.timestamp() * 1000))))
+
 
 @dataclass(frozen=True, slots=True)
 class SagaEventView:

@@ -56,7 +56,7 @@ function countDown() {
   const now = performance.now(), shown = new Map();
   for (const due of document.querySelectorAll("#sagas-list [data-due]")) {
     const { due: at, left } = due.dataset;
-    shown.set(at, ends.get(at) ?? now + 1000 * Number(left));
+    shown.set(at, ends.get(at) ?? now + Number(left));
     const text = `${Math.max(0, Math.ceil((shown.get(at) - now) / 1000))} s left`;
     if (due.textContent !== text) due.textContent = text;
   }
