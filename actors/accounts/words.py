@@ -14,6 +14,8 @@ class Method(StrEnum):
 
     PASSWORD = "password"  # noqa: S105 - a word
     MAGIC_LINK = "magic_link"
+    # Of all providers; the audit has the provider's own, `oauth_google`.
+    OAUTH = "oauth"
     PASSKEY = "passkey"
     TOTP = "totp"
     RECOVERY_CODE = "recovery_code"

@@ -15,6 +15,7 @@ from storage.memory.accounts.links import MemorySignInLinks
 from storage.memory.accounts.members import MemoryAccounts
 from storage.memory.accounts.rate_limits import MemoryRateLimiter
 from storage.memory.accounts.sessions import MemorySessionEnds, MemorySocketTickets
+from storage.memory.accounts.ways.identities import MemoryIdentities
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
@@ -41,6 +42,7 @@ __all__ = [
     "MemoryFactors",
     "MemoryHoldings",
     "MemoryIdempotency",
+    "MemoryIdentities",
     "MemoryMailStates",
     "MemoryNodes",
     "MemoryOutbox",

@@ -18,6 +18,7 @@ import trio
 from actors.accounts.kept.audit import Audited
 from actors.accounts.kept.factors import Totp
 from actors.accounts.members import FIXED_FIELDS, Level, refuse_change
+from actors.accounts.ways.provider.words import Identity, ProviderTokens
 from actors.chat import DEMO_DISPLAY_NAME, DEMO_EMAIL, DEMO_USER_ID, DEMO_USERNAME
 from actors.cluster import Node
 from actors.persistence import (
@@ -233,6 +234,17 @@ class FactorsRow:
 
 
 @dataclass(slots=True)
+class IdentityRow:
+    """Whose an identity at a provider is. Tokens stand here as they are."""
+
+    user_id: UUID
+    provider: str
+    tokens: ProviderTokens = field(repr=False)
+    linked_at: datetime
+    used_at: datetime | None = None
+
+
+@dataclass(slots=True)
 class AttemptsRow:
     """Tries that count under a key, oldest first."""
 
@@ -294,6 +306,8 @@ class MemoryDatabase:
     users: dict[UUID, UserRow] = field(default_factory=dict)
     sign_ins: dict[bytes, SignInRow] = field(default_factory=dict)
     factors: dict[UUID, FactorsRow] = field(default_factory=dict)
+    identities: dict[Identity, IdentityRow] = field(default_factory=dict)
+    used_states: dict[bytes, datetime] = field(default_factory=dict)
     audit: list[Audited] = field(default_factory=list)
     sign_in_links: dict[bytes, SignInLinkRow] = field(default_factory=dict)
     attempts: dict[str, AttemptsRow] = field(default_factory=dict)

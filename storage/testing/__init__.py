@@ -13,6 +13,7 @@ program killed at random),
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
 """
 
+from storage.testing.accounts.identities import IdentitiesSuite
 from storage.testing.accounts.links import SignInLinksSuite
 from storage.testing.accounts.members import AccountsSuite, FactorsSuite, RateLimiterSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
@@ -62,6 +63,7 @@ __all__ = [
     "ForgettingSuite",
     "HandingBackSuite",
     "IdempotencySuite",
+    "IdentitiesSuite",
     "InboxSuite",
     "InlineProjectionsSuite",
     "KillLoop",

@@ -10,7 +10,13 @@ from actors.accounts.members import FIXED_FIELDS
 from storage.errors import StatementRefused
 from storage.memory import MemoryAccounts
 from storage.postgres import Connection, Database
-from storage.testing import AccountsSuite, FactorsSuite, RateLimiterSuite, SignInLinksSuite
+from storage.testing import (
+    AccountsSuite,
+    FactorsSuite,
+    IdentitiesSuite,
+    RateLimiterSuite,
+    SignInLinksSuite,
+)
 from storage.testing.accounts.members import (
     HASH,
     KeptAccounts,
@@ -22,13 +28,17 @@ from storage.testing.accounts.members import (
 from tests.logged import captured
 
 
-class TestMemoryAccounts(AccountsSuite, FactorsSuite, RateLimiterSuite, SignInLinksSuite):
+class TestMemoryAccounts(
+    AccountsSuite, FactorsSuite, IdentitiesSuite, RateLimiterSuite, SignInLinksSuite
+):
     @pytest.fixture
     def kept(self) -> KeptAccounts:
         return accounts_in_memory()
 
 
-class TestPostgresAccounts(AccountsSuite, FactorsSuite, RateLimiterSuite, SignInLinksSuite):
+class TestPostgresAccounts(
+    AccountsSuite, FactorsSuite, IdentitiesSuite, RateLimiterSuite, SignInLinksSuite
+):
     @pytest.fixture
     def kept(self, database: Database) -> KeptAccounts:
         return accounts_in_postgres(database)

@@ -47,6 +47,8 @@ class Act(StrEnum):
     FACTOR_REMOVE = "account.factor_remove"
     # A new set of recovery codes; the former is void.
     RECOVERY_CODES = "account.recovery_codes"
+    PROVIDER_LINK = "account.provider_link"
+    PROVIDER_UNLINK = "account.provider_unlink"
     ROLE = "account.role"
     DELETE = "account.delete"
 
@@ -63,6 +65,8 @@ EVENT_TYPES: dict[Act, str] = {
     Act.FACTOR_ADD: "SecondFactorAdded",
     Act.FACTOR_REMOVE: "SecondFactorRemoved",
     Act.RECOVERY_CODES: "SecondFactorAdded",
+    Act.PROVIDER_LINK: "OAuthAccountLinked",
+    Act.PROVIDER_UNLINK: "OAuthAccountUnlinked",
     Act.ROLE: "UserUpdated",
     Act.DELETE: "UserDeleted",
 }

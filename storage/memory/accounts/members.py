@@ -131,6 +131,11 @@ class MemoryAccounts(Twin):
             record(self.database, entry, {"because": "too_many"})
         return ended
 
+    def is_alive(self, user_id: UUID, reference: UUID) -> bool:
+        """Call this in an act for whether a sign-in is one of its account, and not over."""
+        row = self._row(user_id, reference)
+        return row is not None and not self._is_over(row)
+
     async def who(self, digest: bytes) -> Member | None:
         """See `Accounts.who`."""
         check_digest(digest)
@@ -290,6 +295,9 @@ class MemoryAccounts(Twin):
             end.members.discard(user_id)
         del self.database.users[user_id]
         self.database.factors.pop(user_id, None)
+        identities = self.database.identities
+        for one in [one for one, row in identities.items() if row.user_id == user_id]:
+            del identities[one]
         self.database.user_names[user_id] = DELETED_NAME
         record(self.database, Entry(Act.DELETE, user_id, origin))
         forget_subject(self.database, user_subject(user_id), FORGOTTEN_BY)

@@ -43,6 +43,7 @@ from actors.accounts import (
 )
 from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, Proof, TotpProof
 from actors.accounts.ways.links import SignInLinks
+from actors.accounts.ways.provider.identities import Identities
 from actors.chat import user_subject
 from actors.persistence import EventStore, Outbox, OutboxMessage, SubjectKeys
 from actors.runtime import Secret
@@ -55,6 +56,7 @@ from storage.memory import (
     MemoryDatabase,
     MemoryEventStore,
     MemoryFactors,
+    MemoryIdentities,
     MemoryOutbox,
     MemoryRateLimiter,
     MemorySessionEnds,
@@ -68,6 +70,7 @@ from storage.postgres import (
     PostgresAudit,
     PostgresEventStore,
     PostgresFactors,
+    PostgresIdentities,
     PostgresOutbox,
     PostgresRateLimiter,
     PostgresSessionEnds,
@@ -96,6 +99,7 @@ class KeptAccounts:
     # From then on it passes only by `pass_time`, for the limiter.
     stop_time: Callable[[], None]
     factors: Factors
+    identities: Identities
 
     async def register(self, name: str = "ada") -> NewAccount:
         """Register somebody whose sign-in is of the session of that name."""
@@ -128,6 +132,7 @@ def accounts_in_memory() -> KeptAccounts:
         pass_time,
         lambda: None,
         MemoryFactors(database),
+        MemoryIdentities(database),
     )
 
 
@@ -151,10 +156,14 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
             await connection.execute(
                 "UPDATE sign_in_links SET expires_at = expires_at - $1::interval", so_long
             )
+            await connection.execute(
+                "UPDATE used_states SET expires_at = expires_at - $1::interval", so_long
+            )
 
         await database.run(work)
 
     keys = PostgresSubjectKeys(database)
+    keyring = SubjectKeyring(keys, Secret(b"m" * 32))
     return KeptAccounts(
         PostgresAccounts(database),
         PostgresRateLimiter(database, lambda: stopped[0] if stopped else None),
@@ -166,7 +175,8 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         PostgresSignInLinks(database),
         pass_time,
         lambda: stopped.append(datetime.now(UTC)),
-        PostgresFactors(database, SubjectKeyring(keys, Secret(b"m" * 32))),
+        PostgresFactors(database, keyring),
+        PostgresIdentities(database, keyring),
     )
 
 

@@ -1,0 +1,211 @@
+"""What a provider is asked, and what its answers are worth. Pure: no clock, no network, no keys.
+
+Rule 1: what is not said is not assumed: a missing claim refuses as a wrong one does.
+Rule 2: a reason is a word of this file, never a text of the provider's (SEC-95).
+Rule 3: the secrets of a flow are made of its cookie and its state, so nothing of a flow is kept
+        here: who has one of them without the other has nothing.
+"""
+
+import base64
+import hmac
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from actors.accounts.ways.provider.words import (
+    SUBJECT_CHARS_MAX,
+    Endpoints,
+    Exchange,
+    NotShown,
+    Provider,
+)
+from actors.runtime import Secret
+
+# SEC-91. Long enough to type a password and a code at the provider.
+STATE_KEPT_S = 300
+# SEC-94: clocks of two machines that are kept by somebody.
+SKEW_S = 60
+# Signatures by a key pair only: what verifies must not be able to sign.
+ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "ES256", "ES384"})
+# By algorithm, the kind of key it is made with (RFC 7518).
+KEY_KINDS = {
+    name: "EC" if name.startswith("ES") else "RSA" for name in ALGORITHMS
+}  # fmt: skip
+# No code in use is as long; it goes on in one request.
+CODE_CHARS_MAX = 2048
+# An id token with every claim that providers add.
+TOKEN_CHARS_MAX = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSecrets:
+    """What ties a flow to the browser that began it (nonce) and to who exchanges its code."""
+
+    nonce: Secret[str]
+    verifier: Secret[str]
+
+
+def secrets_of(flow: str, state: str) -> FlowSecrets:
+    """Call this with the nonce of a flow's cookie and its state, each of 256 random bits."""
+    return FlowSecrets(*(Secret(_derived(flow, use, state)) for use in ("nonce", "verifier")))
+
+
+def _derived(flow: str, use: str, state: str) -> str:
+    return _base64url(hmac.digest(flow.encode(), f"{use}:{state}".encode(), "sha256"))
+
+
+def challenge_of(verifier: Secret[str]) -> str:
+    """Call this for the challenge of PKCE, S256 (RFC 7636)."""
+    return _base64url(sha256(verifier.reveal().encode("ascii")).digest())
+
+
+def authorize_url(
+    provider: Provider, endpoints: Endpoints, secrets: FlowSecrets, state: str, back: str
+) -> str:
+    """Call this for where somebody is sent; they come back to `back`."""
+    asked = {
+        "response_type": "code",
+        "client_id": provider.client_id,
+        "redirect_uri": back,
+        "scope": " ".join(provider.scopes),
+        "state": state,
+        "nonce": secrets.nonce.reveal(),
+        "code_challenge": challenge_of(secrets.verifier),
+        "code_challenge_method": "S256",
+    }
+    between = "&" if urlsplit(endpoints.authorize).query else "?"
+    return f"{endpoints.authorize}{between}{urlencode(asked)}"
+
+
+def judge_return(given: Sequence[tuple[str, str]], secrets: FlowSecrets) -> Exchange:
+    """Call this with the query somebody came back with; raises `NotShown`."""
+    found: dict[str, str] = {}
+    for name, value in given:
+        if name in {"code", "iss", "error"}:
+            if name in found:
+                raise NotShown("twice")
+            found[name] = value
+    if "error" in found:
+        raise NotShown("denied" if found["error"] == "access_denied" else "error")
+    code = found.get("code", "")
+    if not 1 <= len(code) <= CODE_CHARS_MAX or not code.isprintable():
+        raise NotShown("code")
+    return Exchange(Secret(code), secrets.verifier, secrets.nonce, found.get("iss"))
+
+
+def judge_issuer(said: str | None, provider: Provider, endpoints: Endpoints) -> None:
+    """Call this with whom an answer says it is from; raises `NotShown` (SEC-92, RFC 9207)."""
+    if said is None and not endpoints.says_issuer:
+        return
+    if said != provider.issuer:
+        raise NotShown("issuer")
+
+
+class TokenHeader(msgspec.Struct, frozen=True):
+    """What counts of a token's header. Keys, and places of keys, that it names are not looked at.
+
+    `jku`, `jwk`, `x5u` and `x5c` name whatever the sender likes (SEC-94).
+    """
+
+    alg: str
+    kid: str | None = None
+    typ: str | None = None
+    crit: object = None
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What counts of an id token."""
+
+    iss: str
+    sub: str
+    aud: str | list[str]
+    exp: float
+    iat: float
+    nonce: str | None = None
+    azp: str | None = None
+    nbf: float | None = None
+    email: str | None = None
+    # Some providers write it as text.
+    email_verified: bool | str | None = None
+
+
+def header_of(token: str) -> TokenHeader:
+    """Call this with a token for its header, judged; raises `NotShown`."""
+    parts = token.split(".")
+    if len(token) > TOKEN_CHARS_MAX or len(parts) != 3:
+        raise NotShown("form")
+    try:
+        text = base64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4))
+        header = msgspec.json.decode(text, type=TokenHeader)
+    except (ValueError, msgspec.MsgspecError):
+        raise NotShown("header") from None
+    if header.alg not in ALGORITHMS:
+        raise NotShown("algorithm")
+    # An access token, or one that says somebody left, is signed with the same keys.
+    if header.typ is not None and header.typ.lower().removeprefix("application/") != "jwt":
+        raise NotShown("type")
+    if header.crit is not None:
+        raise NotShown("critical")
+    return header
+
+
+def claims_of(payload: bytes) -> Claims:
+    """Call this with what a token says, of a good signature; raises `NotShown`."""
+    try:
+        return msgspec.json.decode(payload, type=Claims)
+    except msgspec.MsgspecError:
+        raise NotShown("claims") from None
+
+
+def judge_claims(claims: Claims, provider: Provider, nonce: Secret[str], now: float) -> None:
+    """Call this to judge an id token at a time, in seconds since 1970; raises `NotShown`."""
+    if claims.iss != provider.issuer:
+        raise NotShown("issuer")
+    judge_audience(claims.aud, claims.azp, provider.client_id)
+    judge_times(claims, now)
+    if not hmac.compare_digest((claims.nonce or "").encode(), nonce.reveal().encode()):
+        raise NotShown("nonce")
+    judge_subject(claims.sub)
+
+
+def judge_audience(audience: str | Collection[str], party: str | None, client_id: str) -> None:
+    """Call this for whether a token is for us, and for nobody besides; raises `NotShown`."""
+    named = [audience] if isinstance(audience, str) else list(audience)
+    # OpenID Connect Core 1.0, 3.1.3.7: others that it is for must be trusted, and we trust none.
+    if named != [client_id]:
+        raise NotShown("audience")
+    if party is not None and party != client_id:
+        raise NotShown("party")
+
+
+def judge_times(claims: Claims, now: float) -> None:
+    """Call this for whether a token is good at a time; raises `NotShown`."""
+    if not now < claims.exp + SKEW_S:
+        raise NotShown("expired")
+    if not claims.iat <= now + SKEW_S or claims.exp <= claims.iat:
+        raise NotShown("issued")
+    if claims.nbf is not None and not claims.nbf <= now + SKEW_S:
+        raise NotShown("early")
+
+
+def judge_subject(subject: str) -> None:
+    """Call this with who somebody is said to be; raises `NotShown`."""
+    if not 1 <= len(subject) <= SUBJECT_CHARS_MAX or not subject.isprintable():
+        raise NotShown("subject")
+
+
+def is_verified(said: bool | str | None) -> bool:
+    """Call this with what a provider says of an address."""
+    return said is True or said == "true"
+
+
+def is_known_key(kind: object, use: object, algorithm: object, wanted: str) -> bool:
+    """Call this for whether a key is for signatures by an algorithm; what it does not say fits."""
+    return kind == KEY_KINDS[wanted] and use in (None, "sig") and algorithm in (None, wanted)
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=")

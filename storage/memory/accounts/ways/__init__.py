@@ -1,0 +1,1 @@
+"""Ways to sign in whose secrets are at somebody else: identities at providers."""

@@ -1,0 +1,173 @@
+"""Identities at providers, in memory; the twin of the other engine's."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from actors.accounts.kept.audit import Act, Entry, Origin
+from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
+from actors.accounts.ways.links import Entered, Newcomer
+from actors.accounts.ways.provider.identities import (
+    REFRESH_KEPT,
+    USED_STATE_KEPT,
+    AddressTaken,
+    LinkedIdentity,
+    Linking,
+    NewIdentity,
+    Unlinking,
+    check_enter,
+    check_state,
+)
+from actors.accounts.ways.provider.words import (
+    Identity,
+    ProviderTokens,
+    Shown,
+    check_provider_name,
+)
+from actors.persistence.words import check_a, check_uuid
+from storage.memory.accounts.audit import record
+from storage.memory.accounts.members import MemoryAccounts
+from storage.memory.accounts.proving import use_proof
+from storage.memory.database import IdentityRow
+from storage.memory.twin import Twin
+
+
+class MemoryIdentities(Twin):
+    """The port `Identities` on a `MemoryDatabase`."""
+
+    async def use_state(self, digest: bytes) -> bool:
+        """See `Identities.use_state`."""
+        check_state(digest)
+        await self.pass_faults()
+        used, now = self.database.used_states, self.database.now()
+        is_used = digest in used
+        for over in [one for one, until in used.items() if until <= now and one != digest]:
+            del used[over]
+        used.setdefault(digest, now + USED_STATE_KEPT)
+        return not is_used
+
+    async def enter(
+        self,
+        provider: str,
+        shown: Shown,
+        newcomer: Newcomer,
+        sign_in: NewSignIn,
+        origin: Origin = NOWHERE,
+    ) -> Entered | AddressTaken | None:
+        """See `Identities.enter`."""
+        check_enter(provider, shown, newcomer, sign_in)
+        await self.pass_faults()
+        database, accounts = self.database, MemoryAccounts(self.database)
+        row = database.identities.get(shown.identity)
+        is_new = row is None
+        if row is None:
+            if any(user.email == shown.email for user in database.users.values()):
+                return AddressTaken()
+            taken = {user.username for user in database.users.values()}
+            free = [name for name in newcomer.usernames if name not in taken]
+            if not free:
+                return None
+            user_id = newcomer.user_id
+            accounts.make_account(NewAccount(user_id, free[0], shown.email, NO_PASSWORD))
+            database.users[user_id].email_verified_at = database.now()
+            for act in (Act.REGISTER, Act.VERIFY_EMAIL):
+                record(database, Entry(act, user_id, origin))
+            row = self._add(user_id, provider, shown, origin)
+        row.used_at, row.tokens = database.now(), shown.tokens
+        user_id, user = row.user_id, database.users[row.user_id]
+        if not use_proof(database, user_id, sign_in.proof):
+            return Entered(user_id, user.username, user.email, is_new, 0, needs_second=True)
+        ended = accounts.admit(user_id, sign_in, origin)
+        return Entered(user_id, user.username, user.email, is_new, ended)
+
+    async def link(self, new: NewIdentity, origin: Origin) -> Linking:
+        """See `Identities.link`."""
+        check_a("new", new, NewIdentity)
+        check_a("origin", origin, Origin)
+        await self.pass_faults()
+        database, user_id = self.database, new.user_id
+        if not MemoryAccounts(database).is_alive(user_id, new.reference):
+            return Linking.OVER
+        row = database.identities.get(new.shown.identity)
+        if row is not None:
+            if row.user_id != user_id:
+                return Linking.NOT_THEIRS
+            row.used_at, row.tokens = database.now(), new.shown.tokens
+            return Linking.DONE
+        if new.provider in {one.provider for one in self._of(user_id).values()}:
+            return Linking.TWICE
+        database.add_messages(new.outbox)
+        self._add(user_id, new.provider, new.shown, origin)
+        return Linking.DONE
+
+    async def unlink(self, unlinking: Unlinking, origin: Origin) -> Linking:
+        """See `Identities.unlink`."""
+        check_a("unlinking", unlinking, Unlinking)
+        check_a("origin", origin, Origin)
+        await self.pass_faults()
+        database, user_id = self.database, unlinking.user_id
+        linked = {row.provider: identity for identity, row in self._of(user_id).items()}
+        if unlinking.provider not in linked:
+            return Linking.NOT_THEIRS
+        has_password = database.users[user_id].password_hash != NO_PASSWORD
+        others = (linked.keys() - {unlinking.provider}) & set(unlinking.offered)
+        if not (unlinking.has_link or has_password or others):
+            return Linking.LAST_WAY
+        if not MemoryAccounts(database).is_alive(user_id, unlinking.reference):
+            return Linking.OVER
+        del database.identities[linked[unlinking.provider]]
+        database.add_messages(unlinking.outbox)
+        entry = Entry(Act.PROVIDER_UNLINK, user_id, origin)
+        record(database, entry, {"provider": unlinking.provider})
+        return Linking.DONE
+
+    async def of_user(self, user_id: UUID) -> Sequence[LinkedIdentity]:
+        """See `Identities.of_user`."""
+        check_uuid("user_id", user_id)
+        await self.pass_faults()
+        found = [
+            LinkedIdentity(identity, row.provider, row.linked_at, row.used_at)
+            for identity, row in self._of(user_id).items()
+        ]
+        return sorted(found, key=lambda one: (one.linked_at, one.provider))
+
+    async def tokens(self, user_id: UUID, provider: str) -> ProviderTokens | None:
+        """See `Identities.tokens`."""
+        row = await self._row(user_id, provider)
+        if row is None:
+            return None
+        since = row.tokens.refresh_since
+        if since is not None and self.database.now() - since >= REFRESH_KEPT:
+            return replace(row.tokens, refresh=None, refresh_since=None)
+        return row.tokens
+
+    async def renew_tokens(
+        self, user_id: UUID, provider: str, former: ProviderTokens, renewed: ProviderTokens
+    ) -> bool:
+        """See `Identities.renew_tokens`."""
+        check_a("former", former, ProviderTokens)
+        check_a("renewed", renewed, ProviderTokens)
+        row = await self._row(user_id, provider)
+        if row is None or row.tokens.access.reveal() != former.access.reveal():
+            return False
+        row.tokens = renewed
+        return True
+
+    async def _row(self, user_id: UUID, provider: str) -> IdentityRow | None:
+        check_uuid("user_id", user_id)
+        check_provider_name(provider)
+        await self.pass_faults()
+        rows = self._of(user_id).values()
+        return next((row for row in rows if row.provider == provider), None)
+
+    def _of(self, user_id: UUID) -> dict[Identity, IdentityRow]:
+        rows = self.database.identities.items()
+        return {identity: row for identity, row in rows if row.user_id == user_id}
+
+    def _add(self, user_id: UUID, provider: str, shown: Shown, origin: Origin) -> IdentityRow:
+        database = self.database
+        row = IdentityRow(user_id, provider, shown.tokens, database.now())
+        database.identities[shown.identity] = row
+        entry = Entry(Act.PROVIDER_LINK, user_id, origin)
+        record(database, entry, {"provider": provider})
+        return row

@@ -1,0 +1,351 @@
+"""Identities at providers, in PostgreSQL; the twin of the other engine's. Times are the server's.
+
+Whoever changes one has the row of its account's credentials locked, as for all that signs in. What
+a provider gave is sealed with the key of its user, and opens beside its own identity only.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from actors.accounts.kept.audit import Act, Entry, Origin
+from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
+from actors.accounts.ways.links import Entered, Newcomer
+from actors.accounts.ways.provider.identities import (
+    REFRESH_KEPT,
+    USED_STATE_KEPT,
+    AddressTaken,
+    LinkedIdentity,
+    Linking,
+    NewIdentity,
+    Unlinking,
+    check_enter,
+    check_state,
+)
+from actors.accounts.ways.provider.words import (
+    Identity,
+    ProviderTokens,
+    Shown,
+    check_provider_name,
+)
+from actors.chat import user_subject
+from actors.persistence import SealedFields
+from actors.persistence.words import check_a, check_uuid
+from actors.runtime import Secret
+from storage.errors import StatementRefused, SubjectForgotten
+from storage.keyring import SubjectKeyring
+from storage.postgres.accounts.audit import begin, record
+from storage.postgres.accounts.members import admit, make_account
+from storage.postgres.accounts.proving import is_alive, use_proof
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.notices import SESSIONS
+from storage.postgres.connecting.session import Connection, change_rows
+from storage.postgres.outbox import add_new_messages
+
+# As with links: an identity, a name or an address may be taken while a newcomer is made.
+_TRIES_MAX = 3
+_TAKEN = frozenset({"users_username_key", "users_email_key", "provider_identities_pkey"})
+_TWICE = "provider_identities_user_key"
+
+# Each removes more than it adds when there is that much to remove, as with tickets for sockets.
+_USE_STATE = """
+WITH over AS (
+    DELETE FROM used_states WHERE digest <> $1 AND digest = ANY(ARRAY(
+        SELECT digest FROM used_states WHERE expires_at <= clock_timestamp()
+        ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED))
+)
+INSERT INTO used_states (digest, expires_at) VALUES ($1, clock_timestamp() + $2::interval)
+ON CONFLICT DO NOTHING
+"""
+_WHOSE = "SELECT user_id FROM provider_identities WHERE issuer = $1 AND subject = $2"
+_LOCK = """
+SELECT u.username, u.email, c.password_hash FROM credentials c JOIN users u ON u.id = c.user_id
+WHERE c.user_id = $1 FOR UPDATE OF c
+"""
+_USE = """
+UPDATE provider_identities SET used_at = clock_timestamp(), sealed = $4
+WHERE issuer = $1 AND subject = $2 AND user_id = $3
+"""
+_FREE_NAME = """
+SELECT n FROM unnest($1::text[]) WITH ORDINALITY AS g (n, i)
+WHERE NOT EXISTS (SELECT FROM users WHERE username = n) ORDER BY i LIMIT 1
+"""
+_VERIFY = "UPDATE users SET email_verified_at = clock_timestamp() WHERE id = $1"
+_ADD = """
+INSERT INTO provider_identities (issuer, subject, user_id, provider, sealed)
+VALUES ($1, $2, $3, $4, $5)
+"""
+_OF_USER = """
+SELECT issuer, subject, provider, linked_at, used_at FROM provider_identities
+WHERE user_id = $1 ORDER BY linked_at, provider
+"""
+_SEALED = """
+SELECT issuer, subject, sealed FROM provider_identities WHERE user_id = $1 AND provider = $2
+"""
+_RENEW = """
+UPDATE provider_identities SET sealed = $4 WHERE user_id = $1 AND provider = $2 AND sealed = $3
+"""
+_FIELD = "tokens"
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    """Tokens, as they are sealed."""
+
+    access: str
+    access_until: datetime | None
+    refresh: str | None
+    refresh_since: datetime | None
+
+
+def sealing_place(user_id: UUID, identity: Identity) -> str:
+    """Call this for where tokens open, and nowhere else (SEC-96)."""
+    return msgspec.json.encode(
+        ["provider", str(user_id), identity.issuer, identity.subject]
+    ).decode()
+
+
+class PostgresIdentities:
+    """The port `Identities` on a `Database`; tokens are sealed with the keys of a keyring."""
+
+    def __init__(self, database: Database, keyring: SubjectKeyring) -> None:
+        self._database, self._keyring = database, keyring
+
+    async def use_state(self, digest: bytes) -> bool:
+        """See `Identities.use_state`."""
+        check_state(digest)
+        return bool(await self._database.run(change_rows, _USE_STATE, digest, USED_STATE_KEPT))
+
+    async def enter(
+        self,
+        provider: str,
+        shown: Shown,
+        newcomer: Newcomer,
+        sign_in: NewSignIn,
+        origin: Origin = NOWHERE,
+    ) -> Entered | AddressTaken | None:
+        """See `Identities.enter`."""
+        check_enter(provider, shown, newcomer, sign_in)
+        for tries_left in reversed(range(_TRIES_MAX)):
+            whose = await self._database.run(_whose, shown)
+            if isinstance(whose, AddressTaken):
+                return whose
+            user_id = whose or newcomer.user_id
+            try:
+                sealed = await self._sealed(user_id, shown.identity, shown.tokens)
+                entered = await self._database.transact(
+                    _enter,
+                    whose,
+                    NewIdentity(user_id, sign_in.reference, provider, shown),
+                    newcomer,
+                    sign_in,
+                    sealed,
+                    origin,
+                    channel=SESSIONS,
+                )
+            except StatementRefused as error:
+                if error.constraint not in _TAKEN or not tries_left:
+                    raise
+            except SubjectForgotten:
+                pass  # whose it was is being deleted: then it is nobody's
+            else:
+                if entered is not None:
+                    return entered
+        return None
+
+    async def link(self, new: NewIdentity, origin: Origin) -> Linking:
+        """See `Identities.link`."""
+        check_a("new", new, NewIdentity)
+        check_a("origin", origin, Origin)
+        try:
+            sealed = await self._sealed(new.user_id, new.shown.identity, new.shown.tokens)
+            return await self._database.transact(_link, new, sealed, origin)
+        except SubjectForgotten:
+            return Linking.OVER
+        except StatementRefused as error:
+            if error.constraint == _TWICE:
+                return Linking.TWICE
+            if error.constraint in _TAKEN:
+                return Linking.NOT_THEIRS
+            raise
+
+    async def unlink(self, unlinking: Unlinking, origin: Origin) -> Linking:
+        """See `Identities.unlink`."""
+        check_a("unlinking", unlinking, Unlinking)
+        check_a("origin", origin, Origin)
+        return await self._database.transact(_unlink, unlinking, origin)
+
+    async def of_user(self, user_id: UUID) -> Sequence[LinkedIdentity]:
+        """See `Identities.of_user`."""
+        check_uuid("user_id", user_id)
+        return await self._database.run(_of_user, user_id)
+
+    async def tokens(self, user_id: UUID, provider: str) -> ProviderTokens | None:
+        """See `Identities.tokens`."""
+        found = await self._found(user_id, provider)
+        if found is None:
+            return None
+        tokens, _ = found
+        since = tokens.refresh_since
+        if since is not None and datetime.now(UTC) - since >= REFRESH_KEPT:
+            return ProviderTokens(tokens.access, tokens.access_until)
+        return tokens
+
+    async def renew_tokens(
+        self, user_id: UUID, provider: str, former: ProviderTokens, renewed: ProviderTokens
+    ) -> bool:
+        """See `Identities.renew_tokens`."""
+        check_a("former", former, ProviderTokens)
+        check_a("renewed", renewed, ProviderTokens)
+        found = await self._found(user_id, provider)
+        if found is None or found[0].access.reveal() != former.access.reveal():
+            return False
+        identity, before = found[1]
+        sealed = await self._sealed(user_id, identity, renewed)
+        return bool(
+            await self._database.run(change_rows, _RENEW, user_id, provider, before, sealed)
+        )
+
+    async def _found(
+        self, user_id: UUID, provider: str
+    ) -> tuple[ProviderTokens, tuple[Identity, bytes]] | None:
+        check_uuid("user_id", user_id)
+        check_provider_name(provider)
+        row = await self._database.run(_sealed, user_id, provider)
+        if row is None:
+            return None
+        identity, sealed = row
+        box = msgspec.json.decode(sealed, type=SealedFields)
+        (opened,) = await self._keyring.open_fields([(sealing_place(user_id, identity), box)])
+        text = opened.get(_FIELD)
+        # One that was moved from another row does not open: as if there were none.
+        return None if text is None else (_tokens_of(text), (identity, sealed))
+
+    async def _sealed(self, user_id: UUID, identity: Identity, tokens: ProviderTokens) -> bytes:
+        kept = _Kept(
+            tokens.access.reveal(),
+            tokens.access_until,
+            None if tokens.refresh is None else tokens.refresh.reveal(),
+            tokens.refresh_since,
+        )
+        box = await self._keyring.seal_fields(
+            sealing_place(user_id, identity),
+            [user_subject(user_id)],
+            {_FIELD: msgspec.json.encode(kept)},
+        )
+        return msgspec.json.encode(box)
+
+
+def _tokens_of(text: bytes) -> ProviderTokens:
+    kept = msgspec.json.decode(text, type=_Kept)
+    refresh = None if kept.refresh is None else Secret(kept.refresh)
+    return ProviderTokens(Secret(kept.access), kept.access_until, refresh, kept.refresh_since)
+
+
+async def _whose(connection: Connection, shown: Shown) -> UUID | AddressTaken | None:
+    identity = shown.identity
+    user_id: UUID | None = await connection.fetchval(_WHOSE, identity.issuer, identity.subject)
+    if user_id is not None:
+        return user_id
+    is_taken = await connection.fetchval("SELECT 1 FROM users WHERE email = $1", shown.email)
+    return None if is_taken is None else AddressTaken()
+
+
+async def _enter(
+    connection: Connection,
+    whose: UUID | None,
+    new: NewIdentity,
+    newcomer: Newcomer,
+    sign_in: NewSignIn,
+    sealed: bytes,
+    origin: Origin,
+) -> Entered | None:
+    user_id, identity = new.user_id, new.shown.identity
+    await begin(connection, user_id)
+    if whose is None:
+        email = new.shown.email
+        username = await connection.fetchval(_FREE_NAME, list(newcomer.usernames))
+        if username is None:
+            return None
+        await make_account(connection, NewAccount(user_id, username, email, NO_PASSWORD))
+        await connection.execute(_VERIFY, user_id)
+        await connection.execute(
+            _ADD, identity.issuer, identity.subject, user_id, new.provider, sealed
+        )
+        for act in (Act.REGISTER, Act.VERIFY_EMAIL):
+            await record(connection, Entry(act, user_id, origin))
+        entry = Entry(Act.PROVIDER_LINK, user_id, origin)
+        await record(connection, entry, {"provider": new.provider})
+    else:
+        row = await connection.fetchrow(_LOCK, user_id)
+        if row is None:
+            return None
+        username, email = row["username"], row["email"]
+    used = await change_rows(connection, _USE, identity.issuer, identity.subject, user_id, sealed)
+    if not used:
+        return None  # unlinked in this moment
+    if not await use_proof(connection, user_id, sign_in.proof):
+        return Entered(user_id, username, email, whose is None, 0, needs_second=True)
+    ended = await admit(connection, user_id, sign_in, origin)
+    return Entered(user_id, username, email, whose is None, ended)
+
+
+async def _link(connection: Connection, new: NewIdentity, sealed: bytes, origin: Origin) -> Linking:
+    identity, user_id = new.shown.identity, new.user_id
+    await begin(connection, user_id)
+    if not await is_alive(connection, user_id, new.reference):  # locks the credentials
+        return Linking.OVER
+    whose = await connection.fetchval(_WHOSE, identity.issuer, identity.subject)
+    if whose is not None:
+        if whose != user_id:
+            return Linking.NOT_THEIRS
+        await connection.execute(_USE, identity.issuer, identity.subject, user_id, sealed)
+        return Linking.DONE
+    await connection.execute(_ADD, identity.issuer, identity.subject, user_id, new.provider, sealed)
+    await add_new_messages(connection, new.outbox)
+    entry = Entry(Act.PROVIDER_LINK, user_id, origin)
+    await record(connection, entry, {"provider": new.provider})
+    return Linking.DONE
+
+
+async def _unlink(connection: Connection, unlinking: Unlinking, origin: Origin) -> Linking:
+    user_id, provider = unlinking.user_id, unlinking.provider
+    await begin(connection, user_id)
+    row = await connection.fetchrow(_LOCK, user_id)
+    rows = await connection.fetch(_OF_USER, user_id)
+    linked = {one["provider"] for one in rows}
+    if row is None or provider not in linked:
+        return Linking.NOT_THEIRS
+    has_password = row["password_hash"] != NO_PASSWORD
+    others = (linked - {provider}) & set(unlinking.offered)
+    if not (unlinking.has_link or has_password or others):
+        return Linking.LAST_WAY
+    if not await is_alive(connection, user_id, unlinking.reference):
+        return Linking.OVER
+    await connection.execute(
+        "DELETE FROM provider_identities WHERE user_id = $1 AND provider = $2", user_id, provider
+    )
+    await add_new_messages(connection, unlinking.outbox)
+    entry = Entry(Act.PROVIDER_UNLINK, user_id, origin)
+    await record(connection, entry, {"provider": provider})
+    return Linking.DONE
+
+
+async def _of_user(connection: Connection, user_id: UUID) -> list[LinkedIdentity]:
+    return [
+        LinkedIdentity(
+            Identity(row["issuer"], row["subject"]),
+            row["provider"],
+            row["linked_at"],
+            row["used_at"],
+        )
+        for row in await connection.fetch(_OF_USER, user_id)
+    ]
+
+
+async def _sealed(
+    connection: Connection, user_id: UUID, provider: str
+) -> tuple[Identity, bytes] | None:
+    row = await connection.fetchrow(_SEALED, user_id, provider)
+    return None if row is None else (Identity(row["issuer"], row["subject"]), row["sealed"])

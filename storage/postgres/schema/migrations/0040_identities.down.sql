@@ -1,0 +1,2 @@
+DROP TABLE used_states;
+DROP TABLE provider_identities;
