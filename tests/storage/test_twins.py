@@ -36,6 +36,7 @@ from storage.memory import (
     MemoryFactors,
     MemoryHoldings,
     MemoryIdempotency,
+    MemoryIdentities,
     MemoryMailStates,
     MemoryNodes,
     MemoryOutbox,
@@ -137,6 +138,11 @@ def _links(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
     return twin, lambda: twin.issue(link, ())
 
 
+def _identities(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryIdentities(database)
+    return twin, lambda: twin.of_user(uuid4())
+
+
 def _factors(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryFactors(database)
     return twin, lambda: twin.held(uuid4())
@@ -165,7 +171,7 @@ def _mails(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
 _ALL: tuple[Operation, ...] = (
     _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox,
     _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _factors, _links, _nodes,
-    _mails,
+    _mails, _identities,
 )  # fmt: skip
 
 

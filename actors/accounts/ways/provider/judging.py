@@ -11,7 +11,6 @@ import hmac
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -62,11 +61,11 @@ def challenge_of(verifier: Secret[str]) -> str:
     return _base64url(sha256(verifier.reveal().encode("ascii")).digest())
 
 
-def authorize_url(
-    provider: Provider, endpoints: Endpoints, secrets: FlowSecrets, state: str, back: str
-) -> str:
-    """Call this for where somebody is sent; they come back to `back`."""
-    asked = {
+def authorize_query(
+    provider: Provider, secrets: FlowSecrets, state: str, back: str
+) -> dict[str, str]:
+    """Call this for what somebody is sent to a provider with; they come back to `back`."""
+    return {
         "response_type": "code",
         "client_id": provider.client_id,
         "redirect_uri": back,
@@ -76,8 +75,6 @@ def authorize_url(
         "code_challenge": challenge_of(secrets.verifier),
         "code_challenge_method": "S256",
     }
-    between = "&" if urlsplit(endpoints.authorize).query else "?"
-    return f"{endpoints.authorize}{between}{urlencode(asked)}"
 
 
 def judge_return(given: Sequence[tuple[str, str]], secrets: FlowSecrets) -> Exchange:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from actors.persistence.errors import InvalidField
 from actors.persistence.words import check_a, check_text
@@ -50,14 +49,6 @@ class Provider:
     def method(self) -> str:
         """Call this for how somebody showed who they are, as the audit has it (AUTH-41)."""
         return f"oauth_{self.name}"
-
-    @property
-    def hosts(self) -> frozenset[str]:
-        """Call this for the hosts, with their ports, that may be called for it (SEC-95)."""
-        urls = (
-            self.issuer, self.authorize_url, self.token_url, self.userinfo_url, self.jwks_url,
-        )  # fmt: skip
-        return self.further_hosts | {urlsplit(url).netloc for url in urls if url is not None}
 
     @property
     def needs_discovery(self) -> bool:

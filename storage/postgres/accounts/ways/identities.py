@@ -5,7 +5,7 @@ a provider gave is sealed with the key of its user, and opens beside its own ide
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -82,7 +82,8 @@ SELECT issuer, subject, provider, linked_at, used_at FROM provider_identities
 WHERE user_id = $1 ORDER BY linked_at, provider
 """
 _SEALED = """
-SELECT issuer, subject, sealed FROM provider_identities WHERE user_id = $1 AND provider = $2
+SELECT issuer, subject, sealed, clock_timestamp() AS now FROM provider_identities
+WHERE user_id = $1 AND provider = $2
 """
 _RENEW = """
 UPDATE provider_identities SET sealed = $4 WHERE user_id = $1 AND provider = $2 AND sealed = $3
@@ -186,9 +187,9 @@ class PostgresIdentities:
         found = await self._found(user_id, provider)
         if found is None:
             return None
-        tokens, _ = found
+        tokens, _, _, now = found
         since = tokens.refresh_since
-        if since is not None and datetime.now(UTC) - since >= REFRESH_KEPT:
+        if since is not None and now - since >= REFRESH_KEPT:
             return ProviderTokens(tokens.access, tokens.access_until)
         return tokens
 
@@ -201,7 +202,7 @@ class PostgresIdentities:
         found = await self._found(user_id, provider)
         if found is None or found[0].access.reveal() != former.access.reveal():
             return False
-        identity, before = found[1]
+        _, identity, before, _ = found
         sealed = await self._sealed(user_id, identity, renewed)
         return bool(
             await self._database.run(change_rows, _RENEW, user_id, provider, before, sealed)
@@ -209,18 +210,18 @@ class PostgresIdentities:
 
     async def _found(
         self, user_id: UUID, provider: str
-    ) -> tuple[ProviderTokens, tuple[Identity, bytes]] | None:
+    ) -> tuple[ProviderTokens, Identity, bytes, datetime] | None:
         check_uuid("user_id", user_id)
         check_provider_name(provider)
         row = await self._database.run(_sealed, user_id, provider)
         if row is None:
             return None
-        identity, sealed = row
+        identity, sealed, now = row
         box = msgspec.json.decode(sealed, type=SealedFields)
         (opened,) = await self._keyring.open_fields([(sealing_place(user_id, identity), box)])
         text = opened.get(_FIELD)
         # One that was moved from another row does not open: as if there were none.
-        return None if text is None else (_tokens_of(text), (identity, sealed))
+        return None if text is None else (_tokens_of(text), identity, sealed, now)
 
     async def _sealed(self, user_id: UUID, identity: Identity, tokens: ProviderTokens) -> bytes:
         kept = _Kept(
@@ -346,6 +347,8 @@ async def _of_user(connection: Connection, user_id: UUID) -> list[LinkedIdentity
 
 async def _sealed(
     connection: Connection, user_id: UUID, provider: str
-) -> tuple[Identity, bytes] | None:
+) -> tuple[Identity, bytes, datetime] | None:
     row = await connection.fetchrow(_SEALED, user_id, provider)
-    return None if row is None else (Identity(row["issuer"], row["subject"]), row["sealed"])
+    if row is None:
+        return None
+    return Identity(row["issuer"], row["subject"]), row["sealed"], row["now"]
