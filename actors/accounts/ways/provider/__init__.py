@@ -1,4 +1,4 @@
-"""Sign-in by a provider: OAuth 2 and OpenID Connect (AUTH-4, AUTH-5, AUTH-6).
+"""Sign-in by a provider: OAuth 2 and OpenID Connect (AUTH-6).
 
 Read `words.py` (a provider as it is set, what it shows of a person), `judging.py` (what is asked of
 it, and what its answers are worth; pure), `identities.py` (the port that keeps whose identity is

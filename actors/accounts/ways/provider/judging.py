@@ -1,7 +1,7 @@
 """What a provider is asked, and what its answers are worth. Pure: no clock, no network, no keys.
 
 Rule 1: what is not said is not assumed: a missing claim refuses as a wrong one does.
-Rule 2: a reason is a word of this file, never a text of the provider's (SEC-95).
+Rule 2: a reason is a word of this file, never a text of the provider's.
 Rule 3: the secrets of a flow are made of its cookie and its state, so nothing of a flow is kept
         here: who has one of them without the other has nothing.
 """
@@ -25,7 +25,7 @@ from actors.runtime import Secret
 
 # SEC-91. Long enough to type a password and a code at the provider.
 STATE_KEPT_S = 300
-# SEC-94: clocks of two machines that are kept by somebody.
+# Clocks of two machines that are kept by somebody.
 SKEW_S = 60
 # Signatures by a key pair only: what verifies must not be able to sign.
 ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "ES256", "ES384"})
@@ -94,7 +94,7 @@ def judge_return(given: Sequence[tuple[str, str]], secrets: FlowSecrets) -> Exch
 
 
 def judge_issuer(said: str | None, provider: Provider, endpoints: Endpoints) -> None:
-    """Call this with whom an answer says it is from; raises `NotShown` (SEC-92, RFC 9207)."""
+    """Call this with whom an answer says it is from; raises `NotShown` (RFC 9207)."""
     if said is None and not endpoints.says_issuer:
         return
     if said != provider.issuer:
@@ -104,7 +104,7 @@ def judge_issuer(said: str | None, provider: Provider, endpoints: Endpoints) -> 
 class TokenHeader(msgspec.Struct, frozen=True):
     """What counts of a token's header. Keys, and places of keys, that it names are not looked at.
 
-    `jku`, `jwk`, `x5u` and `x5c` name whatever the sender likes (SEC-94).
+    `jku`, `jwk`, `x5u` and `x5c` name whatever the sender likes.
     """
 
     alg: str
