@@ -15,7 +15,7 @@ import trio
 from storage.errors import EmbeddedFailed, StateDirInUse, StoreUnavailable
 from storage.postgres import Connection, open_database, open_embedded
 from storage.postgres.embedded import server as server_module
-from storage.postgres.embedded.process import LOG_NAME, LOGS_KEPT, is_postgres, launch
+from storage.postgres.embedded.process import LOG_NAME, LOGS_KEPT, is_postgres, launch, wait_ended
 from storage.postgres.embedded.server import SOCKET_NAME, EmbeddedServer, start
 from storage.testing import TemporaryServer
 from storage.testing.samples import PATIENCE_S
@@ -49,6 +49,10 @@ def _keeper(state: Path) -> subprocess.Popen[str]:
 
 async def _one(connection: Connection) -> int:
     return int(await connection.fetchval("SELECT 1"))
+
+
+def _descriptors() -> set[str]:
+    return {one.name for one in Path("/proc/self/fd").iterdir()}
 
 
 async def _gone(pid: int) -> None:
@@ -287,6 +291,32 @@ async def test_one_that_cannot_be_brought_back_is_tried_until_it_can(
         assert server.trouble == ""
     assert len(troubles) == 1
     assert "the disk of STATE_DIR is full" in troubles[0]
+
+
+@pytest.mark.parametrize("kernel", ["tells", "forbids to ask", "knows no way"])
+async def test_the_end_of_a_process_is_waited_for_and_the_wait_may_be_given_up(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # REL-81, REL-110: without a look at it ten times a second, where the kernel tells
+    def forbid(pid: int, flags: int = 0) -> int:
+        raise PermissionError
+
+    if kernel == "forbids to ask":
+        monkeypatch.setattr(os, "pidfd_open", forbid, raising=False)
+    elif kernel == "knows no way":
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    with subprocess.Popen(["sleep", "60"]) as process:  # noqa: ASYNC220 - as the guard is started
+        before = _descriptors()
+        with trio.move_on_after(0.05) as scope:
+            await wait_ended(process)
+        assert scope.cancelled_caught
+        assert _descriptors() == before
+        process.kill()
+        with trio.fail_after(PATIENCE_S):
+            await wait_ended(process)
+            assert process.poll() == -signal.SIGKILL
+            await wait_ended(process)
+        assert _descriptors() == before
 
 
 def test_logs_of_earlier_servers_are_kept(server: EmbeddedServer) -> None:

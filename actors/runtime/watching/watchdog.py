@@ -1,9 +1,10 @@
 """A thread that notices when the loop does not turn, and names who holds it.
 
-It pings the loop, and when no answer comes it looks who runs. For dispatched actors the dispatcher
-says so. Any other task is found by its frame in the stack of the loop's thread; what it does for
-which actor stands in its context (`current_activity`), where log lines find it too. So nothing is
-written for the watchdog while all is well. Real time only; it ends with the system.
+It pings the loop, and when no answer comes it looks who runs. A loop that waits for the kernel
+would answer at once: it is not woken for that, but now and then. Who runs: for dispatched actors
+the dispatcher says so. Any other task is found by its frame in the stack of the loop's thread; what
+it does for which actor stands in its context (`current_activity`), where log lines find it too. So
+nothing is written for the watchdog while all is well. Real time only; it ends with the system.
 
 What is read here belongs to another thread, which may go on at any moment: everything is read
 once, and a wrong or missing name in a log line is the worst that comes of it.
@@ -32,7 +33,12 @@ from actors.runtime.words.showing import class_name, shown
 BLOCK_THRESHOLD_S: Final = 0.1
 # A block is reported at most one interval plus the threshold after it began.
 PING_INTERVAL_S: Final = 0.05
+# A loop that waits is pinged all the same once in so many looks, a second: how late it wakes tells
+# of a machine that is full.
+LOOKS_A_PING: Final = 20
 STACK_FRAMES_MAX: Final = 30
+# Where trio asks the kernel what came, in a module for each kind of kernel.
+_WAITS_IN: Final = ("trio._core._io_", "get_events")
 TOPIC: Final = "loop_blocked"
 
 _log = Log("actors.watchdog")
@@ -55,7 +61,8 @@ BlockListener: TypeAlias = Callable[[LoopBlocked], object]
 class Watchdog:
     """Call `start` within trio and `close` at the end.
 
-    `lag_us` is the histogram of how late pings are answered. `listeners` are called in this thread,
+    `lag_us` is the histogram of how late the loop is for whoever comes: how late pings are
+    answered, and nothing where it waits for them. `listeners` are called in this thread,
     at once, and removed when they raise; `publish` in the loop's, when it turns again.
     """
 
@@ -88,7 +95,12 @@ class Watchdog:
         self._thread.join()
 
     def _run(self) -> None:
+        looks = 0
         while not self._closing.wait(PING_INTERVAL_S):
+            looks += 1
+            if looks % LOOKS_A_PING and self._is_loop_waiting():
+                self._lag_us[bucket(0)] += 1
+                continue
             self._turned.clear()
             if self._closing.is_set():
                 return  # Set after the wait above and cleared just now: nobody will answer.
@@ -105,6 +117,14 @@ class Watchdog:
             self._turned.wait()
             if blocked is not None and not self._closing.is_set():
                 self._tell(self._again(blocked, perf_counter() - began))
+
+    def _is_loop_waiting(self) -> bool:
+        frame = sys._current_frames().get(self._loop_thread)
+        if frame is None:
+            return False
+        module, function = _WAITS_IN
+        is_there = frame.f_code.co_name == function
+        return is_there and str(frame.f_globals.get("__name__")).startswith(module)
 
     def _pong(self, began: float) -> None:
         self._lag_us[bucket((perf_counter() - began) * MICRO)] += 1

@@ -17,12 +17,17 @@ import subprocess
 import time
 from pathlib import Path
 
+import trio
+
 from storage.errors import EmbeddedFailed
 
 # A start after a crash replays the log.
 START_S_MAX = 30.0
 IMMEDIATE_S_MAX = 2.0
 POLL_S = 0.01
+# How soon the end of a process is noticed where the kernel does not tell it. The clients of a
+# server notice at once; this only brings it back.
+WATCH_S = 0.1
 LEAVING_S = 0.1
 
 LOG_NAME = "server.log"
@@ -51,6 +56,29 @@ code=$?
 kill $! 2>/dev/null
 exit "$code"
 """
+
+
+async def wait_ended(process: subprocess.Popen[bytes]) -> None:
+    """Call this to wait until a child has ended; a checkpoint, and safe to cancel.
+
+    Linux tells it; elsewhere, and where a sandbox forbids to ask, it is looked at now and then:
+    ten times a second for months is most of what an idle program would do.
+    """
+    if process.poll() is not None:
+        await trio.lowlevel.checkpoint()
+        return
+    try:
+        # Of a child that was not waited for, and so its number is no stranger's.
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        while process.poll() is None:  # noqa: ASYNC110 - nobody tells of it here
+            await trio.sleep(WATCH_S)
+        return
+    try:
+        await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        trio.lowlevel.notify_closing(descriptor)
+        os.close(descriptor)
 
 
 def launch(command: list[str], data: Path) -> subprocess.Popen[bytes]:

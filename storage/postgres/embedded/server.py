@@ -45,6 +45,7 @@ from storage.postgres.embedded.process import (
     read_pid,
     send,
     tail_of,
+    wait_ended,
 )
 
 # A fast shutdown writes what is in memory; after that the server is told to drop everything,
@@ -53,8 +54,6 @@ STOP_S_MAX = 8.0
 # What stopping may take in all: the fast way, then the immediate one, then force.
 STOP_WHOLLY_S_MAX = STOP_S_MAX + 2 * IMMEDIATE_S_MAX
 
-# How soon a dead server is noticed. Its clients notice at once; this only brings it back.
-WATCH_S = 0.1
 # A server that cannot be brought back is tried for ever, for what stops it may end by itself: a
 # full disk above all. The first pause doubles up to the last.
 RETRY_S_MIN = 0.5
@@ -105,6 +104,10 @@ class EmbeddedServer:
     def is_running(self) -> bool:
         """Call this to ask whether the server process is alive."""
         return self._guard.poll() is None
+
+    async def wait_ended(self) -> None:
+        """Call this to wait until the server process has ended."""
+        await wait_ended(self._guard)
 
     @property
     def pid(self) -> int | None:
@@ -416,9 +419,7 @@ async def open_embedded(state_dir: Path) -> AsyncIterator[EmbeddedServer]:
 async def _revive(server: EmbeddedServer) -> None:
     pause_s = RETRY_S_MIN
     while True:
-        # A process has no event to wait for that does not cost a thread.
-        while server.is_running:  # noqa: ASYNC110
-            await trio.sleep(WATCH_S)
+        await server.wait_ended()
         try:
             await trio.to_thread.run_sync(server.restart)
         except EmbeddedFailed as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -10,7 +11,8 @@ import trio
 from structlog.testing import capture_logs
 
 from actors.runtime import LoopBlocked, System, open_actors
-from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S, Watchdog
+from actors.runtime.watching import watchdog
+from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S, LOOKS_A_PING, Watchdog
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Puppet
 from tests.patience import PATIENCE_S
 
@@ -197,6 +199,39 @@ async def test_a_look_that_fails_does_not_end_the_watch(
             while not listener.reports:
                 await outside(system, listener.block_the_loop)
     assert len(looked) > 1
+
+
+@pytest.mark.slow
+async def test_a_loop_that_waits_for_the_kernel_is_woken_now_and_then_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # ACT-110, REL-110 (real time): an idle program stays idle, and its lag is told all the same
+    pings = 0
+    pong = Watchdog._pong
+
+    def counted(self: Watchdog, began: float) -> None:
+        nonlocal pings
+        pings += 1
+        pong(self, began)
+
+    monkeypatch.setattr(Watchdog, "_pong", counted)
+    monkeypatch.setattr(watchdog, "PING_INTERVAL_S", 0.001)
+    async with open_actors() as system:
+
+        def looks() -> int:
+            return sum(system.totals().loop_lag_us)
+
+        def look_on() -> None:
+            # In a thread: the loop has nothing else to do, and waits for its end.
+            deadline = time.monotonic() + PATIENCE_S
+            while looks() < 5 * LOOKS_A_PING and time.monotonic() < deadline:
+                time.sleep(0.001)
+
+        await trio.to_thread.run_sync(look_on)
+        counted_looks = looks()
+    assert counted_looks >= 5 * LOOKS_A_PING
+    # Both: it is pinged, and mostly it is not. A full machine may find it elsewhere now and then.
+    assert counted_looks // LOOKS_A_PING - 1 <= pings <= counted_looks / 2
 
 
 async def test_the_watchdog_can_be_switched_off() -> None:

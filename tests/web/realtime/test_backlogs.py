@@ -342,6 +342,36 @@ async def test_a_crowd_that_opened_together_beats_in_slices_and_each_once(
     assert len(heartbeats) == 249
 
 
+async def test_a_crowd_that_beats_leaves_no_message_for_the_lab_to_show(
+    autojump_clock: MockClock,
+) -> None:
+    # REL-110: who is shown the actor's mailbox is written to, and would beat once more for it
+    heartbeats, crowd = Heartbeats(), [stream() for _ in range(250)]
+    has_begun = trio.Event()
+
+    class TellingLane(SlowLane):
+        def write(self, wire: bytes) -> bool:
+            has_begun.set()
+            return super().write(wire)
+
+    lanes = [TellingLane() for _ in crowd]
+    for lane, one in zip(lanes, crowd, strict=True):
+        one.attach(lane)
+        lane.open()
+        heartbeats.add(one)
+    async with open_actors() as system:
+        ref = await system.start(HeartbeatActor, heartbeats, name="heartbeats")
+        await has_begun.wait()
+        turns = 0
+        while not all(lane.wrote for lane in lanes):
+            assert not system.cell_named(ref.path).mailbox.queued
+            turns += 1
+            await trio.lowlevel.checkpoint()
+        assert turns, "others had no turn"
+        await trio.sleep(16)
+        assert {len(lane.wrote) for lane in lanes} == {2}
+
+
 async def test_actor_and_stream_end_together() -> None:
     # SITE-94, SITE-95
     async with open_actors() as system:
