@@ -121,6 +121,13 @@ class BusRetention(StrEnum):
     ACKED = "acked"
 
 
+class Switch(StrEnum):
+    """Whether something that is left out by default is there."""
+
+    OFF = "off"
+    ON = "on"
+
+
 class SaslMechanism(StrEnum):
     """How a broker is shown who we are."""
 
@@ -232,6 +239,7 @@ class Settings:
     nats_tls_key: Path | None = None
     bus: Bus = Bus.POSTGRES
     bus_retention: BusRetention = BusRetention.TIME
+    bus_cloudevents: Switch = Switch.OFF
     kafka_brokers: str | None = None
     kafka_prefix: str = ""
     kafka_sasl_mechanism: SaslMechanism | None = None
@@ -553,6 +561,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "NATS_TLS_KEY": ("nats_tls_key", _file),
     "BUS": ("bus", _word(Bus)),
     "BUS_RETENTION": ("bus_retention", _word(BusRetention)),
+    "BUS_CLOUDEVENTS": ("bus_cloudevents", _word(Switch)),
     "KAFKA_BROKERS": ("kafka_brokers", _brokers),
     "KAFKA_PREFIX": ("kafka_prefix", _prefix),
     "KAFKA_SASL_MECHANISM": ("kafka_sasl_mechanism", _word(SaslMechanism)),

@@ -71,6 +71,13 @@ SOAKS = {
         rounds=1,
         environment=(("CHAOS_S", "1800"),),
     ),
+    "bus-days": Soak(
+        "BUS-14: a million records of eight days, read by three groups",
+        "tests/storage/test_bus_postgres.py::"
+        "test_a_log_that_three_groups_have_read_is_as_large_as_a_day",
+        rounds=1,
+        environment=(("RECORDS", "1000000"),),
+    ),
     "link": Soak(
         "CLU-46: servers of messages killed, stopped, told to leave, changed",
         "tests/storage/link/test_nats_faults.py",

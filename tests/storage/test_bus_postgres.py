@@ -1,11 +1,13 @@
 """The bus on PostgreSQL passes its suite; its log is removed by the day; a killed member."""
 
 import asyncio
+import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from contextlib import AsyncExitStack, contextmanager
+from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -289,3 +291,75 @@ async def test_a_record_is_put_back_and_its_letter_settled_in_one_commit(
     with pytest.raises(InvalidTransition):
         await put_back(bus, letter.id, "ada")
     assert await database.run(rows) == before + 1
+
+
+# Of how many the log is filled, of eight days; `make soak` takes a million.
+RECORDS = int(os.environ.get("RECORDS", "1600"))
+DAYS = 8
+_FILL = """
+INSERT INTO bus_records (topic, partition, published_at, key, value, headers)
+SELECT $1, n % 3, $2::timestamptz + n * interval '1 microsecond', 'order-' || n % 50,
+    convert_to(n || repeat('x', 200), 'UTF8'),
+    jsonb_build_object('event_id', gen_random_uuid(), 'content_type', 'application/json')
+FROM generate_series(1, $3) n
+"""
+_LOG_BYTES = """
+SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits
+WHERE inhparent = 'bus_records'::regclass
+"""
+_BESIDE_BYTES = """
+SELECT sum(pg_total_relation_size(name))::bigint
+FROM unnest('{bus_offsets,bus_groups,bus_members,bus_parked}'::regclass[]) name
+"""
+
+
+async def test_a_log_that_three_groups_have_read_is_as_large_as_a_day(database: Database) -> None:
+    """Eight days of records, read by three groups: what all have passed goes as whole tables."""
+    # BUS-14
+    bus, counts = PostgresBus(database, retention=Retention.ACKED), Counter[str]()
+    await bus.declare(TOPIC)
+    await bus.purge()
+
+    async def bytes_of(statement: str) -> int:
+        async def work(connection: Connection) -> int:
+            return int(await connection.fetchval(statement))
+
+        return await database.run(work)
+
+    async def fill(connection: Connection, ago: int) -> None:
+        if ago:
+            await connection.execute(
+                f"CREATE TABLE bus_records_{_day(ago):%Y%m%d} PARTITION OF bus_records"
+                f" FOR VALUES FROM ('{_day(ago)} 00:00Z') TO ('{_day(ago - 1)} 00:00Z')"
+            )
+        at = datetime.combine(_day(ago), time(), UTC)
+        await connection.execute(_FILL, TOPIC, at, RECORDS // DAYS)
+
+    sizes, done = [await bytes_of(_LOG_BYTES)], trio.Event()
+    for ago in reversed(range(DAYS)):
+        await database.run(fill, ago)
+        sizes.append(await bytes_of(_LOG_BYTES))
+    a_day = (sizes[-1] - sizes[0]) // DAYS
+
+    async def handle(group: str, received: Received) -> None:
+        counts[group] += 1
+        if counts.total() >= 3 * RECORDS:
+            done.set()
+
+    began = trio.current_time()
+    async with AsyncExitStack() as reading:
+        for group in ("mail", "search", "stock"):
+            wanted = options(on_failure=OnFailure.SKIP)
+            member = subscribed(bus, partial(handle, group), wanted, group)
+            await reading.enter_async_context(member)
+        with trio.fail_after(max(PATIENCE_S, RECORDS / 100)):
+            await done.wait()
+    took_s = trio.current_time() - began
+    assert counts == dict.fromkeys(("mail", "search", "stock"), RECORDS)
+    assert await bus.purge() == DAYS - 1
+    left, beside = await bytes_of(_LOG_BYTES), await bytes_of(_BESIDE_BYTES)
+    rate = 3 * RECORDS / took_s
+    print(f"a day {a_day:,} B, of {sizes[-1]:,} B left {left:,}, beside {beside:,}; {rate:.0f}/s")
+    assert left <= 2 * a_day + sizes[0]
+    # Nine rows of offsets, written ten times a second: what was written over is used again.
+    assert beside <= 2**20

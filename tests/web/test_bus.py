@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from actors.cluster import Host, LinkState, NodeState
-from actors.persistence import EVENTS, StreamId
+from actors.persistence import EVENTS, OutboxEntry, StreamId
 from actors.persistence.beside_log.outbox import PARTITIONS
 from actors.persistence.bus import (
     BusRejected,
@@ -30,7 +30,7 @@ from actors.runtime import Secret
 from storage.bus import MemoryBus, PostgresBus
 from storage.bus.kafka import KafkaBus
 from storage.postgres import Database, PostgresEventStore, PostgresOutbox
-from storage.testing.samples import message, new_events
+from storage.testing.samples import NOON, message, new_events
 from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
 from tests.logged import captured
 from tests.patience import PATIENCE_S
@@ -41,6 +41,7 @@ from web.app.bus import (
     SiteBus,
     bus_tree,
     check_bus,
+    cloud_events,
     declared,
     make_bus,
     sender,
@@ -48,7 +49,7 @@ from web.app.bus import (
 from web.app.clustering import SiteNode, node_of
 from web.lab.lasting import TOPIC, Lasted, SiteSurvived
 from web.observability.bus_lag import BusLags
-from web.settings import Bus, Cluster, SaslMechanism, Settings
+from web.settings import Bus, Cluster, SaslMechanism, Settings, Switch
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock
 
@@ -122,6 +123,27 @@ async def test_what_is_published_with_an_append_is_heard_by_others(database: Dat
         ids = await _publish(PostgresEventStore(database), 20)
         await heard.count(20)
     assert sorted(heard.ids) == sorted(ids)
+
+
+async def test_what_the_site_publishes_may_be_cloud_events() -> None:
+    # BUS-15
+    bus, origin = MemoryBus(), "https://example.org"
+    for settings, source in [
+        (Settings(), None),
+        (Settings(bus_cloudevents=Switch.ON), "urn:greenroom:site"),
+        (Settings(bus_cloudevents=Switch.ON, public_origin=origin), origin),
+    ]:
+        bus.reset()
+        record = Record(uuid4(), "k", b"{}", {"event_type": "SiteSurvived"})
+        send = sender(bus, cloud_events(settings))
+        await send(
+            OutboxEntry(
+                1, record.event_id, "bus", TOPIC, record.key, record.value, record.headers, 0, NOON
+            )
+        )
+        ((sent,),) = [found for found in bus.tables.records.values() if found]
+        told = {name: text.decode() for name, text in sent.headers.items()}
+        assert (told.get("ce_source"), told["event_type"]) == (source, "SiteSurvived")
 
 
 @asynccontextmanager

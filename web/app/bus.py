@@ -23,6 +23,7 @@ from actors.persistence.beside_log.outbox import PARTITIONS, Send
 from actors.persistence.bus import (
     BusRejected,
     BusUnavailable,
+    CloudEvents,
     Engine,
     Guard,
     Handler,
@@ -41,7 +42,7 @@ from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Superviso
 from web.app.clustering import node_name
 from web.lab import lasting
 from web.observability.bus_lag import BusLags, LagWatch
-from web.settings import Bus, Settings
+from web.settings import Bus, Settings, Switch
 from web.wiring.directory import OWNED
 from web.wiring.environment import SystemClock, SystemIds
 
@@ -51,6 +52,8 @@ HEARD = (lasting.TOPIC,)
 # A client that flushes knows within its own limit of 8 s what became of all it has in hand; at a
 # stop all of that has been told already, or is in the outbox still.
 CLOSE_S_MAX = 2.0
+# Who a site without PUBLIC_ORIGIN is to readers of CloudEvents.
+SOURCE = "urn:greenroom:site"
 # A bus that is away is asked again for a topic this often.
 AWAITED_EVERY_S = 1.0
 
@@ -141,10 +144,17 @@ class NobodySends(Exception):
         self.kind = kind
 
 
-def sender(engine: Engine) -> Send:
+def cloud_events(settings: Settings) -> CloudEvents | None:
+    """Call this for the headers that records have besides; None without."""
+    if settings.bus_cloudevents is Switch.OFF:
+        return None
+    return CloudEvents(settings.public_origin or SOURCE)
+
+
+def sender(engine: Engine, marks: CloudEvents | None = None) -> Send:
     """Call this for what a relay sends with; the site's own topics are declared on the way."""
     declared: set[str] = set()
-    publish = publisher(engine)
+    publish = publisher(engine, marks)
 
     async def send(entry: OutboxEntry) -> None:
         if entry.kind != BUS:
@@ -221,7 +231,7 @@ def bus_tree(
     letters, env = PostgresDeadLetters(bus.database), Environment(SystemClock(), SystemIds())
 
     def relay(owner: str, parts: Sequence[int], shard: ShardLease | None = None) -> OutboxRelay:
-        send = sender(bus.engine)
+        send = sender(bus.engine, cloud_events(settings))
         return OutboxRelay(
             outbox, send, env, owner, dead_letters=letters, partitions=parts, shard=shard
         )

@@ -9,7 +9,7 @@ Read in this order; each file needs only those above it:
 - `handling`: one record: tried, put aside, or made a dead letter, and put back;
 - `reading`: one partition, from its offset on;
 - `subscription`: a member of a group, from joining to leaving, and its actor;
-- `relaying`: from the outbox to the bus.
+- `relaying`: from the outbox to the bus, also as CloudEvents.
 
 The engines stand in `storage/bus`. The bus is never the truth: decisions read the log.
 """
@@ -42,7 +42,7 @@ from actors.persistence.bus.port import (
     Parking,
     PutsBack,
 )
-from actors.persistence.bus.relaying import bus_message, publisher
+from actors.persistence.bus.relaying import CloudEvents, bus_message, publisher
 from actors.persistence.bus.subscription import (
     Subscription,
     SubscriptionActor,
@@ -83,6 +83,7 @@ __all__ = [
     "BusRejected",
     "BusState",
     "BusUnavailable",
+    "CloudEvents",
     "Engine",
     "EventBus",
     "Goal",
