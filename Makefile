@@ -67,7 +67,7 @@ kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and 
 	@if [ -z "$(KAFKA_BROKERS)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \
 		$(MAKE) --no-print-directory build/kafka/stamp; fi
 	@test ! -f build/kafka/stamp || export KAFKA_JARS=build/kafka; \
-		$(BIN)/python -m pytest -q -rs tests/storage/test_bus_kafka.py || [ $$? = 5 ]
+		$(BIN)/python -m pytest -q -rs tests/storage/test_bus_kafka*.py || [ $$? = 5 ]
 
 build/kafka/stamp: tests/conformance/kafka/pom.xml
 	@mvn -q -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/kafka

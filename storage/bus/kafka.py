@@ -65,7 +65,8 @@ from storage.bus.kafka_words import (
     REQUEST_S_MAX,
     KafkaSettings,
     error_of,
-    is_refusal,
+    misfit_of,
+    refusal_of,
     text_headers,
     word_of,
 )
@@ -82,7 +83,8 @@ class KafkaBus:
     """The port `EventBus` on a broker; see the module's docstring.
 
     Opened by the first call, so that it may be made before its broker is there. `close` ends it.
-    `consumer` makes the clients of its members.
+    `consumer` makes the clients of its members. Raises `InvalidField` for files of TLS that are
+    nothing of the kind.
     """
 
     has_transactions = False
@@ -97,10 +99,13 @@ class KafkaBus:
     ) -> None:
         self._settings, self._prefix, self._consumer = settings, settings.prefix, consumer
         self.parking, self.dead_letters = parking, dead_letters
-        self._producer = Producer(settings.producing(self._on_error))
-        self._admin = AdminClient(settings.common(self._on_error))  # type: ignore[arg-type]
+        try:
+            self._producer = Producer(settings.producing(self._on_error))
+            self._admin = AdminClient(settings.common(self._on_error))  # type: ignore[arg-type]
+        except KafkaException as error:
+            raise misfit_of(error) from None
         self._partitions: dict[str, int] = {}
-        self._is_refused = False
+        self._refusal: BusRejected | None = None
         self._away, self._away_since = "", 0.0
         self._joined: WeakSet[KafkaMember] = WeakSet()
 
@@ -196,12 +201,12 @@ class KafkaBus:
             # What the client heard of a refusal is told when it is asked.
             self._admin.poll(0)
             self._producer.poll(0)
-            error = word_of(error_of(raised), self._is_refused)
+            error = word_of(error_of(raised), self._refusal)
             if not self._away:
                 self._away_since = trio.current_time()
             self._away = error.reason
             raise error from None
-        self._away, self._is_refused = "", False
+        self._away, self._refusal = "", None
         return result
 
     async def _partitions_of(self, topic: str) -> int:
@@ -213,8 +218,7 @@ class KafkaBus:
         return self._partitions[topic]
 
     def _on_error(self, error: KafkaError) -> None:
-        if is_refusal(error):
-            self._is_refused = True
+        self._refusal = refusal_of(error) or self._refusal
 
     # In a worker thread.
 

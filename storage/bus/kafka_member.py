@@ -354,7 +354,7 @@ class KafkaMember:
 
     def _fail(self, error: KafkaException | RuntimeError) -> None:
         is_ours = isinstance(error, KafkaException)
-        told = word_of(error_of(error), False) if is_ours else BusUnavailable("the poll failed")  # type: ignore[arg-type]
+        told = word_of(error_of(error), None) if is_ours else BusUnavailable("the poll failed")  # type: ignore[arg-type]
         with self._lock:
             self._failure = told
             self._parts.clear()

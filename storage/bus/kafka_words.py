@@ -1,5 +1,6 @@
 """How a Kafka or Redpanda is reached, and what its client's errors mean here."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 from actors.persistence import InvalidField
-from actors.persistence.bus import BusRejected, BusUnavailable
+from actors.persistence.bus import BusNotTrusted, BusRejected, BusUnavailable
 from actors.persistence.words import check_a, check_integer, check_text
 from actors.runtime import Secret
 
@@ -42,6 +43,10 @@ class KafkaSecurity:
                 raise InvalidField("mechanism", f"is none of {', '.join(MECHANISMS)}")
             if not self.username or self.password is None:
                 raise InvalidField("security", "has a mechanism, and no username or password")
+        own = (self.certificate_file, self.key_file)
+        if own != (None, None) and None in (*own, self.ca_file):
+            # Without the authority nothing would be encrypted.
+            raise InvalidField("security", "needs ca_file, certificate_file and key_file together")
 
     @property
     def config(self) -> dict[str, str]:
@@ -127,12 +132,12 @@ class KafkaSettings:
         }
 
 
-def word_of(error: KafkaError, is_refused: bool) -> BusUnavailable | BusRejected:
-    """Call this for an error of the client in the words of the bus: by its name alone."""
-    name = error.name()
-    if is_refused or error.code() in _REFUSED:
-        return BusRejected(name)
-    return BusUnavailable(name)
+def word_of(error: KafkaError, refusal: BusRejected | None) -> BusUnavailable | BusRejected:
+    """Call this for an error of the client in the words of the bus: by its name alone.
+
+    `refusal` is what the client was told beside it: it says only that it has no connection.
+    """
+    return refusal or refusal_of(error) or BusUnavailable(error.name())
 
 
 _REFUSED = frozenset(
@@ -144,11 +149,39 @@ _REFUSED = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
+# In OpenSSL's words, which are the same whoever says them and name nobody. Of the errors of a
+# handshake only these: a connection that is lost in the middle of one is an error too.
+_NOT_TRUSTED = re.compile(
+    r"SSL routines:[^:]*:(certificate verify failed"
+    r"|[a-z0-9/]+ alert (?:[a-z]+ certificate|certificate [a-z]+|unknown ca))"
+)
 
 
-def is_refusal(error: KafkaError) -> bool:
-    """Call this to ask whether the broker let us not in."""
-    return error.code() in _REFUSED
+def refusal_of(error: KafkaError) -> BusRejected | None:
+    """Call this to learn whether an error says that the broker or we will not have the other."""
+    if error.code() in _REFUSED:
+        return BusRejected(error.name())
+    found = _NOT_TRUSTED.search(error.str() or "")
+    if found is None:
+        return None
+    return BusNotTrusted(found[1], is_ours="alert" in found[1])
+
+
+_FILES = {
+    "ssl.ca.location": "ca_file",
+    "ssl.certificate.location": "certificate_file",
+    "ssl.key.location": "key_file",
+}
+_UNUSABLE = re.compile(r"(ssl\.[a-z]+\.location) failed: (?:.*:)?([^:]+)$")
+
+
+def misfit_of(raised: KafkaException) -> InvalidField:
+    """Call this when the client takes no settings: which of them, and why; never what it is."""
+    error = error_of(raised)
+    found = _UNUSABLE.search(error.str() or "")
+    if found is None:
+        return InvalidField("security", f"is refused by the client ({error.name()})")
+    return InvalidField(_FILES[found[1]], f"is nothing that TLS can use: {found[2]}")
 
 
 def error_of(raised: KafkaException) -> KafkaError:

@@ -1,6 +1,8 @@
 """A Kafka broker of its own for tests: one node on loopback, from the jars of `make kafka`.
 
-`KAFKA_JARS` names their folder. It is formatted, started, waited for, and ended by its pid.
+`KAFKA_JARS` names their folder. It is formatted, started, waited for, and ended by its pid. Beside
+plain text it listens for names and secrets (PLAIN), for those over TLS (SCRAM), and for clients
+with certificates; keys are made for it in its folder.
 """
 
 import base64
@@ -12,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.processes.ports import free_ports, wait_for_port
+from tests.storage.kafka_keys import Keys
 
 SECRET, WRONG = "a-secret-for-tests", "another-secret"
 
@@ -19,12 +22,25 @@ _PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},SCRAM://127.0.0.1:{scram},\
+  MUTUAL://127.0.0.1:{mutual},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},\
+  SCRAM://127.0.0.1:{scram},MUTUAL://127.0.0.1:{mutual}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,SCRAM:SASL_SSL,MUTUAL:SSL,\
+  CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.sasl.enabled.mechanisms=PLAIN
+listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.scram.scram-sha-256.sasl.jaas.config=\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.scram.scram-sha-512.sasl.jaas.config=\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.mutual.ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.pem
 listener.name.sasl.plain.sasl.jaas.config=\\
   org.apache.kafka.common.security.plain.PlainLoginModule required user_ada="{secret}";
 log.dirs={folder}/data
@@ -46,17 +62,28 @@ class KafkaBroker:
         self._folder = folder
         self._java = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", f"{Path(jars).resolve()}/*"]
         self._process: subprocess.Popen[bytes] | None = None
-        plain, sasl, controller = free_ports(3)
+        plain, sasl, scram, mutual, controller = free_ports(5)
         self.address, self.sasl_address = f"127.0.0.1:{plain}", f"127.0.0.1:{sasl}"
+        self.scram_address, self.mutual_address = f"127.0.0.1:{scram}", f"127.0.0.1:{mutual}"
+        self.keys = Keys(folder)
+        self.keys.make("broker", address="127.0.0.1")
         self._port = plain
         self._config = folder / "server.properties"
         self._config.write_text(
             _PROPERTIES.format(
-                plain=plain, sasl=sasl, controller=controller, folder=folder, secret=SECRET
+                plain=plain,
+                sasl=sasl,
+                scram=scram,
+                mutual=mutual,
+                controller=controller,
+                folder=folder,
+                secret=SECRET,
             )
         )
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         formatting = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._config)]
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+            formatting += ["--add-scram", f"{mechanism}=[name=ada,password={SECRET}]"]
         subprocess.run([*self._java, *formatting], check=True, capture_output=True)
 
     def __enter__(self) -> "KafkaBroker":

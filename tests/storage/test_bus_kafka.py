@@ -3,7 +3,6 @@
 Run by `make kafka`; elsewhere the summary says "not run".
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,23 +14,20 @@ import pytest
 import trio
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from tests.storage.kafka_broker import SECRET, WRONG, KafkaBroker, missing
+from tests.storage.kafka_broker import KafkaBroker, missing
 
 if reason := missing():
     pytest.skip(reason, allow_module_level=True)
 
-from actors.persistence import InvalidField, StreamId
+from actors.persistence import StreamId
 from actors.persistence.bus import (
-    BusRejected,
     BusState,
     BusUnavailable,
-    Guard,
     OnFailure,
 )
-from actors.runtime import Secret
 from storage.bus import MemoryBus
 from storage.bus.kafka import KafkaBus
-from storage.bus.kafka_words import KafkaSecurity, KafkaSettings
+from storage.bus.kafka_words import KafkaSettings
 from storage.postgres import Database, PostgresEventStore
 from storage.testing.bus import (
     GROUP,
@@ -49,27 +45,6 @@ from tests.storage.bus_member_process import subscription_on
 from tests.storage.kafka_member_process import kafka_bus
 
 _ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker | None]:
-    if os.environ.get("KAFKA_BROKERS"):
-        yield None
-        return
-    with KafkaBroker(tmp_path_factory.mktemp("kafka"), os.environ["KAFKA_JARS"]) as started:
-        yield started
-
-
-@pytest.fixture
-def brokers(broker: KafkaBroker | None) -> str:
-    return os.environ["KAFKA_BROKERS"] if broker is None else broker.address
-
-
-@pytest.fixture
-def own_broker(broker: KafkaBroker | None) -> KafkaBroker:
-    if broker is None:
-        pytest.skip("not run: the broker of KAFKA_BROKERS is not ours to kill")
-    return broker
 
 
 class TestKafkaBus(BusSuite):  # BUS-11, BUS-12
@@ -201,33 +176,3 @@ async def test_a_member_whose_client_failed_goes_on_with_another(brokers: str) -
         await heard.until(lambda: len(set(heard.values)) == 60)
         assert _FailsOnce.made == made + 1
         assert (await bus.health()).state is BusState.HEALTHY
-
-
-async def test_a_wrong_secret_is_told_and_not_shown(own_broker: KafkaBroker) -> None:
-    # BUS-11, BUS-13
-    beside = MemoryBus()
-
-    def bus_with(secret: str) -> KafkaBus:
-        security = KafkaSecurity("PLAIN", "ada", Secret(secret))
-        return KafkaBus(
-            KafkaSettings(own_broker.sasl_address, prefix=f"{uuid4()}-", security=security),
-            parking=beside.parking,
-            dead_letters=beside.dead_letters,
-        )
-
-    with pytest.raises(BusRejected) as caught:
-        await bus_with(WRONG).topics()
-    assert WRONG not in str(caught.value)
-    assert WRONG not in repr(KafkaSecurity("PLAIN", "ada", Secret(WRONG)))
-    await bus_with(SECRET).declare(TOPIC)
-
-
-def test_nonsense_is_refused_when_it_is_made() -> None:
-    # BUS-11
-    for brokers in ("", " ", "one:9092,,two:9092", None, "a\0"):
-        with pytest.raises(InvalidField, match="brokers"):
-            KafkaSettings(brokers)  # type: ignore[arg-type]
-    for values in (("GSSAPI", "ada"), ("PLAIN", ""), ("PLAIN", "ada")):
-        with pytest.raises(InvalidField):
-            KafkaSecurity(*values)
-    assert options(guard=Guard.INBOX).guard is Guard.INBOX

@@ -21,6 +21,7 @@ from actors.cluster import Host, HostActor, MakeSingleton, Member, made
 from actors.persistence import InvalidField, OutboxEntry, OutboxRelay, Shard, ShardLease
 from actors.persistence.beside_log.outbox import PARTITIONS, Send
 from actors.persistence.bus import (
+    BusNotTrusted,
     BusRejected,
     BusUnavailable,
     CloudEvents,
@@ -102,9 +103,17 @@ def make_bus(settings: Settings, database: Database) -> SiteBus:
     try:
         asked = KafkaSettings(settings.kafka_brokers or "", settings.kafka_prefix, security)
         engine = KafkaBus(asked, parking=beside.parking, dead_letters=beside.dead_letters)
-    except (InvalidField, BusRejected) as error:
-        raise BusRefused(f"KAFKA_BROKERS: {error}") from error
+    except InvalidField as error:
+        raise BusRefused(f"{_SET_BY.get(error.field, 'KAFKA_BROKERS')}: {error}") from error
     return SiteBus(engine, BusLags(engine), database, beside.purge, engine.close)
+
+
+# Which of our settings a field of the client's is.
+_SET_BY = {
+    "ca_file": "KAFKA_TLS_CA",
+    "certificate_file": "KAFKA_TLS_CERT",
+    "key_file": "KAFKA_TLS_KEY",
+}
 
 
 def _tls_files(settings: Settings) -> Sequence[Path | None]:
@@ -124,10 +133,14 @@ async def check_bus(settings: Settings, bus: SiteBus) -> None:
         return
     try:
         await bus.engine.topics()
+    except BusNotTrusted as error:
+        raise BusRefused(
+            f"{'KAFKA_TLS_CERT' if error.is_ours else 'KAFKA_TLS_CA'}: {error}"
+        ) from error
     except BusRejected as error:
         raise BusRefused(
             f"KAFKA_BROKERS: the broker refuses us ({error.reason}); see KAFKA_SASL_MECHANISM, "
-            "KAFKA_USERNAME, KAFKA_PASSWORD and KAFKA_TLS_CA"
+            "KAFKA_USERNAME and KAFKA_PASSWORD"
         ) from error
     except BusUnavailable as error:
         log.warning("bus.broker_awaited", reason=error.reason)

@@ -17,6 +17,7 @@ The engines stand in `storage/bus`. The bus is never the truth: decisions read t
 from actors.persistence.bus.errors import (
     BusCodecError,
     BusError,
+    BusNotTrusted,
     BusRejected,
     BusUnavailable,
     GroupError,
@@ -80,6 +81,7 @@ __all__ = [
     "BusCodecError",
     "BusError",
     "BusHealth",
+    "BusNotTrusted",
     "BusRejected",
     "BusState",
     "BusUnavailable",

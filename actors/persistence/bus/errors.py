@@ -41,9 +41,30 @@ class BusRejected(BusError):
 
     code = "bus_rejected"
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the bus does not let us in ({reason}); look at user, secret and rights")
+    def __init__(self, reason: str, told: str = "") -> None:
+        super().__init__(
+            told or f"the bus does not let us in ({reason}); look at user, secret and rights"
+        )
         self.reason = reason
+
+
+class BusNotTrusted(BusRejected):
+    """Raised when we and the bus have no certificate that the other trusts; nothing was sent.
+
+    `is_ours` tells which: the bus refuses the one that we show, or has one that we do not trust.
+    """
+
+    code = "bus_not_trusted"
+
+    def __init__(self, reason: str, *, is_ours: bool) -> None:
+        super().__init__(
+            reason,
+            f"the bus refuses our certificate ({reason}); look at certificate and key"
+            if is_ours
+            else f"the bus shows a certificate that we do not trust ({reason}); look at the file "
+            "of the authority, and at the name by which the bus is called",
+        )
+        self.is_ours = is_ours
 
 
 class PublishFailed(BusError):
