@@ -66,11 +66,17 @@ conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios o
 kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and run the bus's tests on it; KAFKA_BROKERS names another
 	@if [ -z "$(KAFKA_BROKERS)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \
 		$(MAKE) --no-print-directory build/kafka/stamp; fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/kafka/clients/stamp; fi
 	@test ! -f build/kafka/stamp || export KAFKA_JARS=build/kafka; \
 		$(BIN)/python -m pytest -q -rs tests/storage/test_bus_kafka*.py || [ $$? = 5 ]
 
 build/kafka/stamp: tests/conformance/kafka/pom.xml
 	@mvn -q -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/kafka
+	@touch $@
+
+build/kafka/clients/stamp: tests/conformance/kafka/clients/package-lock.json
+	@mkdir -p build/kafka/clients && cp tests/conformance/kafka/clients/*.json build/kafka/clients/
+	@npm ci --prefix build/kafka/clients --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 conformance-clients: $(VENV)/dev.stamp

@@ -19,6 +19,7 @@ from actors.persistence.bus import (
     Assignment,
     BusState,
     BusUnavailable,
+    EventBus,
     Guard,
     Held,
     InvalidTopic,
@@ -410,3 +411,14 @@ async def test_without_room_for_a_dead_letter_nothing_is_given_up(
         await heard.count(1)
     assert heard.values == ["2"]
     assert [one.value for one in bus.tables.records[Part(TOPIC + DEAD, 0)]] == [b"0", b"1"]
+
+
+def test_the_port_has_no_request_with_a_reply() -> None:
+    # BUS-1, BUS-17
+    calls = {name for name in vars(EventBus) if not name.startswith("_")}
+    assert calls == {
+        "declare", "publish", "publish_batch", "lag", "topics", "groups", "seek", "health",
+    }  # fmt: skip
+    page = Path(__file__).parents[2] / "docs" / "reference" / "event_bus.md"
+    said = " ".join(page.read_text().split())
+    assert "no request with a reply on the bus: ask an actor, or send a command" in said
