@@ -154,19 +154,20 @@ async def test_a_site_says_which_setting_is_wrong(
         "kafka_tls_ca": keys.authority,
     }
     certificate, key = strangers.make("foreign")
-    mutual = {
+    mutual: dict[str, object] = {
         "kafka_brokers": own_broker.mutual_address,
         "kafka_sasl_mechanism": None,
         "kafka_tls_cert": certificate,
         "kafka_tls_key": key,
     }
-    for changed, setting in [
+    wrong: list[tuple[dict[str, object], str]] = [
         ({}, ""),
         ({"kafka_password": Secret(WRONG)}, "KAFKA_BROKERS: .*KAFKA_PASSWORD"),
         ({"kafka_tls_ca": strangers.authority}, "KAFKA_TLS_CA: "),
         (mutual, "KAFKA_TLS_CERT: "),
         ({**mutual, "kafka_tls_key": keys.make("other")[1]}, "KAFKA_TLS_KEY: "),
-    ]:
+    ]
+    for changed, setting in wrong:
         settings = Settings(**{**given, **changed})  # type: ignore[arg-type]
         if not setting:
             await check_bus(settings, make_bus(settings, database))
