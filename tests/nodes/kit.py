@@ -15,7 +15,7 @@ from types import TracebackType
 
 import asyncpg
 
-from actors.cluster import SHARDS, SINGLETONS_FROM, shard_of
+from actors.cluster import SHARDS, SINGLETONS_FROM, shard_of, singleton_shard
 from storage.postgres.embedded.server import start
 from tests import nats_server
 from tests.journeys.site_process import SiteProcess
@@ -37,6 +37,13 @@ SELECT n.name, n.node_id::text AS id,
 FROM nodes n LEFT JOIN shards s ON s.owner = n.node_id::text AND s.lease_until > clock_timestamp()
 WHERE n.state <> 'gone' AND n.heartbeat_at > clock_timestamp() - interval '6 s'
 GROUP BY n.name, n.node_id
+"""
+
+
+_HAS = """
+SELECT n.name FROM nodes n
+JOIN shards s ON s.owner = n.node_id::text AND s.lease_until > clock_timestamp()
+WHERE s.id = $1
 """
 
 
@@ -191,6 +198,12 @@ class Nodes:
 
         until(is_owned)
         return found[0]
+
+    def owner_of_singleton(self, name: str) -> str:
+        """The name of the node that has a singleton; waits while nobody does."""
+        until(lambda: bool(self.rows(_HAS, singleton_shard(name))))
+        ((node,),) = self.rows(_HAS, singleton_shard(name))
+        return str(node)
 
     def rows(self, statement: str, *values: object) -> Sequence[asyncpg.Record]:
         """What the database says, by a connection of its own that nothing cuts."""

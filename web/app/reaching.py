@@ -20,18 +20,20 @@ from actors.cluster import Cluster, Host, LinkActor, LinkState, MakeOwned
 from actors.cluster.link import FrameKeys
 from actors.persistence import Keyring
 from actors.runtime import AnyActor, Secret
-from actors.timeline import Timeline
 from storage.postgres import Database, PostgresChatLog, PostgresNodes
 from supervision import ChildSpec, Flags, Plan, Supervisor
 from web.app.clustering import SiteNode, node_components, node_of
 from web.app.linking import NodeLink, link_components, link_of
 from web.app.rooms import ROOM, PeopleAcross, RoomOwner, RoomsAcross, SharedChatLog
 from web.chat.readers import Readers
+from web.lab.demos.checkout.across import CheckoutsAcross
+from web.lab.demos.checkout.visitors import Checkouts
 from web.lab.tree.nodes import nodes_view
 from web.observability.health import Component
 from web.settings import Settings, is_loopback
 from web.timeline.collector import asked_teller
 from web.views import NodesView
+from web.wiring.composition import Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock
 from web.wiring.frame.mailing import SiteMail
@@ -103,8 +105,10 @@ class ReachSupervisor(Supervisor):
         chat_log: ChatLog,
         rooms: Rooms,
         readers: Mapping[RoomName, Readers],
+        checkouts: Checkouts | None,
     ) -> None:
         self._road, self._log, self._rooms, self._readers = reach, chat_log, rooms, readers
+        self._checkouts = checkouts
 
     def plan(self) -> Plan:
         """Whoever hears stands behind who carries."""
@@ -117,6 +121,9 @@ class ReachSupervisor(Supervisor):
             ),
             ChildSpec("people", partial(PeopleAcross, cluster, self._readers)),
         ]
+        if self._checkouts is not None:
+            across = partial(CheckoutsAcross, cluster, self._checkouts)
+            specs.append(ChildSpec("checkouts", across))
         return Plan(Flags(intensity=10, period=5.0), specs)
 
 
@@ -148,10 +155,8 @@ class Together:
         host.own(singletons={"mail": lambda token: relay(shard=host.member.lease(token))})
         return None
 
-    def children(
-        self, rooms: Rooms, readers: Mapping[RoomName, Readers], timeline: Timeline
-    ) -> Sequence[ChildSpec]:
-        """Call this for what stands in the tree behind the database.
+    def children(self, web: Web) -> Sequence[ChildSpec]:
+        """Call this for what stands in the tree behind the database, before any of it starts.
 
         The link first: the node's first beat tells how it is. The node last, so that it hands over
         what it owns while all of it still serves.
@@ -159,10 +164,15 @@ class Together:
         if self.node is None or self.link is None or self.reach is None:
             return []
         if self.rooms is not None:
-            self.rooms.tell_asked = asked_teller(timeline)
+            self.rooms.tell_asked = asked_teller(web.timeline)
+        if web.checkouts is not None:
+            web.checkouts.share(self.reach.host)
+        reaching = partial(
+            ReachSupervisor, self.reach, self.log, web.rooms, web.room_readers, web.checkouts
+        )
         return [
             ChildSpec("link", self.link.make),
-            ChildSpec("reaching", partial(ReachSupervisor, self.reach, self.log, rooms, readers)),
+            ChildSpec("reaching", reaching),
             ChildSpec("node", partial(self.node.make, self.reach.link_state)),
         ]
 

@@ -438,7 +438,7 @@ async def _run_tree(
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
         server_shutdown_s=server_shutdown_s(settings),
-        nodes=nodes.children(web.rooms, web.room_readers, web.timeline),
+        nodes=nodes.children(web),
         bus=bus_tree(settings, bus, nodes.host, web.hear),
         mail=nodes.mail_child(mail),
     )

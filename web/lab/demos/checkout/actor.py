@@ -1,7 +1,9 @@
 """The actors of checkouts, below one supervisor: sagas, counterparts, a relay, timers, a waker.
 
-Rule: each can be restarted alone. What is under way lies in the store: in logs, in the outbox, in
-timers; whoever was restarted finds it there.
+Rule 1: each can be restarted alone. What is under way lies in the store: in logs, in the outbox,
+in timers; whoever was restarted finds it there.
+Rule 2: of several nodes one sends and one times, whoever owns that; nobody wakes. A node that is
+gone is found out by what it left, and each shows what is a visitor's by the index.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from actors.persistence import (
     OutboxRelay,
     ProjectionStore,
     Refusal,
+    ShardLease,
     StoreError,
     TimerService,
 )
@@ -42,6 +45,8 @@ SAGAS, STEPS, RELAY, CLOCK = "lab-sagas", "lab-steps", "lab-saga-relay", "lab-sa
 # No timer of a checkout is due sooner after it was set, so that a site without any asks its store
 # twice in this, and not twice a second. The waits between attempts are told (`look_for_timers`).
 CLOCK_LOOK_S = 5.0
+# Where several nodes serve, who hurries it may be another node than the one that times.
+SHARED_LOOK_S = 1.0
 # Five steps of fifty checkouts at once.
 KEYS_AT_ONCE = 16
 # An actor that nobody speaks to gives its memory back.
@@ -131,30 +136,67 @@ class Waker(Actor[Never]):
             _log.warning("lab.checkout_not_woken", saga=str(saga), error=type(error).__name__)
 
 
+class Serving:
+    """Makes those who serve all checkouts; with a shard, as a node that owns them."""
+
+    def __init__(self, ports: Ports, env: Environment, sagas: Sagas) -> None:
+        self.ports, self.env, self.sagas = ports, env, sagas
+
+    def clock(self, shard: ShardLease | None = None) -> TimerService:
+        """Call this for who brings sagas their timers."""
+        return TimerService(
+            self.ports.timers,
+            self.sagas.deliver,
+            self.env,
+            f"lab-{self.env.ids.new_id()}",
+            dead_letters=self.ports.dead_letters,
+            look_s=CLOCK_LOOK_S if shard is None else SHARED_LOOK_S,
+            shard=shard,
+        )
+
+    def relay(self, shard: ShardLease | None = None) -> OutboxRelay:
+        """Call this for who sends what sagas say."""
+        return OutboxRelay(
+            self.ports.outbox,
+            self.sagas.send,
+            self.env,
+            f"lab-{self.env.ids.new_id()}",
+            dead_letters=self.ports.dead_letters,
+            partitions=SAGA_PARTS,
+            sends_max=KEYS_AT_ONCE,
+            keys_at_once=KEYS_AT_ONCE,
+            shard=shard,
+        )
+
+
 class CheckoutsSupervisor(Supervisor):
-    """Restarts each alone."""
+    """Restarts each alone; `is_shared`: who serves all stands elsewhere, and on one node only."""
 
     def __init__(
         self,
-        ports: Ports,
-        env: Environment,
+        serving: Serving,
         parts: SagaParts,
-        sagas: Sagas,
         told: Told,
         find: Callable[[str], AggregateRef],
+        is_shared: bool,
     ) -> None:
-        self._ports, self._env, self._parts = ports, env, parts
-        self._sagas, self._told, self._find = sagas, told, find
+        self._serving, self._parts = serving, parts
+        self._told, self._find, self._is_shared = told, find, is_shared
 
     def plan(self) -> Plan:
         """Who is asked before who asks."""
         specs = [
             ChildSpec("steps", self._steps, name=STEPS, type="supervisor"),
             ChildSpec("sagas", self._actors, name=SAGAS, type="supervisor"),
-            ChildSpec("clock", self._clock, name=CLOCK),
-            ChildSpec("relay", self._relay, name=RELAY),
-            ChildSpec("waker", partial(Waker, self._sagas, self._ports.index, self._find)),
         ]
+        if not self._is_shared:
+            serving = self._serving
+            wake = partial(Waker, serving.sagas, serving.ports.index, self._find)
+            specs += [
+                ChildSpec("clock", serving.clock, name=CLOCK),
+                ChildSpec("relay", serving.relay, name=RELAY),
+                ChildSpec("waker", wake),
+            ]
         return Plan(Flags(intensity=10, period=5.0), specs)
 
     def _steps(self) -> Dynamic[object]:
@@ -162,32 +204,10 @@ class CheckoutsSupervisor(Supervisor):
         return Dynamic(DynamicFlags(key="step", max_children=STEPS_MAX), template)
 
     def _step(self, step: str) -> Actor[Never]:
-        store = self._ports.store
-        return AggregateActor(LabStep(), step, store, self._env, idle_s=IDLE_S)
+        store, env = self._serving.ports.store, self._serving.env
+        return AggregateActor(LabStep(), step, store, env, idle_s=IDLE_S)
 
     def _actors(self) -> Dynamic[object]:
         make = partial(CheckoutActor, self._parts, self._told)
         template = ChildSpec("saga", make, restart="transient")
         return Dynamic(DynamicFlags(key="key", max_children=SAGAS_MAX), template)
-
-    def _clock(self) -> TimerService:
-        return TimerService(
-            self._ports.timers,
-            self._sagas.deliver,
-            self._env,
-            f"lab-{self._env.ids.new_id()}",
-            dead_letters=self._ports.dead_letters,
-            look_s=CLOCK_LOOK_S,
-        )
-
-    def _relay(self) -> OutboxRelay:
-        return OutboxRelay(
-            self._ports.outbox,
-            self._sagas.send,
-            self._env,
-            f"lab-{self._env.ids.new_id()}",
-            dead_letters=self._ports.dead_letters,
-            partitions=SAGA_PARTS,
-            sends_max=KEYS_AT_ONCE,
-            keys_at_once=KEYS_AT_ONCE,
-        )

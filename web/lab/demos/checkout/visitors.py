@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
+from actors.cluster import Host
 from actors.persistence import (
     AggregateRef,
     DeadLetters,
@@ -32,7 +34,7 @@ from actors.persistence import (
 )
 from actors.persistence.beside_log.timers import LookForTimers
 from actors.reducers import Environment
-from actors.runtime import Cell, NoProc, System
+from actors.runtime import Actor, Cell, NoProc, Ref, System, narrow
 from actors.sagas import (
     InvalidSagaTransition,
     Outcome,
@@ -58,11 +60,14 @@ from web.lab.demos.checkout.actor import (
     SAGAS,
     STEPS,
     CheckoutsSupervisor,
+    Serving,
 )
 from web.lab.demos.checkout.counterparts import Counterparts, Do
 from web.lab.demos.checkout.steps import WHOLE_S, Checkout, Choice, Confirmed, Order
 from web.lab.sandbox.sandboxes import NotNow
 from web.server import BoundedMap
+
+M = TypeVar("M")
 
 # LAB-35.
 PER_VISITOR_MAX = 5
@@ -130,6 +135,10 @@ class Checkouts:
             self._counterparts.participants,
             dead_letters=ports.dead_letters,
         )
+        self._serving = Serving(ports, env, self.sagas)
+        self._host: Host | None = None
+        # Another node may show what was changed here: it is told whose it is.
+        self.tell_others: Callable[[str], None] = lambda owner: None
         self._own: BoundedMap[str, dict[str, _Kept]] = BoundedMap(VISITORS_MAX)
         # By how many hours somebody's clock is ahead.
         self._ahead_h: BoundedMap[str, int] = BoundedMap(VISITORS_MAX)
@@ -139,12 +148,21 @@ class Checkouts:
     def supervisor(self) -> CheckoutsSupervisor:
         """Call this to make what stands above their actors."""
         return CheckoutsSupervisor(
-            self._ports,
-            self._env,
+            self._serving,
             self._parts,
-            self.sagas,
             self.told,
             lambda key: self._actor(SAGAS, key),
+            self._host is not None,
+        )
+
+    def share(self, host: Host) -> None:
+        """Call this before anything starts, where several nodes serve: one sends, and one times."""
+        self._host, lease = host, host.member.lease
+        host.own(
+            singletons={
+                RELAY: lambda token: self._serving.relay(lease(token)),
+                CLOCK: lambda token: self._serving.clock(lease(token)),
+            }
         )
 
     # What a visitor does. Each raises what the store says, and `NotNow` when it is not possible.
@@ -239,6 +257,12 @@ class Checkouts:
             if len(own) > PER_VISITOR_MAX and own[other].state.is_over:
                 del own[other]
         self._changed()
+        self.tell_others(owner)
+
+    def changed_elsewhere(self, owner: str) -> None:
+        """Call this when another node says that something of a visitor's is another than before."""
+        if owner in self._own:
+            self._changed()
 
     def _own_of(self, owner: str) -> dict[str, _Kept]:
         own = self._own.get(owner)
@@ -338,14 +362,21 @@ class Checkouts:
         cell.ref.kill()
 
     def _wake_relay(self) -> None:
-        ref = self._system().whereis(RELAY, OutboxRelay)
+        ref = self._serving_here(RELAY, OutboxRelay)
         if ref is not None:
             ref.tell(LookAtOutbox())
 
     def _wake_clock(self) -> None:
-        ref = self._system().whereis(CLOCK, TimerService)
+        ref = self._serving_here(CLOCK, TimerService)
         if ref is not None:
             ref.tell(LookForTimers())
+
+    def _serving_here(self, name: str, kind: type[Actor[M]]) -> Ref[M] | None:
+        """Who serves all, None where another node has that: it hears of each append by itself."""
+        if self._host is None:
+            return self._system().whereis(name, kind)
+        found = self._host.residents.get(("", name))
+        return None if found is None else narrow(found, kind)
 
 
 def owner_of(session: UUID) -> str:
