@@ -12,6 +12,8 @@ Rule 6: an actor is one tenant's, or none's: that of its store. Whoever asks in 
 another tenant is told so, before anything is read or decided.
 Rule 7: a command that begins a stream (`Aggregate.opens`) is decided before the stream is read. Its
 append expects none; where there is one, or the decision is no event, it is read and decided again.
+Rule 8: an append tells whether the state was the newest; an answer without one does not. Where
+other processes have actors of the stream too (`is_shared`), such an answer comes behind a look.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +28,7 @@ from actors.persistence.aggregate import (
     SNAPSHOT_SUBJECTS_MAX,
     Aggregate,
     AggregateContractError,
+    Decision,
     Done,
     check_aggregate,
     check_snapshots,
@@ -150,6 +153,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     Where an event has private fields it needs the `keyring` of its store too. With `tenant`, or
     on a tenant's view, the stream, its snapshots and inline projections are that tenant's, and
     whoever asks in the context of another one is answered `ForeignTenant`. Raises `InvalidTenant`.
+    Say `is_shared` where another process may have an actor of the stream: a refusal, and an answer
+    that stores nothing, costs a read then.
     """
 
     def __init__(
@@ -164,6 +169,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         idle_s: float = IDLE_S,
         keyring: Keyring | None = None,
         tenant: str | None = None,
+        is_shared: bool = False,
     ) -> None:
         check_aggregate(aggregate)
         if keyring is None and has_private_events(aggregate):
@@ -181,7 +187,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         if snapshots is not None and self._tenant is not None:
             snapshots = snapshots.for_tenant(self._tenant)
         self._store, self._snapshots, self._shard = store, snapshots, shard
-        self._idle_s = idle_s
+        self._idle_s, self._is_shared = idle_s, is_shared
         self._schema = "" if snapshots is None else schema_tag(aggregate)
         self._keyring = keyring
         # Whose private fields the state was made of, and how many had been forgotten by then.
@@ -334,7 +340,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     async def _maybe_open(self, message: Execute) -> Done | None:
         """Begin the stream; None when there is one already, or this command does not begin it."""
-        decision = self.aggregate.decide(self.state, message.command, self.env)  # type: ignore[arg-type]
+        decision = self._decide(message)
         if isinstance(decision, Refusal | Reply) or not decision:
             return None
         try:
@@ -347,7 +353,10 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     async def _execute(self, message: Execute) -> Done | Refusal:
         for attempt in range(CONFLICT_RETRIES_MAX + 1):
-            decision = self.aggregate.decide(self.state, message.command, self.env)  # type: ignore[arg-type]
+            decision = self._decide(message)
+            if self._is_shared and (isinstance(decision, Refusal | Reply) or not decision):
+                await self._read_on()
+                decision = self._decide(message)
             if isinstance(decision, Refusal):
                 return decision
             if isinstance(decision, Reply):
@@ -362,6 +371,9 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
                 await trio.sleep(jitter(self._draw()))
                 await self._read_on()
         raise AssertionError("the last attempt returns or raises")
+
+    def _decide(self, message: Execute) -> Decision[E]:
+        return self.aggregate.decide(self.state, message.command, self.env)  # type: ignore[arg-type]
 
     async def _append(self, events: tuple[E, ...], message: Execute) -> Done:
         self._raise_if_away()

@@ -5,6 +5,8 @@ Rule 2: a bug crashes the actor, which comes back from its log. At the last of `
 crashes in a row, or where its supervisor has no restart left for it, the saga is stuck instead;
 then the message is taken as a fact, which runs no code of the saga's class, so nothing that came
 is lost.
+Rule 3: another process may have an actor of the same saga. What means nothing to what this one
+knows is looked up before it is ignored: it may answer what the other has sent since.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from actors.sagas.words.log import (
     UndoFailed,
 )
 from actors.sagas.words.state import SagaState
-from actors.sagas.words.words import Break, SagaId, SagaInput, short
+from actors.sagas.words.words import Break, SagaId, SagaInput, Wake, short
 
 _log = Log("actors.sagas")
 
@@ -60,6 +62,8 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
 
     async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
         """Decide and store, as an aggregate does."""
+        # Many are woken at once, each read just then; and one that is woken misses nothing.
+        self._is_shared = not isinstance(message.command, Wake)
         try:
             outcome = await super().on_execute(message)
         except Exception as bug:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
 from dataclasses import field as dataclass_field
+from functools import partial
 from unittest.mock import ANY
 from uuid import UUID
 
@@ -311,6 +312,28 @@ async def test_a_conflict_that_stays_is_the_answer(autojump_clock: trio.testing.
         done = await execute(ref, Deposit(3))
         assert isinstance(done, Done)
         assert done.version == 5
+
+
+async def test_where_others_write_too_no_answer_is_given_without_a_look() -> None:
+    # SAGA-7: a refusal stores nothing, so no append tells that the state was an old one
+    store, env = MemoryEventStore(), environment()
+    async with open_actors() as system:
+
+        def make(is_shared: bool) -> AggregateActor[Balance, Command, Happened]:
+            return AggregateActor(Account(), "1", store, env, is_shared=is_shared)
+
+        alone, shared, other = [
+            await system.start(partial(make, is_shared)) for is_shared in (False, True, False)
+        ]
+        for ref in (alone, shared):
+            assert (await execute(ref, HowMuch())).value == 0  # type: ignore[union-attr]
+        await execute(other, Deposit(50))
+        # Each saw nothing, and one of them knows that this may not be all.
+        assert isinstance(await execute(alone, Withdraw(50)), Refusal)
+        assert (await execute(shared, HowMuch())).value == 50  # type: ignore[union-attr]
+        await execute(other, Deposit(1))
+        assert isinstance(await execute(shared, Withdraw(51)), Done)
+        assert isinstance(await execute(shared, Withdraw(1)), Refusal)
 
 
 async def test_an_unknown_outcome_is_read_before_deciding() -> None:

@@ -42,6 +42,7 @@ from actors.sagas import (
     SagaVersionsUnknown,
     Status,
     Succeeded,
+    TakeTimer,
     Unavailable,
     UnknownSaga,
     UnknownSagaKind,
@@ -582,6 +583,59 @@ async def test_two_processes_with_one_saga_do_nothing_twice(autojump_clock: Mock
                 assert status is Status.COMPLETED
     keys = [one.key for one in player.got]
     assert len(keys) == len(set(keys)) == 60
+
+
+async def test_an_answer_counts_at_whichever_process_it_comes_to(autojump_clock: MockClock) -> None:
+    # SAGA-2, SAGA-7: what means nothing to a process may answer what another has sent since
+    world, player = memory_world(), Player(dict.fromkeys(("place", "pay", "reserve"), _nobody))
+    async with (
+        open_desk(world, player, Purchase) as one,
+        open_desk(world, player, Purchase, owner="another") as other,
+    ):
+        saga = await one.sagas.start(Purchase, BASKET, name="1")
+        # Both know of the first step, and one of them of none that is told to the other.
+        assert (await other.sagas.resume(world.index)).woken == 1
+        answers = {"place": Succeeded(Placed(1)), "pay": Succeeded(Paid("p-1"))}
+        for number, desk in enumerate((one, other, one), start=1):
+            await _until(partial(_has_come, player, number))
+            command = player.got[-1]
+            assert await desk.sagas.reply(command, answers.get(command.step, Succeeded()))
+        assert await ended(other.sagas, saga) is Status.COMPLETED
+        assert player.told == ["place", "pay", "reserve"]
+        # A late answer is nobody's, and so is a wish for what is over.
+        for desk in (one, other):
+            assert not await desk.sagas.reply(player.got[0], Succeeded())
+            with pytest.raises(InvalidSagaTransition):
+                await desk.sagas.cancel(saga, "me", "too late")
+
+
+async def test_a_time_out_counts_at_whichever_process_it_comes_to(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-5, SAGA-7
+    world, player = memory_world(), Player({"pay": _nobody})
+    async with (
+        open_desk(world, player, Purchase) as one,
+        open_desk(world, player, Purchase, owner="another") as other,
+    ):
+        player.rules["place"] = _nobody
+        saga = await one.sagas.start(Purchase, BASKET, name="1")
+        await other.sagas.resume(world.index)
+        await _until(partial(_has_come, player, 1))
+        assert await one.sagas.reply(player.got[0], Succeeded(Placed(1)))
+        (timer,) = [
+            timer
+            for timer in await world.timers.open_timers(address=str(saga))
+            if timer.name == "step:pay"
+        ]
+        # The process that knows nothing of the step is the one that is told its time is over.
+        await other.sagas.tell(saga, TakeTimer(timer.name, timer.token))
+        assert (await one.sagas.query(saga)).step("pay").phase == "unknown"
+        assert await ended(one.sagas, saga) is Status.FAILED
+
+
+def _nobody(_: SagaCommand) -> None:
+    """Answers nothing."""
 
 
 async def _has_come(player: Player, count: int) -> bool:

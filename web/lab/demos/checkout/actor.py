@@ -205,7 +205,7 @@ class CheckoutsSupervisor(Supervisor):
 
     def _step(self, step: str) -> Actor[Never]:
         store, env = self._serving.ports.store, self._serving.env
-        return AggregateActor(LabStep(), step, store, env, idle_s=IDLE_S)
+        return AggregateActor(LabStep(), step, store, env, idle_s=IDLE_S, is_shared=True)
 
     def _actors(self) -> Dynamic[object]:
         make = partial(CheckoutActor, self._parts, self._told)
