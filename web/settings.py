@@ -260,6 +260,9 @@ class Settings:
     smtp_ca_file: Path | None = None
     sign_in_methods: tuple[Method, ...] | None = None
     magic_link_bind_flow: MagicLinkFlow = MagicLinkFlow.ON
+    # The domain that passkeys are of, where it is a wider one than that of the site's address.
+    webauthn_rp_id: str | None = None
+    webauthn_roots: Path | None = None
 
     @property
     def mail_by(self) -> MailSender:
@@ -270,6 +273,27 @@ class Settings:
             return MailSender.SMTP
         is_desk = not self.is_https and is_loopback(self.host)
         return MailSender.CONSOLE if is_desk else MailSender.OFF
+
+    @property
+    def passkey_domain(self) -> str | None:
+        """Call this for the domain that passkeys are of; None where there can be none.
+
+        Browsers know none of a site that is reached by the number of an address.
+        """
+        if self.webauthn_rp_id is not None:
+            return self.webauthn_rp_id
+        host = "localhost" if self.public_origin is None else _host_of(self.public_origin)
+        return host if is_domain(host) else None
+
+    def passkey_origins(self, own_origin: str) -> frozenset[str]:
+        """Call this with the origin of the site for those whose pages may ask for passkeys.
+
+        On loopback it is by the name alone: a number is no domain.
+        """
+        if self.public_origin is not None:
+            return frozenset({self.public_origin})
+        port = urlsplit(own_origin).port
+        return frozenset({"http://localhost" + ("" if port is None else f":{port}")})
 
     @property
     def smtp_port_or_usual(self) -> int:
@@ -299,6 +323,22 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_domain(host: str) -> bool:
+    """Call this for whether a host is a name that passkeys can be of, and no number."""
+    is_name = re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,10}", host) is not None
+    return is_name and not host.rpartition(".")[2].isdigit()
+
+
+def _host_of(origin: str) -> str:
+    return urlsplit(origin).hostname or ""
+
+
+def _domain(text: str) -> str:
+    if not is_domain(text):
+        raise _Bad(f"must be a domain such as example.org, in small letters, got {text!r}")
+    return text
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -529,6 +569,13 @@ def _file(text: str) -> Path:
     return path
 
 
+def _certificates(text: str) -> Path:
+    path = _file(text)
+    if b"-----BEGIN CERTIFICATE-----" not in path.read_bytes():
+        raise _Bad(f"has no certificate in PEM form: {text!r}")
+    return path
+
+
 # NAME -> (field of Settings, parser of its text)
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "HOST": ("host", _host),
@@ -613,6 +660,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SMTP_CA_FILE": ("smtp_ca_file", _file),
     "SIGN_IN_METHODS": ("sign_in_methods", _methods),
     "MAGIC_LINK_BIND_FLOW": ("magic_link_bind_flow", _word(MagicLinkFlow)),
+    "WEBAUTHN_RP_ID": ("webauthn_rp_id", _domain),
+    "WEBAUTHN_ROOTS": ("webauthn_roots", _certificates),
     "PASSWORD_PASSES": ("password_passes", _integer(1, 100)),
     # A gigabyte a hash is more than anybody has for strangers.
     "PASSWORD_MEMORY_KIB": ("password_memory_kib", _integer(1, 2**20)),
@@ -723,6 +772,7 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
     if settings.bus is Bus.KAFKA:
         problems += _kafka_problems(settings, already_bad)
     problems += _mail_problems(settings, already_bad)
+    problems += _passkey_problems(settings)
     # In a server of one's own the data outlive this machine, and a key made here would not.
     needs_key = needs_secret and settings.database_url is not None
     if needs_key and settings.private_key is None and "PRIVATE_KEY" not in already_bad:
@@ -759,6 +809,16 @@ def _kafka_problems(settings: Settings, already_bad: set[str]) -> list[str]:
             if file is None and name not in already_bad
         ]
     return problems
+
+
+def _passkey_problems(settings: Settings) -> list[str]:
+    domain = settings.passkey_domain
+    host = "localhost" if settings.public_origin is None else _host_of(settings.public_origin)
+    if domain is None and Method.PASSKEY in (settings.sign_in_methods or ()):
+        return ["SIGN_IN_METHODS: passkey needs a PUBLIC_ORIGIN with a name, not an address"]
+    if domain is not None and host != domain and not host.endswith(f".{domain}"):
+        return [f"WEBAUTHN_RP_ID: must be the host of PUBLIC_ORIGIN, {host}, or a domain above it"]
+    return []
 
 
 def _mail_problems(settings: Settings, already_bad: set[str]) -> list[str]:

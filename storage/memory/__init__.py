@@ -16,6 +16,7 @@ from storage.memory.accounts.members import MemoryAccounts
 from storage.memory.accounts.rate_limits import MemoryRateLimiter
 from storage.memory.accounts.sessions import MemorySessionEnds, MemorySocketTickets
 from storage.memory.accounts.ways.identities import MemoryIdentities
+from storage.memory.accounts.ways.passkeys import MemoryPasskeys
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
@@ -46,6 +47,7 @@ __all__ = [
     "MemoryMailStates",
     "MemoryNodes",
     "MemoryOutbox",
+    "MemoryPasskeys",
     "MemoryProjections",
     "MemoryRateLimiter",
     "MemorySessionEnds",

@@ -18,6 +18,7 @@ import trio
 from actors.accounts.kept.audit import Audited
 from actors.accounts.kept.factors import Totp
 from actors.accounts.members import FIXED_FIELDS, Level, refuse_change
+from actors.accounts.ways.passkeys import Passkey
 from actors.accounts.ways.provider.words import Identity, ProviderTokens
 from actors.chat import DEMO_DISPLAY_NAME, DEMO_EMAIL, DEMO_USER_ID, DEMO_USERNAME
 from actors.cluster import Node
@@ -228,9 +229,15 @@ class FactorsRow:
     totp: Totp | None = None
     codes: set[bytes] = field(default_factory=set, repr=False)
 
-    @property
-    def has_second(self) -> bool:
-        return self.totp is not None
+
+@dataclass(frozen=True, slots=True)
+class PasskeyChallengeRow:
+    """A challenge for passkeys; by its digest."""
+
+    ceremony: str
+    bound: bytes
+    user_id: UUID | None
+    expires_at: datetime
 
 
 @dataclass(slots=True)
@@ -310,6 +317,8 @@ class MemoryDatabase:
     used_states: dict[bytes, datetime] = field(default_factory=dict)
     audit: list[Audited] = field(default_factory=list)
     sign_in_links: dict[bytes, SignInLinkRow] = field(default_factory=dict)
+    passkeys: dict[bytes, Passkey] = field(default_factory=dict)  # by the id of a credential
+    passkey_challenges: dict[bytes, PasskeyChallengeRow] = field(default_factory=dict)
     attempts: dict[str, AttemptsRow] = field(default_factory=dict)
     mails: dict[UUID, KnownMail] = field(default_factory=dict)  # the newest change last
     suppressed: dict[bytes, SuppressedRow] = field(default_factory=dict)

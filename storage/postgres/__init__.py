@@ -26,6 +26,7 @@ from storage.postgres.accounts.members import PostgresAccounts
 from storage.postgres.accounts.rate_limits import PostgresRateLimiter
 from storage.postgres.accounts.sessions import PostgresSessionEnds, PostgresSocketTickets
 from storage.postgres.accounts.ways.identities import PostgresIdentities
+from storage.postgres.accounts.ways.passkeys import PostgresPasskeys
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
 from storage.postgres.connecting.health import (
@@ -95,6 +96,7 @@ __all__ = [
     "PostgresMailStates",
     "PostgresNodes",
     "PostgresOutbox",
+    "PostgresPasskeys",
     "PostgresProjections",
     "PostgresRateLimiter",
     "PostgresSessionEnds",

@@ -16,6 +16,7 @@ The suites use pytest and pytest-trio; nothing of the running program imports th
 from storage.testing.accounts.identities import IdentitiesSuite
 from storage.testing.accounts.links import SignInLinksSuite
 from storage.testing.accounts.members import AccountsSuite, FactorsSuite, RateLimiterSuite
+from storage.testing.accounts.passkeys import PasskeysSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
@@ -70,6 +71,7 @@ __all__ = [
     "LinkSuite",
     "NodesSuite",
     "OutboxSuite",
+    "PasskeysSuite",
     "PrivateFieldsSuite",
     "ProjectionHaltSuite",
     "ProjectionPartsSuite",

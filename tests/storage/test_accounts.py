@@ -14,6 +14,7 @@ from storage.testing import (
     AccountsSuite,
     FactorsSuite,
     IdentitiesSuite,
+    PasskeysSuite,
     RateLimiterSuite,
     SignInLinksSuite,
 )
@@ -29,7 +30,7 @@ from tests.logged import captured
 
 
 class TestMemoryAccounts(
-    AccountsSuite, FactorsSuite, IdentitiesSuite, RateLimiterSuite, SignInLinksSuite
+    AccountsSuite, FactorsSuite, IdentitiesSuite, PasskeysSuite, RateLimiterSuite, SignInLinksSuite
 ):
     @pytest.fixture
     def kept(self) -> KeptAccounts:
@@ -37,7 +38,7 @@ class TestMemoryAccounts(
 
 
 class TestPostgresAccounts(
-    AccountsSuite, FactorsSuite, IdentitiesSuite, RateLimiterSuite, SignInLinksSuite
+    AccountsSuite, FactorsSuite, IdentitiesSuite, PasskeysSuite, RateLimiterSuite, SignInLinksSuite
 ):
     @pytest.fixture
     def kept(self, database: Database) -> KeptAccounts:

@@ -24,6 +24,7 @@ from storage.memory import (
     MemoryHoldings,
     MemoryMailStates,
     MemoryOutbox,
+    MemoryPasskeys,
     MemoryProjections,
     MemoryRateLimiter,
     MemorySessionEnds,
@@ -157,6 +158,7 @@ async def open_whole_site(
             factors=MemoryFactors(store.database),
             events=events,
             links=MemorySignInLinks(store.database),
+            passkeys=MemoryPasskeys(store.database),
             mails=mail.mails,
             checkouts=CheckoutPorts(
                 MemoryEventStore(store.database, inline=[SagaIndex()]),

@@ -5,7 +5,7 @@ Rule 2: what is declared here is the least; whether a thing is somebody's own is
         by the actor or the statement that has it in hand. `owner` says by whom.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,7 +20,7 @@ from web.routing.errors import NotAllowed
 from web.server import Rendering, WebApp, current_request_state
 
 # Shows the form that proves again, and leads back to a page.
-AskAgain = Callable[[Member, str], Response]
+AskAgain = Callable[[Member, str], Awaitable[Response]]
 
 
 class Owner(StrEnum):
@@ -110,6 +110,17 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.LOGIN_LINK_OPEN: {"GET": ANYBODY, "POST": ANYBODY},
     paths.LINK_SEND: {"POST": ANYBODY},
     paths.LINK_VERIFY: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.LOGIN_PASSKEY: {"POST": ANYBODY},
+    paths.LOGIN_SECOND_PASSKEY: {"POST": ANYBODY},
+    paths.ACCOUNT_PROVE_PASSKEY: {"POST": _OWN},
+    paths.API_PASSKEY_ASK: {"POST": ANYBODY},
+    paths.API_PASSKEY_ENTER: {"POST": ANYBODY},
+    paths.API_PASSKEY_NEW: {"POST": _OWN_FRESH},
+    paths.API_PASSKEY_ADD: {"POST": _OWN_FRESH},
+    paths.API_PASSKEYS: {"GET": _OWN},
+    paths.API_PASSKEY: {"DELETE": _OWN_FRESH},
+    paths.API_STEP_UP_ASK: {"POST": _OWN},
+    paths.API_STEP_UP: {"POST": _OWN},
     paths.LOGOUT: {"POST": ANYBODY},
     paths.PROTECTED: {"GET": _MEMBER},
     paths.ACCOUNT: {"GET": _OWN},
@@ -123,9 +134,10 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         path: {"POST": _OWN_FRESH}
         for path in (
             paths.ACCOUNT_TOTP_NEW, paths.ACCOUNT_TOTP, paths.ACCOUNT_TOTP_REMOVE,
-            paths.ACCOUNT_CODES,
+            paths.ACCOUNT_CODES, paths.ACCOUNT_PASSKEYS, paths.ACCOUNT_PASSKEY_REMOVE,
         )
     },
+    paths.ACCOUNT_PASSKEY_NAME: {"POST": _OWN},
     paths.MODERATION: {
         "GET": _MODERATOR, "POST": requires(role=Role.MODERATOR, back=paths.MODERATION),
     },
@@ -160,12 +172,12 @@ def keep_access(
         if rule is None or request.method == "OPTIONS":
             return None
         method = "GET" if request.method == "HEAD" else request.method
-        return judge(declared[rule.rule][method], member_of(request.scope), ask_again)
+        return await judge(declared[rule.rule][method], member_of(request.scope), ask_again)
 
     app.before_request(check)
 
 
-def judge(access: Access, member: Member | None, ask_again: AskAgain) -> Response | None:
+async def judge(access: Access, member: Member | None, ask_again: AskAgain) -> Response | None:
     """Call this for the answer to who may not, None to who may.
 
     A guest is sent to sign in (a command gets `NotSignedIn`), who lacks a role gets `NotAllowed`,
@@ -184,4 +196,4 @@ def judge(access: Access, member: Member | None, ask_again: AskAgain) -> Respons
         return None
     if current_request_state().rendering is not Rendering.PAGE:
         raise step_up(level.name.replace("_", ""))
-    return ask_again(member, access.back or request.path)
+    return await ask_again(member, access.back or request.path)

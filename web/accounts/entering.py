@@ -34,6 +34,7 @@ from actors.accounts import (
     register_limits,
 )
 from actors.accounts.kept.factors import Factors
+from actors.accounts.ways.passkeys import Passkeys
 from actors.persistence.errors import StoreUnavailable
 from actors.reducers import Ids
 from actors.runtime import Log
@@ -84,6 +85,7 @@ class AccountServices:
     now: Callable[[], datetime]
     factors: Factors
     tickets: Tickets
+    passkeys: Passkeys
     methods: Methods = field(default_factory=Methods)
 
     def login_limits(self, state: RequestState, email: str) -> tuple[Limit, Limit]:

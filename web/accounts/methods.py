@@ -10,6 +10,7 @@ from quart import Blueprint, Response
 
 from actors.accounts import Method
 from web.routing.errors import NoSuchThing
+from web.views import RpId, rp_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,23 +18,36 @@ class Methods:
     """The ways that are on."""
 
     on: frozenset[Method] = frozenset({Method.PASSWORD})
+    # The domain that passkeys are of.
+    rp_id: str = ""
 
     def has(self, method: Method) -> bool:
         """Call this for whether a way is offered."""
         return method in self.on
 
+    @property
+    def passkey_domain(self) -> RpId | None:
+        """Call this for the domain that passkeys are of; None where there are none."""
+        return rp_id(self.rp_id) if self.has(Method.PASSKEY) else None
+
     def keep_switched(self, routes: Blueprint, method: Method) -> None:
         """Call this with the routes of a way, before they are registered."""
 
         async def check() -> Response | None:
-            if not self.has(method):
-                raise NoSuchThing(f"{method} is switched off")
+            self.check(method)
             return None
 
         routes.before_request(check)
 
+    def check(self, method: Method) -> None:
+        """Call this on a route of a way; raises `NoSuchThing` where it is switched off."""
+        if not self.has(method):
+            raise NoSuchThing(f"{method} is switched off")
 
-def methods_of(wanted: Collection[Method] | None, is_there: Mapping[Method, bool]) -> Methods:
+
+def methods_of(
+    wanted: Collection[Method] | None, is_there: Mapping[Method, bool], rp_id: str = ""
+) -> Methods:
     """Call this with what the settings want, None for all, and whether there is what each needs.
 
     A password can always be used: accounts of this program have one. What is not mentioned in
@@ -41,4 +55,4 @@ def methods_of(wanted: Collection[Method] | None, is_there: Mapping[Method, bool
     """
     on = frozenset(Method) if wanted is None else frozenset(wanted)
     lacking = {method for method in on if not is_there.get(method, True)}
-    return Methods((on | {Method.PASSWORD}) - lacking)
+    return Methods((on | {Method.PASSWORD}) - lacking, rp_id)

@@ -21,7 +21,8 @@ from web.accounts.entering import (
     register,
 )
 from web.accounts.hashing import HashingBusy
-from web.accounts.second import Half, fingerprint_of, half_of
+from web.accounts.methods import Methods
+from web.accounts.second import Half, fingerprint_of, half_of, has_passkey
 from web.routing import paths
 from web.routing.errors import NotSignedIn
 from web.routing.services import Services
@@ -61,7 +62,7 @@ IsPage = Callable[[str], bool]
 def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:
     """Call this to get the routes; `is_page` tells whether a path can be asked for by GET."""
     routes = Blueprint("accounts", __name__)
-    forms = Forms(services, is_page, has_link=mine.methods.has(Method.MAGIC_LINK))
+    forms = Forms(services, is_page, mine.methods)
 
     @routes.get(paths.LOGIN)
     async def login_form() -> Response:
@@ -78,7 +79,9 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
             return forms.sign_in(typed, refused(error))
         if isinstance(ended, Credentials):
             half = Half(ended.user_id, "password", fingerprint_of(ended.password_hash))
-            return forms.second(typed, half_of(mine, state, half))
+            ticket = half_of(mine, state, half)
+            by_passkey = await has_passkey(mine, state, ticket)
+            return forms.second(typed, ticket, by_passkey=by_passkey)
         then = forms.next_of(typed)
         return redirect(ended_path(then) if ended else then)
 
@@ -120,8 +123,8 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
 class Forms:
     """Shows the two forms, for the first time or again with what was wrong."""
 
-    def __init__(self, services: Services, is_page: IsPage, *, has_link: bool = False) -> None:
-        self._services, self._is_page, self._has_link = services, is_page, has_link
+    def __init__(self, services: Services, is_page: IsPage, methods: Methods) -> None:
+        self._services, self._is_page, self._methods = services, is_page, methods
 
     def next_of(self, given: Mapping[str, str]) -> LocalPath:
         """Call this with a form or a query for the page that is wanted next (SITE-42)."""
@@ -139,22 +142,29 @@ class Forms:
             csrf=self._services.csrf_of(state),
             next=then,
             register=register_path(then),
-            by_link=link_path(then) if self._has_link else None,
+            by_link=link_path(then) if self._methods.has(Method.MAGIC_LINK) else None,
+            rp_id=self._methods.passkey_domain,
             email=typed.get("email", ""),
             problems={} if problem is None else problem.problems,
         )
         return answer_form(self._services.renderer.sign_in_page(page), problem)
 
     def second(
-        self, typed: Mapping[str, str], ticket: str, problem: NotEntered | None = None
+        self,
+        typed: Mapping[str, str],
+        ticket: str,
+        problem: NotEntered | None = None,
+        *,
+        by_passkey: bool = False,
     ) -> Response:
-        """Call this for the form that asks for a second factor."""
+        """Call this for the form that asks for a second factor; a passkey may be one."""
         state, then = current_request_state(), self.next_of(typed)
         page = SecondPage(
             shell=shell(self._services, state, "Sign in", PAGE_LOGIN),
             csrf=self._services.csrf_of(state),
             next=then,
             ticket=form_ticket(ticket),
+            rp_id=self._methods.passkey_domain if by_passkey else None,
             problems={} if problem is None else problem.problems,
         )
         return answer_form(self._services.renderer.second_page(page), problem)
@@ -190,9 +200,9 @@ def refused(error: Exception) -> NotEntered:
 def to_sign_in(back: str | None = None) -> Response:
     """Call this for a guest who asked for a page of members: sign in, then back (SITE-41).
 
-    `back` is the page that held the form, where it was one. A command is refused (401).
+    `back` is the page that held the form, where it was one. Commands and programs get 401.
     """
-    if current_request_state().rendering is Rendering.BARE:
+    if current_request_state().rendering is not Rendering.PAGE:
         raise NotSignedIn("this needs a sign-in")
     if back is not None:
         return redirect(sign_in_path(back))

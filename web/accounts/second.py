@@ -17,6 +17,7 @@ from actors.accounts import (
     Level,
     Limited,
     Member,
+    Method,
     StepUp,
     factor_limits,
 )
@@ -67,6 +68,22 @@ def half_of(services: AccountServices, state: RequestState, half: Half) -> str:
     return services.tickets.make(half, state.visitor.text)
 
 
+def open_half(services: AccountServices, state: RequestState, ticket: str) -> Half:
+    """Call this for the first factor that a ticket stands for; raises `NotEntered` for none."""
+    half = services.tickets.open(Half, ticket, state.visitor.text)
+    if half is None:
+        raise NotEntered(401, {"": AGAIN})
+    return half
+
+
+async def has_passkey(services: AccountServices, state: RequestState, ticket: str) -> bool:
+    """Call this for whether a passkey may be the second factor of who brings a ticket."""
+    half = services.tickets.open(Half, ticket, state.visitor.text)
+    if half is None or not services.methods.has(Method.PASSKEY):
+        return False
+    return (await services.factors.held(half.user_id)).passkeys_count > 0
+
+
 async def enter_with_second(
     services: AccountServices, state: RequestState, ticket: str, typed: str, user_agent: str
 ) -> int:
@@ -74,15 +91,26 @@ async def enter_with_second(
 
     Gives how many other sign-ins it ended.
     """
-    half = services.tickets.open(Half, ticket, state.visitor.text)
-    if half is None:
-        raise NotEntered(401, {"": AGAIN})
+    half = open_half(services, state, ticket)
     proof, method = await judged_code(services, state, half.user_id, Act.SIGN_IN, typed)
+    return await finish(services, state, half, proof, method, user_agent)
+
+
+async def finish(
+    services: AccountServices,
+    state: RequestState,
+    half: Half,
+    proof: Proof,
+    method: str,
+    user_agent: str,
+    level: Level = Level.MULTI_FACTOR,
+) -> int:
+    """Call this with both factors to sign in; raises and gives as `enter_with_second`."""
     kept = await services.accounts.credentials_of(half.user_id)
     if kept is None or fingerprint_of(kept.password_hash) != half.fingerprint:
         raise NotEntered(401, {"": AGAIN})
     token, plain = new_sign_in(services, state, user_agent)
-    sign_in = replace(plain, level=Level.MULTI_FACTOR, proof=proof)
+    sign_in = replace(plain, level=level, proof=proof)
     origin = origin_of(state, user_agent, method)
     ended = await services.accounts.sign_in(half.user_id, kept.password_hash, sign_in, origin)
     if ended is None:

@@ -58,6 +58,7 @@ from storage.postgres import (
     PostgresMailStates,
     PostgresNodes,
     PostgresOutbox,
+    PostgresPasskeys,
     PostgresProjections,
     PostgresRateLimiter,
     PostgresSessionEnds,
@@ -535,6 +536,7 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
             PostgresProjections(database),
         ),
         links=PostgresSignInLinks(database),
+        passkeys=PostgresPasskeys(database),
     )
 
 

@@ -110,6 +110,7 @@ class AlertKind(StrEnum):
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
     RECOVERY_CODES_MADE = "recovery_codes_made"
+    COUNTER_FELL = "counter_fell"
     NEW_DEVICE = "new_device"
     ACCOUNT_DELETED = "account_deleted"
 
@@ -122,6 +123,10 @@ ALERTS = {
     AlertKind.FACTOR_ADDED: "A way to sign in was added.",
     AlertKind.FACTOR_REMOVED: "A way to sign in was removed.",
     AlertKind.RECOVERY_CODES_MADE: "New recovery codes were made; the former ones are void.",
+    AlertKind.COUNTER_FELL: (
+        "A passkey was refused: what it told was from before, so there may be a copy of it. "
+        "If you do not know why, remove it."
+    ),
     AlertKind.NEW_DEVICE: "The account was used from a device it was not used from before.",
     AlertKind.ACCOUNT_DELETED: "The account was deleted.",
 }

@@ -22,6 +22,8 @@ class Alert(StrEnum):
     FAILED_SIGN_INS = "failed_sign_ins"
     REFUSED_HANDSHAKES = "refused_handshakes"
     RATE_LIMITED = "rate_limited"
+    # Passkeys that told a counter from before.
+    COUNTERS_FELL = "counters_fell"
     # The store of sign-ins did not answer: nobody is let in meanwhile (SEC-3).
     SIGN_INS_UNKNOWN = "sign_ins_unknown"
 
@@ -39,6 +41,7 @@ THRESHOLDS: Mapping[Alert, Threshold] = {
     Alert.FAILED_SIGN_INS: Threshold(100, 60.0),
     Alert.REFUSED_HANDSHAKES: Threshold(100, 60.0),
     Alert.RATE_LIMITED: Threshold(1000, 3600.0),
+    Alert.COUNTERS_FELL: Threshold(5, 3600.0),
     Alert.SIGN_INS_UNKNOWN: Threshold(0, 60.0),
 }
 # A period is counted in so many pieces: what is kept does not grow with what happens.

@@ -20,6 +20,7 @@ from web.views.accounts import (
     LinkPage,
     LinkSentPage,
     OpenLinkPage,
+    PasskeyView,
     ProtectedPage,
     ProvePage,
     RegisterPage,
@@ -140,6 +141,7 @@ from web.views.words import (
     Nonce,
     Origin,
     OtpauthLink,
+    RpId,
     UnsafeAttribute,
     ViewError,
     csrf_token,
@@ -151,6 +153,7 @@ from web.views.words import (
     nonce,
     origin,
     otpauth_link,
+    rp_id,
 )
 
 __all__ = [
@@ -223,6 +226,7 @@ __all__ = [
     "PairView",
     "PanelPage",
     "PanelView",
+    "PasskeyView",
     "PathView",
     "PresenceView",
     "ProofLines",
@@ -237,6 +241,7 @@ __all__ = [
     "Renderer",
     "RestartWindow",
     "ResultView",
+    "RpId",
     "SagaEventView",
     "SagaStepView",
     "SagaView",
@@ -279,6 +284,7 @@ __all__ = [
     "nonce",
     "origin",
     "otpauth_link",
+    "rp_id",
     "sample_code",
     "table",
 ]

@@ -15,6 +15,7 @@ from web.views.words import (
     FormTicket,
     LocalPath,
     OtpauthLink,
+    RpId,
     check_text,
     check_utc,
     csrf_token,
@@ -22,7 +23,13 @@ from web.views.words import (
     form_ticket,
     local_path,
     otpauth_link,
+    rp_id,
 )
+
+
+def _check_rp_id(domain: str | None) -> None:
+    if domain is not None:
+        rp_id(domain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,8 @@ class SignInPage:
     problems: Mapping[str, str] = field(default_factory=dict)
     # The way to a link by mail, where there is one.
     by_link: LocalPath | None = None
+    # The domain that passkeys are of, where there are any; here and below.
+    rp_id: RpId | None = None
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
@@ -44,6 +53,7 @@ class SignInPage:
         local_path(self.register)
         if self.by_link is not None:
             local_path(self.by_link)
+        _check_rp_id(self.rp_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +112,13 @@ class SecondPage:
     next: LocalPath
     ticket: FormTicket
     problems: Mapping[str, str] = field(default_factory=dict)
+    rp_id: RpId | None = None
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
         local_path(self.next)
         form_ticket(self.ticket)
+        _check_rp_id(self.rp_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +193,14 @@ class ProvePage:
     has_second: bool = False
     problems: Mapping[str, str] = field(default_factory=dict)
     by_link: LocalPath | None = None
+    rp_id: RpId | None = None
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
         local_path(self.next)
         if self.by_link is not None:
             local_path(self.by_link)
+        _check_rp_id(self.rp_id)
         check_text("username", self.username)
         check_text("email", self.email)
 
@@ -217,10 +231,29 @@ class FactorsView:
 
     totp_since: datetime | None
     codes_left: int
+    has_codes: bool = False
 
     def __post_init__(self) -> None:
         if self.totp_since is not None:
             check_utc("totp_since", self.totp_since)
+
+
+@dataclass(frozen=True, slots=True)
+class PasskeyView:
+    """One passkey of a member. `is_flagged`: its counter fell, so there may be a copy of it."""
+
+    reference: ElementId
+    name: str
+    added_at: datetime
+    used_at: datetime | None
+    is_synced: bool = False
+    is_flagged: bool = False
+
+    def __post_init__(self) -> None:
+        element_id(self.reference)
+        check_utc("added_at", self.added_at)
+        if self.used_at is not None:
+            check_utc("used_at", self.used_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +277,14 @@ class AccountPage:
     # Who came by a link has none until they give one.
     has_password: bool = True
     factors: FactorsView = FactorsView(None, 0)
+    passkeys: tuple[PasskeyView, ...] = ()
+    rp_id: RpId | None = None
+    # An app for codes may be added.
+    has_app_offer: bool = True
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
+        _check_rp_id(self.rp_id)
         if self.back is not None:
             local_path(self.back)
         check_text("username", self.username)

@@ -17,6 +17,7 @@ ElementId = NewType("ElementId", str)
 LocalPath = NewType("LocalPath", str)
 OtpauthLink = NewType("OtpauthLink", str)
 FormTicket = NewType("FormTicket", str)
+RpId = NewType("RpId", str)
 Origin = NewType("Origin", str)
 Nonce = NewType("Nonce", str)
 CsrfToken = NewType("CsrfToken", str)
@@ -29,6 +30,7 @@ _ELEMENT_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ELEMENT_ID_LENGTH_MAX}}}")
 # browser reads a host or a scheme into it.
 _FORM_TICKET = re.compile(r"[A-Za-z0-9_-]{1,1024}")
 _OTPAUTH_LINK = re.compile(r"otpauth://totp/[\w%@.:~-]+\?[\w%=&.~-]+", re.ASCII)
+_RP_ID = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,10}")
 _LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~/%?#=&,+-]{0,2000}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,260}")
 # 22 characters are 128 bits in base64.
@@ -108,6 +110,13 @@ def form_ticket(text: str) -> FormTicket:
     if not _FORM_TICKET.fullmatch(text):
         raise UnsafeAttribute("ticket of a form", text)
     return FormTicket(text)
+
+
+def rp_id(text: str) -> RpId:
+    """Call this to make the domain that passkeys are of of `text`; raises `UnsafeAttribute`."""
+    if not _RP_ID.fullmatch(text):
+        raise UnsafeAttribute("domain of passkeys", text)
+    return RpId(text)
 
 
 def origin(text: str) -> Origin:

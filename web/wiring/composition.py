@@ -28,6 +28,7 @@ from actors.accounts import (
 from actors.accounts.kept.factors import Factors
 from actors.accounts.ways.link_flow import LinkFlow
 from actors.accounts.ways.links import SignInLinks
+from actors.accounts.ways.passkeys import Party, PasskeyEnvironment, PasskeyFlow, Passkeys
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.persistence import EventStore
 from actors.persistence.bus import Received
@@ -40,12 +41,16 @@ from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
 from web.accounts.methods import methods_of
-from web.accounts.own.account import ask_again, own_account_routes
+from web.accounts.own.account import AccountPages, own_account_routes
 from web.accounts.own.factor_routes import factor_routes
-from web.accounts.routes import account_routes
+from web.accounts.routes import IsPage, account_routes
 from web.accounts.ways.link_api import link_api_routes
 from web.accounts.ways.link_pages import link_routes
 from web.accounts.ways.links import FlowCookie, LinkServices, link_environment
+from web.accounts.ways.passkeys.passkey_api import passkey_api_routes, step_up_routes
+from web.accounts.ways.passkeys.passkey_pages import passkey_routes
+from web.accounts.ways.passkeys.passkeys import PasskeyServices
+from web.accounts.ways.passkeys.verifying import WebauthnVerifier, read_roots
 from web.chat.moderation import (
     ModerationFeed,
     ModerationServices,
@@ -200,6 +205,7 @@ class Store:
     factors: Factors
     events: EventStore
     links: SignInLinks
+    passkeys: Passkeys
     mails: Mails = field(default_factory=lambda: Mails(None))
     # None: the lab has no sagas.
     checkouts: CheckoutPorts | None = None
@@ -456,7 +462,7 @@ class Web:
             identify=self.identity,
         )
         self._register_routes(app, listening)
-        keep_access(app, ask_again(self._services_of(app), self.accounts))
+        keep_access(app, AccountPages(self._services_of(app), self.accounts).ask_again)
         return served(app, self._settings, port, streams=self.streams, sockets=endpoint)
 
     def _endpoints(
@@ -574,6 +580,30 @@ class Web:
         )
         app.register_blueprint(link_routes(services, links, is_page))
         app.register_blueprint(link_api_routes(links))
+        self._register_passkeys(app, services, is_page)
+
+    def _register_passkeys(self, app: WebApp, services: Services, is_page: IsPage) -> None:
+        settings = self._settings
+        origins = settings.passkey_origins(app.edge.own_origin)
+        mine = PasskeyServices(
+            self.accounts,
+            self._store.passkeys,
+            self._directory.passkey_flow,
+            Party(settings.passkey_domain or "", origins),
+            self._ring.key("ids of passkeys").sign,
+            settings.webauthn_roots is not None,
+            partial(self.alerts.note, Alert.COUNTERS_FELL),
+        )
+        app.register_blueprint(passkey_routes(services, mine, is_page))
+        app.register_blueprint(passkey_api_routes(mine))
+        app.register_blueprint(step_up_routes(mine))
+
+    def passkey_flows(self) -> AnyActor:
+        """Call this to make what stands above the challenges for passkeys."""
+        verifier = WebauthnVerifier(read_roots(self._settings.webauthn_roots))
+        env = PasskeyEnvironment(self._store.passkeys, verifier)
+        flags = DynamicFlags(key="flow_id", passivate_after=FLOW_IDLE_S, max_children=FLOWS_MAX)
+        return Dynamic(flags, ChildSpec("flow", partial(PasskeyFlow, env=env), restart="temporary"))
 
     def link_flows(self) -> AnyActor:
         """Call this to make what stands above the flows of links."""
@@ -751,7 +781,15 @@ def account_services(
         now,
         store.factors,
         Tickets(ring.key("tickets"), now),
-        methods_of(settings.sign_in_methods, {Method.MAGIC_LINK: store.mails.is_on}),
+        store.passkeys,
+        methods_of(
+            settings.sign_in_methods,
+            {
+                Method.MAGIC_LINK: store.mails.is_on,
+                Method.PASSKEY: settings.passkey_domain is not None,
+            },
+            settings.passkey_domain or "",
+        ),
     )
 
 

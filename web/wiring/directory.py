@@ -6,6 +6,7 @@ from typing import cast
 
 from actors.accounts.session import Messages as SessionMessage
 from actors.accounts.ways.link_flow import Messages as LinkMessage
+from actors.accounts.ways.passkeys.flow import Messages as PasskeyMessage
 from actors.chat import (
     ROOM_NAMES,
     ForgetNewest,
@@ -45,6 +46,7 @@ from web.wiring.frame.finding import Finder, Name
 
 SESSIONS = Name("sessions")
 FLOWS = Name("flows")
+PASSKEY_FLOWS = Name("passkey-flows")
 COUNTERS = Name("counters")
 DESKS = Name("desks")
 TREE_FEED = Name("tree-feed")
@@ -173,6 +175,10 @@ class Directory(Finder):
     def link_flow(self, flow_id: str) -> Ref[LinkMessage]:
         """Call this to get the actor of a flow of a link; its first message starts it."""
         return cast("Ref[LinkMessage]", self._dynamic(FLOWS)[flow_id])
+
+    def passkey_flow(self, flow_id: str) -> Ref[PasskeyMessage]:
+        """Call this to get the actor of a challenge for passkeys; its first message starts it."""
+        return cast("Ref[PasskeyMessage]", self._dynamic(PASSKEY_FLOWS)[flow_id])
 
     def counter(self, session_id: str) -> Ref[Add]:
         """Call this to get the counter of a browser session; its first message starts it."""

@@ -55,6 +55,7 @@ from web.wiring.directory import (
     MAIL,
     MODERATION_FEED,
     PANELS_FEED,
+    PASSKEY_FLOWS,
     PROOF_FEED,
     RECORDER,
     SANDBOXES,
@@ -164,6 +165,9 @@ class Site(Supervisor):
                 SESSIONS, partial(_sessions, parts.web.rooms), name=SESSIONS, type="supervisor"
             ),
             ChildSpec(FLOWS, parts.web.link_flows, name=FLOWS, type="supervisor"),
+            ChildSpec(
+                PASSKEY_FLOWS, parts.web.passkey_flows, name=PASSKEY_FLOWS, type="supervisor"
+            ),
             ChildSpec("feeds", partial(FeedsSupervisor, parts)),
             ChildSpec("elsewhere", partial(RoomsWatch, parts.chat.log, parts.web.rooms)),
             streams_child(parts.web.close_streams),

@@ -49,6 +49,11 @@ class Act(StrEnum):
     RECOVERY_CODES = "account.recovery_codes"
     PROVIDER_LINK = "account.provider_link"
     PROVIDER_UNLINK = "account.provider_unlink"
+    PASSKEY_ADD = "account.passkey_add"
+    PASSKEY_USE = "account.passkey_use"
+    PASSKEY_REMOVE = "account.passkey_remove"
+    # A passkey told a counter from before: perhaps there are two of it. It was refused.
+    COUNTER_FELL = "account.passkey_counter"
     ROLE = "account.role"
     DELETE = "account.delete"
 
@@ -67,10 +72,16 @@ EVENT_TYPES: dict[Act, str] = {
     Act.RECOVERY_CODES: "SecondFactorAdded",
     Act.PROVIDER_LINK: "OAuthAccountLinked",
     Act.PROVIDER_UNLINK: "OAuthAccountUnlinked",
+    Act.PASSKEY_ADD: "PasskeyRegistered",
+    Act.PASSKEY_USE: "PasskeyUsed",
+    Act.PASSKEY_REMOVE: "PasskeyRevoked",
+    Act.COUNTER_FELL: "CounterRollbackDetected",
     Act.ROLE: "UserUpdated",
     Act.DELETE: "UserDeleted",
 }
 REFUSED_EVENT = "LoginAttempted"
+# Told as what it is, though it was refused.
+_TOLD_AS_IT_IS = frozenset({Act.COUNTER_FELL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +198,7 @@ def event_of(event_id: UUID, entry: Entry, facts: dict[str, str] | None = None) 
         "reason": entry.reason,
         **(facts or {}),
     }
-    kind = REFUSED_EVENT if entry.reason else EVENT_TYPES[entry.act]
+    is_try = bool(entry.reason) and entry.act not in _TOLD_AS_IT_IS
+    kind = REFUSED_EVENT if is_try else EVENT_TYPES[entry.act]
     data = msgspec.json.encode({name: value for name, value in told.items() if value})
     return NewEvent(event_id, kind, data, metadata={"request_id": entry.origin.request_id})

@@ -10,7 +10,8 @@ from actors.accounts.members import Level
 from actors.persistence import OutboxMessage
 from actors.persistence.words import check_a, check_uuid
 from storage.memory.accounts.audit import record
-from storage.memory.database import FactorsRow, SignInRow
+from storage.memory.accounts.proving import has_second, renew_own
+from storage.memory.database import FactorsRow
 from storage.memory.twin import Twin
 
 
@@ -22,21 +23,23 @@ class MemoryFactors(Twin):
         check_uuid("user_id", user_id)
         await self.pass_faults()
         row = self._row(user_id)
-        return HeldFactors(row.totp, len(row.codes))
+        passkeys = sum(one.user_id == user_id for one in self.database.passkeys.values())
+        return HeldFactors(row.totp, len(row.codes), passkeys)
 
     async def add_totp(self, new: NewTotp, origin: Origin) -> bool:
         """See `Factors.add_totp`."""
         check_a("new", new, NewTotp)
         check_a("origin", origin, Origin)
         await self.pass_faults()
-        sign_in, row = self._alive(new.user_id, new.reference), self._row(new.user_id)
-        if sign_in is None or row.totp is not None:
+        row = self._row(new.user_id)
+        if row.totp is not None or not renew_own(
+            self.database, new.user_id, new.reference, new.digest, Level.MULTI_FACTOR
+        ):
             return False
         row.totp = Totp(new.secret, new.step, self.database.now())
         if new.codes:
             row.codes = set(new.codes)
         self.database.factors[new.user_id] = row
-        self._renew(sign_in, new.digest)
         self.database.add_messages(new.outbox)
         record(self.database, Entry(Act.FACTOR_ADD, new.user_id, origin), {"factor": "totp"})
         return True
@@ -51,7 +54,7 @@ class MemoryFactors(Twin):
         if row.totp is None:
             return False
         row.totp = None
-        if not row.has_second:
+        if not has_second(self.database, user_id):
             row.codes.clear()
         self.database.add_messages(outbox)
         record(self.database, Entry(Act.FACTOR_REMOVE, user_id, origin), {"factor": "totp"})
@@ -69,8 +72,9 @@ class MemoryFactors(Twin):
         given = check_codes(codes)
         await self.pass_faults()
         row = self._row(user_id)
-        if not row.has_second:
+        if not has_second(self.database, user_id):
             return False
+        self.database.factors[user_id] = row
         row.codes = set(given)
         self.database.add_messages(outbox)
         entry = Entry(Act.RECOVERY_CODES, user_id, origin)
@@ -79,16 +83,3 @@ class MemoryFactors(Twin):
 
     def _row(self, user_id: UUID) -> FactorsRow:
         return self.database.factors.get(user_id, FactorsRow())
-
-    def _alive(self, user_id: UUID, reference: UUID) -> SignInRow | None:
-        user = self.database.users.get(user_id)
-        for row in self.database.sign_ins.values():
-            if user is not None and (row.user_id, row.reference) == (user_id, reference):
-                return row if row.epoch == user.epoch else None
-        return None
-
-    def _renew(self, row: SignInRow, digest: bytes) -> None:
-        sign_ins = self.database.sign_ins
-        former = next(key for key, value in sign_ins.items() if value is row)
-        sign_ins[digest] = sign_ins.pop(former)
-        row.proven_at, row.level = self.database.now(), max(row.level, Level.MULTI_FACTOR)

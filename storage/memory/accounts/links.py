@@ -69,7 +69,7 @@ class MemorySignInLinks(Twin):
         if user.email_verified_at is None:
             user.email_verified_at = database.now()
             record(database, Entry(Act.VERIFY_EMAIL, user_id, origin))
-        if not use_proof(database, user_id, sign_in.proof):
+        if not use_proof(database, user_id, sign_in.proof, origin):
             return Entered(user_id, user.username, email, is_new, 0, needs_second=True)
         ended = accounts.admit(user_id, sign_in, origin)
         return Entered(user_id, user.username, email, is_new, ended)

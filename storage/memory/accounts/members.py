@@ -97,7 +97,7 @@ class MemoryAccounts(Twin):
         kept = self._credentials(user_id)
         if kept is None or kept.password_hash != password_hash:
             return None
-        if not use_proof(self.database, user_id, sign_in.proof):
+        if not use_proof(self.database, user_id, sign_in.proof, origin):
             return None
         return self.admit(user_id, sign_in, origin)
 
@@ -135,6 +135,20 @@ class MemoryAccounts(Twin):
         """Call this in an act for whether a sign-in is one of its account, and not over."""
         row = self._row(user_id, reference)
         return row is not None and not self._is_over(row)
+
+    def end_others_of(self, user_id: UUID, reference: UUID) -> None:
+        """Call this in an act after which no other sign-in of an account is good (SEC-17)."""
+        user, row = self.database.users[user_id], self._row(user_id, reference)
+        user.epoch += 1
+        if row is not None:
+            row.epoch = user.epoch
+        self._end_others(user_id, reference)
+
+    def forget_passkeys(self, user_id: UUID) -> None:
+        """Call this when an account is gone."""
+        passkeys = self.database.passkeys
+        for one in [one for one, row in passkeys.items() if row.user_id == user_id]:
+            del passkeys[one]
 
     async def who(self, digest: bytes) -> Member | None:
         """See `Accounts.who`."""
@@ -222,7 +236,7 @@ class MemoryAccounts(Twin):
             return False
         if step.former_hash not in (None, user.password_hash):
             return False
-        if not use_proof(self.database, step.user_id, step.proof):
+        if not use_proof(self.database, step.user_id, step.proof, origin):
             return False
         self._renew(row, step.digest)
         row.level = max(row.level, step.level)
@@ -298,6 +312,7 @@ class MemoryAccounts(Twin):
         identities = self.database.identities
         for one in [one for one, row in identities.items() if row.user_id == user_id]:
             del identities[one]
+        self.forget_passkeys(user_id)
         self.database.user_names[user_id] = DELETED_NAME
         record(self.database, Entry(Act.DELETE, user_id, origin))
         forget_subject(self.database, user_subject(user_id), FORGOTTEN_BY)

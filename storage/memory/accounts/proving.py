@@ -3,22 +3,27 @@
 from dataclasses import replace
 from uuid import UUID
 
-from actors.accounts.kept.factors import CodeProof, Proof, TotpProof
+from actors.accounts.kept.audit import Act, Entry, Origin
+from actors.accounts.kept.factors import CodeProof, PasskeyProof, Proof, TotpProof
+from actors.accounts.members import Level
+from actors.accounts.ways.passkeys import counter_fell
+from storage.memory.accounts.audit import record
 from storage.memory.database import FactorsRow, MemoryDatabase
 
 
 def has_second(database: MemoryDatabase, user_id: UUID) -> bool:
     """Call this for whether a sign-in of an account asks for a second factor."""
     row = database.factors.get(user_id)
-    return row is not None and row.has_second
+    has_passkey = any(one.user_id == user_id for one in database.passkeys.values())
+    return has_passkey or (row is not None and row.totp is not None)
 
 
-def use_proof(database: MemoryDatabase, user_id: UUID, proof: Proof | None) -> bool:
+def use_proof(database: MemoryDatabase, user_id: UUID, proof: Proof | None, origin: Origin) -> bool:
     """Call this to use a proof up; without one, whether none is needed."""
     row = database.factors.get(user_id, FactorsRow())
     match proof:
         case None:
-            return not row.has_second
+            return not has_second(database, user_id)
         case TotpProof(step):
             if row.totp is None or row.totp.last_step >= step:
                 return False
@@ -28,3 +33,43 @@ def use_proof(database: MemoryDatabase, user_id: UUID, proof: Proof | None) -> b
             is_there = digest in row.codes
             row.codes.discard(digest)
             return is_there
+        case PasskeyProof():
+            return proof.is_verified and use_passkey(database, user_id, proof, origin)
+
+
+def use_passkey(
+    database: MemoryDatabase, user_id: UUID, proof: PasskeyProof, origin: Origin
+) -> bool:
+    """Call this to move the counter of a passkey on; False, and nothing is, when it fell."""
+    kept = database.passkeys.get(proof.credential_id)
+    if kept is None or kept.user_id != user_id:
+        return False
+    if counter_fell(kept.sign_count, proof.sign_count):
+        return False
+    database.passkeys[proof.credential_id] = replace(
+        kept,
+        sign_count=proof.sign_count,
+        is_backed_up=proof.is_backed_up,
+        used_at=database.now(),
+    )
+    record(database, Entry(Act.PASSKEY_USE, user_id, origin), {"passkey": str(kept.id)})
+    return True
+
+
+def renew_own(
+    database: MemoryDatabase,
+    user_id: UUID,
+    reference: UUID,
+    digest: bytes,
+    level: Level | None = None,
+) -> bool:
+    """Call this for a sign-in that goes on under a new token, fresh; False for one that is over."""
+    user, sign_ins = database.users.get(user_id), database.sign_ins
+    for former, row in sign_ins.items():
+        if (row.user_id, row.reference) == (user_id, reference):
+            if user is None or row.epoch != user.epoch:
+                return False
+            sign_ins[digest] = sign_ins.pop(former)
+            row.proven_at, row.level = database.now(), max(row.level, level or row.level)
+            return True
+    return False

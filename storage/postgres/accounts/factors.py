@@ -23,7 +23,8 @@ from storage.postgres.outbox import add_new_messages
 
 _HELD = """
 SELECT t.sealed, t.last_step, t.added_at,
-    (SELECT count(*) FROM recovery_codes r WHERE r.user_id = c.user_id) AS codes_left
+    (SELECT count(*) FROM recovery_codes r WHERE r.user_id = c.user_id) AS codes_left,
+    (SELECT count(*) FROM passkeys p WHERE p.user_id = c.user_id) AS passkeys_count
 FROM credentials c LEFT JOIN totp_factors t ON t.user_id = c.user_id WHERE c.user_id = $1
 """
 _ADD_TOTP = """
@@ -57,15 +58,15 @@ class PostgresFactors:
         row = await self._database.run(_held, user_id)
         if row is None:
             return HeldFactors()
-        sealed, last_step, added_at, codes_left = row
+        sealed, last_step, added_at, codes_left, passkeys_count = row
         if sealed is None:
-            return HeldFactors(None, codes_left)
+            return HeldFactors(None, codes_left, passkeys_count)
         box = msgspec.json.decode(sealed, type=SealedFields)
         (opened,) = await self._keyring.open_fields([(sealing_place(user_id), box)])
         secret = opened.get(_FIELD)
         if secret is None:
             raise StoredDataError(f"the second factor of {user_id} cannot be opened")
-        return HeldFactors(Totp(secret, last_step, added_at), codes_left)
+        return HeldFactors(Totp(secret, last_step, added_at), codes_left, passkeys_count)
 
     async def add_totp(self, new: NewTotp, origin: Origin) -> bool:
         """See `Factors.add_totp`."""
@@ -98,13 +99,9 @@ class PostgresFactors:
 
 async def _held(
     connection: Connection, user_id: UUID
-) -> tuple[bytes | None, int, datetime, int] | None:
+) -> tuple[bytes | None, int, datetime, int, int] | None:
     row = await connection.fetchrow(_HELD, user_id)
-    return (
-        None
-        if row is None
-        else (row["sealed"], row["last_step"], row["added_at"], row["codes_left"])
-    )
+    return None if row is None else tuple(row)
 
 
 async def _add_totp(connection: Connection, new: NewTotp, sealed: bytes, origin: Origin) -> bool:
@@ -114,7 +111,7 @@ async def _add_totp(connection: Connection, new: NewTotp, sealed: bytes, origin:
     if not await change_rows(connection, _ADD_TOTP, new.user_id, sealed, new.step):
         return False
     if new.codes:
-        await _set_codes(connection, new.user_id, new.codes)
+        await set_codes(connection, new.user_id, new.codes)
     level = int(Level.MULTI_FACTOR)
     await connection.execute(_RENEW, new.user_id, new.reference, new.digest, level)
     await add_new_messages(connection, new.outbox)
@@ -130,8 +127,7 @@ async def _remove_totp(
     statement = "DELETE FROM totp_factors WHERE user_id = $1"
     if not await change_rows(connection, statement, user_id):
         return False
-    if not await connection.fetchval("SELECT has_second_factor($1)", user_id):
-        await connection.execute(_NO_CODES, user_id)
+    await drop_codes_without_factor(connection, user_id)
     await add_new_messages(connection, outbox)
     await record(connection, Entry(Act.FACTOR_REMOVE, user_id, origin), {"factor": "totp"})
     return True
@@ -148,7 +144,7 @@ async def _renew_codes(
     await connection.execute(_LOCK, user_id)
     if not await connection.fetchval("SELECT has_second_factor($1)", user_id):
         return False
-    await _set_codes(connection, user_id, codes)
+    await set_codes(connection, user_id, codes)
     await add_new_messages(connection, outbox)
     await record(
         connection, Entry(Act.RECOVERY_CODES, user_id, origin), {"factor": "recovery_code"}
@@ -156,6 +152,13 @@ async def _renew_codes(
     return True
 
 
-async def _set_codes(connection: Connection, user_id: UUID, codes: Sequence[bytes]) -> None:
+async def set_codes(connection: Connection, user_id: UUID, codes: Sequence[bytes]) -> None:
+    """Call this in the act's transaction to replace all recovery codes of an account."""
     await connection.execute(_NO_CODES, user_id)
     await connection.execute(_ADD_CODES, user_id, list(codes))
+
+
+async def drop_codes_without_factor(connection: Connection, user_id: UUID) -> None:
+    """Call this when a factor was removed: recovery codes go with the last one."""
+    if not await connection.fetchval("SELECT has_second_factor($1)", user_id):
+        await connection.execute(_NO_CODES, user_id)

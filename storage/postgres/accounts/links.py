@@ -141,7 +141,7 @@ async def _redeem(
             return None  # deleted, or of another address, in this moment
     if await connection.fetchval(_VERIFY, user_id):
         await record(connection, Entry(Act.VERIFY_EMAIL, user_id, origin))
-    if not await use_proof(connection, user_id, sign_in.proof):
+    if not await use_proof(connection, user_id, sign_in.proof, origin):
         return Entered(user_id, username, email, is_new, 0, needs_second=True)
     ended = await admit(connection, user_id, sign_in, origin)
     return Entered(user_id, username, email, is_new, ended)

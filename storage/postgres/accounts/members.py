@@ -341,7 +341,7 @@ async def _sign_in(
         user_id,
         password_hash,
     )
-    if found is None or not await use_proof(connection, user_id, sign_in.proof):
+    if found is None or not await use_proof(connection, user_id, sign_in.proof, origin):
         return None
     return await admit(connection, user_id, sign_in, origin)
 
@@ -428,7 +428,7 @@ async def _step_up(connection: Connection, step: StepUp, origin: Origin) -> bool
     await begin(connection, step.user_id)
     if not await is_alive(connection, step.user_id, step.reference, step.former_hash):
         return False
-    if not await use_proof(connection, step.user_id, step.proof):
+    if not await use_proof(connection, step.user_id, step.proof, origin):
         return False
     await connection.execute(_STEP_UP, step.user_id, step.reference, step.digest, int(step.level))
     await record(connection, Entry(Act.STEP_UP, step.user_id, origin))
@@ -461,6 +461,22 @@ async def _who(connection: Connection, digest: bytes) -> Member | None:
 async def _sign_ins(connection: Connection, user_id: UUID | None, limit: int) -> list[SignIn]:
     rows = await connection.fetch(_SIGN_INS, user_id, SIGN_IN_IDLE, SIGN_IN_KEPT, limit)
     return [SignIn(*row) for row in rows]
+
+
+async def renew_own(
+    connection: Connection, user_id: UUID, reference: UUID, digest: bytes, *, ends_others: bool
+) -> None:
+    """Call this in the act's transaction for a sign-in that goes on under a new token, fresh.
+
+    With `ends_others` the epoch of the account ends with the other sign-ins (SEC-17). The row of
+    the credentials is locked, and the sign-in known to be alive.
+    """
+    if ends_others:
+        await connection.execute(
+            "UPDATE credentials SET epoch = epoch + 1 WHERE user_id = $1", user_id
+        )
+        await _end(connection, "user_id = $1 AND id <> $2", user_id, reference)
+    await connection.execute(_RENEWED, user_id, reference, digest)
 
 
 async def _change_password(connection: Connection, change: NewPassword, origin: Origin) -> bool:

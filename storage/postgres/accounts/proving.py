@@ -6,13 +6,22 @@ sign-in and a factor that is added at once one sees the other.
 
 from uuid import UUID
 
-from actors.accounts.kept.factors import CodeProof, Proof, TotpProof
+from actors.accounts.kept.audit import Act, Entry, Origin
+from actors.accounts.kept.factors import CodeProof, PasskeyProof, Proof, TotpProof
+from storage.postgres.accounts.audit import record
 from storage.postgres.connecting.session import Connection, change_rows
 
 _LOCK = "SELECT has_second_factor($1) FROM credentials WHERE user_id = $1 FOR UPDATE"
 # No step opens twice, nor one before it.
 _USE_STEP = "UPDATE totp_factors SET last_step = $2 WHERE user_id = $1 AND last_step < $2"
 _USE_CODE = "DELETE FROM recovery_codes WHERE user_id = $1 AND digest = $2"
+# Of two uses at once with one counter the second finds that it does not grow any more (SEC-103).
+_USE_PASSKEY = """
+UPDATE passkeys SET sign_count = $3, is_backed_up = $4, used_at = clock_timestamp()
+WHERE user_id = $1 AND credential_id = $2
+    AND ($3 > sign_count OR ($3 = 0 AND sign_count = 0))
+RETURNING id
+"""
 _ALIVE = """
 SELECT 1 FROM sign_ins s JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
 WHERE s.user_id = $1 AND s.id = $2 AND ($3::text IS NULL OR c.password_hash = $3)
@@ -20,7 +29,9 @@ FOR UPDATE OF c
 """
 
 
-async def use_proof(connection: Connection, user_id: UUID, proof: Proof | None) -> bool:
+async def use_proof(
+    connection: Connection, user_id: UUID, proof: Proof | None, origin: Origin
+) -> bool:
     """Call this to use a proof up; without one, whether none is needed. Locks the credentials."""
     has_second = await connection.fetchval(_LOCK, user_id)
     match proof:
@@ -30,6 +41,20 @@ async def use_proof(connection: Connection, user_id: UUID, proof: Proof | None) 
             return bool(await change_rows(connection, _USE_STEP, user_id, step))
         case CodeProof(digest):
             return bool(await change_rows(connection, _USE_CODE, user_id, digest))
+        case PasskeyProof():
+            return proof.is_verified and await use_passkey(connection, user_id, proof, origin)
+
+
+async def use_passkey(
+    connection: Connection, user_id: UUID, proof: PasskeyProof, origin: Origin
+) -> bool:
+    """Call this to move the counter of a passkey on; False, and nothing is, when it fell."""
+    id_ = await connection.fetchval(
+        _USE_PASSKEY, user_id, proof.credential_id, proof.sign_count, proof.is_backed_up
+    )
+    if id_ is not None:
+        await record(connection, Entry(Act.PASSKEY_USE, user_id, origin), {"passkey": str(id_)})
+    return id_ is not None
 
 
 async def is_alive(

@@ -43,6 +43,7 @@ from actors.accounts import (
 )
 from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, Proof, TotpProof
 from actors.accounts.ways.links import SignInLinks
+from actors.accounts.ways.passkeys import Passkeys
 from actors.accounts.ways.provider.identities import Identities
 from actors.chat import user_subject
 from actors.persistence import EventStore, Outbox, OutboxMessage, SubjectKeys
@@ -58,6 +59,7 @@ from storage.memory import (
     MemoryFactors,
     MemoryIdentities,
     MemoryOutbox,
+    MemoryPasskeys,
     MemoryRateLimiter,
     MemorySessionEnds,
     MemorySignInLinks,
@@ -72,6 +74,7 @@ from storage.postgres import (
     PostgresFactors,
     PostgresIdentities,
     PostgresOutbox,
+    PostgresPasskeys,
     PostgresRateLimiter,
     PostgresSessionEnds,
     PostgresSignInLinks,
@@ -100,6 +103,7 @@ class KeptAccounts:
     stop_time: Callable[[], None]
     factors: Factors
     identities: Identities
+    passkeys: Passkeys
 
     async def register(self, name: str = "ada") -> NewAccount:
         """Register somebody whose sign-in is of the session of that name."""
@@ -133,6 +137,7 @@ def accounts_in_memory() -> KeptAccounts:
         lambda: None,
         MemoryFactors(database),
         MemoryIdentities(database),
+        MemoryPasskeys(database),
     )
 
 
@@ -159,6 +164,9 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
             await connection.execute(
                 "UPDATE used_states SET expires_at = expires_at - $1::interval", so_long
             )
+            await connection.execute(
+                "UPDATE passkey_challenges SET expires_at = expires_at - $1::interval", so_long
+            )
 
         await database.run(work)
 
@@ -177,6 +185,7 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         lambda: stopped.append(datetime.now(UTC)),
         PostgresFactors(database, keyring),
         PostgresIdentities(database, keyring),
+        PostgresPasskeys(database),
     )
 
 

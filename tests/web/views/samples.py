@@ -124,6 +124,7 @@ FILES = {
     "panels.css": b"a{}",
     "burst.js": b"let a",
     "panels.js": b"let a",
+    "passkeys.js": b"1;",
     "work.css": b"body{}",
     "favicon.svg": b"<svg/>",
     "og.png": b"png",

@@ -117,6 +117,7 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "panels.css",
         "burst.js",
         "panels.js",
+        "passkeys.js",
         "work.css",
         DATASTAR,
     }

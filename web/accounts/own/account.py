@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from quart import Blueprint, Response, request
 
 from actors.accounts import Level, Member, Method
-from web.accounts.access import AskAgain
 from web.accounts.entering import AccountServices, NotEntered
 from web.accounts.identity import member_of
 from web.accounts.own.exporting import DOCUMENT_HEADERS, export
@@ -38,6 +37,7 @@ from web.views import (
     AccountPage,
     FactorsView,
     LocalPath,
+    PasskeyView,
     ProvePage,
     SignInView,
     element_id,
@@ -51,7 +51,7 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
     Who came from another page (`next`) is shown the way back, and is there again when a sign-in
     was ended.
     """
-    routes, forms = Blueprint("own_account", __name__), Forms(services, is_page)
+    routes, forms = Blueprint("own_account", __name__), Forms(services, is_page, mine.methods)
 
     def back_of(given: Mapping[str, str]) -> LocalPath | None:
         return forms.next_of(given) if given.get("next") else None
@@ -108,7 +108,7 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
 
 
 class AccountPages:
-    """Shows the page of an account, for the forms that stand on it."""
+    """Shows the page of an account, and that of a proof, for the forms that stand on them."""
 
     def __init__(self, services: Services, mine: AccountServices) -> None:
         self._services, self._mine = services, mine
@@ -117,31 +117,51 @@ class AccountPages:
         """Call this to show it, with what was wrong with a form."""
         return await _page(self._services, self._mine, member, problem)
 
+    async def prove(
+        self, member: Member, then: LocalPath, problem: NotEntered | None = None
+    ) -> Response:
+        """Call this for the form of a proof, which leads on to `then`."""
+        page = await self._prove_page(member, then, problem)
+        return answer_form(self._services.renderer.prove_page(page), problem)
 
-def ask_again(services: Services, mine: AccountServices) -> AskAgain:
-    """Call this for what shows the form of a proof where an old one is not enough (SEC-20)."""
-
-    def ask(member: Member, then: str) -> Response:
+    async def ask_again(self, member: Member, then: str) -> Response:
+        """Call this for the form of a proof where an old one is not enough (SEC-20)."""
         level = Level.MULTI_FACTOR if member.has_second else Level.BASIC
         row = step_up(level.name.replace("_", "")).row
         headers = {name.decode(): value.decode() for name, value in row.headers}
-        has_link = mine.methods.has(Method.MAGIC_LINK) and not member.has_second
-        page = _prove_page(services, member, local_path(then), has_link=has_link)
-        return form_response(services.renderer.prove_page(page), row.status, **headers)
+        page = await self._prove_page(member, local_path(then))
+        return form_response(self._services.renderer.prove_page(page), row.status, **headers)
 
-    return ask
+    async def _prove_page(
+        self, member: Member, then: LocalPath, problem: NotEntered | None = None
+    ) -> ProvePage:
+        state, methods = current_request_state(), self._mine.methods
+        has_link = methods.has(Method.MAGIC_LINK) and not member.has_second
+        rp_id = methods.passkey_domain if member.has_second else None
+        if rp_id is not None and not await self._mine.passkeys.of_user(member.user_id):
+            rp_id = None
+        return ProvePage(
+            shell=shell(self._services, state, "Prove it is you", PAGE_ACCOUNT),
+            csrf=self._services.csrf_of(state),
+            next=then,
+            username=member.username,
+            email=member.email,
+            has_second=member.has_second,
+            problems={} if problem is None else problem.problems,
+            by_link=link_path(then) if has_link else None,
+            rp_id=rp_id,
+        )
 
 
 def _add_proof(routes: Blueprint, services: Services, mine: AccountServices, forms: Forms) -> None:
-    has_link = mine.methods.has(Method.MAGIC_LINK)
+    pages = AccountPages(services, mine)
 
     @routes.get(paths.ACCOUNT_PROVE)
     async def prove_form() -> Response:
         member = member_of(request.scope)
         if member is None:
             return to_sign_in()
-        page = _prove_page(services, member, forms.next_of(request.args), has_link=has_link)
-        return form_response(services.renderer.prove_page(page))
+        return await pages.prove(member, forms.next_of(request.args))
 
     @routes.post(paths.ACCOUNT_PROVE)
     async def prove() -> Response:
@@ -156,31 +176,8 @@ def _add_proof(routes: Blueprint, services: Services, mine: AccountServices, for
             else:
                 await prove_again(mine, state, member, typed.get("password", ""))
         except REFUSED as error:
-            problem = refused(error)
-            page = _prove_page(services, member, then, problem, has_link=has_link)
-            return answer_form(services.renderer.prove_page(page), problem)
+            return await pages.prove(member, then, refused(error))
         return redirect(then)
-
-
-def _prove_page(
-    services: Services,
-    member: Member,
-    then: LocalPath,
-    problem: NotEntered | None = None,
-    *,
-    has_link: bool = False,
-) -> ProvePage:
-    state = current_request_state()
-    return ProvePage(
-        shell=shell(services, state, "Prove it is you", PAGE_ACCOUNT),
-        csrf=services.csrf_of(state),
-        next=then,
-        username=member.username,
-        email=member.email,
-        has_second=member.has_second,
-        problems={} if problem is None else problem.problems,
-        by_link=link_path(then) if has_link else None,
-    )
 
 
 def _add_naming(routes: Blueprint, services: Services, mine: AccountServices) -> None:
@@ -244,6 +241,9 @@ async def _page(
         has_ended_one=has_ended_one,
         has_password=await has_password(mine, member),
         factors=await _factors(mine, member),
+        passkeys=await _passkeys(mine, member),
+        rp_id=mine.methods.passkey_domain,
+        has_app_offer=mine.methods.has(Method.TOTP),
     )
     return answer_form(services.renderer.account_page(page), problem)
 
@@ -252,7 +252,24 @@ async def _factors(mine: AccountServices, member: Member) -> FactorsView:
     if not member.has_second:
         return FactorsView(None, 0)
     held = await mine.factors.held(member.user_id)
-    return FactorsView(None if held.totp is None else held.totp.added_at, held.codes_left)
+    since = None if held.totp is None else held.totp.added_at
+    return FactorsView(since, held.codes_left, held.has_second)
+
+
+async def _passkeys(mine: AccountServices, member: Member) -> tuple[PasskeyView, ...]:
+    if not member.has_second:
+        return ()
+    return tuple(
+        PasskeyView(
+            reference=element_id(str(one.id)),
+            name=one.name,
+            added_at=one.added_at,
+            used_at=one.used_at,
+            is_synced=one.is_backed_up,
+            is_flagged=one.flagged_at is not None,
+        )
+        for one in await mine.passkeys.of_user(member.user_id)
+    )
 
 
 async def _sign_ins(mine: AccountServices, member: Member) -> tuple[SignInView, ...]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from quart import Blueprint, Response, request
 
-from actors.accounts import Member
+from actors.accounts import Member, Method
 from actors.accounts.kept.factors import in_groups, secret_text
 from web.accounts.entering import AccountServices, NotEntered
 from web.accounts.identity import member_of
@@ -32,7 +32,7 @@ from web.accounts.routes import (
     to_sign_in,
     user_agent,
 )
-from web.accounts.second import enter_with_second
+from web.accounts.second import enter_with_second, has_passkey
 from web.routing import paths
 from web.routing.services import Services
 from web.server import current_request_state, require_media
@@ -42,7 +42,7 @@ from web.views import CodesPage, EnrolPage, form_ticket, otpauth_link
 
 def factor_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:
     """Call this to get the routes; `is_page` tells whether a path can be asked for by GET."""
-    routes, forms = Blueprint("factors", __name__), Forms(services, is_page)
+    routes, forms = Blueprint("factors", __name__), Forms(services, is_page, mine.methods)
     pages = AccountPages(services, mine)
 
     @routes.post(paths.LOGIN_SECOND)
@@ -56,11 +56,13 @@ def factor_routes(services: Services, mine: AccountServices, is_page: IsPage) ->
             problem = refused(error)
             if problem.status == 401 and "" in problem.problems:
                 return forms.sign_in(typed, problem)
-            return forms.second(typed, ticket, problem)
+            by_passkey = await has_passkey(mine, state, ticket)
+            return forms.second(typed, ticket, problem, by_passkey=by_passkey)
         then = forms.next_of(typed)
         return redirect(f"{paths.ACCOUNT}?ended=1&next={quote(then, safe='')}" if ended else then)
 
     _add_app(routes, services, mine, pages)
+    _add_removal(routes, mine, pages)
     _add_codes(routes, services, mine, pages)
     return routes
 
@@ -70,6 +72,7 @@ def _add_app(
 ) -> None:
     @routes.post(paths.ACCOUNT_TOTP_NEW)
     async def offer() -> Response:
+        mine.methods.check(Method.TOTP)
         _, member = await _typed()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
@@ -77,6 +80,7 @@ def _add_app(
 
     @routes.post(paths.ACCOUNT_TOTP)
     async def confirm() -> Response:
+        mine.methods.check(Method.TOTP)
         typed, member = await _typed()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
@@ -92,8 +96,10 @@ def _add_app(
             if problem.status == 409:
                 return await pages.show(member, problem)
             return _enrol_page(services, offered, problem)
-        return _codes_page(services, codes) if codes else redirect(paths.ACCOUNT)
+        return codes_page(services, codes) if codes else redirect(paths.ACCOUNT)
 
+
+def _add_removal(routes: Blueprint, mine: AccountServices, pages: AccountPages) -> None:
     @routes.post(paths.ACCOUNT_TOTP_REMOVE)
     async def remove() -> Response:
         _, member = await _typed()
@@ -118,7 +124,7 @@ def _add_codes(
             made = await renew_codes(mine, current_request_state(), member)
         except REFUSED as error:
             return await pages.show(member, refused(error))
-        return _codes_page(services, made)
+        return codes_page(services, made)
 
 
 async def _typed() -> tuple[Mapping[str, str], Member | None]:
@@ -141,7 +147,8 @@ def _enrol_page(
     return answer_form(services.renderer.enrol_page(page), problem)
 
 
-def _codes_page(services: Services, codes: tuple[str, ...]) -> Response:
+def codes_page(services: Services, codes: tuple[str, ...]) -> Response:
+    """Call this to show recovery codes, this once."""
     state = current_request_state()
     frame = shell(services, state, "Your recovery codes", PAGE_ACCOUNT)
     return form_response(services.renderer.codes_page(CodesPage(frame, codes)))

@@ -173,12 +173,19 @@ def alert(
 
     `act` is different for each. An address that no mail can go to hinders nobody.
     """
-    context = SecurityAlert(member.username, kind, services.now())
+    return alert_of(services, member, kind, act)
+
+
+def alert_of(
+    services: AccountServices, whose: Member | Credentials, kind: AlertKind, act: bytes
+) -> Sequence[OutboxMessage]:
+    """Call this as `alert` where nobody is signed in."""
+    context = SecurityAlert(whose.username, kind, services.now())
     try:
-        key = f"{kind}:{member.user_id}:{act.hex()}"
-        return services.mails.security_alert(member.email, context, key)
+        key = f"{kind}:{whose.user_id}:{act.hex()}"
+        return services.mails.security_alert(whose.email, context, key)
     except BadMail as error:
-        log.warning("accounts.not_told", user_id=str(member.user_id), field=error.field)
+        log.warning("accounts.not_told", user_id=str(whose.user_id), field=error.field)
         return ()
 
 

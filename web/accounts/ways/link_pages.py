@@ -18,6 +18,7 @@ from web.accounts.routes import (
     refused,
     user_agent,
 )
+from web.accounts.second import has_passkey
 from web.accounts.ways.links import LinkServices, Opening, ask_for_link, open_link
 from web.routing import paths
 from web.routing.services import Services
@@ -63,7 +64,9 @@ def link_routes(services: Services, mine: LinkServices, is_page: IsPage) -> Blue
         except REFUSED as error:
             return forms.open(typed, refused(error))
         if opened.half is not None:
-            return forms.second(typed, opened.half)
+            accounts, state = mine.accounts, current_request_state()
+            by_passkey = await has_passkey(accounts, state, opened.half)
+            return forms.second(typed, opened.half, by_passkey=by_passkey)
         then = forms.next_of(typed)
         return redirect(ended_path(then) if opened.entered.ended else then)
 
@@ -74,7 +77,7 @@ class LinkForms(Forms):
     """Shows the two forms of links, for the first time or again with what was wrong."""
 
     def __init__(self, services: Services, mine: LinkServices, is_page: IsPage) -> None:
-        super().__init__(services, is_page)
+        super().__init__(services, is_page, mine.accounts.methods)
         self._mine = mine
 
     def nonce(self) -> str | None:

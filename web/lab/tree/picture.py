@@ -34,6 +34,7 @@ from web.views import (
 CROWDS: Mapping[str, str] = {
     "site/sessions": "SessionActor",
     "site/flows": "LinkFlow",
+    "site/passkey-flows": "PasskeyFlow",
     "site/streams": "StreamActor",
     "site/sockets": "Connection",
     "site/sandboxes": "Sandbox",

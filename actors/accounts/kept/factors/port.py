@@ -32,6 +32,10 @@ from actors.persistence.words import (
     check_uuid,
 )
 
+# WebAuthn Level 3, 4: an id has at most 1023 bytes; a counter has 32 bits.
+CREDENTIAL_ID_BYTES_MAX = 1023
+SIGN_COUNT_MAX = 2**32 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class TotpProof:
@@ -53,7 +57,33 @@ class CodeProof:
         check_digest(self.digest)
 
 
-Proof = TotpProof | CodeProof
+@dataclass(frozen=True, slots=True)
+class PasskeyProof:
+    """A passkey that signed, with the counter it told; good while that is not one from before.
+
+    A second factor it is only when the device made sure of its user (`is_verified`).
+    """
+
+    credential_id: bytes
+    sign_count: int
+    is_verified: bool = False
+    is_backed_up: bool = False
+
+    def __post_init__(self) -> None:
+        check_credential_id(self.credential_id)
+        check_integer("sign_count", self.sign_count, 0, SIGN_COUNT_MAX)
+        check_a("is_verified", self.is_verified, bool)
+        check_a("is_backed_up", self.is_backed_up, bool)
+
+
+Proof = TotpProof | CodeProof | PasskeyProof
+
+
+def check_credential_id(credential_id: object) -> None:
+    """Call this with the id of a passkey; raises `InvalidField`."""
+    check_bytes("credential_id", credential_id, CREDENTIAL_ID_BYTES_MAX)
+    if not credential_id:
+        raise InvalidField("credential_id", "is empty")
 
 
 def check_proof(proof: object) -> None:
@@ -77,11 +107,12 @@ class HeldFactors:
 
     totp: Totp | None = None
     codes_left: int = 0
+    passkeys_count: int = 0
 
     @property
     def has_second(self) -> bool:
         """Call this for whether a sign-in asks for a second factor."""
-        return self.totp is not None
+        return self.totp is not None or self.passkeys_count > 0
 
 
 @dataclass(frozen=True, slots=True)

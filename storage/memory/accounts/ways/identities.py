@@ -75,7 +75,7 @@ class MemoryIdentities(Twin):
             row = self._add(user_id, provider, shown, origin)
         row.used_at, row.tokens = database.now(), shown.tokens
         user_id, user = row.user_id, database.users[row.user_id]
-        if not use_proof(database, user_id, sign_in.proof):
+        if not use_proof(database, user_id, sign_in.proof, origin):
             return Entered(user_id, user.username, user.email, is_new, 0, needs_second=True)
         ended = accounts.admit(user_id, sign_in, origin)
         return Entered(user_id, user.username, user.email, is_new, ended)

@@ -1,1 +1,1 @@
-"""Ways to sign in whose secrets are at somebody else: identities at providers."""
+"""Ways to sign in beside a password: identities at providers, and passkeys."""

@@ -286,7 +286,7 @@ async def _enter(
     used = await change_rows(connection, _USE, identity.issuer, identity.subject, user_id, sealed)
     if not used:
         return None  # unlinked in this moment
-    if not await use_proof(connection, user_id, sign_in.proof):
+    if not await use_proof(connection, user_id, sign_in.proof, origin):
         return Entered(user_id, username, email, whose is None, 0, needs_second=True)
     ended = await admit(connection, user_id, sign_in, origin)
     return Entered(user_id, username, email, whose is None, ended)
