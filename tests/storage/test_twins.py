@@ -40,6 +40,7 @@ from storage.memory import (
     MemoryMailStates,
     MemoryNodes,
     MemoryOutbox,
+    MemoryPasskeys,
     MemoryProjections,
     MemoryRateLimiter,
     MemorySessionEnds,
@@ -143,6 +144,11 @@ def _identities(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[
     return twin, lambda: twin.of_user(uuid4())
 
 
+def _passkeys(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryPasskeys(database)
+    return twin, lambda: twin.of_user(uuid4())
+
+
 def _factors(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryFactors(database)
     return twin, lambda: twin.held(uuid4())
@@ -171,7 +177,7 @@ def _mails(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
 _ALL: tuple[Operation, ...] = (
     _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox,
     _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _factors, _links, _nodes,
-    _mails, _identities,
+    _mails, _identities, _passkeys,
 )  # fmt: skip
 
 
