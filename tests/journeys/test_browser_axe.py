@@ -59,11 +59,11 @@ def _refused(page: Page, site: SiteProcess, source: str) -> list[str]:
     told = []
     for path in ("/register", "/login"):
         page.goto(site.url + path)
-        for field in page.locator("main form input:not([type=hidden])").all():
+        for field in page.locator("main form.panel input:not([type=hidden])").all():
             field.fill("x@" if field.get_attribute("name") == "email" else "x")
-        page.locator("main form").evaluate("(form) => { form.noValidate = true; }")
+        page.locator("main form.panel").evaluate("(form) => { form.noValidate = true; }")
         with page.expect_navigation():
-            page.locator("main form button[type=submit]").click()
+            page.locator("main form.panel button[type=submit]").click()
         told += found_by_axe(page, source)
     return told
 
