@@ -35,7 +35,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self.visitor = Visitor(url)
-        self.visitor.open_lab()
+        self.visitor.open_lab_until_shown()
         self.accepted: list[str] = []
         self.is_live, self.has_heard_last = threading.Event(), threading.Event()
         self.streams = 0

@@ -30,7 +30,8 @@ FORM = "content-type: application/x-www-form-urlencoded\r\n"
 @pytest.mark.parametrize("is_https", [False, True])
 @pytest.mark.parametrize(
     "line", ["GET /", "HEAD /", "GET /probe", "GET /nope", "POST /", "GET /fail/x", "GET /go",
-             "GET /api/fail/x", "GET /api/nope", "POST /command", "BROKEN", "OPTIONS /"],
+             "GET /api/fail/x", "GET /api/nope", "POST /command", "BROKEN", "OPTIONS /",
+             "OPTIONS *"],
 )  # fmt: skip
 async def test_every_answer_has_the_headers(line: str, is_https: bool) -> None:
     # SITE-50, SEC-60, SEC-65, SEC-69
@@ -183,6 +184,18 @@ async def test_head_has_no_body_and_405_tells_what_is_allowed() -> None:
         assert (wrong.status, wrong.headers["allow"]) == (405, "OPTIONS, POST")
         moved = await ask("GET /go")
         assert (moved.status, moved.headers["location"]) == (303, "/")
+
+
+async def test_a_star_asks_what_the_server_takes_at_all() -> None:
+    # SEC-112, WEB-11: of no resource, so there is none that could be missing (RFC 9110 9.3.7)
+    async with edged() as ask:
+        whole = await ask("OPTIONS *")
+        assert (whole.status, whole.body) == (200, b"")
+        assert whole.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+        assert whole.headers["content-length"] == "0"
+        assert "set-cookie" not in whole.headers
+        assert (await ask("OPTIONS *", host="evil.example")).status == 421
+        assert (await ask("GET *")).status == 400
 
 
 @pytest.mark.parametrize("method", ["TRACE", "PURGE", "PROPFIND", "M-SEARCH"])

@@ -98,6 +98,8 @@ _TOO_MANY_TOLD_EVERY_S = 10.0
 # Where in the state of a scope it stands that the loop has time for the request: asked once.
 _LET_IN = "greenroom.let_in"
 _READS = frozenset({"GET", "HEAD"})
+# The target of a request that is about no resource; heads allow it for OPTIONS only.
+_WHOLE_SERVER = "*"
 # Where the id of a request goes, as long as one (RFC 9562 5.9).
 _NO_ID = b"00000000-0000-0000-0000-000000000000"
 _NOT_KEPT = (b"cache-control", b"no-store")
@@ -426,6 +428,9 @@ class Edge:
             return
         if scope["method"] in _READS and (ready := self._ready_answer(scope["path"])) is not None:
             await answer.tell(ready)
+            return
+        if scope["path"] == _WHOLE_SERVER:
+            await answer.tell_methods()
             return
         if _is_surplus(scope) and scope["path"] not in checks.probe_paths:
             self._note_too_many()
@@ -806,6 +811,11 @@ class _Answering:
     async def tell(self, ready: ReadyAnswer) -> None:
         ready = ready.for_client(self.state)
         await self.send_whole(200, [*ready.headers], ready.body)
+
+    async def tell_methods(self) -> None:
+        """Say what may be asked for here at all (RFC 9110 9.3.7): a ping, for most who ask."""
+        names = ", ".join(sorted(KNOWN_METHODS)).encode("ascii")
+        await self.send_whole(200, [(b"allow", names), (b"content-length", b"0")], b"")
 
     async def refuse_method(self, allowed: Collection[str]) -> None:
         if not allowed:
