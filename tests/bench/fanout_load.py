@@ -9,6 +9,8 @@ Prints `ready` once everybody is live. Then, by TASK, one line of JSON:
   event with `LAST` in it, and the processor time of this process in between
 - `latency [STALLED]`: microseconds from the stamp in an event to its arrival, for every event and
   reader; so many more are connected and never read
+- `rounds`: for each line on standard input, until it ends, a run of events; how many of them the
+  reader had who had the least, told apart by their stamps
 - `posts COUNT`: milliseconds from a post's first byte to its arrival at the last reader
 - `reconnect`: a line on standard input cuts everybody off and connects them anew, all at once; the
   seconds until all are live, and how a visitor's posts were answered meanwhile
@@ -244,6 +246,25 @@ class Crowd:
                 client.tail = seen[max(end, len(seen) - TAIL) :]
         return took
 
+    def read_round(self, marker: bytes) -> int:
+        """Read until every stream has shown `marker`; gives the least events that one has had."""
+        waiting = set(self._clients)
+        heard = dict.fromkeys(waiting, 0)
+        while waiting:
+            for number, client, data in self.read():
+                assert data, "a stream ended"
+                seen, end = client.tail + data, 0
+                for found in STAMP.finditer(seen):
+                    end, stamp = found.end(), int(found.group(1))
+                    if stamp > client.stamp:
+                        client.stamp = stamp
+                        heard[number] += 1
+                if marker in seen:
+                    waiting.discard(number)
+                    end = max(end, seen.rindex(marker) + len(marker))
+                client.tail = seen[max(end, len(seen) - TAIL) :]
+        return min(heard.values())
+
     def read(self) -> list[tuple[int, Client, bytes]]:
         """Wait for bytes and give what came."""
         clients = self._clients
@@ -315,6 +336,10 @@ def do(task: str, numbers: list[int], crowd: Crowd, port: int) -> object:
             return crowd.rate()
         case "latency":
             return [round(one) for one in crowd.read_stamps_until_all_have(LAST)]
+        case "rounds":
+            while sys.stdin.readline():
+                print(json.dumps([crowd.read_round(LAST)]), flush=True)
+            return None
         case "posts":
             return posts(crowd, port, *numbers)
         case "reconnect":
