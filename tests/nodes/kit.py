@@ -85,13 +85,16 @@ class Nodes:
     """`with Nodes(folder, "abc") as nodes`: one node for each letter, all of one site.
 
     `sites` has them by name, `servers` those of messages, `lines` what can be cut. Entering waits
-    until the shards are shared out; leaving ends all of it. `settings` go to every node.
+    until the shards are shared out; leaving ends all of it. `settings` go to every node, and
+    `program` is what each of them runs: the site, unless told.
     """
 
     folder: Path
     names: str
     setup: Setup = field(default_factory=Setup)
     settings: Mapping[str, str] = field(default_factory=dict)
+    # What each node runs; given its state folder, and its settings by name.
+    program: Callable[..., SiteProcess] = SiteProcess
     sites: dict[str, SiteProcess] = field(default_factory=dict, init=False)
     lines: dict[str, NodeLines] = field(default_factory=dict, init=False)
     balancer: Balancer | None = field(default=None, init=False)
@@ -233,7 +236,7 @@ class Nodes:
 
     def start(self, name: str) -> SiteProcess:
         """Start a node; one state folder has the one secret that they share."""
-        site = SiteProcess(self.folder / "state", **self.settings_of(name))
+        site = self.program(self.folder / "state", **self.settings_of(name))
         self.sites[name] = site
         return site
 

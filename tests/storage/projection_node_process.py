@@ -37,19 +37,20 @@ class Noting(Receipts):
         )
 
 
+def _owned() -> Dynamic[object]:
+    # As `web.app.bus` has it: what was fenced has ended cleanly.
+    return Dynamic(DynamicFlags(), ChildSpec("owned", made, restart="transient"))
+
+
 class _Tree(Supervisor):
     def __init__(self, directory: Directory, node: SiteNode, host: Host) -> None:
         self._directory, self._node, self._host = directory, node, host
 
     def plan(self) -> Plan:
         self._directory.attach(self.system)
-        # As `web.app.bus` has it: what was fenced has ended cleanly.
-        owned = lambda: Dynamic(  # noqa: E731
-            DynamicFlags(), ChildSpec("owned", made, restart="transient")
-        )
         specs = [
             ChildSpec("node", partial(self._node.make, lambda: LinkState.UP)),
-            ChildSpec("owned", owned, name=OWNED, type="supervisor"),
+            ChildSpec("owned", _owned, name=OWNED, type="supervisor"),
             ChildSpec("host", partial(HostActor, self._host)),
         ]
         return Plan(Flags(), specs)

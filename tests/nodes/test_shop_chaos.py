@@ -1,0 +1,104 @@
+"""Nodes of a program with all that programs may have, struck at random (CLU-43).
+
+Sagas, a projection, records on the bus and asks: what of a site's nodes `test_chaos.py` does not
+see. `make soak` runs it as `nodes-shop` and `nodes-shop-long`; the suite says "not run" of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.site_process import SiteProcess
+from tests.nodes import Nodes, Setup, missing, until
+from tests.nodes.judging import judge_store
+from tests.nodes.monkey import Monkey
+from tests.nodes.shop.judging import (
+    Said,
+    judge_asks,
+    judge_readers,
+    judge_sold,
+    read_sold,
+    read_stored,
+)
+from tests.processes.forked import run
+
+SETUP = Setup(servers=3, has_lines=True)
+SECONDS = float(os.environ.get("CHAOS_S", "0"))
+SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
+
+_NO = missing(SETUP) or ("" if SECONDS else "not run: `make soak` runs it")
+_runs = pytest.mark.skipif(bool(_NO), reason=_NO)
+
+
+class ShopProcess(SiteProcess):
+    """A running `python -m tests.nodes.shop.program`."""
+
+    module = "tests.nodes.shop.program"
+    name = "shop"
+    words = ()
+
+    def run(self, *arguments: str) -> str:
+        """Run a command of the site's program: one that looks at nodes looks at any."""
+        done = run("web.cli", arguments, environment=self._settings())
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def settle(judge: Callable[[], Sequence[str]]) -> None:
+    """Wait until nothing is wrong any more, or fail with what still is."""
+    wrong: list[str] = []
+
+    def is_right() -> bool:
+        wrong[:] = judge()
+        return not wrong
+
+    with suppress(AssertionError):
+        until(is_right)
+    assert not wrong
+
+
+@pytest.mark.slow
+@_runs
+def test_whatever_is_struck_what_a_program_began_is_ended(tmp_path: Path) -> None:
+    # CLU-15, CLU-43
+    print(f"SEED={SEED}")
+    started: list[ShopProcess] = []
+
+    def program(state: Path, **settings: str) -> ShopProcess:
+        started.append(ShopProcess(state, **settings))
+        return started[-1]
+
+    with Nodes(tmp_path, "abc", SETUP, program=program) as nodes:
+        monkey = Monkey(nodes, SEED)
+        try:
+            monkey.run(SECONDS)
+        finally:
+            print("\n".join(monkey.done))
+        began = time.monotonic()
+        nodes.wait_shared_out()
+        converged_s = time.monotonic() - began
+        # Nothing begins any more; one is left to end what has begun.
+        for name in "abc":
+            assert nodes.stop(name) == 0
+        nodes.program = partial(program, QUIET="on")
+        nodes.start("a")
+        settle(lambda: judge_store(nodes))
+        said = Said.of(one.lines for one in started)
+        print(json.dumps({"converged_s": round(converged_s, 1), "asks": dict(said.ends)}))
+        settle(lambda: judge_readers(read_stored(nodes)))
+        settle(lambda: judge_sold(read_sold(nodes)))
+        print(json.dumps(Counter(f"{one.name[:4]} {one.status}" for one in read_sold(nodes))))
+        nodes.stop("a")
+        stored, said = read_stored(nodes), Said.of(one.lines for one in started)
+        assert judge_asks(said, stored) == []
+        assert said.answered
