@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import asyncpg
 
@@ -80,6 +81,14 @@ class NodeLines:
         return [self.database, *self.messages]
 
 
+class Program(Protocol):
+    """What a node runs: `SiteProcess`, or another that says its address as the site does."""
+
+    def __call__(self, state_dir: Path, /, **environment: str) -> SiteProcess:
+        """Start it, and wait until it has said its address."""
+        ...
+
+
 @dataclass
 class Nodes:
     """`with Nodes(folder, "abc") as nodes`: one node for each letter, all of one site.
@@ -94,7 +103,7 @@ class Nodes:
     setup: Setup = field(default_factory=Setup)
     settings: Mapping[str, str] = field(default_factory=dict)
     # What each node runs; given its state folder, and its settings by name.
-    program: Callable[..., SiteProcess] = SiteProcess
+    program: Program = SiteProcess
     sites: dict[str, SiteProcess] = field(default_factory=dict, init=False)
     lines: dict[str, NodeLines] = field(default_factory=dict, init=False)
     balancer: Balancer | None = field(default=None, init=False)

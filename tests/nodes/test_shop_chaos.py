@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from tests.nodes.judging import judge_store
 from tests.nodes.monkey import Monkey
 from tests.nodes.shop.judging import (
     Said,
+    Sold,
+    Stored,
     judge_asks,
     judge_readers,
     judge_sold,
@@ -38,6 +41,7 @@ SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
 
 _NO = missing(SETUP) or ("" if SECONDS else "not run: `make soak` runs it")
 _runs = pytest.mark.skipif(bool(_NO), reason=_NO)
+_ORDERED = ("OrderPlaced",)
 
 
 class ShopProcess(SiteProcess):
@@ -74,7 +78,7 @@ def test_whatever_is_struck_what_a_program_began_is_ended(tmp_path: Path) -> Non
     print(f"SEED={SEED}")
     started: list[ShopProcess] = []
 
-    def program(state: Path, **settings: str) -> ShopProcess:
+    def program(state: Path, /, **settings: str) -> ShopProcess:
         started.append(ShopProcess(state, **settings))
         return started[-1]
 
@@ -102,3 +106,42 @@ def test_whatever_is_struck_what_a_program_began_is_ended(tmp_path: Path) -> Non
         stored, said = read_stored(nodes), Said.of(one.lines for one in started)
         assert judge_asks(said, stored) == []
         assert said.answered
+
+
+def test_who_judges_finds_what_is_wrong() -> None:
+    """Each invariant, planted broken: a judge that finds nothing is none."""
+    # CLU-43
+    said = Said.of([["answered 1 10", "counted NoLink=2", "counted NoLink=3 answered=1"], ["x"]])
+    assert (said.answered, said.ends) == ([("1", 10)], {"NoLink": 3, "answered": 1})
+    right = Stored({"till-1": [10, 11]}, ["p", "q"], ["q", "p"], {"till-1": [10, 11]})
+    assert judge_asks(said, right) + judge_readers(right) == []
+    assert judge_asks(Said.of([["LATE 7"]]), right) == ["an ask did not end: LATE 7"]
+    assert judge_asks(said, replace(right, tills={"till-1": [11]})) != []
+    assert judge_asks(said, replace(right, tills={"till-1": [10, 10]})) != []
+    for wrong in (
+        replace(right, noted=["p"]),
+        replace(right, noted=["p", "q", "q"]),
+        replace(right, noted=["p", "q", "r"]),
+        replace(right, documents={}),
+        replace(right, documents={"till-1": [11, 10]}),
+        replace(right, documents={"till-1": [10, 11, 11]}),
+    ):
+        assert len(judge_readers(wrong)) == 1, wrong
+    paid, kept = ("PaymentCompleted",), ("InventoryReserved",)
+    back = (*paid, "PaymentRefunded")
+    cancelled = (*_ORDERED, "OrderCancelled")
+    ended = [
+        Sold("bought-1", "completed", _ORDERED, paid, kept),
+        Sold("poor-1", "failed", cancelled, ("PaymentFailed",), ()),
+        Sold("sold-1", "failed", cancelled, back, ("ReservationRefused",)),
+    ]
+    assert judge_sold(ended) == []
+    for bad in (
+        Sold("bought-1", "running", _ORDERED, paid, ()),
+        Sold("bought-1", "stuck", cancelled, back, ()),
+        Sold("poor-1", "completed", _ORDERED, paid, kept),
+        Sold("bought-1", "completed", _ORDERED, (*paid, *paid), kept),
+        Sold("sold-1", "failed", cancelled, paid, ()),
+        Sold("sold-1", "failed", cancelled, (*back, "PaymentRefunded"), ()),
+    ):
+        assert len(judge_sold([*ended, bad])) == 1, bad

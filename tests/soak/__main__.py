@@ -71,6 +71,18 @@ SOAKS = {
         rounds=1,
         environment=(("CHAOS_S", "1800"),),
     ),
+    "nodes-shop": Soak(
+        "CLU-43: nodes of a program struck for a minute; sagas, a projection, the bus and asks",
+        "tests/nodes/test_shop_chaos.py::test_whatever_is_struck_what_a_program_began_is_ended",
+        rounds=3,
+        environment=(("CHAOS_S", "60"),),
+    ),
+    "nodes-shop-long": Soak(
+        "CLU-43: the same for half an hour",
+        "tests/nodes/test_shop_chaos.py::test_whatever_is_struck_what_a_program_began_is_ended",
+        rounds=1,
+        environment=(("CHAOS_S", "1800"),),
+    ),
     "bus-days": Soak(
         "BUS-14: a million records of eight days, read by three groups",
         "tests/storage/test_bus_postgres.py::"
