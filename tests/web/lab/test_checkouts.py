@@ -10,13 +10,15 @@ import msgspec
 import pytest
 import trio
 
-from actors.persistence import StreamId
+from actors.persistence import Refusal, Reply, StreamId
 from actors.persistence.beside_log.outbox import LEASE
+from tests.actors.persistence.accounts import environment
 from tests.journeys.visitor import Answer
 from tests.patience import PATIENCE_S
 from tests.web.lab.test_lab_site import Guest, a_guest
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.lab.demos.checkout.actor import CLOCK_LOOK_S
+from web.lab.demos.checkout.counterparts import Do, LabStep
 from web.lab.demos.checkout.steps import SILENT_S, STEP_S, Checkout
 from web.lab.demos.checkout.visitors import PER_VISITOR_MAX
 from web.settings import LabMode
@@ -192,6 +194,17 @@ async def test_what_was_done_is_taken_back_and_others_see_none_of_it() -> None:
         site.web._lab_switch._set = LabMode.READONLY
         assert (await other.press(choice="well")).status == 503
         assert (await buyer.press(f"{one.id}/cancel")).status == 503
+
+
+def test_who_carries_a_step_out_decides_once() -> None:
+    # LAB-35, SAGA-2: whatever is said for them later, in whichever order it comes
+    step, env = LabStep(), environment()
+    for first, then in ((Do(), Do("no")), (Do("no"), Do())):
+        decided = step.decide(step.initial(), first, env)
+        assert not isinstance(decided, Refusal | Reply)
+        (told,) = decided
+        again = step.decide(step.apply(step.initial(), told), then, env)
+        assert again == ([] if first == Do() else Refusal("refused", "no"))
 
 
 async def test_steps_are_answered_by_hand_and_what_fails_is_undone_in_reverse() -> None:

@@ -256,7 +256,7 @@ async def test_connections_that_somebody_waits_for_degrade(
 
 
 async def test_a_bus_that_is_away_is_degraded_then_unhealthy(autojump_clock: MockClock) -> None:
-    # BUS-9, RES-40
+    # BUS-9, RES-40, WEB-21
     bus = MemoryBus()
     component = bus_component(bus)
     assert (await look(component)).status == "healthy"

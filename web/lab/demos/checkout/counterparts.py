@@ -92,10 +92,10 @@ class LabStep(Aggregate[StepLog, StepCommand, StepEvent]):
                 return Refusal("undone", "it was taken back before")
             case Do() if state.refusal:
                 return Refusal("refused", state.refusal)
-            case Do(refusal) if refusal:
-                return [StepRefused(refusal)]
-            case Do():
-                return [] if state.stage == "done" else [StepDone()]
+            case Do() if state.stage == "done":
+                return []  # whatever is wanted now: it is done
+            case Do(refusal):
+                return [StepRefused(refusal)] if refusal else [StepDone()]
 
     def apply(self, state: StepLog, event: StepDone | StepRefused | StepUndone) -> StepLog:
         """See `Aggregate.apply`."""
