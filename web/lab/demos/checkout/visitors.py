@@ -216,9 +216,10 @@ class Checkouts:
         for kept in (await self._find(owner)).values():
             if not kept.state.is_over:
                 due += [(timer, kept.saga) for timer in await self._timers_of(kept.saga, by)]
-        self._ahead_h.put(owner, self.ahead_h(session) + 1)
         for timer, saga in sorted(due, key=lambda one: one[0].due_at):
             await self._fire(saga, timer)
+        # Cut before, the next time tells the rest.
+        self._ahead_h.put(owner, self.ahead_h(session) + 1)
         self._changed()
 
     def ahead_h(self, session: UUID) -> int:
