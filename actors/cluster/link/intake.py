@@ -113,8 +113,8 @@ class Intake:
             return envelopes
         gap = hearing.note(head, len(envelopes), at)
         gap = Gap() if self._shares(subject) else self._lose(gap)
-        asks = [one for one in envelopes if one.kind is EnvelopeKind.ASK]
-        late = [one for one in asks if is_late(head, one, now_us)]
+        ask = EnvelopeKind.ASK
+        late = [one for one in envelopes if one.kind is ask and is_late(head, one, now_us)]
         if late:
             envelopes = [one for one in envelopes if not is_late(head, one, now_us)]
         return Arrived(head, envelopes, late, gap)

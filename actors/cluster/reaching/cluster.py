@@ -61,7 +61,6 @@ from actors.cluster.reaching.talking import SILENT_S_MAX, TICK_S, Talk
 from actors.cluster.reaching.watching import Watches
 from actors.cluster.words import LinkState, NodeState
 from actors.runtime import Actor, AnyRef, Exit, Log
-from actors.runtime.delivery.envelope import Envelope as Papers
 from actors.runtime.life.cell import Home
 from actors.runtime.life.hooks import AnyHooks, Hooks
 
@@ -122,6 +121,8 @@ class Cluster:
         self._talk = Talk(system, member, link, Subjects(name), keys, crossing, wall)
         self._routing = Routing(member, host, self._talk)
         self._talk.routing, self._talk.standin = self._routing, self._standin
+        # As `Roads`: each message passes here, so it is no call more.
+        self.resident_of, self.take = self._routing.resident_of, self._routing.take
         self._watches = Watches(member, host, self._talk.say, self._standin)
         self._topics = ClusterTopics(self._talk, link)
         self._services = Services(self._talk, link)
@@ -173,14 +174,6 @@ class Cluster:
         return standin
 
     # As `Roads`, for the refs
-
-    def resident_of(self, standin: Standin) -> AnyRef | None:
-        """See `Roads.resident_of`."""
-        return self._routing.resident_of(standin)
-
-    def take(self, standin: Standin, papers: Papers) -> None:
-        """See `Roads.take`."""
-        self._routing.take(standin, papers)
 
     def full_peer(self, standin: Standin) -> Peer | None:
         """See `Roads.full_peer`."""

@@ -13,6 +13,7 @@ import trio
 
 from actors.cluster.link.window import WINDOW_BYTES_MAX, WINDOW_ENVELOPES_MAX, Sending
 from actors.cluster.link.words import Envelope
+from actors.cluster.reaching.ref import Standin
 from actors.runtime.delivery.envelope import NO_DEADLINE
 from actors.runtime.delivery.envelope import Envelope as Papers
 from actors.runtime.life.cell import Cell
@@ -62,10 +63,16 @@ class Item:
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """An envelope that goes with the next frame; `item`: a tell or ask of this node's own."""
+    """An envelope that goes with the next frame.
+
+    Of a tell or ask of this node's own there are the `standin` and the `papers`, should it not go
+    after all; and its `item`, if one was made.
+    """
 
     envelope: Envelope
     size: int
+    standin: Standin | None
+    papers: Papers | None
     item: Item | None
 
 
@@ -99,11 +106,12 @@ class Peer:
     def has_room(self, size: int, envelopes: int = 1) -> bool:
         """Call this before envelopes wait, with their size together."""
         sending = self.sending
-        return (
-            sending.is_open
-            and sending.envelopes_under_way + len(self.waiting) + envelopes <= WINDOW_ENVELOPES_MAX
-            and sending.bytes_under_way + self.bytes_waiting + size <= WINDOW_BYTES_MAX
-        )
+        if not sending.is_open:
+            return False
+        waiting = len(self.waiting) + envelopes
+        if sending.bytes_under_way + self.bytes_waiting + size > WINDOW_BYTES_MAX:
+            return False
+        return sending.envelopes_under_way + waiting <= WINDOW_ENVELOPES_MAX
 
     def made_room(self) -> None:
         """Call this when less is under way, or nobody need wait any more."""
@@ -111,11 +119,20 @@ class Peer:
             self.room.set()
             self.room = trio.Event()
 
-    def put(self, envelope: Envelope, size: int, item: Item | None = None) -> None:
+    def put(
+        self,
+        envelope: Envelope,
+        size: int,
+        standin: Standin | None = None,
+        papers: Papers | None = None,
+        item: Item | None = None,
+    ) -> None:
         """Call this with what has room."""
-        self.waiting.append(Waiting(envelope, size, item))
+        if not self.waiting:
+            # Else its sender was woken by what waits already.
+            self.has_work.set()
+        self.waiting.append(Waiting(envelope, size, standin, papers, item))
         self.bytes_waiting += size
-        self.has_work.set()
 
     def take(self) -> list[Waiting]:
         """Call this, as its sender, for all that waits."""

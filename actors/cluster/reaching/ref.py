@@ -145,33 +145,31 @@ class ClusterRef(Ref[M_contra], Generic[M_contra]):
 
     __slots__ = ("__weakref__",)
 
-    def __init__(self, cell: Target) -> None:
-        super().__init__(cell)
+    _cell: Standin
 
-    @property
-    def _standin(self) -> Standin:
-        return cast(Standin, self._cell)
+    def __init__(self, cell: Standin) -> None:
+        super().__init__(cell)
 
     @property
     def crosses_as(self) -> tuple[str, str]:
         """Kind and id: what a message carries where it holds this ref."""
-        return self._standin.key
+        return self._cell.key
 
     def __repr__(self) -> str:
         return f"<ClusterRef {self.path}>"
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ClusterRef):
-            mine, its = self._standin, other._standin
+            mine, its = self._cell, other._cell
             return mine.key == its.key and mine.roads is its.roads
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._standin.key)
+        return hash(self._cell.key)
 
     def tell(self, message: M_contra, *, deadline: float = NO_DEADLINE) -> None:
         """See `Ref.tell`; raises `NotRemote` and `MessageTooLarge` besides."""
-        standin = self._standin
+        standin = self._cell
         resident = standin.roads.resident_of(standin)
         if resident is not None:
             resident.tell(cast(Never, message), deadline=deadline)
@@ -185,7 +183,7 @@ class ClusterRef(Ref[M_contra], Generic[M_contra]):
         self, message: M_contra, timeout: float | None = None, *, deadline: float = NO_DEADLINE
     ) -> None:
         """See `Ref.send`; elsewhere it waits for room in the window of the actor's node."""
-        standin = self._standin
+        standin = self._cell
         resident = standin.roads.resident_of(standin)
         if resident is not None:
             await resident.send(cast(Never, message), timeout, deadline=deadline)
@@ -203,7 +201,7 @@ class ClusterRef(Ref[M_contra], Generic[M_contra]):
 
     async def ask(self, message: Ask[R], timeout: float | None = ASK_TIMEOUT_S) -> R:
         """See `Ref.ask`."""
-        standin = self._standin
+        standin = self._cell
         resident = standin.roads.resident_of(standin)
         if resident is None:
             return await self._ask_anywhere(message, timeout)
@@ -229,11 +227,11 @@ class ClusterRef(Ref[M_contra], Generic[M_contra]):
             if error.begun or left <= 0:
                 raise
         finally:
-            self._standin.failure = None
+            self._cell.failure = None
         return await super().ask(message, None if timeout is None else left)
 
     def _target(self, message: M_contra) -> Target:
-        standin = self._standin
+        standin = self._cell
         resident = standin.roads.resident_of(standin)
         return standin if resident is None else cell_of(resident)
 
@@ -245,7 +243,7 @@ class ClusterRef(Ref[M_contra], Generic[M_contra]):
         drain: bool = False,
     ) -> None:
         """See `Ref.stop`; NoProc when it does not live here: only its own node ends an actor."""
-        standin = self._standin
+        standin = self._cell
         resident = standin.roads.resident_of(standin)
         if resident is None:
             await trio.lowlevel.checkpoint()
@@ -254,7 +252,7 @@ class ClusterRef(Ref[M_contra], Generic[M_contra]):
 
     def kill(self) -> None:
         """See `Ref.kill`; does nothing when it does not live here."""
-        standin = self._standin
+        standin = self._cell
         resident = standin.roads.resident_of(standin)
         if resident is not None:
             resident.kill()

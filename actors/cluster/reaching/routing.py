@@ -31,7 +31,7 @@ from actors.cluster.reaching.ref import Standin
 from actors.cluster.reaching.words import NodeGone, NoOwner, PeerOverloaded
 from actors.persistence.words import Shard
 from actors.runtime import ActorCrashed, AnyRef, AskError, DeadlockError, NoProc
-from actors.runtime.delivery.envelope import MESSAGE, REPLY
+from actors.runtime.delivery.envelope import MESSAGE, REPLY, Context
 from actors.runtime.delivery.envelope import Envelope as Papers
 from actors.runtime.delivery.ref import refuse_ring
 from actors.runtime.life.cell import Cell
@@ -63,6 +63,12 @@ class Post(Protocol):
 
         Raises `NotRemote` and `MessageTooLarge`.
         """
+
+    def ready_peer(self, name: str) -> Peer | None:
+        """A node that may be sent something now, by its id as text."""
+
+    def send_first(self, peer: Peer, standin: Standin, papers: Papers, epoch: int) -> bool:
+        """As `send`, for a message that was never sent before."""
 
     def bounce(self, item: Item) -> None:
         """Send a message back to the node that it came from."""
@@ -107,7 +113,7 @@ class Routing:
         self._barriers = count(1)
         # By shard: to which owner of which epoch the newest own message went. One for another
         # owner, or epoch, must not overtake what that one may still send back.
-        self._sent_to: dict[int, tuple[str, int]] = {}
+        self._sent_to: dict[int, Moved] = {}
         # Barriers of other nodes that have messages waiting here.
         self._owed: list[tuple[UUID, Barrier]] = []
         # Runs a start beside others; None while the link's actor does not run.
@@ -128,8 +134,21 @@ class Routing:
         return self._host.resident_now(standin.key)
 
     def take(self, standin: Standin, papers: Papers) -> None:
-        """See `Roads.take`."""
-        self.route(Item(standin.key, standin.shard, cell=standin, papers=papers))
+        """See `Roads.take`.
+
+        Nearly all go to the owner that was sent something before, of a shard for which nothing
+        waits: those go without what the others need. The map keeps one and the same `Moved` for
+        as long as nothing newer was heard.
+        """
+        shard = standin.shard
+        if (known := self._sent_to.get(shard)) is not None:
+            member = self.member
+            is_same = known is member.map.of(shard) and shard not in member.holding.epochs
+            if is_same and shard not in self._held:
+                peer = self._post.ready_peer(known.owner)
+                if peer is not None and self._post.send_first(peer, standin, papers, known.epoch):
+                    return
+        self.route(Item(standin.key, shard, cell=standin, papers=papers))
 
     def route(self, item: Item) -> None:
         """Call this with a message whose place in the order has come."""
@@ -178,10 +197,10 @@ class Routing:
             self._hold(item, moved.epoch - 1)
         else:
             sent_to = self._sent_to.get(item.shard)
-            if sent_to is None or sent_to != (moved.owner, moved.epoch):
-                if sent_to is not None and self._waits_for_former(item, moved.epoch):
+            if sent_to is not moved:
+                if sent_to not in (None, moved) and self._waits_for_former(item, moved.epoch):
                     return
-                self._sent_to[item.shard] = moved.owner, moved.epoch
+                self._sent_to[item.shard] = moved
             if not self._post.send(peer, item, moved.epoch):
                 self.give_up(item, PeerOverloaded(_path(item), _kind(item), moved.owner))
 
@@ -190,8 +209,7 @@ class Routing:
 
         False when there is none to wait for: then nothing of this node's is under way there.
         """
-        owner, _ = self._sent_to.pop(item.shard)
-        peer = self._post.peer(owner)
+        peer = self._post.peer(self._sent_to.pop(item.shard).owner)
         if peer is None or not peer.is_ready or not peer.sending.is_open:
             return False
         self._hold(item, epoch - 1)
@@ -202,7 +220,8 @@ class Routing:
         """What went to that node before comes back before its answer."""
         held.barrier = node_id, next(self._barriers), self.member.clock()
         self._post.say(node_id, Barrier(shard, held.barrier[1]), behind_data=True)
-        if self._sent_to.get(shard, ("", 0))[0] == str(node_id):
+        sent_to = self._sent_to.get(shard)
+        if sent_to is not None and sent_to.owner == str(node_id):
             del self._sent_to[shard]
 
     def _is_gone(self, name: str, peer: Peer | None) -> bool:
@@ -213,6 +232,15 @@ class Routing:
         return survey is not None and UUID(name) in survey.nodes
 
     # Of other nodes
+
+    def cell_now(self, key: tuple[str, str], token: Shard) -> Cell | None:
+        """Call this for the actor that gets what comes in the epoch of a token, at once.
+
+        None when something waits before it, or the actor has to be started: `route` knows more.
+        """
+        if token.id in self._held or key in self._starting:
+            return None
+        return self._host.resident(key, token)
 
     def _route_foreign(self, item: Item) -> None:
         holding, wire = self.member.holding, item.wire
@@ -252,7 +280,7 @@ class Routing:
             return
         cell = self._host.resident(item.key, token)
         if cell is not None:
-            self._put(item, cell, token)
+            self.put(item, cell, token)
         elif not self._host.knows(item.key[0]):
             because = f"node {self.member.node_id} has no actors of this kind"
             self.give_up(item, NoProc(_path(item), _kind(item), because))
@@ -292,7 +320,8 @@ class Routing:
         else:
             self._deliver(item, token)
 
-    def _put(self, item: Item, cell: Cell, token: Shard) -> None:
+    def put(self, item: Item, cell: Cell, token: Shard) -> None:
+        """Call this with what `cell_now` gave: reads a message and puts it into the mailbox."""
         papers = item.papers
         if item.source is not None:
             papers = self._post.papers_of(item, token, cell)
@@ -472,6 +501,18 @@ def _path(item: Item) -> str:
 
 def _kind(item: Item) -> type | None:
     return None if item.papers is None else type(item.papers[MESSAGE])
+
+
+def context_of(envelope: Envelope, correlation: str) -> Context:
+    """Call this for where a message of another node comes from."""
+    return Context(
+        correlation,
+        None,
+        envelope.traceparent or None,
+        envelope.sender or None,
+        envelope.user or None,
+        envelope.tenant or None,
+    )
 
 
 def envelope_of(

@@ -62,7 +62,7 @@ from actors.cluster.membership import living
 from actors.cluster.placement import shard_of
 from actors.cluster.reaching.peer import Item, Peer, Waiting
 from actors.cluster.reaching.ref import Standin
-from actors.cluster.reaching.routing import Routing, envelope_of
+from actors.cluster.reaching.routing import Routing, context_of, envelope_of
 from actors.cluster.reaching.words import (
     NodeGone,
     NoOwner,
@@ -76,7 +76,6 @@ from actors.runtime import (
     ActorCrashed,
     ActorExited,
     AskError,
-    Context,
     Log,
     NoProc,
     Shutdown,
@@ -302,8 +301,9 @@ class Talk:
 
     def _end_one(self, peer: Peer, waiting: Waiting, error: Callable[[Item], AskError]) -> None:
         peer.asks.pop(waiting.envelope.ask, None)
-        if waiting.item is not None:
-            self.routing.give_up(waiting.item, error(waiting.item))
+        if waiting.standin is not None and waiting.papers is not None:
+            item = waiting.item or item_of(waiting.standin, waiting.papers)
+            self.routing.give_up(item, error(item))
         elif waiting.envelope.kind is not EnvelopeKind.SYSTEM:
             self.counts["replies_lost"] += 1
 
@@ -365,7 +365,7 @@ class Talk:
         if reply is None:
             envelope = envelope_of(item, named, epoch)
         else:
-            left_ms = left_ms_of(item.papers[DEADLINE])
+            left_ms = left_ms_of(item.papers[DEADLINE] - trio.current_time())
             envelope = envelope_of(item, named, epoch, ask=next(self._asks), left_ms=left_ms)
         size = size_of(envelope)
         if not peer.has_room(size):
@@ -373,7 +373,40 @@ class Talk:
         if reply is not None:
             reply.stage = "handling"
             peer.asks[envelope.ask] = item
-        peer.put(envelope, size, item)
+        assert isinstance(item.cell, Standin), "whoever sends by a ref has one"
+        peer.put(envelope, size, item.cell, item.papers, item)
+        return True
+
+    def ready_peer(self, name: str) -> Peer | None:
+        """See `Post.ready_peer`."""
+        if self._task is None or not self._was_up.is_up:
+            return None
+        if self.member.survey is not self._survey:
+            self._look_at_members()
+        peer = self._named_peers.get(name)
+        if peer is None or not peer.is_ready or not peer.sending.is_open:
+            return None
+        return peer
+
+    def send_first(self, peer: Peer, standin: Standin, papers: Papers, epoch: int) -> bool:
+        """See `Post.send_first`."""
+        message, _, reply, deadline, _, context = papers
+        if context is not None:
+            return self.send(peer, item_of(standin, papers), epoch)
+        name, version, body = self.crossing.written(standin.key, message)
+        path, shard = standin.path, standin.shard
+        size = ENVELOPE_HEAD_BYTES + len(body) + bytes_of(path) + bytes_of(name)
+        if not peer.has_room(size):
+            return False
+        if reply is None:
+            told = Envelope(_TELL, path, name, version, body, shard, epoch)
+            peer.put(told, size, standin, papers)
+            return True
+        number, left_ms = next(self._asks), left_ms_of(deadline - reply.asked_at)
+        asked = Envelope(_ASK, path, name, version, body, shard, epoch, number, left_ms)
+        reply.stage = "handling"
+        item = peer.asks[number] = item_of(standin, papers)
+        peer.put(asked, size, standin, papers, item)
         return True
 
     def full_peer(self, name: str) -> Peer | None:
@@ -576,9 +609,16 @@ class Talk:
         self.counts["late"] += len(arrived.late)
         is_own = delivery.subject == self._own
         # Of trio's clock, as deadlines are: when the frame was made.
-        made_at = trio.current_time() - (now_us - arrived.head.at_us) / 1e6
+        now = trio.current_time()
+        made_at = now - (now_us - arrived.head.at_us) / 1e6
+        # Looked at once a frame: while one is delivered nobody else runs.
+        tokens: dict[int, Shard | None] = {}
         for envelope in arrived.envelopes:
-            self._open(peer, arrived, envelope, made_at, is_own=is_own)
+            kind = envelope.kind
+            if kind is _TELL or kind is _ASK:
+                self._open_message(peer, envelope, now, made_at, tokens, is_own=is_own)
+            else:
+                self._open(peer, arrived, envelope)
         if is_own:
             peer.untold += len(arrived.envelopes)
             if peer.untold >= UNTOLD_MAX:
@@ -611,21 +651,8 @@ class Talk:
                 if str(peer.node_id) == whom:
                     self.gone(peer)
 
-    def _open(
-        self, peer: Peer, arrived: Arrived, envelope: Envelope, made_at: float, *, is_own: bool
-    ) -> None:
-        kind = envelope.kind
-        # Nearly all are one of these, and each is looked at: not by a comparison of values.
-        if kind is _TELL or kind is _ASK:
-            item = self._foreign(peer.node_id, envelope, made_at)
-            if item is None:
-                self._bad_body(f"an impossible target in shard {envelope.shard}")
-            elif is_own:
-                self.routing.route(item)
-            elif kind is _ASK:
-                self.on_service(item)
-            return
-        match kind:
+    def _open(self, peer: Peer, arrived: Arrived, envelope: Envelope) -> None:
+        match envelope.kind:
             case EnvelopeKind.REPLY:
                 self._replied(peer, envelope)
             case EnvelopeKind.REFUSAL:
@@ -637,20 +664,58 @@ class Talk:
             case EnvelopeKind.SYSTEM:
                 self._said(peer, envelope)
 
+    def _open_message(
+        self,
+        peer: Peer,
+        wire: Envelope,
+        now: float,
+        made_at: float,
+        tokens: dict[int, Shard | None],
+        *,
+        is_own: bool,
+    ) -> None:
+        placed = _placed(wire.target, self.member.shards)
+        if placed is None or wire.shard not in (placed[1], 0):
+            self._bad_body(f"an impossible target in shard {wire.shard}")
+            return
+        key, shard = placed
+        is_ask = wire.kind is _ASK
+        cell = token = None
+        if is_own:
+            if shard not in tokens:
+                tokens[shard] = self.member.holding.token_of(shard)
+            token = tokens[shard]
+            if token is not None and wire.epoch == token.epoch:
+                cell = self.routing.cell_now(key, token)
+                if cell is not None and not is_ask and self._tell(cell, wire):
+                    return
+        item = Item(key, shard, wire=wire, source=peer.node_id)
+        if is_ask:
+            item.deadline = max(now, made_at + wire.left_ms / 1000)
+        if cell is not None and token is not None:
+            self.routing.put(item, cell, token)
+        elif is_own:
+            self.routing.route(item)
+        elif is_ask:
+            self.on_service(item)
+
+    def _tell(self, cell: Cell, wire: Envelope) -> bool:
+        """Whether an actor could be told; what cannot be read is `papers_of`'s to answer."""
+        try:
+            message = self.crossing.read(wire.message, wire.version, wire.body)
+        except NotKnown:
+            return False
+        if isinstance(message, Refused):
+            return False
+        context = context_of(wire, wire.correlation) if wire.correlation else None
+        papers = (message, self.system.next_id(), None, NO_DEADLINE, 0.0, context)
+        cell.mailbox.put(papers)
+        return True
+
     def _bad_body(self, detail: str) -> None:
         refused = Refused(RefusedReason.BODY, detail)
         self._intake.refuse(refused)
         self._refused(refused)
-
-    def _foreign(self, source: UUID, envelope: Envelope, made_at: float) -> Item | None:
-        """A message of another node; None for a target that none can have."""
-        placed = _placed(envelope.target, self.member.shards)
-        if placed is None or envelope.shard not in (placed[1], 0):
-            return None
-        item = Item(*placed, wire=envelope, source=source)
-        if envelope.kind is _ASK:
-            item.deadline = max(trio.current_time(), made_at + envelope.left_ms / 1000)
-        return item
 
     def papers_of(self, item: Item, token: Shard | None, cell: Cell) -> Papers | None:
         """See `Post.papers_of`."""
@@ -658,7 +723,7 @@ class Talk:
         assert wire is not None, "it came from another node"
         number = self.system.next_id()
         # Without any it is as one that was told here from outside: its number is its correlation.
-        context = _context_of(wire, wire.correlation) if wire.correlation else None
+        context = context_of(wire, wire.correlation) if wire.correlation else None
         try:
             message = self.crossing.read(wire.message, wire.version, wire.body)
         except NotKnown:
@@ -763,7 +828,7 @@ class Talk:
             return None
         if isinstance(message, Refused):
             return None
-        context = _context_of(envelope, envelope.correlation)
+        context = context_of(envelope, envelope.correlation)
         papers = (message, self.system.next_id(), None, NO_DEADLINE, 0.0, context)
         item = Item((kind, id_), shard, cell=self.standin(kind, id_), papers=papers)
         item.moves = envelope.moves
@@ -841,17 +906,6 @@ def _placed(target: str, shards: int) -> tuple[tuple[str, str], int] | None:
     return ((kind, id_), shard_of(kind, id_, shards)) if slash and kind else None
 
 
-def _context_of(envelope: Envelope, correlation: str) -> Context:
-    return Context(
-        correlation,
-        None,
-        envelope.traceparent or None,
-        envelope.sender or None,
-        envelope.user or None,
-        envelope.tenant or None,
-    )
-
-
 def _forget_settled(asks: dict[int, Item]) -> None:
     over = [n for n, one in asks.items() if one.papers is None or not _is_open(one.papers)]
     for number in over:
@@ -863,10 +917,19 @@ def _is_open(papers: Papers) -> bool:
     return reply is not None and reply.task is not None
 
 
-def left_ms_of(deadline: float) -> int:
-    """Call this for how long an ask may still take, in milliseconds."""
-    left_s = deadline - trio.current_time()
+def left_ms_of(left_s: float) -> int:
+    """Call this for what is told of how long an ask may still take, in milliseconds."""
     return int(min(max(0.0, left_s) * 1000, LEFT_MS_MAX))
+
+
+def item_of(standin: Standin, papers: Papers) -> Item:
+    """Call this for a message that was sent without one, when it comes to nothing."""
+    return Item(standin.key, standin.shard, cell=standin, papers=papers)
+
+
+def bytes_of(text: str) -> int:
+    """Call this for the bytes of a text, or more: no other text than ASCII is worth counting."""
+    return len(text) if text.isascii() else len(text) * UTF8_BYTES_MAX
 
 
 def size_of(envelope: Envelope) -> int:
@@ -875,8 +938,7 @@ def size_of(envelope: Envelope) -> int:
         f"{envelope.target}{envelope.message}{envelope.correlation}{envelope.traceparent}"
         f"{envelope.sender}{envelope.user}{envelope.tenant}"
     )
-    size = len(texts) if texts.isascii() else len(texts) * UTF8_BYTES_MAX
-    return ENVELOPE_HEAD_BYTES + len(envelope.body) + size
+    return ENVELOPE_HEAD_BYTES + len(envelope.body) + bytes_of(texts)
 
 
 def system(saying: Saying) -> Envelope:

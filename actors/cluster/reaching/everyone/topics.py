@@ -14,6 +14,8 @@ from functools import partial
 from typing import Final, TypeVar, cast
 from uuid import UUID
 
+import trio
+
 from actors.cluster.link import (
     Arrived,
     Envelope,
@@ -373,7 +375,8 @@ class Services:
         named = talk.crossing.written(standin.path, papers[MESSAGE])
         item = Item(standin.key, 0, cell=standin, papers=papers)
         number = talk.next_ask()
-        envelope = envelope_of(item, named, 0, ask=number, left_ms=left_ms_of(papers[DEADLINE]))
+        left_ms = left_ms_of(papers[DEADLINE] - trio.current_time())
+        envelope = envelope_of(item, named, 0, ask=number, left_ms=left_ms)
         subject = talk.subjects.service(service)
         talk.service_asks[number] = item
         if not talk.put_loose(
