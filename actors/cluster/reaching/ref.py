@@ -203,32 +203,26 @@ class ClusterRef(Ref[M_contra], Generic[M_contra]):
         """See `Ref.ask`."""
         standin = self._cell
         resident = standin.roads.resident_of(standin)
-        if resident is None:
-            return await self._ask_anywhere(message, timeout)
         began = trio.current_time()
+        # Not by a method of its own: each ask of another node would pass through it twice.
         try:
+            if resident is None:
+                return await super().ask(message, timeout)
             return await resident.ask(message, timeout)
         except ActorExited as error:
             if error.begun:
                 raise
         except NoProc as error:
-            if error.path != resident.path:
-                raise
-        # Its shard went away before its turn had come: once more, to wherever it is now.
-        left = None if timeout is None else max(0.0, timeout - (trio.current_time() - began))
-        return await self._ask_anywhere(message, left)
-
-    async def _ask_anywhere(self, message: Ask[R], timeout: float | None) -> R:
-        began, limit = trio.current_time(), checked_timeout(timeout)
-        try:
-            return await super().ask(message, timeout)
-        except ActorExited as error:
-            left = limit - (trio.current_time() - began)
-            if error.begun or left <= 0:
+            if resident is None or error.path != resident.path:
                 raise
         finally:
-            self._cell.failure = None
-        return await super().ask(message, None if timeout is None else left)
+            standin.failure = None
+        # Its shard went away before its turn had come: once more, to wherever it is now.
+        left = None if timeout is None else max(0.0, timeout - (trio.current_time() - began))
+        try:
+            return await super().ask(message, left)
+        finally:
+            standin.failure = None
 
     def _target(self, message: M_contra) -> Target:
         standin = self._cell
