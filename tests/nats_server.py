@@ -6,17 +6,22 @@ its file and its log, is waited for by its port, and ended by its pid.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
+from tests.patience import PATIENCE_S
 from tests.processes.ports import free_ports, is_listening, wait_for
 
 PAGE = Path(__file__).parent.parent / "docs/how_to/nats.md"
@@ -210,6 +215,40 @@ class NatsServer:
     def _until(self, is_so: Callable[[], bool]) -> None:
         assert self.process is not None
         wait_for(is_so, self.process, lambda: self.log().decode())
+
+
+class Eavesdropper:
+    """`with Eavesdropper(server, "gr.greenroom.>") as it`: hears all that is sent there.
+
+    It has a node's credentials and no secret of the cluster; `heard` is all that came, as it came.
+    """
+
+    def __init__(self, server: NatsServer, pattern: str) -> None:
+        self.heard = bytearray()
+        self._socket = socket.create_connection(("127.0.0.1", server.port))
+        options = json.dumps({"user": USER, "pass": PASSWORD, "verbose": False})
+        self._socket.sendall(f"CONNECT {options}\r\nSUB {pattern} 1\r\nPING\r\n".encode())
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE_S)
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while data := self._socket.recv(64 * 1024):
+            self.heard += data
+            if data.endswith(b"PING\r\n"):
+                self._socket.sendall(b"PONG\r\n")
 
 
 def three(folder: Path, file: ServerFile | None = None) -> list[NatsServer]:

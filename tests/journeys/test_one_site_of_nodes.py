@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +17,9 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from tests.journeys.site_process import SiteProcess
 from tests.journeys.visitor import Visitor
-from tests.nodes import Nodes, missing
+from tests.nats_server import Eavesdropper
+from tests.nodes import Nodes, missing, until
+from tests.nodes.kit import SECRET
 from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -73,6 +77,28 @@ async def heard(socket: WebSocketConnection, text: str) -> list[tuple[object, st
     return events
 
 
+def link_by_mail(visitor: Visitor, folder: Path) -> str:
+    """What signs in whoever opens the mail that this visitor asks for."""
+    address = f"{uuid.uuid4().hex[:12]}@example.org"
+    assert visitor.form("/login/link", {"email": address}).status == 303
+    found: list[str] = []
+
+    def has_come() -> bool:
+        mails = [email.message_from_bytes(one.read_bytes()) for one in folder.glob("*.eml")]
+        texts = [
+            str(part.get_payload(decode=True), "utf-8")
+            for mail in mails
+            if mail["to"] == address
+            for part in mail.walk()
+            if part.get_content_type() == "text/plain"
+        ]
+        found.extend(token for text in texts for token in re.findall(r"token=([\w-]{43})", text))
+        return bool(found)
+
+    until(has_come)
+    return found[0]
+
+
 def said_by(visitor: Visitor) -> str:
     text = uuid.uuid4().hex
     assert visitor.post(text).status == 202
@@ -80,8 +106,11 @@ def said_by(visitor: Visitor) -> str:
 
 
 def test_what_is_said_at_one_node_is_heard_at_all(tmp_path: Path) -> None:
-    # CLU-30, CLU-31, CLU-32, CLU-33, CLU-42, WEB-42, SEC-44
-    with Nodes(tmp_path, "abc") as nodes:
+    # CLU-30, CLU-31, CLU-32, CLU-33, CLU-42, CLU-55, WEB-42, SEC-44
+    with (
+        Nodes(tmp_path, "abc", settings={"MAIL_SENDER": "file"}) as nodes,
+        Eavesdropper(nodes.messages, "gr.greenroom.>") as eavesdropper,
+    ):
         owner = nodes.owner("room", "Lobby")
         here, there = (site for name, site in nodes.sites.items() if name != owner)
         speaker, listener = Visitor(here.url), Visitor(there.url)
@@ -97,7 +126,22 @@ def test_what_is_said_at_one_node_is_heard_at_all(tmp_path: Path) -> None:
         assert part_of_health(here, "link")["status"] == "healthy"
         # What was missed since the mark is given at another node.
         trio.run(_come_back, there, listener, mark, last)
-        assert trio.run(_closed_with, here, there) == SESSION_ENDED
+        member: dict[str, str] = {}
+        assert trio.run(_closed_with, here, there, member) == SESSION_ENDED
+        link = link_by_mail(Visitor(there.url), tmp_path / "state" / "mail")
+        # Who holds a node's credentials may listen: it hears what was said, and nothing that opens
+        # a door.
+        heard = bytes(eavesdropper.heard)
+        assert last.encode() in heard
+        canaries = {
+            "a guest's session": speaker.cookies["gr_visitor"],
+            "a member's session": member["gr_visitor"],
+            "what has signed it in": member["gr_auth"],
+            "its password": PASSWORD,
+            "the cluster's secret": SECRET,
+            "a link by mail": link,
+        }
+        assert [name for name, canary in canaries.items() if canary.encode() in heard] == []
 
 
 async def _hear_and_lose_the_owner(
@@ -141,11 +185,15 @@ async def _come_back(
         assert places == list(range(first, first + len(places)))
 
 
-async def _closed_with(here: SiteProcess, there: SiteProcess) -> int | None:
+async def _closed_with(
+    here: SiteProcess, there: SiteProcess, cookies: dict[str, str]
+) -> int | None:
+    """How a member's socket ends when it signs out elsewhere; `cookies` gets those it had."""
     in_thread = trio.to_thread.run_sync
     visitor, name = Visitor(here.url), f"u{uuid.uuid4().hex[:12]}"
     fields = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
     assert (await in_thread(visitor.form, "/register", fields)).status == 303
+    cookies.update(visitor.cookies)
     async with socket_at(there, at(there, visitor)) as socket:
         await socket.send_message(json.dumps({"type": "subscribe", "topics": [LOBBY]}))
         await told(socket, "subscribed")

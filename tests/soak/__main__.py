@@ -95,6 +95,13 @@ SOAKS = {
         "tests/storage/link/test_nats_faults.py",
         minutes=5,
     ),
+    "nodes-simulated": Soak(
+        "CLU-44: nodes that talk while everything between them breaks, 200 seeds",
+        "tests/actors/cluster/reaching/test_talk_simulated.py::"
+        "test_what_is_promised_holds_whatever_breaks",
+        rounds=1,
+        environment=(("TALK_SEEDS", "200"),),
+    ),
     "clients": Soak(
         "WEB-54: 1,000 messages to a client, the site killed and drained in between",
         "tests/journeys/test_clients.py::test_clients_of_a_killed_site_lose_and_double_nothing",
