@@ -49,8 +49,8 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "actors.reducers.performing:Places._queue",
     ),
     "looked at before it grows: what is beyond is dropped, and counted": (
-        "actors.cluster.reaching.talking:Talk.inbox",
-        "actors.cluster.reaching.talking:Talk.loose",
+        "actors.cluster.reaching.talking.speaking:Speaking.inbox",
+        "actors.cluster.reaching.talking.speaking:Speaking.loose",
     ),
     "one for each task that waits for it, under a deadline of its own": (
         "storage.postgres.connecting.pool:Pool._waiters",

@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email import policy
 from functools import partial
 from pathlib import Path
 
@@ -84,15 +85,12 @@ def link_by_mail(visitor: Visitor, folder: Path) -> str:
     found: list[str] = []
 
     def has_come() -> bool:
-        mails = [email.message_from_bytes(one.read_bytes()) for one in folder.glob("*.eml")]
-        texts = [
-            str(part.get_payload(decode=True), "utf-8")
-            for mail in mails
-            if mail["to"] == address
-            for part in mail.walk()
-            if part.get_content_type() == "text/plain"
-        ]
-        found.extend(token for text in texts for token in re.findall(r"token=([\w-]{43})", text))
+        for path in folder.glob("*.eml"):
+            mail = email.message_from_bytes(path.read_bytes(), policy=policy.default)
+            text = mail.get_body(("plain",))
+            assert text is not None
+            if mail["to"] == address:
+                found.extend(re.findall(r"token=([\w-]{43})", text.get_content()))
         return bool(found)
 
     until(has_come)
