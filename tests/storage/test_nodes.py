@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import trio
 
 from actors.chat import LOBBY, Posted
-from actors.persistence import Shard
-from storage.errors import Fenced
+from actors.persistence import Shard, StreamId
+from storage.errors import ConcurrencyConflict, Fenced
 from storage.postgres import Connection, Database, open_database
 from storage.testing import NodesSuite
 from storage.testing.chat_log import draft
@@ -176,6 +176,44 @@ async def test_what_was_under_way_when_an_epoch_rose_is_whole_or_refused(
     assert ended == {"stored": len(owners), "fenced": 60 - len(owners)}
     assert ended["fenced"] >= 20
     assert told == {(0, 1, 2)}
+
+
+async def test_single_events_under_way_when_an_epoch_rose_are_stored_or_refused(
+    database: Database,
+) -> None:
+    """As above, each on a stream of its own: none is stored late, and all that count were whole."""
+    # STORE-16, CLU-17
+    kept = nodes_in_postgres(database)
+    one, other = await kept.join("a"), await kept.join("b")
+    await kept.nodes.claim(one, {0: 0})
+    ended = {"stored": 0, "fenced": 0}
+
+    async def append(owner: UUID, epoch: int) -> None:
+        stream, shard = StreamId(f"order-{uuid4()}"), Shard(0, str(owner), epoch)
+        events = [new_event(metadata={"owner": str(epoch)}) for _ in range(epoch)]
+        try:
+            await kept.events.append(stream, events, expected=0, shard=shard)
+            ended["stored"] += 1
+        except Fenced:
+            ended["fenced"] += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(append, one, 1)
+        assert await kept.nodes.hand_over(one, 0, 1, other) == 2
+        for _ in range(20):
+            nursery.start_soon(append, one, 1)
+            nursery.start_soon(append, other, 2)
+    owners = [event.metadata["owner"] for event in (await kept.events.read_all()).events]
+    assert owners == sorted(owners)
+    stored = owners.count("1") + 20
+    assert owners.count("2") == 2 * 20
+    assert ended == {"stored": stored, "fenced": 60 - stored}
+    assert ended["fenced"] >= 20
+    # The shard is right, and the version is not.
+    with pytest.raises(ConcurrencyConflict) as caught:
+        await kept.events.append(A, [new_event()], expected=5, shard=Shard(0, str(other), 2))
+    assert caught.value.actual == 0
 
 
 async def test_posts_under_way_when_an_epoch_rose_are_whole_or_refused(

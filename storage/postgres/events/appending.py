@@ -48,6 +48,7 @@ from actors.persistence import (
     AppendRequest,
     Cursor,
     NewEvent,
+    Shard,
     StoredEvent,
     StoreError,
     Version,
@@ -101,6 +102,20 @@ _MANY_ON = _MANY.format(
     WHERE c.stream_id = $1 AND c.version = h.version AND c.event_type IN {CLOSED})""",
 )
 
+_HELD = """
+WITH held AS MATERIALIZED (
+    SELECT id FROM shards WHERE id = $10 AND owner = $11 AND epoch = $12 FOR KEY SHARE
+)
+"""
+# The same under a shard, which is held until the commit, as `event_store.py` holds it: a takeover
+# waits for that. It is taken within the snapshot of the statement, so what an event builds on is
+# still seen before the transaction has a number. No row: the shard is another's, or the version.
+_OWNED = {
+    _ONE: _HELD + _ONE.replace("WHERE", "FROM held WHERE", 1),
+    _MANY_AT: _HELD + _MANY_AT.replace("FROM", "FROM held,", 1),
+    _MANY_ON: _HELD + _MANY_ON.replace("FROM", "FROM held,", 1),
+}
+
 # Of an append that goes its careful way: the version is known. Its tags are a JSON text an event,
 # for lists of different lengths are no array; they stand in their index in the same order.
 _TAGGED = f"""
@@ -150,14 +165,19 @@ async def wait_in_line(connection: Connection, streams: Collection[str]) -> None
 
 
 async def insert(
-    connection: Connection, request: AppendRequest, base: Version | None = None
+    connection: Connection,
+    request: AppendRequest,
+    base: Version | None = None,
+    shard: Shard | None = None,
 ) -> Appended | None:
     """Call this to store the events of a request; None when the stream is too short.
 
     `base` is the head read before the transaction's first write; None when this is the first.
-    Raises the driver's unique violation when the stream is too long or an id is known.
+    With a `shard`, and no base, it is None too when that is another's by now. Raises the driver's
+    unique violation when the stream is too long or an id is known.
     """
     events, expected = request.events, request.expected
+    owned = () if shard is None else (shard.id, shard.owner, shard.epoch)
     if base is not None:
         if not fits(expected, base):
             return None
@@ -168,11 +188,13 @@ async def insert(
         rows = await connection.fetch(_TAGGED, request.key, base, *to_columns(events), tags)
     elif expected is ANY or expected is EXISTS:
         least = 0 if expected is ANY else 1
-        rows = await connection.fetch(_MANY_ON, request.key, least, *to_columns(events))
+        statement = _OWNED[_MANY_ON] if owned else _MANY_ON
+        rows = await connection.fetch(statement, request.key, least, *to_columns(events), *owned)
     elif len(events) == 1:
-        rows = await _insert_one(connection, request.key, expected, events[0])
+        rows = await _insert_one(connection, request.key, expected, events[0], owned)
     else:
-        rows = await connection.fetch(_MANY_AT, request.key, expected, *to_columns(events))
+        statement = _OWNED[_MANY_AT] if owned else _MANY_AT
+        rows = await connection.fetch(statement, request.key, expected, *to_columns(events), *owned)
     if not rows:
         return None
     first, last = rows[0], rows[-1]
@@ -184,10 +206,14 @@ def _tags_of(event: NewEvent) -> str:
 
 
 async def _insert_one(
-    connection: Connection, stream_id: str, expected: object, event: NewEvent
+    connection: Connection,
+    stream_id: str,
+    expected: object,
+    event: NewEvent,
+    owned: Sequence[object],
 ) -> list[asyncpg.Record]:
     return await connection.fetch(
-        _ONE,
+        _OWNED[_ONE] if owned else _ONE,
         stream_id,
         expected,
         event.event_id,
@@ -197,6 +223,7 @@ async def _insert_one(
         event.data,
         metadata_json(event.metadata),
         event.tenant,
+        *owned,
     )
 
 
