@@ -1,7 +1,8 @@
 """Messages between two nodes over a real server: asks, tells, a hand-over, and who is not there.
 
 Both nodes and the server are processes of this machine, with an embedded database; the library's
-own request and reply runs in the same minutes, for comparison. Without a server there are no rows.
+own request and reply, and a plain TCP connection, run in the same minutes, for comparison. Without
+a server there are no rows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from tests.bench.node_ground import grounds
 from tests.bench.rows import Row, row
 from tests.nats_server import missing
+from tests.processes.ports import free_ports
 
 _RUNS = 3
 _ENDS_S_MAX = 300.0
@@ -42,7 +44,7 @@ def _asked(module: str, *given: str) -> Mapping[str, float]:
     command = [sys.executable, "-m", f"tests.bench.{module}"]
     serving = subprocess.Popen([*command, "serving", *given], stdout=subprocess.PIPE)
     try:
-        if module == "nats_peer":
+        if module != "peer_node":
             assert serving.stdout is not None
             serving.stdout.readline()
         done = subprocess.run(
@@ -62,28 +64,35 @@ def run() -> Sequence[Row]:
         return []
     ours: dict[str, list[float]] = defaultdict(list)
     library: dict[str, list[float]] = defaultdict(list)
+    plain: dict[str, list[float]] = defaultdict(list)
     for ground in grounds(_RUNS):
         given = (ground.nats, ground.user, ground.password)
         for figure, value in _asked("peer_node", ground.database, *given).items():
             ours[figure].append(value)
         for figure, value in _asked("nats_peer", *given).items():
             library[figure].append(value)
+        for figure, value in _asked("tcp_peer", str(free_ports(1)[0])).items():
+            plain[figure].append(value)
+    others = {"nats-py's request": library, "plain TCP": plain}
     return [
         row(
             f"peers: {words}", unit, ours[figure],
-            peers=_peers(figure, ours, library), target=target, is_lower_better=is_lower,
+            peers=_peers(figure, ours, others), target=target, is_lower_better=is_lower,
         )
         for words, unit, figure, target, is_lower in _KINDS
     ]  # fmt: skip
 
 
 def _peers(
-    figure: str, ours: Mapping[str, list[float]], library: Mapping[str, list[float]]
+    figure: str,
+    ours: Mapping[str, list[float]],
+    others: Mapping[str, Mapping[str, list[float]]],
 ) -> Mapping[str, float | None]:
     if figure == "local_us":
         return {"its own ref": statistics.median(ours["local_plain_us"])}
-    found = library.get(figure)
-    return {} if not found else {"nats-py's request": statistics.median(found)}
+    return {
+        name: statistics.median(found[figure]) for name, found in others.items() if figure in found
+    }
 
 
 benchmarks = [run]
