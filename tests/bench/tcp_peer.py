@@ -148,7 +148,8 @@ async def _measure(port: int) -> dict[str, float]:
     }
 
 
-async def _main(role: str, port: str) -> None:
+async def _main(*given: str) -> None:
+    role, port = given
     if role == "asking":
         print(json.dumps(await _measure(int(port))), flush=True)
         return

@@ -95,6 +95,13 @@ SOAKS = {
         "tests/storage/link/test_nats_faults.py",
         minutes=5,
     ),
+    "nodes-standing-still": Soak(
+        "CLU-46: a node stopped for 3 s and 20 s, its loop blocked for 5 s, under 20 posts/s",
+        "tests/nodes/test_standing_still.py::"
+        "test_a_node_that_stands_still_loses_and_doubles_nothing",
+        rounds=1,
+        environment=(("PAGES", "10"),),
+    ),
     "nodes-simulated": Soak(
         "CLU-44: nodes that talk while everything between them breaks, 200 seeds",
         "tests/actors/cluster/reaching/test_talk_simulated.py::"

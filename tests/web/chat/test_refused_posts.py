@@ -65,7 +65,7 @@ async def test_a_refused_form_comes_back_with_its_text() -> None:
         shown = await in_thread(visitor.open_lab)
         assert brought(other) == brought(shown) == ("", "")
         # A tab that nobody knows: the page of the answer has one.
-        unknown = {**fields_of(shown, "hello"), "sseTabId": str(uuid.uuid4())}
+        unknown = {**fields_of(shown, "hello"), "sseTabId": str(uuid.uuid4()), "roomName": ""}
         again = await in_thread(partial(visitor.form, PATH, unknown))
         assert again.status == 412
         assert brought(again)[0] == "hello"
@@ -143,7 +143,7 @@ async def test_a_page_of_another_node_posts_on_here() -> None:
     # CLU-41: its stream ends there while the balancer sends its posts here already
     async with open_whole_site() as site:
         visitor = site.visitor()
-        await in_thread(visitor.open_lab)
+        shown_before = await in_thread(visitor.open_lab)
         values: dict[str, object] = {
             "chatDemoDraftBody": "from elsewhere",
             "demoClientId": str(uuid.uuid4()),
@@ -155,10 +155,16 @@ async def test_a_page_of_another_node_posts_on_here() -> None:
         ]
         members_only = {**values, "sseTabId": str(uuid.uuid4()), "roomName": "Support"}
         refused = await in_thread(partial(visitor.command, PATH, members_only))
+        # A page without scripts says it by its form, and shows what was said.
+        page = await in_thread(site.visitor().open_lab)
+        form = {**fields_of(page, "without scripts"), "csrf": fields_of(shown_before, "")["csrf"]}
+        by_form = await in_thread(partial(visitor.form, PATH, form))
         shown = await in_thread(visitor.open_lab)
     assert [one.status for one in answers] == [412, 412, 202, 202]
     # The answer clears the composer, for no stream of this page is here to do it.
     signals = json.loads(answers[2].body)
     assert (signals["chatDemoDraftBody"], len(signals["demoClientId"])) == ("", 36)
     assert refused.status == 403
+    assert by_form.status == 303
+    assert shown.text.count('<p class="body" dir="auto">without scripts</p>') == 2
     assert shown.text.count('<p class="body" dir="auto">from elsewhere</p>') == 2, "once a pane"
