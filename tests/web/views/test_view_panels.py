@@ -104,7 +104,7 @@ def test_both_composers_work_as_plain_forms() -> None:
         start = html.index(f'<form id="chat-{pane}-composer"')
         form = samples.read(html[start : html.index("</form>", start)])
         assert (form.values("action"), form.values("method")) == ([path], ["post"])
-        assert form.values("name") == [own[0], "sseTabId", "csrf", own[1]]
+        assert form.values("name") == [own[0], "sseTabId", "roomName", "csrf", own[1]]
 
 
 def test_the_chat_window_replaces_exactly_the_two_lists() -> None:
