@@ -719,6 +719,11 @@ def _text_in(file: str) -> str:
     return text
 
 
+# A node hands over what it owns before anything else, for 3 s at most, and may wait for its link at
+# the end: five seconds more than a process alone is given.
+NODE_DRAIN_S = 15
+
+
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Call this to read all settings; raises `BadSettings` with every problem at once.
 
@@ -738,6 +743,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             bad.add(name)
     # Each parser gives its own field's type; the table cannot say so.
     settings = replace(Settings(), **values)  # type: ignore[arg-type]
+    if settings.cluster is Cluster.ON and "drain_budget_s" not in values:
+        settings = replace(settings, drain_budget_s=NODE_DRAIN_S)
     problems += _combined_problems(settings, bad)
     if problems:
         raise BadSettings(problems)

@@ -18,6 +18,7 @@ from tests.nodes import Nodes, Setup, missing, until
 from tests.nodes.crowd import Crowd, gather
 from tests.nodes.judging import judge, judge_store, say
 from tests.nodes.monkey import Monkey
+from web.settings import NODE_DRAIN_S
 
 SETUP = Setup(servers=3, balancer="haproxy", has_lines=True)
 SECONDS = float(os.environ.get("CHAOS_S", "0"))
@@ -34,7 +35,7 @@ def test_whatever_is_struck_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     # CLU-42, CLU-43
     print(f"SEED={SEED}")
     settings = {
-        "DRAIN_BUDGET_SECS": "15",
+        "DRAIN_BUDGET_SECS": str(NODE_DRAIN_S),
         "STREAMS_PER_ADDRESS_MAX": "1000",
         "SOCKETS_PER_ADDRESS_MAX": "1000",
     }

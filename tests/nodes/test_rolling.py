@@ -14,6 +14,7 @@ import pytest
 from tests.nodes import Nodes, Setup, missing
 from tests.nodes.crowd import Crowd, gather
 from tests.nodes.judging import judge, say
+from web.settings import NODE_DRAIN_S
 
 SETUP = Setup(balancer="haproxy")
 PAGES = int(os.environ.get("PAGES", "0"))
@@ -21,8 +22,6 @@ PROGRAMS = int(os.environ.get("PROGRAMS", "10"))
 POSTS_PER_S = float(os.environ.get("POSTS_PER_S", "10"))
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
 SEED = int(os.environ.get("SEED", "1"))
-# The default of a node as docs/how_to/deploy-nodes.md gives it.
-DRAIN_S = "15"
 
 _NO = missing(SETUP) or ("" if PAGES else "not run: `make soak` runs it")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(_NO), reason=_NO)]
@@ -31,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(_NO), reason=_NO)]
 def test_nodes_renewed_in_turn_lose_and_double_nothing(tmp_path: Path) -> None:
     # CLU-31, CLU-41, CLU-42
     settings = {
-        "DRAIN_BUDGET_SECS": DRAIN_S,
+        "DRAIN_BUDGET_SECS": str(NODE_DRAIN_S),
         "STREAMS_PER_ADDRESS_MAX": "1000",
         "SOCKETS_PER_ADDRESS_MAX": "1000",
     }

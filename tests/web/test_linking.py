@@ -27,7 +27,7 @@ from tests.processes.ports import free_ports
 from web.app.clustering import EXIT_SETTINGS, Refused
 from web.app.linking import DOWN_S_MAX, EXIT_ABSENT, NodeLink, check_link, judge_link, link_of
 from web.observability.health import Checked, HealthReport, unhealthy
-from web.settings import BadSettings, Cluster, Settings, read_settings
+from web.settings import NODE_DRAIN_S, BadSettings, Cluster, Settings, read_settings
 
 SECRET = base64.urlsafe_b64encode(b"x" * 32).decode().rstrip("=")
 GIVEN = {"CLUSTER": "on", "DATABASE_URL": "postgres://localhost/x", "CLUSTER_SECRET": SECRET}
@@ -41,6 +41,14 @@ def problems(**given: str) -> list[str]:
         read_settings({**GIVEN, **given})
     assert "hunter2" not in str(told.value)
     return [line.partition(":")[0] for line in told.value.problems]
+
+
+def test_a_node_has_longer_for_its_end_unless_it_is_told() -> None:
+    # CLU-41
+    node = {**GIVEN, "NATS_URL": "nats://127.0.0.1"}
+    assert read_settings(node).drain_budget_s == NODE_DRAIN_S > Settings().drain_budget_s
+    assert read_settings({**node, "DRAIN_BUDGET_SECS": "10"}).drain_budget_s == 10
+    assert read_settings({}).drain_budget_s == Settings().drain_budget_s
 
 
 def test_servers_are_read_with_their_ports_and_tls_beyond_this_machine(tmp_path: Path) -> None:
