@@ -46,6 +46,7 @@ from actors.cluster.reaching.ref import Standin
 from actors.cluster.reaching.routing import Routing, envelope_of
 from actors.cluster.reaching.talking.words import (
     ENVELOPE_HEAD_BYTES,
+    LOOSE_AT_ONCE,
     LOOSE_MAX,
     ROOM_BYTES,
     ROOM_ENVELOPES,
@@ -343,11 +344,17 @@ class Speaking:
             await self.has_loose.wait()
             self.has_loose = trio.Event()
             while self.loose:
-                loose = self.loose.popleft()
-                try:
-                    await self._publish_loose(loose)
-                except LinkError:
-                    self.counts["not_sent"] += 1
+                for _ in range(LOOSE_AT_ONCE):
+                    # While one waits for room all may be dropped.
+                    if self.loose:
+                        await self._send_loose(self.loose.popleft())
+                await trio.lowlevel.checkpoint()
+
+    async def _send_loose(self, loose: Loose) -> None:
+        try:
+            await self._publish_loose(loose)
+        except LinkError:
+            self.counts["not_sent"] += 1
 
     async def _publish_loose(self, loose: Loose) -> None:
         numbers = self.numbers.setdefault(loose.subject, [0, 0])

@@ -59,6 +59,9 @@ LEFT_MS_MAX: Final = 24 * 3600 * 1000
 INBOX_FRAMES_MAX: Final = 4096
 # What does not go to a node's data subject: topics, sayings, asks of services.
 LOOSE_MAX: Final = 8192
+# Handed to the link between two looks at the scheduler: a link that has room does not give way. At
+# 60 us each that is 4 ms.
+LOOSE_AT_ONCE: Final = 64
 # So many envelopes that came are acknowledged at once: half a window may be under way meanwhile.
 UNTOLD_MAX: Final = 1024
 # As `filled` needs it: the lengths of an envelope besides its texts and body, at most.
