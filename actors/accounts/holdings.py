@@ -44,6 +44,17 @@ class HeldSignIn(msgspec.Struct, frozen=True):
     seen_at: datetime
 
 
+class HeldPasskey(msgspec.Struct, frozen=True):
+    """A passkey, without its key. `flagged_at` is since when there may be a copy of it."""
+
+    id: UUID
+    name: str
+    added_at: datetime
+    used_at: datetime | None
+    is_backed_up: bool
+    flagged_at: datetime | None
+
+
 class HeldMembership(msgspec.Struct, frozen=True):
     """A room of the chat that the account is a member of."""
 
@@ -58,6 +69,7 @@ class HeldAccount(msgspec.Struct, frozen=True):
     profile: HeldProfile
     sign_ins: tuple[HeldSignIn, ...]
     memberships: tuple[HeldMembership, ...]
+    passkeys: tuple[HeldPasskey, ...] = ()
 
 
 class HeldSession(msgspec.Struct, frozen=True):

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from actors.accounts import Accounts, HeldPart, Holdings, NewAccount, Role
+from actors.accounts import Accounts, HeldPart, Holdings, NewAccount, Origin, Role
+from actors.accounts.ways.passkeys import Added, NewPasskey, Passkeys
 from actors.chat import (
     DEMO_DISPLAY_NAME,
     DEMO_USER_ID,
@@ -29,6 +30,7 @@ from storage.memory import (
     MemoryChatLog,
     MemoryDatabase,
     MemoryHoldings,
+    MemoryPasskeys,
     MemorySubjectKeys,
 )
 from storage.postgres import (
@@ -37,9 +39,10 @@ from storage.postgres import (
     PostgresAccounts,
     PostgresChatLog,
     PostgresHoldings,
+    PostgresPasskeys,
     PostgresSubjectKeys,
 )
-from storage.testing.accounts.members import HASH, sign_in_of
+from storage.testing.accounts.members import HASH, digest_of, sign_in_of
 from storage.testing.chat_log import draft, verdict
 from tests.storage.plans import rows_touched
 
@@ -55,11 +58,21 @@ class Place:
     accounts: Accounts
     log: ChatLog
     holdings: Holdings
+    passkeys: Passkeys
 
     async def register(self, name: str, former: str | None = None) -> UUID:
         account = NewAccount(uuid4(), name, f"{name}@example.org", HASH)
         assert await self.accounts.register(account, sign_in_of(name, former)) is None
         return account.user_id
+
+    async def add_passkey(self, name: str) -> None:
+        member = await self.accounts.who(digest_of(name))
+        assert member is not None
+        new = NewPasskey(
+            uuid4(), member.user_id, name.encode(), b"public", member.reference, digest_of(name),
+            name=f"key of {name}", ends_others=False,
+        )  # fmt: skip
+        assert await self.passkeys.add(new, Origin(method="passkey")) is Added.DONE
 
     async def say(self, author: Author, text: str, *, waits: bool = False, **other: str) -> UUID:
         status = Status.PENDING if waits else Status.VISIBLE
@@ -88,8 +101,9 @@ async def fill(place: Place) -> tuple[UUID, UUID]:
     """Two members who did all that there is; the first one's is asked for in the tests."""
     await place.log.ensure_rooms(ROOM_NAMES)
     ada, eve = await place.register("ada", former="as a guest"), await place.register("eve")
-    for one in (ada, eve):
+    for name, one in (("ada", ada), ("eve", eve)):
         await place.log.join(_SUPPORT, one)
+        await place.add_passkey(name)
     hers, other = Author(ada, None, "ada"), Author(eve, None, "eve")
     for number in range(5):
         await place.say(hers, f"said {number}", client_id=f"c{number}")
@@ -118,6 +132,7 @@ class HoldingsSuite:
         assert account.profile.role is Role.MODERATOR
         assert [one.browser for one in account.sign_ins] == ["Firefox on Linux"]
         assert "Support" in [one.room for one in account.memberships]
+        assert [one.name for one in account.passkeys] == ["key of ada"]
         messages = await place.rows(ada, HeldPart.MESSAGES)
         texts = sorted(msgspec.to_builtins(one)["text"] for one in messages)
         said = [f"said {number}" for number in range(5)]
@@ -128,7 +143,8 @@ class HoldingsSuite:
         assert [(one["decision"], one["reason"]) for one in decided] == [("approve", "why so")]
         assert sum(one["action"] == "chat.message.post" for one in acts) == 8
         own = [msgspec.to_builtins(one)["action"] for one in await place.rows(ada, HeldPart.ACTS)]
-        assert own in ([], ["account.register", "account.role"]), "the memory keeps none"
+        done = ["account.register", "account.passkey_add", "account.role"]
+        assert own in ([], done), "the memory keeps none"
         (session,) = await place.rows(ada, HeldPart.SESSIONS)
         assert msgspec.to_builtins(session)["how"] == "ended"
         parts = [await place.rows(ada, part) for part in HeldPart]
@@ -190,13 +206,20 @@ class TestMemoryHoldings(HoldingsSuite):
         database = MemoryDatabase()
         keys = MemorySubjectKeys(database)
         log = MemoryChatLog(database, keyring=SubjectKeyring(keys, _MASTER, fresh_s=0.0))
-        return Place(MemoryAccounts(log.database), log, MemoryHoldings(log))
+        return Place(
+            MemoryAccounts(log.database), log, MemoryHoldings(log), MemoryPasskeys(log.database)
+        )
 
 
 def in_postgres(database: Database) -> Place:
     keyring = SubjectKeyring(PostgresSubjectKeys(database), _MASTER, fresh_s=0.0)
     log = PostgresChatLog(database, keyring)
-    return Place(PostgresAccounts(database), log, PostgresHoldings(database, keyring))
+    return Place(
+        PostgresAccounts(database),
+        log,
+        PostgresHoldings(database, keyring),
+        PostgresPasskeys(database),
+    )
 
 
 class TestPostgresHoldings(HoldingsSuite):
@@ -208,7 +231,7 @@ class TestPostgresHoldings(HoldingsSuite):
 # Every table that holds an account's id, name or address, and why what it holds is not given.
 GIVEN = {
     "audit_log", "chat_audit_log", "chat_messages", "chat_room_memberships", "credentials",
-    "session_ends", "sign_ins", "users",
+    "passkeys", "session_ends", "sign_ins", "users",
 }  # fmt: skip
 KEPT_BACK = {
     "chat_moderation_queue": "the reviewer, whose decisions the audit has too",

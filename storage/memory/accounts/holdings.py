@@ -16,6 +16,7 @@ from actors.accounts.holdings import (
     HeldMessage,
     HeldPage,
     HeldPart,
+    HeldPasskey,
     HeldProfile,
     HeldSession,
     HeldSignIn,
@@ -67,6 +68,13 @@ class MemoryHoldings(Twin):
                 for *_, row in sign_ins
             ),
             tuple(HeldMembership(room, "member", at) for room, at in memberships),
+            tuple(
+                HeldPasskey(
+                    one.id, one.name, one.added_at, one.used_at, one.is_backed_up, one.flagged_at
+                )
+                for one in self.database.passkeys.values()
+                if one.user_id == user_id
+            ),
         )
 
     async def page(

@@ -20,6 +20,7 @@ from actors.accounts.holdings import (
     HeldMessage,
     HeldPage,
     HeldPart,
+    HeldPasskey,
     HeldProfile,
     HeldSession,
     HeldSignIn,
@@ -47,6 +48,10 @@ _MEMBERSHIPS = """
 SELECT r.name, m.role, m.joined_at
 FROM chat_room_memberships m JOIN chat_rooms r ON r.id = m.room_id
 WHERE m.user_id = $1 ORDER BY r.name
+"""
+_PASSKEYS = """
+SELECT id, name, added_at, used_at, is_backed_up, flagged_at FROM passkeys
+WHERE user_id = $1 ORDER BY added_at, id
 """
 _SESSIONS = """
 SELECT session_id AS place, ended_at, how FROM session_ends
@@ -143,10 +148,12 @@ async def _account(connection: Connection, user_id: UUID) -> HeldAccount | None:
     names = row["username"], row["email"], role, row["created_at"], row["changed_at"]
     sign_ins = await connection.fetch(_SIGN_INS, user_id)
     memberships = await connection.fetch(_MEMBERSHIPS, user_id)
+    passkeys = await connection.fetch(_PASSKEYS, user_id)
     return HeldAccount(
         HeldProfile(user_id, *names),
         tuple(HeldSignIn(*one) for one in sign_ins),
         tuple(HeldMembership(*one) for one in memberships),
+        tuple(HeldPasskey(*one) for one in passkeys),
     )
 
 

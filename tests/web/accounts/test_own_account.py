@@ -12,8 +12,9 @@ from uuid import UUID
 
 import pytest
 
-from actors.accounts import Role
+from actors.accounts import Level, Role
 from actors.accounts.kept.throttle import EXPORTS_PER_ACCOUNT_MAX
+from actors.accounts.ways.passkeys import Passkey
 from actors.chat import LOBBY, Message, RoomName
 from storage.errors import StoreUnavailable
 from storage.memory import MemoryChatLog, MemoryHoldings
@@ -231,6 +232,12 @@ async def test_a_document_has_the_shape_that_is_described() -> None:
         await site.accounts.grant("ada", Role.MODERATOR)
         (ada_id,) = [id_ for id_, one in site.log.database.users.items() if one.username == "ada"]
         await site.log.join(LOBBY, ada_id)
+        database = site.log.database
+        database.passkeys[b"key"] = Passkey(
+            ada_id, ada_id, b"key", b"public", 0, False, False, False, "", database.now()
+        )
+        for row in database.sign_ins.values():
+            row.level = Level.MULTI_FACTOR
         await in_thread(ada.open_lab)
         with await in_thread(ada.open_stream) as stream:
             await in_thread(partial(stream.read_until, b'id="chat-you-list"'))
