@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -17,9 +18,18 @@ import trio.lowlevel
 from structlog.testing import capture_logs
 
 from actors.persistence import DeadLetterStatus, InvalidTransition, StreamId
-from actors.persistence.bus import LEASE_S, OnFailure, Received, StartAt, put_back
+from actors.persistence.bus import (
+    LEASE_S,
+    BusUnavailable,
+    OnFailure,
+    Received,
+    Record,
+    StartAt,
+    put_back,
+)
 from storage.bus import PostgresBus, Retention
-from storage.postgres import Connection, Database, PostgresEventStore, open_database
+from storage.postgres import Connection, Database, PostgresEventStore, migrate, open_database
+from storage.postgres.embedded.server import start
 from storage.testing import TemporaryServer
 from storage.testing.bus import (
     GROUP,
@@ -363,3 +373,58 @@ async def test_a_log_that_three_groups_have_read_is_as_large_as_a_day(database: 
     assert left <= 2 * a_day + sizes[0]
     # Nine rows of offsets, written ten times a second: what was written over is used again.
     assert beside <= 2**20
+
+
+@pytest.mark.slow
+async def test_a_killed_server_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """PostgreSQL is killed with records on their way to the bus, and to a handler."""
+    # BUS-4, BUS-9, BUS-13
+    server = start(tmp_path, extra=("fsync=off",))
+
+    async def kill_and_restart() -> None:
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        while server.is_running:  # noqa: ASYNC110  (a process has no event)
+            await trio.sleep(0.01)
+        await trio.to_thread.run_sync(server.restart)
+
+    async def publish(bus: PostgresBus, ours: Sequence[Record]) -> None:
+        for one in ours:
+            while True:
+                try:
+                    await bus.publish(TOPIC, one)
+                except BusUnavailable:  # it is there or not: the inbox knows it by its id
+                    await trio.sleep(0.02)
+                else:
+                    break
+
+    try:
+        async with open_database(server.url, settings=PATIENT_POOL) as database:
+            await migrate(database)
+            bus, sent = PostgresBus(database), records(600, keys=40)
+            await bus.declare(TOPIC)
+            member = subscription_on(database, bus)
+            with trio.fail_after(PATIENCE_S):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(member.run)
+                    async with trio.open_nursery() as publishing:
+                        for at in range(6):
+                            publishing.start_soon(publish, bus, sent[at::6])
+                        for least in (60, 240):
+                            while member.statistics().handled < least:  # noqa: ASYNC110
+                                await trio.sleep(0.01)  # it grows, and rings nothing
+                            await kill_and_restart()
+                    while await _behind(bus):  # noqa: ASYNC110  (no event)
+                        await trio.sleep(0.02)
+                    await member.stop()
+            assert sorted(await _effects(database)) == list(range(600))
+            assert await bus.dead_letters.list(kind="bus") == []
+    finally:
+        server.stop()
+
+
+async def _behind(bus: PostgresBus) -> int:
+    try:
+        return sum(one.records for one in await bus.lag(GROUP))
+    except BusUnavailable:
+        return 1
