@@ -189,9 +189,10 @@ def test_a_checkout_is_seen_step_by_step_at_any_width(
         reserving = asked.get_by_role("group", name="reserve a piece")
         expect(reserving).to_be_visible()
         expect(asked.locator("[data-due]")).to_have_text(re.compile(r"^\d+ s left$"))
+        assert page.evaluate(CHECKS) == []
         page.get_by_role("button", name="Clock +1 h").click()
         expect(page.locator("[data-ahead]")).to_be_visible()
-        log = asked.get_by_role("region", name="Its log")
+        log = asked.get_by_role("group", name="Its log")
         expect(log).to_contain_text("place the order: undone")
         expect(log.locator("li").last).to_contain_text("failed")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
