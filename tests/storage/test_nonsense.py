@@ -11,6 +11,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from actors.accounts import NewSignIn, Origin, SessionId, StepUp
+from actors.accounts.kept.factors import NewTotp, PasskeyProof
+from actors.accounts.ways.passkeys import (
+    Ceremony,
+    ChallengeClaim,
+    NewChallenge,
+    NewPasskey,
+    Removal,
+)
 from actors.chat import (
     LOBBY,
     Author,
@@ -58,6 +67,7 @@ from storage.errors import (
 from storage.keyring import SubjectKeyring
 from storage.memory import MemoryChatLog
 from storage.postgres import Connection, Database, PostgresChatLog, PostgresSubjectKeys
+from storage.testing.accounts.members import accounts_in_memory, accounts_in_postgres
 from storage.testing.kept import kept_in_memory, kept_in_postgres
 from storage.testing.samples import new_events
 
@@ -258,6 +268,44 @@ _CHAT: Mapping[str, Mapping[str, object]] = {
     "purge_limits": {"limit": 5},
 }
 
+_D = b"d" * 32
+_SIGN_IN = NewSignIn(_ONE, _D, SessionId("s"), "Firefox on Linux")
+_PROOF, _ORIGIN = PasskeyProof(b"key", 1), Origin()
+# Of the ports of accounts; as `_CALLS`.
+_ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "accounts": {
+        "credentials": {"email": "a@b.example"},
+        "credentials_of": {"user_id": _ONE},
+        "sign_in": {"user_id": _ONE, "password_hash": "$x", "sign_in": _SIGN_IN},
+        "who": {"digest": _D},
+        "sign_ins": {"user_id": _ONE},
+        "name_sign_in": {"user_id": _ONE, "reference": _ONE, "name": "n"},
+        "end_sign_in": {"user_id": _ONE, "reference": _ONE},
+        "end_others": {"user_id": _ONE, "reference": _ONE},
+        "step_up": {"step": StepUp(_ONE, _ONE, _D)},
+        "named": {"username": "n"},
+        "roles": {"user_ids": [_ONE]},
+        "sweep": {"limit": 5},
+    },
+    "factors": {
+        "held": {"user_id": _ONE},
+        "add_totp": {"new": NewTotp(_ONE, b"s" * 20, 1, _ONE, _D), "origin": _ORIGIN},
+        "remove_totp": {"user_id": _ONE, "origin": _ORIGIN, "outbox": []},
+        "renew_codes": {"user_id": _ONE, "codes": [_D], "origin": _ORIGIN, "outbox": []},
+    },
+    "passkeys": {
+        "issue": {"challenge": NewChallenge(_D, Ceremony.SIGN_IN, _D)},
+        "take": {"claim": ChallengeClaim(_D, Ceremony.SIGN_IN, _D)},
+        "of_user": {"user_id": _ONE},
+        "of_email": {"email": "a@b.example"},
+        "add": {"new": NewPasskey(_ONE, _ONE, b"key", b"p", _ONE, _D), "origin": _ORIGIN},
+        "enter": {"user_id": _ONE, "proof": _PROOF, "sign_in": _SIGN_IN, "origin": _ORIGIN},
+        "note_fall": {"user_id": _ONE, "proof": _PROOF, "origin": _ORIGIN, "outbox": []},
+        "rename": {"user_id": _ONE, "id_": _ONE, "name": "n"},
+        "remove": {"removal": Removal(_ONE, _ONE, _ONE, _D), "origin": _ORIGIN},
+    },
+}
+
 # What a call or an append is given whole: refused when it is made, so that no store ever sees it.
 _WORDS: tuple[object, ...] = (
     NewEvent(event_id=_ONE, type="T", data=b"{}", metadata={"a": "b"}, tenant="t"),
@@ -420,6 +468,14 @@ async def test_chat_refuses_nonsense_alike(database: Database) -> None:
     for log in logs:
         await log.ensure_rooms([LOBBY])
     await _compare([*logs], _CHAT)
+
+
+@pytest.mark.slow
+async def test_ports_of_accounts_refuse_nonsense_alike(database: Database) -> None:
+    # SEC-104: a value of any kind, and never a trace of it in what is told
+    both = [accounts_in_memory(), accounts_in_postgres(database)]
+    for port, calls in _ACCOUNTS.items():
+        await _compare([getattr(kept, port) for kept in both], calls)
 
 
 def test_nonsense_in_a_word_is_refused_when_it_is_made() -> None:
