@@ -39,6 +39,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:  # SITE-180
 def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
     script = tmp_path / "datastar.js"
     script.touch()
+    roots = tmp_path / "roots.pem"
+    roots.write_text("-----BEGIN CERTIFICATE-----")
     settings = read_settings(
         {
             "HOST": "127.0.0.2",
@@ -116,6 +118,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "SMTP_CA_FILE": str(script),
             "SIGN_IN_METHODS": "password, magic_link",
             "MAGIC_LINK_BIND_FLOW": "off",
+            "WEBAUTHN_RP_ID": "example.org",
+            "WEBAUTHN_ROOTS": str(roots),
             "PASSWORD_PASSES": "3",
             "PASSWORD_MEMORY_KIB": "12288",
             "PASSWORD_THREADS": "2",
@@ -142,6 +146,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("WEBAUTHN_RP_ID", "127.0.0.1"),
+        ("WEBAUTHN_RP_ID", "elsewhere.example"),
+        ("WEBAUTHN_ROOTS", "/nowhere"),
         ("PORT", "65536"),
         ("PORT", "-1"),
         ("PORT", "3000 "),

@@ -1,6 +1,7 @@
 // Passkeys: asks the server what is wanted, the browser for it, and sends the form with the answer.
 //
-// A `form[data-passkey]` says in `data-passkey` what for, and in `data-domain` for which domain.
+// A `form[data-passkey]` says there what for, and in its field `domain`, which is not sent, for which
+// domain.
 // Rules: it never builds markup, texts are set as textContent only; what is not understood is left
 // to the other ways, which need no script.
 
@@ -100,7 +101,7 @@ async function send(form) {
 const isOf = (domain) => location.hostname === domain || location.hostname.endsWith(`.${domain}`);
 
 for (const form of document.querySelectorAll("form[data-passkey]")) {
-  if (!globalThis.PublicKeyCredential || !isOf(form.dataset.domain)) continue;
+  if (!globalThis.PublicKeyCredential || !isOf(form.elements.domain.value)) continue;
   form.hidden = false;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
