@@ -16,9 +16,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from actors.accounts import Method
+from actors.accounts.ways.provider.words import Provider
 from actors.cluster import NODE_NAME_BYTES_MAX
 from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
+from web.accounts.ways.provider.configured import SECRET as PROVIDER_SECRET
+from web.accounts.ways.provider.configured import read_providers
 from web.mail.words import BadMail, MailAddress, SmtpSecurity, parse_sender
 
 Network = IPv4Network | IPv6Network
@@ -263,6 +266,7 @@ class Settings:
     # The domain that passkeys are of, where it is a wider one than that of the site's address.
     webauthn_rp_id: str | None = None
     webauthn_roots: Path | None = None
+    providers: tuple[Provider, ...] = ()
 
     @property
     def mail_by(self) -> MailSender:
@@ -689,7 +693,8 @@ SECRET_FILE_BYTES_MAX = 65_536
 def _given(name: str, environment: Mapping[str, str]) -> tuple[str, str]:
     """The name under which a setting is given, and its text."""
     text, by_file = environment.get(name, ""), f"{name}_FILE"
-    file = environment.get(by_file, "") if name in SECRETS else ""
+    is_secret = name in SECRETS or name.endswith(f"_{PROVIDER_SECRET}")
+    file = environment.get(by_file, "") if is_secret else ""
     if not file:
         return name, text
     if text:
@@ -741,6 +746,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         except _Bad as error:
             problems.append(f"{given}: {error}")
             bad.add(name)
+    values["providers"], wrong = read_providers(
+        environment, lambda one: _given(one, environment)[1]
+    )
+    problems += wrong
     # Each parser gives its own field's type; the table cannot say so.
     settings = replace(Settings(), **values)  # type: ignore[arg-type]
     if settings.cluster is Cluster.ON and "drain_budget_s" not in values:
@@ -846,6 +855,8 @@ def _mail_problems(settings: Settings, already_bad: set[str]) -> list[str]:
             problems.append(f"{name}: is required with the other one of the login")
     if by is MailSender.OFF and Method.MAGIC_LINK in (settings.sign_in_methods or ()):
         problems.append("SIGN_IN_METHODS: magic_link needs mail; give SMTP_HOST and MAIL_FROM")
+    if not settings.providers and Method.OAUTH in (settings.sign_in_methods or ()):
+        problems.append("SIGN_IN_METHODS: oauth needs a provider; give OAUTH_GOOGLE_CLIENT_ID")
     is_far = settings.smtp_host is not None and not is_loopback(settings.smtp_host)
     is_plain = settings.smtp_security is SmtpSecurity.NONE
     if is_far and is_plain and settings.smtp_plain is not SmtpPlain.FORCED:

@@ -22,6 +22,7 @@ from storage.memory import (
     MemoryEventStore,
     MemoryFactors,
     MemoryHoldings,
+    MemoryIdentities,
     MemoryMailStates,
     MemoryOutbox,
     MemoryPasskeys,
@@ -159,6 +160,7 @@ async def open_whole_site(
             events=events,
             links=MemorySignInLinks(store.database),
             passkeys=MemoryPasskeys(store.database),
+            identities=MemoryIdentities(store.database),
             mails=mail.mails,
             checkouts=CheckoutPorts(
                 MemoryEventStore(store.database, inline=[SagaIndex()]),

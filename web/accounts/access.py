@@ -121,6 +121,8 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.API_PASSKEY: {"DELETE": _OWN_FRESH},
     paths.API_STEP_UP_ASK: {"POST": _OWN},
     paths.API_STEP_UP: {"POST": _OWN},
+    paths.OAUTH_BEGIN: {"GET": ANYBODY},
+    paths.OAUTH_BACK: {"GET": ANYBODY},
     paths.LOGOUT: {"POST": ANYBODY},
     paths.PROTECTED: {"GET": _MEMBER},
     paths.ACCOUNT: {"GET": _OWN},
@@ -128,6 +130,9 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.ACCOUNT_PASSWORD: {"POST": _OWN_SENSITIVE},
     paths.ACCOUNT_SIGN_INS: {"POST": _OWN_FRESH},
     paths.ACCOUNT_SIGN_IN_NAME: {"POST": _OWN},
+    # By GET: where a form leads to another site, the policy of the page stops it (SEC-91).
+    paths.ACCOUNT_PROVIDER_LINK: {"GET": requires(owner=Owner.MEMBER, fresh=True)},
+    paths.ACCOUNT_PROVIDER_UNLINK: {"POST": _OWN_FRESH},
     paths.ACCOUNT_DELETE: {"POST": _OWN_SENSITIVE},
     paths.ACCOUNT_EXPORT: {"POST": _OWN_SENSITIVE},
     **{

@@ -5,12 +5,38 @@ A way that is switched off is nowhere offered, and its routes answer 404, as if 
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
 
 from quart import Blueprint, Response
 
 from actors.accounts import Method
 from web.routing.errors import NoSuchThing
-from web.views import RpId, rp_id
+from web.views import LocalPath, ProviderLink, ProvidersView, RpId, rp_id
+
+
+class Offers(Protocol):
+    """Which providers sign in, for the pages that show them."""
+
+    def ways(self, then: LocalPath) -> tuple[ProviderLink, ...]:
+        """Call this for the ways to providers, each back to a page of this site."""
+        ...
+
+    async def shown(self, user_id: UUID) -> ProvidersView:
+        """Call this for what is linked to an account, and what can be."""
+        ...
+
+
+class NoOffers:
+    """There is no provider."""
+
+    def ways(self, then: LocalPath) -> tuple[ProviderLink, ...]:
+        """See `Offers.ways`."""
+        return ()
+
+    async def shown(self, user_id: UUID) -> ProvidersView:
+        """See `Offers.shown`."""
+        return ProvidersView()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +46,7 @@ class Methods:
     on: frozenset[Method] = frozenset({Method.PASSWORD})
     # The domain that passkeys are of.
     rp_id: str = ""
+    offers: Offers = NoOffers()
 
     def has(self, method: Method) -> bool:
         """Call this for whether a way is offered."""

@@ -146,6 +146,7 @@ class Forms:
             rp_id=self._methods.passkey_domain,
             email=typed.get("email", ""),
             problems={} if problem is None else problem.problems,
+            providers=self._methods.offers.ways(then),
         )
         return answer_form(self._services.renderer.sign_in_page(page), problem)
 

@@ -55,6 +55,7 @@ from storage.postgres import (
     PostgresFactors,
     PostgresHoldings,
     PostgresIdempotency,
+    PostgresIdentities,
     PostgresMailStates,
     PostgresNodes,
     PostgresOutbox,
@@ -537,6 +538,7 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         ),
         links=PostgresSignInLinks(database),
         passkeys=PostgresPasskeys(database),
+        identities=PostgresIdentities(database, keyring),
     )
 
 

@@ -33,6 +33,43 @@ def _check_rp_id(domain: str | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderLink:
+    """The way to a provider that signs in, or that is linked."""
+
+    label: str
+    path: LocalPath
+
+    def __post_init__(self) -> None:
+        check_text("label", self.label)
+        local_path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedView:
+    """A provider that is linked to an account; `unlink` takes it away."""
+
+    label: str
+    linked_at: datetime
+    used_at: datetime | None
+    unlink: LocalPath
+
+    def __post_init__(self) -> None:
+        check_text("label", self.label)
+        check_utc("linked_at", self.linked_at)
+        if self.used_at is not None:
+            check_utc("used_at", self.used_at)
+        local_path(self.unlink)
+
+
+@dataclass(frozen=True, slots=True)
+class ProvidersView:
+    """Of an account: the providers that are linked, and those that can be."""
+
+    linked: tuple[LinkedView, ...] = ()
+    offered: tuple[ProviderLink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SignInPage:
     """The form that signs in. `problems` are by field; that of the whole form is ""."""
 
@@ -46,6 +83,7 @@ class SignInPage:
     by_link: LocalPath | None = None
     # The domain that passkeys are of, where there are any; here and below.
     rp_id: RpId | None = None
+    providers: tuple[ProviderLink, ...] = ()
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
@@ -281,6 +319,7 @@ class AccountPage:
     rp_id: RpId | None = None
     # An app for codes may be added.
     has_app_offer: bool = True
+    providers: ProvidersView = ProvidersView()
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)

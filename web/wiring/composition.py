@@ -29,6 +29,8 @@ from actors.accounts.kept.factors import Factors
 from actors.accounts.ways.link_flow import LinkFlow
 from actors.accounts.ways.links import SignInLinks
 from actors.accounts.ways.passkeys import Party, PasskeyEnvironment, PasskeyFlow, Passkeys
+from actors.accounts.ways.provider.flow import FlowEnvironment, ProviderFlow
+from actors.accounts.ways.provider.identities import Identities
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.persistence import EventStore
 from actors.persistence.bus import Received
@@ -51,6 +53,10 @@ from web.accounts.ways.passkeys.passkey_api import passkey_api_routes, step_up_r
 from web.accounts.ways.passkeys.passkey_pages import passkey_routes
 from web.accounts.ways.passkeys.passkeys import PasskeyServices
 from web.accounts.ways.passkeys.verifying import WebauthnVerifier, read_roots
+from web.accounts.ways.provider.asking import AskedProvider, asked_providers
+from web.accounts.ways.provider.offering import ProviderOffers
+from web.accounts.ways.provider.returning import ProviderServices
+from web.accounts.ways.provider.routes import provider_routes
 from web.chat.moderation import (
     ModerationFeed,
     ModerationServices,
@@ -206,6 +212,7 @@ class Store:
     events: EventStore
     links: SignInLinks
     passkeys: Passkeys
+    identities: Identities
     mails: Mails = field(default_factory=lambda: Mails(None))
     # None: the lab has no sagas.
     checkouts: CheckoutPorts | None = None
@@ -236,6 +243,8 @@ class Web:
         self._mechanisms = load_mechanisms()
         self._documents, self._optional = documents, optional_pages(documents)
         self._began = trio.current_time()
+        # Those of the newest application: where they send people back to is its own.
+        self.providers: ProviderServices | None = None
         self.is_draining = False
         self.rooms = Rooms(directory.maybe_room)
         caps = stream_caps or StreamCaps(per_address=settings.streams_per_address_max)
@@ -581,6 +590,8 @@ class Web:
         app.register_blueprint(link_routes(services, links, is_page))
         app.register_blueprint(link_api_routes(links))
         self._register_passkeys(app, services, is_page)
+        self.providers = self._provider_services(links)
+        app.register_blueprint(provider_routes(services, self.providers, is_page))
 
     def _register_passkeys(self, app: WebApp, services: Services, is_page: IsPage) -> None:
         settings = self._settings
@@ -605,12 +616,34 @@ class Web:
         flags = DynamicFlags(key="flow_id", passivate_after=FLOW_IDLE_S, max_children=FLOWS_MAX)
         return Dynamic(flags, ChildSpec("flow", partial(PasskeyFlow, env=env), restart="temporary"))
 
+    def _provider_services(self, links: LinkServices) -> ProviderServices:
+        asked = asked_providers(self._settings.providers, links.origin, self._clock.now)
+        return ProviderServices(
+            self.accounts,
+            self._store.identities,
+            self._directory.provider_flow,
+            links.cookie,
+            asked,
+            links if self.accounts.methods.has(Method.MAGIC_LINK) else None,
+        )
+
     def link_flows(self) -> AnyActor:
         """Call this to make what stands above the flows of links."""
         store = self._store
         env = link_environment(store.links, store.limiter, self._clock.now, store.mails)
         flags = DynamicFlags(key="flow_id", passivate_after=FLOW_IDLE_S, max_children=FLOWS_MAX)
         return Dynamic(flags, ChildSpec("flow", partial(LinkFlow, env=env), restart="temporary"))
+
+    def _maybe_provider(self, name: str) -> AskedProvider | None:
+        return None if self.providers is None else self.providers.asked.get(name)
+
+    def provider_flows(self) -> AnyActor:
+        """Call this to make what stands above the flows at providers."""
+        env = FlowEnvironment(self._store.identities, self._maybe_provider)
+        flags = DynamicFlags(key="flow_id", passivate_after=FLOW_IDLE_S, max_children=FLOWS_MAX)
+        return Dynamic(
+            flags, ChildSpec("flow", partial(ProviderFlow, env=env), restart="temporary")
+        )
 
     def _services_of(self, app: WebApp) -> Services:
         return Services(
@@ -768,6 +801,13 @@ def account_services(
         waiting_max=settings.passwords_waiting_max,
     )
     cookie = SignInCookie(is_https=settings.is_https)
+    is_there = {
+        Method.MAGIC_LINK: store.mails.is_on,
+        Method.PASSKEY: settings.passkey_domain is not None,
+        Method.OAUTH: bool(settings.providers),
+    }
+    methods = methods_of(settings.sign_in_methods, is_there, settings.passkey_domain or "")
+    providers = settings.providers if methods.has(Method.OAUTH) else ()
     return AccountServices(
         store.accounts,
         store.audit,
@@ -782,14 +822,7 @@ def account_services(
         store.factors,
         Tickets(ring.key("tickets"), now),
         store.passkeys,
-        methods_of(
-            settings.sign_in_methods,
-            {
-                Method.MAGIC_LINK: store.mails.is_on,
-                Method.PASSKEY: settings.passkey_domain is not None,
-            },
-            settings.passkey_domain or "",
-        ),
+        replace(methods, offers=ProviderOffers(providers, store.identities)),
     )
 
 

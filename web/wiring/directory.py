@@ -7,6 +7,7 @@ from typing import cast
 from actors.accounts.session import Messages as SessionMessage
 from actors.accounts.ways.link_flow import Messages as LinkMessage
 from actors.accounts.ways.passkeys.flow import Messages as PasskeyMessage
+from actors.accounts.ways.provider.flow import Messages as ProviderMessage
 from actors.chat import (
     ROOM_NAMES,
     ForgetNewest,
@@ -47,6 +48,7 @@ from web.wiring.frame.finding import Finder, Name
 SESSIONS = Name("sessions")
 FLOWS = Name("flows")
 PASSKEY_FLOWS = Name("passkey-flows")
+PROVIDER_FLOWS = Name("provider-flows")
 COUNTERS = Name("counters")
 DESKS = Name("desks")
 TREE_FEED = Name("tree-feed")
@@ -179,6 +181,10 @@ class Directory(Finder):
     def passkey_flow(self, flow_id: str) -> Ref[PasskeyMessage]:
         """Call this to get the actor of a challenge for passkeys; its first message starts it."""
         return cast("Ref[PasskeyMessage]", self._dynamic(PASSKEY_FLOWS)[flow_id])
+
+    def provider_flow(self, flow_id: str) -> Ref[ProviderMessage]:
+        """Call this to get the actor of a flow at a provider; its first message starts it."""
+        return cast("Ref[ProviderMessage]", self._dynamic(PROVIDER_FLOWS)[flow_id])
 
     def counter(self, session_id: str) -> Ref[Add]:
         """Call this to get the counter of a browser session; its first message starts it."""

@@ -57,6 +57,7 @@ from web.wiring.directory import (
     PANELS_FEED,
     PASSKEY_FLOWS,
     PROOF_FEED,
+    PROVIDER_FLOWS,
     RECORDER,
     SANDBOXES,
     SESSIONS,
@@ -167,6 +168,12 @@ class Site(Supervisor):
             ChildSpec(FLOWS, parts.web.link_flows, name=FLOWS, type="supervisor"),
             ChildSpec(
                 PASSKEY_FLOWS, parts.web.passkey_flows, name=PASSKEY_FLOWS, type="supervisor"
+            ),
+            ChildSpec(
+                PROVIDER_FLOWS,
+                parts.web.provider_flows,
+                name=PROVIDER_FLOWS,
+                type="supervisor",
             ),
             ChildSpec("feeds", partial(FeedsSupervisor, parts)),
             ChildSpec("elsewhere", partial(RoomsWatch, parts.chat.log, parts.web.rooms)),

@@ -244,6 +244,7 @@ async def _page(
         passkeys=await _passkeys(mine, member),
         rp_id=mine.methods.passkey_domain,
         has_app_offer=mine.methods.has(Method.TOTP),
+        providers=await mine.methods.offers.shown(member.user_id),
     )
     return answer_form(services.renderer.account_page(page), problem)
 

@@ -35,6 +35,7 @@ CROWDS: Mapping[str, str] = {
     "site/sessions": "SessionActor",
     "site/flows": "LinkFlow",
     "site/passkey-flows": "PasskeyFlow",
+    "site/provider-flows": "ProviderFlow",
     "site/streams": "StreamActor",
     "site/sockets": "Connection",
     "site/sandboxes": "Sandbox",

@@ -90,6 +90,8 @@ class Checks:
     public_sockets: frozenset[str] = field(default_factory=frozenset)
     probe_paths: frozenset[str] = field(default_factory=frozenset)
     stream_paths: frozenset[str] = field(default_factory=frozenset)
+    # Where another site sends a whole window to; what is answered there that site cannot read.
+    return_paths: re.Pattern[str] | None = None
     body_bytes_max: int = MESSAGE_BYTES_MAX
     # Every origin that may change something here, the own ones included.
     origins: frozenset[str] = field(init=False)
@@ -209,9 +211,18 @@ class Checks:
         is_api = self.is_api(scope["path"])
         if scope["path"] == _REPORT_PATH:
             return Verdict.PASS  # browsers send it without credentials, and it changes nothing
+        if scope["method"] in _READS and self._is_return(scope["path"], headers):
+            return Verdict.PASS
         if scope["method"] in _READS and (is_api or scope["path"] in self.stream_paths):
             return judge_read(headers, self.origins)
         return judge_request(scope["method"], headers, self.origins, is_api=is_api)
+
+    def _is_return(self, path: str, headers: Mapping[str, str]) -> bool:
+        is_one = self.return_paths is not None and self.return_paths.fullmatch(path) is not None
+        # What a script fetches, or a page embeds, says so.
+        is_window = headers.get("sec-fetch-mode", "navigate") == "navigate"
+        is_window = is_window and headers.get("sec-fetch-dest", "document") == "document"
+        return is_one and is_window and "origin" not in headers
 
     def handshake(
         self, scope: WebsocketScope, headers: Mapping[str, str], *, has_ticket: bool

@@ -4,6 +4,7 @@ Origins and hosts by the settings, the limits at the edge, the order of a drain,
 of the tree that serve: the database first, the server last.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
@@ -85,6 +86,10 @@ def edge_of(
     )
 
 
+# Providers of sign-ins send people back here.
+_RETURNS = re.compile(paths.OAUTH_BACK.replace("<provider>", "[^/]+"))
+
+
 def _checks(
     settings: Settings, port: int, stream_paths: frozenset[str], sockets: frozenset[str]
 ) -> Checks:
@@ -99,6 +104,7 @@ def _checks(
         public_sockets=sockets,
         probe_paths=paths.PROBES,
         stream_paths=stream_paths,
+        return_paths=_RETURNS,
     )
 
 

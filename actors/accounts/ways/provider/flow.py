@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import trio
+
 from actors.accounts.kept.audit import Origin
 from actors.accounts.members import NewSignIn
 from actors.accounts.ways.links import Entered, Newcomer
@@ -28,6 +30,10 @@ from actors.accounts.ways.provider.words import (
 from actors.persistence.errors import StoreError
 from actors.persistence.words import OutboxMessage
 from actors.runtime import Actor, Ask, message
+
+# Of several calls to one provider together. Whoever waits for the actor waits longer than this and
+# a statement of the store: so nobody is signed in who was told that nobody is.
+SHOW_S_MAX = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +113,19 @@ class ProviderFlow(Actor[Messages]):
         try:
             if not await self._env.identities.use_state(message.state):
                 return Nobody("used")
-            return await self._done(message, await provider.show(message.exchange))
+            shown = await self._shown(provider, message.exchange)
+            return await self._done(message, shown)
         except NotShown as error:
             return Nobody(error.reason)
         except ProviderAway as error:
             return Away(error.reason)
         except StoreError as error:
             return Away(error.code)
+
+    async def _shown(self, provider: AskProvider, exchange: Exchange) -> Shown:
+        with trio.move_on_after(SHOW_S_MAX):
+            return await provider.show(exchange)
+        raise ProviderAway(provider.provider.name, "slow")
 
     async def _done(self, message: ComeBack, shown: Shown) -> Came:
         identities, wants = self._env.identities, message.wants

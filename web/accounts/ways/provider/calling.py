@@ -1,0 +1,164 @@
+"""One call to a provider, with its limits (SEC-95).
+
+Rule 1: only hosts that are set, encrypted but on this machine; a redirect is no answer.
+Rule 2: what comes is read up to a limit, within a time, and never shown to anybody.
+Rule 3: a provider that does not answer is left alone for a while; one that refuses has answered.
+"""
+
+import ssl
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote_plus, urlsplit
+
+import msgspec
+import trio
+
+from actors.accounts.ways.provider.words import Provider, ProviderAway
+from actors.runtime import Log
+from supervision import Breaker, BreakerPolicy, CircuitOpen
+from web.accounts.ways.provider.configured import hosts_of, is_this_machine
+
+if TYPE_CHECKING:
+    import httpx
+
+# SEC-95. A person waits for it.
+CALL_S_MAX = 5.0
+ANSWER_BYTES_MAX = 2**20
+# At once; further ones wait, each for its own time.
+CALLS_MAX = 20
+# Five in a row that did not answer: what else waits for it is told at once, for half a minute.
+BREAKER = BreakerPolicy(failures=5, open_for=30.0, successes=1)
+
+T = TypeVar("T")
+log = Log("web.accounts")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a provider said; `is_good` for a 200."""
+
+    status: int
+    body: bytes
+
+    @property
+    def is_good(self) -> bool:
+        """Call this for whether it is what was asked for."""
+        return self.status == 200
+
+    def read(self, kind: type[T], name: str) -> T:
+        """Call this for its JSON; raises `ProviderAway` for another shape."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except msgspec.MsgspecError:
+            raise ProviderAway(name, "shape") from None
+
+
+class Caller:
+    """Calls one provider."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider, self._hosts = provider, hosts_of(provider)
+        self._breaker = Breaker(f"provider {provider.name}", BREAKER, counts=_is_away)
+        self._turns = trio.CapacityLimiter(CALLS_MAX)
+
+    async def get(self, url: str, token: str | None = None) -> Answered:
+        """Call this to get something, by an access token where one is needed; see `post`."""
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        return await self._guarded("GET", url, headers, None)
+
+    async def post(
+        self, url: str, fields: Mapping[str, str], basic: tuple[str, str] | None = None
+    ) -> Answered:
+        """Call this to send a form; raises `ProviderAway` when no answer came that is one.
+
+        `basic` is a name and a secret for the header (RFC 6749, 2.3.1).
+        """
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        if basic is not None:
+            name, secret = (quote_plus(one) for one in basic)
+            pair = b64encode(f"{name}:{secret}".encode()).decode()
+            headers["authorization"] = f"Basic {pair}"
+        body = "&".join(f"{name}={quote_plus(value)}" for name, value in fields.items())
+        return await self._guarded("POST", url, headers, body.encode())
+
+    def check(self, url: str) -> str:
+        """Call this with an address that a provider named of itself; raises `ProviderAway`."""
+        parts = urlsplit(url)
+        if parts.netloc not in self._hosts or parts.scheme not in {"https", "http"}:
+            raise self._away("host")
+        if parts.scheme == "http" and not is_this_machine(parts.hostname or ""):
+            raise self._away("scheme")
+        return url
+
+    def reset(self) -> None:
+        """Call this to ask again at once one that was left alone."""
+        self._breaker.reset()
+
+    def _away(self, reason: str) -> ProviderAway:
+        return ProviderAway(self._provider.name, reason)
+
+    async def _guarded(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> Answered:
+        self.check(url)
+
+        async def call() -> Answered:
+            with trio.move_on_after(CALL_S_MAX):
+                async with self._turns:
+                    return await self._call(method, url, headers, body)
+            raise self._away("slow")
+
+        try:
+            return await self._breaker.call(call)
+        except CircuitOpen:
+            raise self._away("breaker") from None
+        except ProviderAway as error:
+            log.warning("accounts.provider_away", provider=error.name, reason=error.reason)
+            raise
+
+    async def _call(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> Answered:
+        tls = await trio.to_thread.run_sync(_tls_context)
+        import httpx  # noqa: PLC0415  (only who signs in by a provider needs it)
+
+        sent = {"accept": "application/json", "accept-encoding": "identity", **headers}
+        try:
+            async with (
+                httpx.AsyncClient(
+                    verify=tls, trust_env=False, follow_redirects=False, timeout=CALL_S_MAX
+                ) as client,
+                client.stream(method, url, headers=sent, content=body) as answer,
+            ):
+                return Answered(answer.status_code, await self._body(answer))
+        except httpx.HTTPError as error:
+            raise self._away(type(error).__name__) from None
+
+    async def _body(self, answer: "httpx.Response") -> bytes:
+        if answer.is_redirect:
+            raise self._away("redirect")
+        if answer.status_code >= 500 or answer.status_code == 429:
+            raise self._away(f"status {answer.status_code}")
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise self._away("encoding")
+        body = bytearray()
+        async for piece in answer.aiter_raw():
+            body += piece
+            if len(body) > ANSWER_BYTES_MAX:
+                raise self._away("huge")
+        return bytes(body)
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, ProviderAway)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Loads the libraries and the roots they trust, once: a tenth of a second, in a thread."""
+    import httpx  # noqa: PLC0415  (as above)
+
+    return httpx.create_ssl_context()
