@@ -4,7 +4,7 @@ A way that is switched off is nowhere offered, and its routes answer 404, as if 
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
@@ -46,7 +46,7 @@ class Methods:
     on: frozenset[Method] = frozenset({Method.PASSWORD})
     # The domain that passkeys are of.
     rp_id: str = ""
-    offers: Offers = NoOffers()
+    offers: Offers = field(default_factory=NoOffers)
 
     def has(self, method: Method) -> bool:
         """Call this for whether a way is offered."""

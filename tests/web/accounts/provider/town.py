@@ -69,7 +69,7 @@ def path_of(url: str) -> str:
 
 
 @asynccontextmanager
-async def open_town(*names: str, **settings: object) -> AsyncIterator[Town]:
+async def open_town(*names: str, has_mail: bool = True, **settings: object) -> AsyncIterator[Town]:
     sender = MemorySender()
     async with AsyncExitStack() as stack:
         providers = [
@@ -82,5 +82,6 @@ async def open_town(*names: str, **settings: object) -> AsyncIterator[Town]:
             "providers": tuple(one.settings() for one in providers),
         }
         whole = Settings(**{**made, **settings})  # type: ignore[arg-type]
-        site = await stack.enter_async_context(open_whole_site(sender=sender, settings=whole))
+        opened = open_whole_site(sender=sender if has_mail else None, settings=whole)
+        site = await stack.enter_async_context(opened)
         yield Town(site, sender, providers)
