@@ -221,6 +221,9 @@ class Store:
 class Web:
     """Everything between the actors and the network. Made once; `compose` once a port."""
 
+    # Those of the newest application: where they send people back to is its own.
+    providers: ProviderServices | None = None
+
     def __init__(
         self,
         settings: Settings,
@@ -243,8 +246,6 @@ class Web:
         self._mechanisms = load_mechanisms()
         self._documents, self._optional = documents, optional_pages(documents)
         self._began = trio.current_time()
-        # Those of the newest application: where they send people back to is its own.
-        self.providers: ProviderServices | None = None
         self.is_draining = False
         self.rooms = Rooms(directory.maybe_room)
         caps = stream_caps or StreamCaps(per_address=settings.streams_per_address_max)

@@ -295,7 +295,7 @@ async def test_keys_that_nobody_knows_are_looked_for_once_a_minute() -> None:
 
 
 async def test_it_is_asked_where_it_was_set_and_nowhere_else() -> None:
-    # SEC-95, AUTH-13: a document that leads elsewhere, or is of another issuer
+    # SEC-95: a document that leads elsewhere, or is of another issuer
     elsewhere = "http://127.0.0.2:9/x"
     for lies in (
         {"token_endpoint": elsewhere},
