@@ -44,7 +44,7 @@ from web.routing import paths
 
 log = Log("web.accounts")
 
-# AUTH-13, AUTH-4, SEC-95.
+# AUTH-4, SEC-95.
 ENDPOINTS_KEPT_S = 24 * 3600.0
 KEYS_KEPT_S = 3600.0
 KEYS_AGAIN_S = 60.0
