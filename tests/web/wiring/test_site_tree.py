@@ -34,8 +34,8 @@ async def test_parts_start_in_order_and_have_names() -> None:
         paths = [node.path for node in tree_of(site.system).snapshot().actors]
         tops = [path.split("/")[1] for path in paths if path.count("/") == 1]
         assert tops == [
-            "rooms", "sessions", "flows", "passkey-flows", "feeds", "elsewhere", "streams",
-            "heartbeats",
+            "rooms", "sessions", "flows", "passkey-flows", "provider-flows", "feeds", "elsewhere",
+            "streams", "heartbeats",
             "sockets", "recorder", "survivals", "counters", "desks", "sandboxes", "keeper",
             "health", "checkouts", "ending", "sweeping", "server",
         ]  # fmt: skip

@@ -40,6 +40,7 @@ from web.views import (
     PasskeyView,
     ProvePage,
     SignInView,
+    UnsafeAttribute,
     element_id,
     local_path,
 )
@@ -129,7 +130,7 @@ class AccountPages:
         level = Level.MULTI_FACTOR if member.has_second else Level.BASIC
         row = step_up(level.name.replace("_", "")).row
         headers = {name.decode(): value.decode() for name, value in row.headers}
-        page = await self._prove_page(member, local_path(then))
+        page = await self._prove_page(member, _way_back(then))
         return form_response(self._services.renderer.prove_page(page), row.status, **headers)
 
     async def _prove_page(
@@ -286,3 +287,11 @@ async def _sign_ins(mine: AccountServices, member: Member) -> tuple[SignInView, 
         )
         for one in await mine.accounts.sign_ins(member.user_id)
     )
+
+
+def _way_back(then: str) -> LocalPath:
+    """The page that was asked for; one with signs that no page has leads to the account's own."""
+    try:
+        return local_path(then)
+    except UnsafeAttribute:
+        return local_path(paths.ACCOUNT)
