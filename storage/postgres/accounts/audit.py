@@ -1,6 +1,7 @@
 """The audit of accounts in PostgreSQL; the twin of `storage/memory/accounts/audit.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from uuid import UUID, uuid4
 
 from actors.accounts.kept.audit import Audited, AuditQuery, Entry, event_of, user_stream
@@ -8,13 +9,31 @@ from actors.persistence import AppendRequest
 from actors.persistence.words import check_a
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
-from storage.postgres.events.appending import insert, wait_in_line
+from storage.postgres.events.appending import MANY_ON, wait_in_line
+from storage.postgres.events.rows import to_columns
 
 _ADD = """
 INSERT INTO audit_log (event_type, severity, actor, action, resource, success, error, ip_masked,
     user_agent, request_id)
-VALUES ('account', $1, $9, $3, $2, $4, $5, $6, $7, $8)
+SELECT 'account', n.severity, n.actor, n.action, n.resource, n.error IS NULL, n.error, n.address,
+    n.browser, n.request
+FROM unnest({columns}) WITH ORDINALITY
+    AS n (severity, actor, action, resource, error, address, browser, request, ord)
+ORDER BY n.ord
 """
+_COLUMNS_COUNT = 8
+# An act of somebody, with further facts of it.
+NotedAct = tuple[Entry, Mapping[str, str]]
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def _columns(first: int) -> str:
+    return ", ".join(f"${n}::text[]" for n in range(first, first + _COLUMNS_COUNT))
+
+
+_ADD_ROWS = _ADD.format(columns=_columns(1))
+# Behind the nine of an append: the rows of acts and their events are one round trip.
+_ADD_ACTS = f"WITH noted AS ({_ADD.format(columns=_columns(10))}){MANY_ON}"
 _SEARCH = """
 SELECT id, at, event_type, actor, action, resource, success, error, ip_masked, user_agent,
     request_id
@@ -48,25 +67,35 @@ async def begin(connection: Connection, user_id: UUID) -> None:
     await wait_in_line(connection, [user_stream(user_id)])
 
 
-async def record(connection: Connection, entry: Entry, facts: dict[str, str] | None = None) -> None:
+async def record(connection: Connection, entry: Entry, facts: Mapping[str, str] = _NONE) -> None:
     """Call this in the transaction of an act to write what it leaves."""
-    origin = entry.origin
-    user = None if entry.user_id is None else str(entry.user_id)
-    await connection.execute(
-        _ADD,
+    await record_acts(connection, [(entry, facts)])
+
+
+async def record_acts(connection: Connection, acts: Sequence[NotedAct]) -> None:
+    """Call this in a transaction to write what acts of one person, or of nobody, leave."""
+    rows = zip(*(_row(entry) for entry, _ in acts), strict=True)
+    user_id = acts[0][0].user_id
+    if user_id is None:
+        await connection.execute(_ADD_ROWS, *map(list, rows))
+        return
+    events = [event_of(uuid4(), entry, dict(facts)) for entry, facts in acts]
+    key = AppendRequest(user_stream(user_id), events).key
+    await connection.execute(_ADD_ACTS, key, 0, *to_columns(events), *map(list, rows))
+
+
+def _row(entry: Entry) -> tuple[str | None, ...]:
+    origin, user = entry.origin, None if entry.user_id is None else str(entry.user_id)
+    return (
         "warning" if entry.reason else "info",
-        user,
+        user if origin.method else None,
         entry.act.value,
-        not entry.reason,
+        user,
         entry.reason or None,
         origin.address or None,
         origin.browser or None,
         origin.request_id or None,
-        user if origin.method else None,
     )
-    if entry.user_id is not None:
-        event = event_of(uuid4(), entry, facts)
-        await insert(connection, AppendRequest(user_stream(entry.user_id), [event]))
 
 
 async def _note(connection: Connection, entry: Entry) -> None:

@@ -38,7 +38,7 @@ from actors.chat import LOBBY, user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
-from storage.postgres.accounts.audit import begin, record
+from storage.postgres.accounts.audit import NotedAct, begin, record, record_acts
 from storage.postgres.accounts.proving import is_alive, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
@@ -71,17 +71,19 @@ UPDATE credentials SET password_hash = $3, changed_at = clock_timestamp(), epoch
 WHERE user_id = $1 AND password_hash = $2
 """
 _ADD_SIGN_IN = """
-INSERT INTO sign_ins (id, digest, user_id, session_id, browser, address, method, level, epoch)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, c.epoch FROM credentials c WHERE c.user_id = $3
+added AS (
+    INSERT INTO sign_ins (id, digest, user_id, session_id, browser, address, method, level, epoch)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, c.epoch FROM credentials c WHERE c.user_id = $3)
 """
+# The one that is added in the same statement does not see itself.
 _OVER_NUMBER = """
-id = ANY(ARRAY(SELECT id FROM sign_ins WHERE user_id = $1 AND id <> $2
-    ORDER BY seen_at DESC, created_at DESC OFFSET $3))
+id = ANY(ARRAY(SELECT id FROM sign_ins WHERE user_id = $3
+    ORDER BY seen_at DESC, created_at DESC OFFSET $9))
 """
 # In the order of ids, as everybody who ends sessions: nobody waits in a circle. Whose a session was
 # stays known for as long as what was written in it.
 _END = """
-WITH gone AS (DELETE FROM sign_ins WHERE {which} RETURNING session_id, user_id), ended AS (
+WITH {before}gone AS (DELETE FROM sign_ins WHERE {which} RETURNING session_id, user_id), ended AS (
     INSERT INTO session_ends AS e (session_id, how, members)
     SELECT session_id, 'ended', ARRAY[user_id] FROM gone ORDER BY 1
     ON CONFLICT (session_id) DO UPDATE
@@ -346,30 +348,37 @@ async def _sign_in(
     return await admit(connection, user_id, sign_in, origin)
 
 
-async def admit(connection: Connection, user_id: UUID, sign_in: NewSignIn, origin: Origin) -> int:
+async def admit(
+    connection: Connection,
+    user_id: UUID,
+    sign_in: NewSignIn,
+    origin: Origin,
+    acts: Sequence[NotedAct] = (),
+) -> int:
     """Call this in the act's transaction, with the row of the credentials locked.
 
     However somebody proved who they are: the oldest of more than five sign-ins end; how many.
+    `acts` are those of this person that led to it, and are written first.
     """
-    await _add_sign_in(connection, user_id, sign_in, origin)
-    kept = SIGN_INS_PER_USER_MAX - 1
-    ended = await _end(connection, _OVER_NUMBER, user_id, sign_in.reference, kept)
-    await record(
-        connection, Entry(Act.SIGN_IN, user_id, origin), {"reference": str(sign_in.reference)}
-    )
+    ended = await _add_sign_in(connection, user_id, sign_in, origin)
+    entry = Entry(Act.SIGN_IN, user_id, origin)
+    done: list[NotedAct] = [*acts, (entry, {"reference": str(sign_in.reference)})]
     if ended:
-        await record(connection, Entry(Act.END_SIGN_IN, user_id, origin), {"because": "too_many"})
+        done.append((Entry(Act.END_SIGN_IN, user_id, origin), {"because": "too_many"}))
+    await record_acts(connection, done)
     return sum(ended.values())
 
 
 async def _add_sign_in(
     connection: Connection, user_id: UUID, sign_in: NewSignIn, origin: Origin
-) -> None:
+) -> dict[UUID, int]:
+    """Add it, and end what it replaces; gives how many others it ended for their number."""
     if sign_in.former is not None:
         await _end(connection, "session_id = $1", sign_in.former)
         await connection.execute(_END_SESSION, sign_in.former, user_id)
-    await connection.execute(
-        _ADD_SIGN_IN,
+    return await _end(
+        connection,
+        _OVER_NUMBER,
         sign_in.reference,
         sign_in.digest,
         user_id,
@@ -378,13 +387,17 @@ async def _add_sign_in(
         origin.address,
         origin.method,
         int(sign_in.level),
+        SIGN_INS_PER_USER_MAX - 1,
+        before=f"{_ADD_SIGN_IN}, ",
     )
 
 
-async def _end(connection: Connection, which: str, *args: object) -> dict[UUID, int]:
+async def _end(
+    connection: Connection, which: str, *args: object, before: str = ""
+) -> dict[UUID, int]:
     """End sign-ins; gives how many of whom."""
-    # `which` is one of the conditions of this file, never anybody's text.
-    rows = await connection.fetch(_END.format(which=which), *args)
+    # Both are texts of this file, never anybody's.
+    rows = await connection.fetch(_END.format(which=which, before=before), *args)
     return {row["user_id"]: row["count"] for row in rows}
 
 

@@ -4,11 +4,12 @@ Whoever changes credentials or factors of an account has the row of its credenti
 sign-in and a factor that is added at once one sees the other.
 """
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import CodeProof, PasskeyProof, Proof, TotpProof
-from storage.postgres.accounts.audit import record
+from storage.postgres.accounts.audit import NotedAct, record
 from storage.postgres.connecting.session import Connection, change_rows
 
 _LOCK = "SELECT has_second_factor($1) FROM credentials WHERE user_id = $1 FOR UPDATE"
@@ -17,10 +18,13 @@ _USE_STEP = "UPDATE totp_factors SET last_step = $2 WHERE user_id = $1 AND last_
 _USE_CODE = "DELETE FROM recovery_codes WHERE user_id = $1 AND digest = $2"
 # Of two uses at once with one counter the second finds that it does not grow any more (SEC-103).
 _USE_PASSKEY = """
-UPDATE passkeys SET sign_count = $3, is_backed_up = $4, used_at = clock_timestamp()
+WITH whose AS MATERIALIZED (
+    SELECT u.username, u.email FROM credentials c JOIN users u ON u.id = c.user_id
+    WHERE c.user_id = $1 FOR UPDATE OF c)
+UPDATE passkeys SET sign_count = $3, is_backed_up = $4, used_at = clock_timestamp() FROM whose
 WHERE user_id = $1 AND credential_id = $2
     AND ($3 > sign_count OR ($3 = 0 AND sign_count = 0))
-RETURNING id
+RETURNING id, whose.username, whose.email
 """
 _ALIVE = """
 SELECT 1 FROM sign_ins s JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
@@ -49,12 +53,35 @@ async def use_passkey(
     connection: Connection, user_id: UUID, proof: PasskeyProof, origin: Origin
 ) -> bool:
     """Call this to move the counter of a passkey on; False, and nothing is, when it fell."""
-    id_ = await connection.fetchval(
+    used = await move_passkey(connection, user_id, proof, origin)
+    if used is not None:
+        await record(connection, *used.act)
+    return used is not None
+
+
+@dataclass(frozen=True, slots=True)
+class UsedPasskey:
+    """Whose passkey was used, and the act that is still to be written."""
+
+    username: str
+    email: str
+    act: NotedAct
+
+
+async def move_passkey(
+    connection: Connection, user_id: UUID, proof: PasskeyProof, origin: Origin
+) -> UsedPasskey | None:
+    """Call this as `use_passkey` where other acts are written too; None when it fell.
+
+    Locks the credentials.
+    """
+    row = await connection.fetchrow(
         _USE_PASSKEY, user_id, proof.credential_id, proof.sign_count, proof.is_backed_up
     )
-    if id_ is not None:
-        await record(connection, Entry(Act.PASSKEY_USE, user_id, origin), {"passkey": str(id_)})
-    return id_ is not None
+    if row is None:
+        return None
+    act = Entry(Act.PASSKEY_USE, user_id, origin), {"passkey": str(row["id"])}
+    return UsedPasskey(row["username"], row["email"], act)
 
 
 async def is_alive(

@@ -96,7 +96,7 @@ RETURNING txid, position, version
 _MANY_AT = _MANY.format(head="(SELECT $2::bigint AS version)", condition=_IS_AT)
 # $2 is the least version the stream must have: 0 for any, 1 for an existing one. The head is
 # read by the statement itself; a writer in between takes the version, and the key says so.
-_MANY_ON = _MANY.format(
+MANY_ON = _MANY.format(
     head="(SELECT coalesce(max(version), 0) AS version FROM events WHERE stream_id = $1)",
     condition=f"""h.version >= $2::bigint AND NOT EXISTS (SELECT FROM events c
     WHERE c.stream_id = $1 AND c.version = h.version AND c.event_type IN {CLOSED})""",
@@ -113,7 +113,7 @@ WITH held AS MATERIALIZED (
 _OWNED = {
     _ONE: _HELD + _ONE.replace("WHERE", "FROM held WHERE", 1),
     _MANY_AT: _HELD + _MANY_AT.replace("FROM", "FROM held,", 1),
-    _MANY_ON: _HELD + _MANY_ON.replace("FROM", "FROM held,", 1),
+    MANY_ON: _HELD + MANY_ON.replace("FROM", "FROM held,", 1),
 }
 
 # Of an append that goes its careful way: the version is known. Its tags are a JSON text an event,
@@ -188,7 +188,7 @@ async def insert(
         rows = await connection.fetch(_TAGGED, request.key, base, *to_columns(events), tags)
     elif expected is ANY or expected is EXISTS:
         least = 0 if expected is ANY else 1
-        statement = _OWNED[_MANY_ON] if owned else _MANY_ON
+        statement = _OWNED[MANY_ON] if owned else MANY_ON
         rows = await connection.fetch(statement, request.key, least, *to_columns(events), *owned)
     elif len(events) == 1:
         rows = await _insert_one(connection, request.key, expected, events[0], owned)

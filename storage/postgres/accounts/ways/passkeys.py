@@ -32,7 +32,7 @@ from actors.persistence.words import check_a, check_text, check_uuid
 from storage.postgres.accounts.audit import begin, record
 from storage.postgres.accounts.factors import drop_codes_without_factor, set_codes
 from storage.postgres.accounts.members import admit, renew_own
-from storage.postgres.accounts.proving import is_alive, use_passkey
+from storage.postgres.accounts.proving import is_alive, move_passkey
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -223,13 +223,14 @@ async def _enter(
     origin: Origin,
 ) -> Entered | None:
     await begin(connection, user_id)
-    row = await connection.fetchrow(_LOCK, user_id)
-    if row is None or not await use_passkey(connection, user_id, proof, origin):
+    used = await move_passkey(connection, user_id, proof, origin)
+    if used is None:
         return None
     if not proof.is_verified:
-        return Entered(user_id, row["username"], row["email"], False, 0, needs_second=True)
-    ended = await admit(connection, user_id, sign_in, origin)
-    return Entered(user_id, row["username"], row["email"], False, ended)
+        await record(connection, *used.act)
+        return Entered(user_id, used.username, used.email, False, 0, needs_second=True)
+    ended = await admit(connection, user_id, sign_in, origin, [used.act])
+    return Entered(user_id, used.username, used.email, False, ended)
 
 
 async def _note_fall(
