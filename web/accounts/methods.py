@@ -11,6 +11,7 @@ from uuid import UUID
 from quart import Blueprint, Response
 
 from actors.accounts import Method
+from actors.accounts.ways.left import OfferedWays
 from web.routing.errors import NoSuchThing
 from web.views import LocalPath, ProviderLink, ProvidersView, RpId, rp_id
 
@@ -26,6 +27,11 @@ class Offers(Protocol):
         """Call this for what is linked to an account, and what can be."""
         ...
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The providers that sign in."""
+        ...
+
 
 class NoOffers:
     """There is no provider."""
@@ -37,6 +43,11 @@ class NoOffers:
     async def shown(self, user_id: UUID) -> ProvidersView:
         """See `Offers.shown`."""
         return ProvidersView()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Offers.names`."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,11 @@ class Methods:
     def has(self, method: Method) -> bool:
         """Call this for whether a way is offered."""
         return method in self.on
+
+    @property
+    def ways(self) -> OfferedWays:
+        """What signs in beside a password, for whether a last way would go (SEC-107)."""
+        return OfferedWays(self.has(Method.MAGIC_LINK), self.has(Method.PASSKEY), self.offers.names)
 
     @property
     def passkey_domain(self) -> RpId | None:

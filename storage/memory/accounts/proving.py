@@ -5,7 +5,8 @@ from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import CodeProof, PasskeyProof, Proof, TotpProof
-from actors.accounts.members import Level
+from actors.accounts.members import NO_PASSWORD, Level
+from actors.accounts.ways.left import KeptWays
 from actors.accounts.ways.passkeys import counter_fell
 from storage.memory.accounts.audit import record
 from storage.memory.database import FactorsRow, MemoryDatabase
@@ -54,6 +55,15 @@ def use_passkey(
     )
     record(database, Entry(Act.PASSKEY_USE, user_id, origin), {"passkey": str(kept.id)})
     return True
+
+
+def kept_ways(database: MemoryDatabase, user_id: UUID) -> KeptWays:
+    """Call this for what an account has to sign in by."""
+    return KeptWays(
+        database.users[user_id].password_hash != NO_PASSWORD,
+        sum(one.user_id == user_id for one in database.passkeys.values()),
+        {row.provider for row in database.identities.values() if row.user_id == user_id},
+    )
 
 
 def renew_own(

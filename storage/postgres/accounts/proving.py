@@ -9,10 +9,13 @@ from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import CodeProof, PasskeyProof, Proof, TotpProof
+from actors.accounts.members import NO_PASSWORD
+from actors.accounts.ways.left import KeptWays
 from storage.postgres.accounts.audit import NotedAct, record
 from storage.postgres.connecting.session import Connection, change_rows
 
 _LOCK = "SELECT has_second_factor($1) FROM credentials WHERE user_id = $1 FOR UPDATE"
+_LOCK_ONLY = "SELECT 1 FROM credentials WHERE user_id = $1 FOR UPDATE"
 # No step opens twice, nor one before it.
 _USE_STEP = "UPDATE totp_factors SET last_step = $2 WHERE user_id = $1 AND last_step < $2"
 _USE_CODE = "DELETE FROM recovery_codes WHERE user_id = $1 AND digest = $2"
@@ -25,6 +28,11 @@ UPDATE passkeys SET sign_count = $3, is_backed_up = $4, used_at = clock_timestam
 WHERE user_id = $1 AND credential_id = $2
     AND ($3 > sign_count OR ($3 = 0 AND sign_count = 0))
 RETURNING id, whose.username, whose.email
+"""
+_WAYS = """
+SELECT c.password_hash, (SELECT count(*) FROM passkeys p WHERE p.user_id = c.user_id) AS passkeys,
+    ARRAY(SELECT i.provider FROM provider_identities i WHERE i.user_id = c.user_id) AS providers
+FROM credentials c WHERE c.user_id = $1
 """
 _ALIVE = """
 SELECT 1 FROM sign_ins s JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
@@ -82,6 +90,18 @@ async def move_passkey(
         return None
     act = Entry(Act.PASSKEY_USE, user_id, origin), {"passkey": str(row["id"])}
     return UsedPasskey(row["username"], row["email"], act)
+
+
+async def kept_ways(connection: Connection, user_id: UUID) -> KeptWays | None:
+    """Call this for what an account has to sign in by; None when it is gone.
+
+    Locks the credentials, and looks behind that: whoever takes a way away stands in line there.
+    """
+    await connection.execute(_LOCK_ONLY, user_id)
+    row = await connection.fetchrow(_WAYS, user_id)
+    if row is None:
+        return None
+    return KeptWays(row["password_hash"] != NO_PASSWORD, row["passkeys"], row["providers"])
 
 
 async def is_alive(

@@ -1,12 +1,15 @@
 """Identities at providers, as tests. Fixture `kept`, empty."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import trio
 
 from actors.accounts import NO_PASSWORD, NOWHERE, Member, NewAccount, user_stream
+from actors.accounts.ways.left import OfferedWays
 from actors.accounts.ways.links import Entered, Newcomer
+from actors.accounts.ways.passkeys import Added, NewPasskey, Removal, Removed
 from actors.accounts.ways.provider.identities import (
     REFRESH_KEPT,
     USED_STATE_KEPT,
@@ -63,7 +66,8 @@ def gone(
     offered: tuple[str, ...] = (),
 ) -> Unlinking:
     """Call this for an identity to be unlinked by a member."""
-    return Unlinking(member.user_id, member.reference, provider, has_link, offered)
+    ways = OfferedWays(has_link=has_link, has_passkeys=True, providers=offered)
+    return Unlinking(member.user_id, member.reference, provider, ways)
 
 
 class IdentitiesSuite:
@@ -189,6 +193,47 @@ class IdentitiesSuite:
         assert await unlink(gone(member, left.provider, has_link=True), NOWHERE) is Linking.DONE
         events = [one.type async for one in kept.events.load(user_stream(member.user_id))]
         assert events[-2:] == ["OAuthAccountUnlinked"] * 2
+
+    async def test_of_a_passkey_and_a_provider_one_stays(self, kept: KeptAccounts) -> None:
+        # SEC-107: one rule on both sides, also when a removal and an unlinking race
+        for round_ in range(4):
+            name = f"s{round_}"
+            entered = await enter(kept, shown_of(name, f"{name}@example.org"), name, name)
+            assert isinstance(entered, Entered)
+            member = await kept.accounts.who(digest_of(name))
+            assert member is not None
+            ways = OfferedWays(has_passkeys=True, providers=("example",))
+            key = NewPasskey(
+                uuid4(), member.user_id, name.encode(), b"public", member.reference,
+                digest_of(name), ends_others=False,
+            )  # fmt: skip
+            unlinking = Unlinking(member.user_id, member.reference, "example", ways)
+            removal = Removal(
+                key.id, member.user_id, member.reference, digest_of(name), ways, ends_others=False
+            )
+            assert await kept.identities.unlink(unlinking, NOWHERE) is Linking.LAST_WAY
+            assert await kept.passkeys.add(key, NOWHERE) is Added.DONE
+            # A way that is switched off opens nothing.
+            off = OfferedWays(providers=("example",))
+            closed = replace(unlinking, offered=off)
+            assert await kept.identities.unlink(closed, NOWHERE) is Linking.LAST_WAY
+            elsewhere = replace(removal, offered=OfferedWays(has_passkeys=True))
+            assert await kept.passkeys.remove(elsewhere, NOWHERE) is Removed.LAST
+            told: list[str] = []
+
+            async def unlink(unlinking: Unlinking = unlinking, told: list[str] = told) -> None:
+                told.append(await kept.identities.unlink(unlinking, NOWHERE))
+
+            async def remove(removal: Removal = removal, told: list[str] = told) -> None:
+                told.append(await kept.passkeys.remove(removal, NOWHERE))
+
+            async with trio.open_nursery() as nursery:
+                for act in (unlink, remove) if round_ % 2 else (remove, unlink):
+                    nursery.start_soon(act)
+            left = len(await kept.identities.of_user(member.user_id))
+            left += len(await kept.passkeys.of_user(member.user_id))
+            assert left == 1
+            assert sorted(told) in (["done", "last"], ["done", "last_way"])
 
     async def test_a_password_is_a_way_in(self, kept: KeptAccounts) -> None:
         # SEC-107

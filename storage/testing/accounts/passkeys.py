@@ -16,6 +16,7 @@ from actors.accounts import (
     StepUp,
 )
 from actors.accounts.kept.factors import CodeProof, PasskeyProof
+from actors.accounts.ways.left import OfferedWays
 from actors.accounts.ways.passkeys import (
     CHALLENGE_KEPT,
     PASSKEY_NAME_MAX,
@@ -74,7 +75,10 @@ async def removal_of(kept: KeptAccounts, new: NewPasskey, name: str = "ada") -> 
     """Call this for the removal of a passkey, from the sign-in of that name."""
     member = await kept.accounts.who(digest_of(name))
     assert member is not None
-    return Removal(new.id, new.user_id, member.reference, digest_of(name), ends_others=False)
+    return Removal(
+        new.id, new.user_id, member.reference, digest_of(name),
+        OfferedWays(has_passkeys=True), ends_others=False,
+    )  # fmt: skip
 
 
 class PasskeysSuite:
@@ -338,7 +342,7 @@ class PasskeysSuite:
             nursery.start_soon(remove, other)
         assert sorted(told) == [Removed.DONE, Removed.LAST]
         (left,) = await kept.passkeys.of_user(account.user_id)
-        by_link = replace(last, id=left.id, has_link=True)
+        by_link = replace(last, id=left.id, offered=OfferedWays(has_link=True))
         assert await kept.passkeys.remove(by_link, ORIGIN) is Removed.DONE
         held = await kept.factors.held(account.user_id)
         assert (held.passkeys_count, held.codes_left) == (0, 0), "codes go with the last factor"

@@ -12,6 +12,7 @@ from actors.accounts.kept.factors.port import (
     check_credential_id,
 )
 from actors.accounts.ports import check_digest
+from actors.accounts.ways.left import NOTHING_OFFERED, OfferedWays
 from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.errors import InvalidField
 from actors.persistence.words import (
@@ -219,14 +220,14 @@ class NewPasskey:
 class Removal:
     """A passkey to be removed, by its owner; the rest as for `NewPasskey`.
 
-    `has_link`: a link by mail signs in as well, so that none is the last way.
+    `offered` are the other ways there are, so that the last one stays.
     """
 
     id: UUID
     user_id: UUID
     reference: UUID
     digest: bytes = field(repr=False)
-    has_link: bool = False
+    offered: OfferedWays = NOTHING_OFFERED
     ends_others: bool = True
     outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
 
@@ -234,7 +235,7 @@ class Removal:
         for name in ("id", "user_id", "reference"):
             check_uuid(name, getattr(self, name))
         check_digest(self.digest)
-        check_a("has_link", self.has_link, bool)
+        check_a("offered", self.offered, OfferedWays)
         check_a("ends_others", self.ends_others, bool)
         check_messages(self.outbox)
 

@@ -18,6 +18,7 @@ from uuid import UUID
 from actors.accounts.kept.audit import Origin
 from actors.accounts.members import NOWHERE, NewSignIn
 from actors.accounts.ports import check_digest
+from actors.accounts.ways.left import NOTHING_OFFERED, OfferedWays
 from actors.accounts.ways.links import Entered, Newcomer
 from actors.accounts.ways.provider.words import (
     Identity,
@@ -26,7 +27,7 @@ from actors.accounts.ways.provider.words import (
     check_provider_name,
 )
 from actors.persistence.beside_log.outbox import check_messages
-from actors.persistence.words import OutboxMessage, check_a, check_list, check_uuid
+from actors.persistence.words import OutboxMessage, check_a, check_uuid
 
 # A little longer than a state is good, for clocks of two processes.
 USED_STATE_KEPT = timedelta(minutes=10)
@@ -85,26 +86,19 @@ class NewIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Unlinking:
-    """An identity to be taken from an account.
-
-    What else signs in to it: a link by mail, with `has_link`, and identities of providers that are
-    `offered`.
-    """
+    """An identity to be taken from an account; `offered` are the other ways there are."""
 
     user_id: UUID
     reference: UUID
     provider: str
-    has_link: bool
-    offered: Sequence[str] = ()
+    offered: OfferedWays = NOTHING_OFFERED
     outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_uuid("user_id", self.user_id)
         check_uuid("reference", self.reference)
         check_provider_name(self.provider)
-        check_a("has_link", self.has_link, bool)
-        for name in check_list("offered", self.offered):
-            check_provider_name(name)
+        check_a("offered", self.offered, OfferedWays)
         check_messages(self.outbox)
 
 

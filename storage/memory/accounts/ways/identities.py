@@ -6,6 +6,7 @@ from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
+from actors.accounts.ways.left import is_way_left
 from actors.accounts.ways.links import Entered, Newcomer
 from actors.accounts.ways.provider.identities import (
     REFRESH_KEPT,
@@ -27,7 +28,7 @@ from actors.accounts.ways.provider.words import (
 from actors.persistence.words import check_a, check_uuid
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.members import MemoryAccounts
-from storage.memory.accounts.proving import use_proof
+from storage.memory.accounts.proving import kept_ways, use_proof
 from storage.memory.database import IdentityRow
 from storage.memory.twin import Twin
 
@@ -109,9 +110,8 @@ class MemoryIdentities(Twin):
         linked = {row.provider: identity for identity, row in self._of(user_id).items()}
         if unlinking.provider not in linked:
             return Linking.NOT_THEIRS
-        has_password = database.users[user_id].password_hash != NO_PASSWORD
-        others = (linked.keys() - {unlinking.provider}) & set(unlinking.offered)
-        if not (unlinking.has_link or has_password or others):
+        left = replace(kept_ways(database, user_id), providers=linked.keys() - {unlinking.provider})
+        if not is_way_left(left, unlinking.offered):
             return Linking.LAST_WAY
         if not MemoryAccounts(database).is_alive(user_id, unlinking.reference):
             return Linking.OVER

@@ -7,7 +7,8 @@ from uuid import UUID
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import PasskeyProof
 from actors.accounts.kept.factors.port import check_removal
-from actors.accounts.members import NO_PASSWORD, NOWHERE, Level, NewSignIn
+from actors.accounts.members import NOWHERE, Level, NewSignIn
+from actors.accounts.ways.left import is_way_left
 from actors.accounts.ways.links import Entered
 from actors.accounts.ways.passkeys import (
     CHALLENGE_KEPT,
@@ -27,7 +28,7 @@ from actors.persistence import OutboxMessage
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.members import MemoryAccounts
-from storage.memory.accounts.proving import has_second, renew_own, use_passkey
+from storage.memory.accounts.proving import has_second, kept_ways, renew_own, use_passkey
 from storage.memory.database import FactorsRow, PasskeyChallengeRow
 from storage.memory.twin import Twin
 
@@ -174,8 +175,9 @@ class MemoryPasskeys(Twin):
         kept = self._one(user_id, removal.id)
         if kept is None:
             return Removed.UNKNOWN
-        has_password = database.users[user_id].password_hash != NO_PASSWORD
-        if not (removal.has_link or has_password or len(self._of(user_id)) > 1):
+        ways = kept_ways(database, user_id)
+        left = replace(ways, passkeys_count=ways.passkeys_count - 1)
+        if not is_way_left(left, removal.offered):
             return Removed.LAST
         if not renew_own(database, user_id, removal.reference, removal.digest):
             return Removed.OVER

@@ -5,6 +5,7 @@ a provider gave is sealed with the key of its user, and opens beside its own ide
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import msgspec
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
+from actors.accounts.ways.left import is_way_left
 from actors.accounts.ways.links import Entered, Newcomer
 from actors.accounts.ways.provider.identities import (
     REFRESH_KEPT,
@@ -38,7 +40,7 @@ from storage.errors import StatementRefused, SubjectForgotten
 from storage.keyring import SubjectKeyring
 from storage.postgres.accounts.audit import begin, record
 from storage.postgres.accounts.members import admit, make_account
-from storage.postgres.accounts.proving import is_alive, use_proof
+from storage.postgres.accounts.proving import is_alive, kept_ways, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -61,7 +63,7 @@ ON CONFLICT DO NOTHING
 """
 _WHOSE = "SELECT user_id FROM provider_identities WHERE issuer = $1 AND subject = $2"
 _LOCK = """
-SELECT u.username, u.email, c.password_hash FROM credentials c JOIN users u ON u.id = c.user_id
+SELECT u.username, u.email FROM credentials c JOIN users u ON u.id = c.user_id
 WHERE c.user_id = $1 FOR UPDATE OF c
 """
 _USE = """
@@ -313,14 +315,11 @@ async def _link(connection: Connection, new: NewIdentity, sealed: bytes, origin:
 async def _unlink(connection: Connection, unlinking: Unlinking, origin: Origin) -> Linking:
     user_id, provider = unlinking.user_id, unlinking.provider
     await begin(connection, user_id)
-    row = await connection.fetchrow(_LOCK, user_id)
-    rows = await connection.fetch(_OF_USER, user_id)
-    linked = {one["provider"] for one in rows}
-    if row is None or provider not in linked:
+    ways = await kept_ways(connection, user_id)
+    if ways is None or provider not in ways.providers:
         return Linking.NOT_THEIRS
-    has_password = row["password_hash"] != NO_PASSWORD
-    others = (linked - {provider}) & set(unlinking.offered)
-    if not (unlinking.has_link or has_password or others):
+    left = replace(ways, providers=set(ways.providers) - {provider})
+    if not is_way_left(left, unlinking.offered):
         return Linking.LAST_WAY
     if not await is_alive(connection, user_id, unlinking.reference):
         return Linking.OVER

@@ -5,6 +5,7 @@ all factors.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import asyncpg
@@ -12,7 +13,8 @@ import asyncpg
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import PasskeyProof
 from actors.accounts.kept.factors.port import check_removal
-from actors.accounts.members import NO_PASSWORD, NOWHERE, Level, NewSignIn
+from actors.accounts.members import NOWHERE, Level, NewSignIn
+from actors.accounts.ways.left import is_way_left
 from actors.accounts.ways.links import Entered
 from actors.accounts.ways.passkeys import (
     CHALLENGE_KEPT,
@@ -32,7 +34,7 @@ from actors.persistence.words import check_a, check_text, check_uuid
 from storage.postgres.accounts.audit import begin, record
 from storage.postgres.accounts.factors import drop_codes_without_factor, set_codes
 from storage.postgres.accounts.members import admit, renew_own
-from storage.postgres.accounts.proving import is_alive, move_passkey
+from storage.postgres.accounts.proving import is_alive, kept_ways, move_passkey
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -67,10 +69,7 @@ _OF_EMAIL = """
 SELECT u.id, p.credential_id FROM users u LEFT JOIN passkeys p ON p.user_id = u.id
 WHERE u.email = $1 AND u.deleted_at IS NULL ORDER BY p.added_at, p.id
 """
-_LOCK = """
-SELECT u.username, u.email, c.password_hash FROM credentials c JOIN users u ON u.id = c.user_id
-WHERE c.user_id = $1 FOR UPDATE OF c
-"""
+_IS_THEIRS = "SELECT 1 FROM passkeys WHERE id = $1 AND user_id = $2"
 _COUNT = "SELECT count(*) FROM passkeys WHERE user_id = $1"
 _ADD = """
 INSERT INTO passkeys (id, user_id, credential_id, public_key, sign_count, is_backup_eligible,
@@ -253,12 +252,12 @@ async def _note_fall(
 async def _remove(connection: Connection, removal: Removal, origin: Origin) -> Removed:
     user_id = removal.user_id
     await begin(connection, user_id)
-    row = await connection.fetchrow(_LOCK, user_id)
-    ids = await connection.fetch("SELECT id FROM passkeys WHERE user_id = $1", user_id)
-    if row is None or removal.id not in {one["id"] for one in ids}:
+    ways = await kept_ways(connection, user_id)
+    is_theirs = await connection.fetchval(_IS_THEIRS, removal.id, user_id)
+    if ways is None or is_theirs is None:
         return Removed.UNKNOWN
-    has_password = row["password_hash"] != NO_PASSWORD
-    if not (removal.has_link or has_password or len(ids) > 1):
+    left = replace(ways, passkeys_count=ways.passkeys_count - 1)
+    if not is_way_left(left, removal.offered):
         return Removed.LAST
     if not await is_alive(connection, user_id, removal.reference):
         return Removed.OVER

@@ -473,7 +473,7 @@ async def remove_key(
         member.user_id,
         member.reference,
         digest,
-        accounts.methods.has(Method.MAGIC_LINK),
+        accounts.methods.ways,
         ends_others,
         alert(accounts, member, AlertKind.FACTOR_REMOVED, digest),
     )

@@ -25,6 +25,11 @@ class ProviderOffers:
             for name, label in self._labels.items()
         )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Offers.names`."""
+        return tuple(self._labels)
+
     async def shown(self, user_id: UUID) -> ProvidersView:
         """See `Offers.shown`; without a provider nobody is looked up."""
         if not self._labels:

@@ -266,8 +266,7 @@ async def unlink(
         member.user_id,
         member.reference,
         name,
-        services.links is not None,
-        tuple(services.asked),
+        accounts.methods.ways,
         mail,
     )
     method = f"oauth_{name}"
