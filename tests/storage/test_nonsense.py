@@ -11,15 +11,28 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors.accounts import NewSignIn, Origin, SessionId, StepUp
-from actors.accounts.kept.factors import NewTotp, PasskeyProof
+from actors.accounts import (
+    Accounts,
+    NewAccount,
+    NewPassword,
+    NewSignIn,
+    Origin,
+    Role,
+    SessionId,
+    StepUp,
+)
+from actors.accounts.kept.factors import Factors, NewTotp, PasskeyProof
+from actors.accounts.ways.links import LinkClaim, Newcomer, NewLink, SignInLinks
 from actors.accounts.ways.passkeys import (
     Ceremony,
     ChallengeClaim,
     NewChallenge,
     NewPasskey,
+    Passkeys,
     Removal,
 )
+from actors.accounts.ways.provider.identities import Identities, NewIdentity, Unlinking
+from actors.accounts.ways.provider.words import Identity, ProviderTokens, Shown
 from actors.chat import (
     LOBBY,
     Author,
@@ -271,21 +284,72 @@ _CHAT: Mapping[str, Mapping[str, object]] = {
 _D = b"d" * 32
 _SIGN_IN = NewSignIn(_ONE, _D, SessionId("s"), "Firefox on Linux")
 _PROOF, _ORIGIN = PasskeyProof(b"key", 1), Origin()
+_TOKENS = ProviderTokens(Secret("t"))
+_SHOWN = Shown(Identity("https://id.example.org", "s"), "c@b.example", _TOKENS)
 # Of the ports of accounts; as `_CALLS`.
 _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "accounts": {
+        "register": {
+            "account": NewAccount(_ONE, "n", "a@b.example", "$x"),
+            "sign_in": _SIGN_IN,
+            "origin": _ORIGIN,
+        },
         "credentials": {"email": "a@b.example"},
         "credentials_of": {"user_id": _ONE},
-        "sign_in": {"user_id": _ONE, "password_hash": "$x", "sign_in": _SIGN_IN},
+        "renew_hash": {"user_id": _ONE, "former": "$x", "renewed": "$y"},
+        "sign_in": {
+            "user_id": _ONE,
+            "password_hash": "$x",
+            "sign_in": _SIGN_IN,
+            "origin": _ORIGIN,
+        },
         "who": {"digest": _D},
+        "sign_out": {"session_id": SessionId("s"), "origin": _ORIGIN},
         "sign_ins": {"user_id": _ONE},
         "name_sign_in": {"user_id": _ONE, "reference": _ONE, "name": "n"},
-        "end_sign_in": {"user_id": _ONE, "reference": _ONE},
-        "end_others": {"user_id": _ONE, "reference": _ONE},
-        "step_up": {"step": StepUp(_ONE, _ONE, _D)},
+        "end_sign_in": {"user_id": _ONE, "reference": _ONE, "origin": _ORIGIN},
+        "end_others": {"user_id": _ONE, "reference": _ONE, "origin": _ORIGIN},
+        "step_up": {"step": StepUp(_ONE, _ONE, _D), "origin": _ORIGIN},
+        "all_sign_ins": {"user_id": _ONE, "limit": 5},
+        "revoke": {"reference": _ONE, "user_id": _ONE},
+        "change_password": {
+            "change": NewPassword(_ONE, "$x", "$y", _ONE, _D),
+            "origin": _ORIGIN,
+        },
+        "delete": {"user_id": _ONE, "former_hash": "$x", "origin": _ORIGIN},
+        "grant": {"username": "n", "role": Role.USER},
         "named": {"username": "n"},
         "roles": {"user_ids": [_ONE]},
         "sweep": {"limit": 5},
+    },
+    "links": {
+        "issue": {"link": NewLink(_D, _D, "a@b.example"), "outbox": []},
+        "redeem": {
+            "claim": LinkClaim(_D),
+            "newcomer": Newcomer(_ONE, ["n"]),
+            "sign_in": _SIGN_IN,
+            "origin": _ORIGIN,
+        },
+    },
+    "identities": {
+        "use_state": {"digest": _D},
+        "enter": {
+            "provider": "example",
+            "shown": _SHOWN,
+            "newcomer": Newcomer(_ONE, ["n"]),
+            "sign_in": _SIGN_IN,
+            "origin": _ORIGIN,
+        },
+        "link": {"new": NewIdentity(_ONE, _ONE, "example", _SHOWN), "origin": _ORIGIN},
+        "unlink": {"unlinking": Unlinking(_ONE, _ONE, "example"), "origin": _ORIGIN},
+        "of_user": {"user_id": _ONE},
+        "tokens": {"user_id": _ONE, "provider": "example"},
+        "renew_tokens": {
+            "user_id": _ONE,
+            "provider": "example",
+            "former": _TOKENS,
+            "renewed": _TOKENS,
+        },
     },
     "factors": {
         "held": {"user_id": _ONE},
@@ -304,6 +368,14 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "rename": {"user_id": _ONE, "id_": _ONE, "name": "n"},
         "remove": {"removal": Removal(_ONE, _ONE, _ONE, _D), "origin": _ORIGIN},
     },
+}
+
+_PORTS: Mapping[str, type] = {
+    "accounts": Accounts,
+    "links": SignInLinks,
+    "factors": Factors,
+    "identities": Identities,
+    "passkeys": Passkeys,
 }
 
 # What a call or an append is given whole: refused when it is made, so that no store ever sees it.
@@ -475,6 +547,7 @@ async def test_ports_of_accounts_refuse_nonsense_alike(database: Database) -> No
     # SEC-104: a value of any kind, and never a trace of it in what is told
     both = [accounts_in_memory(), accounts_in_postgres(database)]
     for port, calls in _ACCOUNTS.items():
+        assert set(calls) == _methods_of(_PORTS[port]), port
         await _compare([getattr(kept, port) for kept in both], calls)
 
 

@@ -15,7 +15,7 @@ from actors.accounts.ways.links import (
     check_redeem,
 )
 from actors.persistence.beside_log.outbox import check_messages
-from actors.persistence.words import OutboxMessage
+from actors.persistence.words import OutboxMessage, check_a
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.members import MemoryAccounts
 from storage.memory.accounts.proving import use_proof
@@ -47,6 +47,7 @@ class MemorySignInLinks(Twin):
         origin: Origin = NOWHERE,
     ) -> Entered | None:
         """See `SignInLinks.redeem`."""
+        check_a("origin", origin, Origin)
         check_redeem(claim, newcomer, sign_in)
         await self.pass_faults()
         email = self._take(claim)

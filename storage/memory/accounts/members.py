@@ -49,6 +49,7 @@ class MemoryAccounts(Twin):
         self, account: NewAccount, sign_in: NewSignIn, origin: Origin = NOWHERE
     ) -> Taken | None:
         """See `Accounts.register`."""
+        check_a("origin", origin, Origin)
         check_a("account", account, NewAccount)
         check_a("sign_in", sign_in, NewSignIn)
         await self.pass_faults()
@@ -90,6 +91,7 @@ class MemoryAccounts(Twin):
         self, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin = NOWHERE
     ) -> int | None:
         """See `Accounts.sign_in`."""
+        check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_hash(password_hash)
         check_a("sign_in", sign_in, NewSignIn)
@@ -175,6 +177,7 @@ class MemoryAccounts(Twin):
 
     async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
         """See `Accounts.sign_out`."""
+        check_a("origin", origin, Origin)
         check_session(session_id)
         await self.pass_faults()
         rows = self.database.sign_ins.values()
@@ -229,6 +232,7 @@ class MemoryAccounts(Twin):
 
     async def step_up(self, step: StepUp, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.step_up`."""
+        check_a("origin", origin, Origin)
         check_a("step", step, StepUp)
         await self.pass_faults()
         user, row = self.database.users.get(step.user_id), self._row(step.user_id, step.reference)
@@ -264,6 +268,7 @@ class MemoryAccounts(Twin):
 
     async def end_sign_in(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.end_sign_in`."""
+        check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         await self.pass_faults()
@@ -272,6 +277,7 @@ class MemoryAccounts(Twin):
 
     async def end_others(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> int:
         """See `Accounts.end_others`."""
+        check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         await self.pass_faults()
@@ -279,6 +285,7 @@ class MemoryAccounts(Twin):
 
     async def change_password(self, change: NewPassword, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.change_password`."""
+        check_a("origin", origin, Origin)
         check_a("change", change, NewPassword)
         await self.pass_faults()
         user = self.database.users.get(change.user_id)
@@ -298,6 +305,7 @@ class MemoryAccounts(Twin):
 
     async def delete(self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.delete`."""
+        check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_hash(former_hash)
         await self.pass_faults()

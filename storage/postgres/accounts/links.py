@@ -16,7 +16,7 @@ from actors.accounts.ways.links import (
     check_redeem,
 )
 from actors.persistence.beside_log.outbox import check_messages
-from actors.persistence.words import OutboxMessage
+from actors.persistence.words import OutboxMessage, check_a
 from storage.errors import StatementRefused
 from storage.postgres.accounts.audit import begin, record
 from storage.postgres.accounts.members import admit, make_account
@@ -90,6 +90,7 @@ class PostgresSignInLinks:
         origin: Origin = NOWHERE,
     ) -> Entered | None:
         """See `SignInLinks.redeem`."""
+        check_a("origin", origin, Origin)
         check_redeem(claim, newcomer, sign_in)
         for tries_left in reversed(range(_TRIES_MAX)):
             try:

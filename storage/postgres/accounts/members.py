@@ -171,6 +171,7 @@ class PostgresAccounts:
         self, account: NewAccount, sign_in: NewSignIn, origin: Origin = NOWHERE
     ) -> Taken | None:
         """See `Accounts.register`."""
+        check_a("origin", origin, Origin)
         check_a("account", account, NewAccount)
         check_a("sign_in", sign_in, NewSignIn)
         try:
@@ -203,6 +204,7 @@ class PostgresAccounts:
         self, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin = NOWHERE
     ) -> int | None:
         """See `Accounts.sign_in`."""
+        check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_hash(password_hash)
         check_a("sign_in", sign_in, NewSignIn)
@@ -217,6 +219,7 @@ class PostgresAccounts:
 
     async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
         """See `Accounts.sign_out`."""
+        check_a("origin", origin, Origin)
         check_session(session_id)
         await self._database.transact(_sign_out, session_id, origin, channel=SESSIONS)
 
@@ -235,6 +238,7 @@ class PostgresAccounts:
 
     async def end_sign_in(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.end_sign_in`."""
+        check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         which = "user_id = $1 AND id = $2"
@@ -246,6 +250,7 @@ class PostgresAccounts:
 
     async def end_others(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> int:
         """See `Accounts.end_others`."""
+        check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         which = "user_id = $1 AND id <> $2"
@@ -255,6 +260,7 @@ class PostgresAccounts:
 
     async def step_up(self, step: StepUp, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.step_up`."""
+        check_a("origin", origin, Origin)
         check_a("step", step, StepUp)
         return await self._database.transact(_step_up, step, origin)
 
@@ -280,11 +286,13 @@ class PostgresAccounts:
 
     async def change_password(self, change: NewPassword, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.change_password`."""
+        check_a("origin", origin, Origin)
         check_a("change", change, NewPassword)
         return await self._database.transact(_change_password, change, origin, channel=SESSIONS)
 
     async def delete(self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE) -> bool:
         """See `Accounts.delete`."""
+        check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_hash(former_hash)
         return await self._database.transact(

@@ -56,6 +56,7 @@ class MemoryIdentities(Twin):
         origin: Origin = NOWHERE,
     ) -> Entered | AddressTaken | None:
         """See `Identities.enter`."""
+        check_a("origin", origin, Origin)
         check_enter(provider, shown, newcomer, sign_in)
         await self.pass_faults()
         database, accounts = self.database, MemoryAccounts(self.database)

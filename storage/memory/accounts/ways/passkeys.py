@@ -117,6 +117,7 @@ class MemoryPasskeys(Twin):
         self, user_id: UUID, proof: PasskeyProof, sign_in: NewSignIn, origin: Origin = NOWHERE
     ) -> Entered | None:
         """See `Passkeys.enter`."""
+        check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_a("proof", proof, PasskeyProof)
         check_a("sign_in", sign_in, NewSignIn)

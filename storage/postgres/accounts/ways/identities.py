@@ -129,6 +129,7 @@ class PostgresIdentities:
         origin: Origin = NOWHERE,
     ) -> Entered | AddressTaken | None:
         """See `Identities.enter`."""
+        check_a("origin", origin, Origin)
         check_enter(provider, shown, newcomer, sign_in)
         for tries_left in reversed(range(_TRIES_MAX)):
             whose = await self._database.run(_whose, shown)
