@@ -55,6 +55,22 @@ class HeldPasskey(msgspec.Struct, frozen=True):
     flagged_at: datetime | None
 
 
+class HeldApp(msgspec.Struct, frozen=True):
+    """An app for codes, without its secret: since when there is one."""
+
+    added_at: datetime
+
+
+class HeldIdentity(msgspec.Struct, frozen=True):
+    """An account at a provider that is linked; `subject` is what the provider calls its owner."""
+
+    provider: str
+    issuer: str
+    subject: str
+    linked_at: datetime
+    used_at: datetime | None
+
+
 class HeldMembership(msgspec.Struct, frozen=True):
     """A room of the chat that the account is a member of."""
 
@@ -70,6 +86,10 @@ class HeldAccount(msgspec.Struct, frozen=True):
     sign_ins: tuple[HeldSignIn, ...]
     memberships: tuple[HeldMembership, ...]
     passkeys: tuple[HeldPasskey, ...] = ()
+    app: HeldApp | None = None
+    # How many; what is kept of a code is no use to anybody.
+    recovery_codes_left: int = 0
+    identities: tuple[HeldIdentity, ...] = ()
 
 
 class HeldSession(msgspec.Struct, frozen=True):

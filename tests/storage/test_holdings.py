@@ -10,7 +10,10 @@ import msgspec
 import pytest
 
 from actors.accounts import Accounts, HeldPart, Holdings, NewAccount, Origin, Role
+from actors.accounts.kept.factors import Factors, NewTotp
 from actors.accounts.ways.passkeys import Added, NewPasskey, Passkeys
+from actors.accounts.ways.provider.identities import Identities, Linking, NewIdentity
+from actors.accounts.ways.provider.words import Identity, ProviderTokens, Shown
 from actors.chat import (
     DEMO_DISPLAY_NAME,
     DEMO_USER_ID,
@@ -29,7 +32,9 @@ from storage.memory import (
     MemoryAccounts,
     MemoryChatLog,
     MemoryDatabase,
+    MemoryFactors,
     MemoryHoldings,
+    MemoryIdentities,
     MemoryPasskeys,
     MemorySubjectKeys,
 )
@@ -38,7 +43,9 @@ from storage.postgres import (
     Database,
     PostgresAccounts,
     PostgresChatLog,
+    PostgresFactors,
     PostgresHoldings,
+    PostgresIdentities,
     PostgresPasskeys,
     PostgresSubjectKeys,
 )
@@ -47,6 +54,7 @@ from storage.testing.chat_log import draft, verdict
 from tests.storage.plans import rows_touched
 
 _MASTER = Secret(b"k" * 32)
+_APP_SECRET = b"secret of an app...."
 _SUPPORT = RoomName("Support")
 _NONSENSE: tuple[object, ...] = (None, 5, "\x00", "\ud800", "x" * 3000, b"x", 2**70, object())
 
@@ -59,6 +67,8 @@ class Place:
     log: ChatLog
     holdings: Holdings
     passkeys: Passkeys
+    factors: Factors
+    identities: Identities
 
     async def register(self, name: str, former: str | None = None) -> UUID:
         account = NewAccount(uuid4(), name, f"{name}@example.org", HASH)
@@ -73,6 +83,18 @@ class Place:
             name=f"key of {name}", ends_others=False,
         )  # fmt: skip
         assert await self.passkeys.add(new, Origin(method="passkey")) is Added.DONE
+
+    async def add_factors(self, name: str) -> None:
+        """An app with codes, and an account at a provider."""
+        member = await self.accounts.who(digest_of(name))
+        assert member is not None
+        codes = [digest_of(f"{name} {number}") for number in range(3)]
+        app = NewTotp(member.user_id, _APP_SECRET, 1, member.reference, digest_of(name), codes)
+        assert await self.factors.add_totp(app, Origin(method="totp"))
+        tokens = ProviderTokens(Secret("what the provider gave"))
+        shown = Shown(Identity("https://id.example.org", f"{name}-1"), "x@example.org", tokens)
+        new = NewIdentity(member.user_id, member.reference, "example", shown)
+        assert await self.identities.link(new, Origin(method="oauth_example")) is Linking.DONE
 
     async def say(self, author: Author, text: str, *, waits: bool = False, **other: str) -> UUID:
         status = Status.PENDING if waits else Status.VISIBLE
@@ -104,6 +126,7 @@ async def fill(place: Place) -> tuple[UUID, UUID]:
     for name, one in (("ada", ada), ("eve", eve)):
         await place.log.join(_SUPPORT, one)
         await place.add_passkey(name)
+        await place.add_factors(name)
     hers, other = Author(ada, None, "ada"), Author(eve, None, "eve")
     for number in range(5):
         await place.say(hers, f"said {number}", client_id=f"c{number}")
@@ -133,6 +156,11 @@ class HoldingsSuite:
         assert [one.browser for one in account.sign_ins] == ["Firefox on Linux"]
         assert "Support" in [one.room for one in account.memberships]
         assert [one.name for one in account.passkeys] == ["key of ada"]
+        assert account.app is not None
+        assert account.app.added_at >= account.profile.since
+        assert account.recovery_codes_left == 3
+        (identity,) = account.identities
+        assert (identity.provider, identity.subject) == ("example", "ada-1")
         messages = await place.rows(ada, HeldPart.MESSAGES)
         texts = sorted(msgspec.to_builtins(one)["text"] for one in messages)
         said = [f"said {number}" for number in range(5)]
@@ -143,13 +171,15 @@ class HoldingsSuite:
         assert [(one["decision"], one["reason"]) for one in decided] == [("approve", "why so")]
         assert sum(one["action"] == "chat.message.post" for one in acts) == 8
         own = [msgspec.to_builtins(one)["action"] for one in await place.rows(ada, HeldPart.ACTS)]
-        done = ["account.register", "account.passkey_add", "account.role"]
+        acts_done = ("register", "passkey_add", "factor_add", "provider_link", "role")
+        done = [f"account.{act}" for act in acts_done]
         assert own in ([], done), "the memory keeps none"
         (session,) = await place.rows(ada, HeldPart.SESSIONS)
         assert msgspec.to_builtins(session)["how"] == "ended"
         parts = [await place.rows(ada, part) for part in HeldPart]
         whole = msgspec.json.encode([account, parts]).decode()
-        for nothing in ("of another", "eve", str(eve), "was removed", "demo user", HASH, "as a g"):
+        for nothing in ("of another", "eve", str(eve), "was removed", "demo user", HASH, "as a g",
+                        "what the provider", _APP_SECRET.decode()):  # fmt: skip
             assert nothing not in whole
 
     async def test_pages_of_any_size_hold_the_same(self, place: Place) -> None:
@@ -207,7 +237,12 @@ class TestMemoryHoldings(HoldingsSuite):
         keys = MemorySubjectKeys(database)
         log = MemoryChatLog(database, keyring=SubjectKeyring(keys, _MASTER, fresh_s=0.0))
         return Place(
-            MemoryAccounts(log.database), log, MemoryHoldings(log), MemoryPasskeys(log.database)
+            MemoryAccounts(log.database),
+            log,
+            MemoryHoldings(log),
+            MemoryPasskeys(log.database),
+            MemoryFactors(log.database),
+            MemoryIdentities(log.database),
         )
 
 
@@ -219,6 +254,8 @@ def in_postgres(database: Database) -> Place:
         log,
         PostgresHoldings(database, keyring),
         PostgresPasskeys(database),
+        PostgresFactors(database, keyring),
+        PostgresIdentities(database, keyring),
     )
 
 
@@ -231,7 +268,8 @@ class TestPostgresHoldings(HoldingsSuite):
 # Every table that holds an account's id, name or address, and why what it holds is not given.
 GIVEN = {
     "audit_log", "chat_audit_log", "chat_messages", "chat_room_memberships", "credentials",
-    "passkeys", "session_ends", "sign_ins", "users",
+    "passkeys", "provider_identities", "recovery_codes", "session_ends", "sign_ins",
+    "totp_factors", "users",
 }  # fmt: skip
 KEPT_BACK = {
     "chat_moderation_queue": "the reviewer, whose decisions the audit has too",

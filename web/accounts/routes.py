@@ -166,6 +166,7 @@ class Forms:
             next=then,
             ticket=form_ticket(ticket),
             rp_id=self._methods.passkey_domain if by_passkey else None,
+            has_codes=self._methods.has(Method.RECOVERY_CODE),
             problems={} if problem is None else problem.problems,
         )
         return answer_form(self._services.renderer.second_page(page), problem)

@@ -47,7 +47,8 @@ FIELD = "code"
 WRONG = "This code is not right, or was used already. Wait for the next one, and type it anew."
 AGAIN = "This took too long, or began in another browser; sign in again."
 _OVER = "This sign-in is over, or its account was changed meanwhile; sign in again."
-_BLANK = "Type the six digits your app shows, or one of your recovery codes."
+_BLANK = "Type the six digits your app shows."
+_BLANK_EITHER = "Type the six digits your app shows, or one of your recovery codes."
 
 
 class Half(msgspec.Struct, frozen=True):
@@ -151,10 +152,14 @@ async def judged_code(
 ) -> tuple[Proof, str]:
     """Call this with what was typed for the proof it is, and its method; raises `NotEntered`.
 
-    Each try counts until it is forgiven: fifty at once count fifty.
+    An app that was added is asked for and taken whether or not others can be added: without it an
+    account would be left with one factor, or without a way in. Recovery codes that are switched
+    off open nothing: the factor they stand for is still there. Each try counts until it is
+    forgiven: fifty at once count fifty.
     """
+    has_codes = services.methods.has(Method.RECOVERY_CODE)
     if not typed.strip():
-        raise NotEntered(422, {FIELD: _BLANK})
+        raise NotEntered(422, {FIELD: _BLANK_EITHER if has_codes else _BLANK})
     await count_try(services, state, user_id)
     held = await services.factors.held(user_id)
     code, recovery = parse_totp(typed), parse_recovery_code(typed)
@@ -162,7 +167,7 @@ async def judged_code(
         step = step_of_code(held.totp.secret, code, services.now(), held.totp.last_step)
         if step is not None:
             return TotpProof(step), "totp"
-    if recovery is not None and held.codes_left:
+    if recovery is not None and held.codes_left and has_codes:
         return CodeProof(recovery_digest(recovery)), "recovery_code"
     raise await refuse(
         services, state, user_id, act, "totp" if recovery is None else "recovery_code"

@@ -151,6 +151,8 @@ class SecondPage:
     ticket: FormTicket
     problems: Mapping[str, str] = field(default_factory=dict)
     rp_id: RpId | None = None
+    # A recovery code is taken, too.
+    has_codes: bool = True
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
@@ -232,6 +234,8 @@ class ProvePage:
     problems: Mapping[str, str] = field(default_factory=dict)
     by_link: LocalPath | None = None
     rp_id: RpId | None = None
+    # A recovery code is taken, too.
+    has_codes: bool = True
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
@@ -265,7 +269,10 @@ class SignInView:
 
 @dataclass(frozen=True, slots=True)
 class FactorsView:
-    """The second factors of a member: since when there is an app, and how many codes are left."""
+    """The second factors of a member: since when there is an app, and how many codes are left.
+
+    `has_codes`: recovery codes are taken, and can be made.
+    """
 
     totp_since: datetime | None
     codes_left: int

@@ -11,7 +11,9 @@ from actors.accounts.holdings import (
     HELD_PAGE,
     Held,
     HeldAccount,
+    HeldApp,
     HeldChatAct,
+    HeldIdentity,
     HeldMembership,
     HeldMessage,
     HeldPage,
@@ -31,6 +33,7 @@ from actors.persistence import ERASED
 from actors.persistence.words import check_uuid
 from storage.errors import StoreUnavailable
 from storage.memory.chat_log import AuditRow, MemoryChatLog
+from storage.memory.database import FactorsRow
 from storage.memory.twin import Twin
 
 R = TypeVar("R")
@@ -75,7 +78,23 @@ class MemoryHoldings(Twin):
                 for one in self.database.passkeys.values()
                 if one.user_id == user_id
             ),
+            *self._factors(user_id),
+            tuple(sorted(self._identities(user_id), key=lambda one: (one.linked_at, one.provider))),
         )
+
+    def _factors(self, user_id: UUID) -> tuple[HeldApp | None, int]:
+        row = self.database.factors.get(user_id, FactorsRow())
+        app = None if row.totp is None else HeldApp(row.totp.added_at)
+        return app, len(row.codes)
+
+    def _identities(self, user_id: UUID) -> list[HeldIdentity]:
+        return [
+            HeldIdentity(
+                row.provider, identity.issuer, identity.subject, row.linked_at, row.used_at
+            )
+            for identity, row in self.database.identities.items()
+            if row.user_id == user_id
+        ]
 
     async def page(
         self, user_id: UUID, part: HeldPart, *, after: str = "", limit: int = HELD_PAGE

@@ -15,7 +15,9 @@ from actors.accounts.holdings import (
     Held,
     HeldAccount,
     HeldAct,
+    HeldApp,
     HeldChatAct,
+    HeldIdentity,
     HeldMembership,
     HeldMessage,
     HeldPage,
@@ -52,6 +54,14 @@ WHERE m.user_id = $1 ORDER BY r.name
 _PASSKEYS = """
 SELECT id, name, added_at, used_at, is_backed_up, flagged_at FROM passkeys
 WHERE user_id = $1 ORDER BY added_at, id
+"""
+_FACTORS = """
+SELECT (SELECT added_at FROM totp_factors WHERE user_id = $1) AS added_at,
+    (SELECT count(*) FROM recovery_codes WHERE user_id = $1) AS codes_left
+"""
+_IDENTITIES = """
+SELECT provider, issuer, subject, linked_at, used_at FROM provider_identities
+WHERE user_id = $1 ORDER BY linked_at, provider
 """
 _SESSIONS = """
 SELECT session_id AS place, ended_at, how FROM session_ends
@@ -149,11 +159,18 @@ async def _account(connection: Connection, user_id: UUID) -> HeldAccount | None:
     sign_ins = await connection.fetch(_SIGN_INS, user_id)
     memberships = await connection.fetch(_MEMBERSHIPS, user_id)
     passkeys = await connection.fetch(_PASSKEYS, user_id)
+    identities = await connection.fetch(_IDENTITIES, user_id)
+    factors = await connection.fetchrow(_FACTORS, user_id)
+    assert factors is not None
+    since = factors["added_at"]
     return HeldAccount(
         HeldProfile(user_id, *names),
         tuple(HeldSignIn(*one) for one in sign_ins),
         tuple(HeldMembership(*one) for one in memberships),
         tuple(HeldPasskey(*one) for one in passkeys),
+        None if since is None else HeldApp(since),
+        factors["codes_left"],
+        tuple(HeldIdentity(*one) for one in identities),
     )
 
 

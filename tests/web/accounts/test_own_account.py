@@ -13,11 +13,15 @@ from uuid import UUID
 import pytest
 
 from actors.accounts import Level, Role
+from actors.accounts.kept.factors import Totp
 from actors.accounts.kept.throttle import EXPORTS_PER_ACCOUNT_MAX
 from actors.accounts.ways.passkeys import Passkey
+from actors.accounts.ways.provider.words import Identity, ProviderTokens
 from actors.chat import LOBBY, Message, RoomName
+from actors.runtime import Secret
 from storage.errors import StoreUnavailable
 from storage.memory import MemoryChatLog, MemoryHoldings
+from storage.memory.database import FactorsRow, IdentityRow
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import captured
 from tests.patience import until
@@ -235,6 +239,11 @@ async def test_a_document_has_the_shape_that_is_described() -> None:
         database = site.log.database
         database.passkeys[b"key"] = Passkey(
             ada_id, ada_id, b"key", b"public", 0, False, False, False, "", database.now()
+        )
+        database.factors[ada_id] = FactorsRow(Totp(b"s" * 20, 1, database.now()), {b"c" * 32})
+        at = Identity("https://id.example.org", "ada-1")
+        database.identities[at] = IdentityRow(
+            ada_id, "example", ProviderTokens(Secret("t")), database.now()
         )
         for row in database.sign_ins.values():
             row.level = Level.MULTI_FACTOR

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from actors.accounts import FRESH_FOR, Level
+from actors.accounts import FRESH_FOR, Level, Method
 from actors.accounts.kept.factors import code_of_step, secret_text, step_of
 from actors.accounts.kept.throttle import LOGINS_BEFORE_DELAY
-from storage.memory import MemoryFactors
+from storage.memory import MemoryChatLog, MemoryFactors
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import configured_for
 from tests.patience import until
@@ -26,6 +26,7 @@ from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.accounts.access import Access
 from web.accounts.own.second_factors import otpauth_uri
 from web.mail.senders.memory import MemorySender
+from web.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -269,6 +270,52 @@ def test_the_link_of_an_app_holds_what_it_needs() -> None:
         "secret": ["GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"], "issuer": ["greenroom"],
         "algorithm": ["SHA1"], "digits": ["6"], "period": ["30"],
     }  # fmt: skip
+
+
+def with_only(*methods: Method) -> Settings:
+    return Settings(
+        port=0, overload_late_ms=60_000, overload_after_ms=60_000, sign_in_methods=methods
+    )
+
+
+async def test_what_is_switched_off_weakens_nobody_and_locks_nobody_out() -> None:
+    # AUTH-9: an app that was added is asked for and taken; recovery codes open nothing any more
+    log = MemoryChatLog()
+    async with open_whole_site(log=log) as site:
+        _, app, codes = await with_app(site)
+    async with open_whole_site(log=log, settings=with_only(Method.PASSWORD)) as site:
+        other, ticket = await half_in(site)
+        refused = await form(other, "/login/second", ticket=ticket, code=codes[0])
+        assert refused.status == 401
+        blank = await form(other, "/login/second", ticket=ticket, code=" ")
+        assert problems(blank) == {"code": "Type the six digits your app shows."}
+        assert "ecovery" not in blank.text
+        entered = await form(other, "/login/second", ticket=ticket, code=app.code())
+        assert entered.status == 303
+        assert "ecovery" not in (await get(other, "/account/prove")).text
+        page = (await get(other, "/account")).text
+        assert "An app for codes, since" in page
+        assert "ecovery" not in page
+        for path in ("/account/factors/codes", "/account/factors/app/new"):
+            assert (await form(other, path)).status == 404, path
+        headers = {"content-type": "application/json", "sec-fetch-site": "same-origin"}
+        path = "/api/v1/auth/step-up/begin"
+        asked = await in_thread(partial(other.request, "POST", path, b"{}", headers))
+        assert msgspec.json.decode(asked.body)["methods"] == ["totp"]
+        assert (await form(other, "/account/factors/app/remove")).status == 303
+        assert (await form(site.visitor(), "/login", **TYPED)).status == 303
+
+
+async def test_without_recovery_codes_a_factor_comes_without_them() -> None:
+    # AUTH-9
+    only = with_only(Method.PASSWORD, Method.TOTP)
+    async with open_whole_site(settings=only) as site:
+        visitor = await register(site)
+        offered = await form(visitor, "/account/factors/app/new")
+        app, ticket = App(site, offered), ticket_of(offered)
+        added = await form(visitor, "/account/factors/app", ticket=ticket, code=app.code())
+        assert (added.status, added.headers["location"]) == (303, "/account")
+        assert all(not row.codes for row in site.accounts.database.factors.values())
 
 
 async def test_a_link_in_a_mail_skips_no_second_factor() -> None:

@@ -476,7 +476,7 @@ def account(username: str = "ada", /, **problems: str) -> AccountPage:
         AT,
         sign_ins,
         problems=problems,
-        factors=FactorsView(AT if "code" in problems else None, 10),
+        factors=FactorsView(AT if "code" in problems else None, 10, has_codes=True),
     )
 
 

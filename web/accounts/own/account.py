@@ -151,6 +151,7 @@ class AccountPages:
             problems={} if problem is None else problem.problems,
             by_link=link_path(then) if has_link else None,
             rp_id=rp_id,
+            has_codes=methods.has(Method.RECOVERY_CODE),
         )
 
 
@@ -255,7 +256,8 @@ async def _factors(mine: AccountServices, member: Member) -> FactorsView:
         return FactorsView(None, 0)
     held = await mine.factors.held(member.user_id)
     since = None if held.totp is None else held.totp.added_at
-    return FactorsView(since, held.codes_left, held.has_second)
+    has_codes = held.has_second and mine.methods.has(Method.RECOVERY_CODE)
+    return FactorsView(since, held.codes_left, has_codes)
 
 
 async def _passkeys(mine: AccountServices, member: Member) -> tuple[PasskeyView, ...]:

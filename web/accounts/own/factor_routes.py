@@ -117,6 +117,7 @@ def _add_codes(
 ) -> None:
     @routes.post(paths.ACCOUNT_CODES)
     async def codes() -> Response:
+        mine.methods.check(Method.RECOVERY_CODE)
         _, member = await _typed()
         if member is None:
             return to_sign_in(paths.ACCOUNT)

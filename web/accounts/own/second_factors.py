@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from actors.accounts import Member
+from actors.accounts import Member, Method
 from actors.accounts.kept.factors import (
     DIGITS,
     STEP_S,
@@ -98,8 +98,7 @@ async def add_totp(
     step = None if code is None else step_of_code(offered.secret, code, services.now(), 0)
     if step is None:
         raise NotEntered(422, {FIELD: _WRONG})
-    held = await services.factors.held(member.user_id)
-    codes = () if held.codes_left else new_recovery_codes(secrets.token_bytes)
+    codes = await first_codes(services, member)
     token, digest = new_token()
     new = NewTotp(
         member.user_id,
@@ -140,6 +139,17 @@ async def renew_codes(
     services.mails.wake()
     tell(state, "accounts.recovery_codes", "accepted", "recovery_code", user_id=str(member.user_id))
     return codes
+
+
+async def first_codes(services: AccountServices, member: Member) -> tuple[str, ...]:
+    """Call this for the codes that come with a factor; none where there are some.
+
+    None either where they are switched off.
+    """
+    if not services.methods.has(Method.RECOVERY_CODE):
+        return ()
+    held = await services.factors.held(member.user_id)
+    return () if held.codes_left else new_recovery_codes(secrets.token_bytes)
 
 
 def digests_of(codes: Sequence[str]) -> list[bytes]:

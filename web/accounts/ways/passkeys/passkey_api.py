@@ -267,7 +267,8 @@ async def _methods(mine: PasskeyServices, member: Member, level: Level) -> list[
     if level <= Level.MULTI_FACTOR:
         held = await mine.accounts.factors.held(member.user_id)
         found += [Method.TOTP] if held.totp is not None else []
-        found += [Method.RECOVERY_CODE] if held.codes_left else []
+        has_codes = held.codes_left and mine.accounts.methods.has(Method.RECOVERY_CODE)
+        found += [Method.RECOVERY_CODE] if has_codes else []
     return found
 
 

@@ -23,7 +23,7 @@ from actors.accounts import (
     Origin,
     StepUp,
 )
-from actors.accounts.kept.factors import PasskeyProof, new_recovery_codes
+from actors.accounts.kept.factors import PasskeyProof
 from actors.accounts.kept.throttle import Limit
 from actors.accounts.ways.links import Entered
 from actors.accounts.ways.passkeys import (
@@ -65,7 +65,7 @@ from web.accounts.entering import (
 )
 from web.accounts.identity import new_token
 from web.accounts.own.managing import alert, alert_of
-from web.accounts.own.second_factors import digests_of
+from web.accounts.own.second_factors import digests_of, first_codes
 from web.accounts.second import Half, count_try, fingerprint_of, finish, forgive, half_of, open_half
 from web.accounts.ways.links import flow_id
 from web.accounts.ways.passkeys.answers import creation_options, request_options
@@ -397,8 +397,7 @@ async def add_key(
     The sign-in is of two factors then, under a new token. Raises `NotEntered`.
     """
     accounts = services.accounts
-    held = await accounts.factors.held(member.user_id)
-    codes = () if held.codes_left else new_recovery_codes(secrets.token_bytes)
+    codes = await first_codes(accounts, member)
     token, digest = new_token()
     try:
         answer = read()
