@@ -198,7 +198,7 @@ WRONG = [
 
 
 async def test_a_changed_answer_is_refused_and_changes_nothing() -> None:
-    # SEC-100, SEC-101, SEC-102, SEC-104, SEC-130
+    # AUTH-43, SEC-100, SEC-101, SEC-102, SEC-104, SEC-130
     async with open_whole_site() as site:
         _, by, _ = await with_key(site)
         database, told = site.accounts.database, set[str]()
