@@ -141,7 +141,9 @@ ON_THE_PAGE = {**WAYS, "a made key": Scene.a_made_key}
 AT_THE_API = {**WAYS, **{f"changed, {number}": changed(one) for number, one in enumerate(WRONG)}}
 
 
-@pytest.mark.parametrize(("by_api", "ways"), [(False, ON_THE_PAGE), (True, AT_THE_API)])
+@pytest.mark.parametrize(
+    ("by_api", "ways"), [(False, ON_THE_PAGE), (True, AT_THE_API)], ids=["page", "api"]
+)
 async def test_every_wrong_way_is_one_answer_and_changes_nothing(
     by_api: bool, ways: Mapping[str, Callable[[Scene], Awaitable[str]]]
 ) -> None:
