@@ -3,7 +3,7 @@
 An embedded server of its own with fsync on. What a browser and its device do is timed with it: it
 signs in this process. 32 members sign in at once, each anew when they are in. In further runs
 somebody says something in the chat 20 times a second meanwhile: through the same database, from the
-asking until it is kept (SEC-75 has the bound).
+asking until it is kept.
 """
 
 from __future__ import annotations

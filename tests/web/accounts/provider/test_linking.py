@@ -9,6 +9,7 @@ import pytest
 from actors.accounts import FRESH_FOR
 from tests.journeys.visitor import Visitor
 from tests.patience import until
+from tests.web.accounts.passkeys.test_passkeys_site import add, device
 from tests.web.accounts.provider.town import Town, open_town, path_of
 from tests.web.accounts.test_entering import PASSWORD, form, get, register
 from tests.web.accounts.test_second_factors import App, ticket_of
@@ -123,6 +124,23 @@ async def test_the_last_way_in_cannot_be_unlinked() -> None:
         for row in town.site.accounts.database.sign_ins.values():
             row.proven_at -= FRESH_FOR
         assert (await form(guest, UNLINK)).status == 403
+
+
+async def test_of_a_provider_and_a_passkey_the_last_one_stays() -> None:
+    # SEC-107: one rule on both sides, and 409 from either
+    async with open_town(has_mail=False) as town:
+        guest, database = town.site.visitor(), town.site.accounts.database
+        assert (await town.sign_in(guest)).status == 303
+        assert (await add(guest, device(town.site))).status == 200
+        (key,) = database.passkeys.values()
+        assert (await form(guest, UNLINK)).status == 303
+        refused = await form(guest, "/account/passkeys/remove", passkey=str(key.id))
+        assert (refused.status, "your only way to sign in" in refused.text) == (409, True)
+        await linked(town, guest)
+        gone = await form(guest, "/account/passkeys/remove", passkey=str(key.id))
+        assert gone.status == 303
+        assert (await form(guest, UNLINK)).status == 409
+        assert (len(database.passkeys), len(database.identities)) == (0, 1)
 
 
 async def test_who_has_a_second_factor_is_asked_for_it() -> None:
