@@ -7,8 +7,7 @@ transaction, with the row of the credentials locked: of two that race the second
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from actors.accounts.ways.provider.words import check_provider_name
-from actors.persistence.words import check_a, check_list
+from actors.persistence.words import check_a, check_list, check_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class OfferedWays:
         check_a("has_link", self.has_link, bool)
         check_a("has_passkeys", self.has_passkeys, bool)
         for name in check_list("providers", self.providers):
-            check_provider_name(name)
+            check_text("providers", name)
 
 
 NOTHING_OFFERED = OfferedWays()
