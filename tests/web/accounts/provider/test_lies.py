@@ -87,6 +87,9 @@ def _critical(header: Fields, claims: Fields) -> str:
     return f"{unsigned({**header, 'crit': ['b64'], 'b64': True}, claims)}{token[2]}"
 
 
+# Beyond the minute of skew when it is judged, also where some seconds pass until then.
+YET_TO_COME_S = 75
+
 _EVE: Mapping[str, Mapping[str, object]] = {
     "jku": head(jku="http://127.0.0.1:9/keys", kid="eve"),
     "x5u": head(x5u="http://127.0.0.1:9/keys"),
@@ -109,8 +112,8 @@ FORGED: Mapping[str, Mapping[str, object]] = {
     },
     "without an end": claim(exp=None),
     "an end in words": claim(exp="tomorrow"),
-    "issued tomorrow": {"claims": lambda c: c.update(iat=int(str(c["iat"])) + 61)},
-    "good from tomorrow": shift("nbf", 61),
+    "issued tomorrow": {"claims": lambda c: c.update(iat=int(str(c["iat"])) + YET_TO_COME_S)},
+    "good from tomorrow": shift("nbf", YET_TO_COME_S),
     "no subject": claim(sub=None),
     "an empty subject": claim(sub=""),
     "a long subject": claim(sub="x" * 256),
