@@ -273,6 +273,11 @@ class Performing:
         An effect that waits for a place has not.
         """
         self.counts.started += 1
+        if type(effect) is Future:  # The commonest: nothing has to be looked for.
+            job = self._job(effect, followers)
+            has_begun = job.place is None or job.place.granted
+            self._begin(Work(effect, followers, counting, job, None if has_begun else begun))
+            return has_begun
         if isinstance(effect, _DONE_AT_ONCE) and not self._is_written(effect):
             self.counts.ended += 1
             for one in counting:
@@ -287,12 +292,14 @@ class Performing:
             if isinstance(effect, Cancel):
                 self._begin_cancel(effect, first)
             has_begun = first.place is None or first.place.granted
-        work = Work(effect, followers, counting, first, None if has_begun else begun)
+        self._begin(Work(effect, followers, counting, first, None if has_begun else begun))
+        return has_begun
+
+    def _begin(self, work: Work) -> None:
         self._actor.start_soon(self._run, work)
         self.works[work] = None
-        for one in counting:
+        for one in work.counting:
             one.began()
-        return has_begun
 
     def cancel(self, key: Hashable) -> None:
         """Call this to cancel what runs, or waits, under a key."""
@@ -349,8 +356,9 @@ class Performing:
             is_done = not isinstance(outcome, Cancelled)
             error = outcome if is_done else None
         finally:
-            # Also what was cancelled before it began.
-            self._forget_all(work.first)
+            if not isinstance(work.first, Job) or work.first in self.jobs:
+                # What was cancelled before it began.
+                self._forget_all(work.first)
             del self.works[work]
             self.counts.ended += 1
             for one in work.counting:
@@ -422,7 +430,7 @@ class Performing:
                 if begun is not None:
                     begun()
                     has_begun = True
-                return await self._do(job)
+                return await self._do(job, timed)
             if timed is not None and not job.is_dropped:
                 # Its own deadline; a scope of its own for what is fed back of that.
                 with trio.CancelScope() as job.scope:
@@ -434,16 +442,18 @@ class Performing:
         finally:
             self._forget(job)
 
-    async def _do(self, job: Job) -> Exception | None:
+    async def _do(self, job: Job, timed: Future | None) -> Exception | None:
         effect = job.effect
         assert job.scope is not None
         try:
-            if isinstance(effect, Future) and type(effect) not in self._interpreters:
+            if timed is not None:
                 # The scope of its job has its deadline: another one costs a tenth of the effect.
-                result = await effect.op.run(cast("Never", self._env))
+                action = await timed.op.run(cast("Never", self._env))
                 if job.scope.cancel_called:
                     # It did not look: its time is over all the same, and it is told so.
                     await trio.lowlevel.checkpoint()
+                if timed.maps or type(timed) is not Future:
+                    action = _mapped(timed, _answer(timed, action))
             elif (items := self._items(effect)) is not None:
                 async with aclosing(cast("AsyncGenerator[object, None]", items)) as actions:
                     async for action in actions:
@@ -457,14 +467,16 @@ class Performing:
                 await self._write(job, job.writing)
                 return None
             else:
-                result = await self._result(effect)
-            action = _mapped(effect, _answer(effect, result))
+                action = _mapped(effect, _answer(effect, await self._result(effect)))
         except Exception as error:  # noqa: BLE001 - rule 1
             if job.scope.cancel_called:
                 # Raised by what was cancelled: that it was is what is told.
                 await trio.lowlevel.checkpoint()
             return await self._failed(job, error)
-        return await self._feed(job, action)
+        if action is None:
+            return None
+        await self._actor.feed(job, action)
+        return self._refused(job)
 
     def _items(self, effect: Effect) -> AsyncIterator[object] | None:
         """The actions of an effect that gives several; None for one that gives at most one."""
@@ -540,6 +552,9 @@ class Performing:
         if action is None:
             return None
         await self._actor.feed(job, action)
+        return self._refused(job)
+
+    def _refused(self, job: Job) -> Exception | None:
         if job.refused is not None:
             self.counts.failed += 1
         return job.refused
@@ -548,8 +563,6 @@ class Performing:
 
     def _prepared(self, effect: Effect, followers: tuple[Follower, ...]) -> Prepared:
         """Note what begins with an effect: its key is known, and its place taken, from now on."""
-        if type(effect) is Future:  # The commonest: nothing has to be looked for.
-            return self._job(effect, followers)
         if isinstance(effect, Parallel):
             return [self._prepared(one, followers) for one in effect.effects]
         if isinstance(effect, Sequential):

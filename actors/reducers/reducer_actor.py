@@ -176,7 +176,8 @@ class ReducerActor(
 
     def _take(self, message: A) -> object:
         """Called with each action; those that effects feed back are known by their context."""
-        envelope = self._envelope()
+        envelope = self._life.activity.envelope
+        assert envelope is not None
         job = self._fed_back(message, envelope[CONTEXT]) if self._fed else None
         if job is not None:
             self._take_feedback(job, message)
@@ -336,11 +337,6 @@ class ReducerActor(
         out = current_activity.get().sending()
         assert out is not None
         return out
-
-    def _envelope(self) -> Envelope:
-        envelope = self._activity.envelope
-        assert envelope is not None
-        return envelope
 
     # Feedback
 

@@ -258,7 +258,7 @@ class Actor(Hooks[M]):
             )
         if life.child_tasks is None:
             life.child_tasks = ChildTasks(self.path, life.cell.owner.nursery, life.abort)
-        name = f"{self.path} {getattr(task, '__name__', 'child task')}"
+        name = f"{life.cell.path} {getattr(task, '__name__', 'child task')}"
         life.child_tasks.start(task, args, name)
 
     # Time
@@ -284,7 +284,8 @@ class Actor(Hooks[M]):
     def idle_after(self, delay: float | None) -> None:
         """Call this to get IdleTimeout when no message came for `delay` seconds; None ends it.
 
-        Once; the next message arms it again. Timers are no messages. Raises TypeError without a
+        Never early, and up to 10 ms late, so that many silences take one wake of the loop. Once;
+        the next message arms it again. Timers are no messages. Raises TypeError without a
         handler for `IdleTimeout`, ValueError for a delay that is no finite number >= 0.
         """
         life = self._life
