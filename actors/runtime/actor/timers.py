@@ -148,7 +148,7 @@ class IdleTimer:
         self._armed = True
         # It was time to look while a message was in hand, perhaps a tick: look again after it.
         self._late = False
-        self._alarm: Alarm = life.cell.system.wheel.call_after(delay, self._look)
+        self._alarm: Alarm = life.cell.system.wheel.call_about(self._since + delay, self._look)
 
     def cancel(self) -> None:
         """Called to stop looking; harmless afterwards."""
@@ -186,7 +186,7 @@ class IdleTimer:
         assert self._life is not None
         self._armed = True
         due = self._since + self.delay
-        self._alarm = self._life.cell.system.wheel.call_at(due, self._look)
+        self._alarm = self._life.cell.system.wheel.call_about(due, self._look)
 
     def _look(self) -> None:
         life = self._life

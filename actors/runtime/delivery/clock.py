@@ -1,5 +1,7 @@
 """The one clock of a system, a wheel: deadlines of asks in coarse buckets, alarms to the instant.
 
+An alarm that may be late, as that of a silence, is set to the end of its grain (`call_about`).
+
 An ask adds itself to a bucket of 10 ms and takes itself out when it is answered: no cancel scope
 and no heap operation each. Everything rarer (timers, stop deadlines, backoffs) is an `Alarm`.
 
@@ -117,6 +119,12 @@ class Wheel:
         heapq.heappush(self._alarms, (due, alarm.order, alarm))
         self._wake_by(due)
         return alarm
+
+    def call_about(self, due: float, action: Callable[[], None]) -> Alarm:
+        """Call this for what may be late by a grain: all of one grain take one wake of the loop."""
+        return self.call_at(
+            max(due, math.ceil(due * BUCKETS_PER_SECOND) / BUCKETS_PER_SECOND), action
+        )
 
     def call_after(self, delay: float, action: Callable[[], None]) -> Alarm:
         """Call this to run the synchronous `action` in `delay` seconds."""

@@ -131,6 +131,34 @@ async def test_suspension_pauses_the_silence(
     assert log == [IdleTimeout()]
 
 
+async def test_silences_that_end_at_nearly_one_time_are_told_in_one_instant(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-73: never early, and at most a grain late: the loop is woken once for all of a grain.
+    told: list[float] = []
+
+    class Silent(Actor[Note]):
+        def __init__(self, delay: float) -> None:
+            self.delay = delay
+
+        def on_start(self) -> None:
+            self.idle_after(self.delay)
+
+        def on_note(self, message: Note) -> None: ...
+
+        def on_idle(self, message: IdleTimeout) -> None:
+            told.append(trio.current_time())
+
+    began = trio.current_time()
+    for thousandths in range(1, 10):
+        await system.start(Silent, 5 + thousandths / 1000)
+    assert trio.current_time() == began
+    await trio.sleep(6)
+    assert len(told) == 9
+    assert len(set(told)) == 1
+    assert 5.009 <= told[0] - began <= 5.011
+
+
 async def test_silence_needs_a_handler(autojump_clock: MockClock, system: System) -> None:
     # ACT-73
     class Deaf(Actor[Call]):
