@@ -176,8 +176,7 @@ class ReducerActor(
 
     def _take(self, message: A) -> object:
         """Called with each action; those that effects feed back are known by their context."""
-        envelope = self._life.activity.envelope
-        assert envelope is not None
+        envelope = self._envelope()
         job = self._fed_back(message, envelope[CONTEXT]) if self._fed else None
         if job is not None:
             self._take_feedback(job, message)
@@ -337,6 +336,12 @@ class ReducerActor(
         out = current_activity.get().sending()
         assert out is not None
         return out
+
+    def _envelope(self) -> Envelope:
+        """The message in hand; for handlers only, where nobody has to be asked whose it is."""
+        envelope = self._life.activity.envelope
+        assert envelope is not None
+        return envelope
 
     # Feedback
 
