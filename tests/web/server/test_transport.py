@@ -26,6 +26,8 @@ from tests.web.server.serving_kit import (
     serving,
 )
 from web.server import Server, TransportSettings, chunk
+from web.server.connection.http import exchange
+from web.server.connection.transport import Transport
 
 # The limits hold whoever speaks HTTP on a connection.
 pytestmark = pytest.mark.usefixtures("road")
@@ -377,3 +379,38 @@ def split_frames(data: bytes) -> list[tuple[int, bytes]]:
         frames.append((data[0], data[at : at + size]))
         data = data[at + size :]
     return frames
+
+
+@pytest.mark.parametrize("road", ["plain"], indirect=True)
+async def test_a_silent_client_is_looked_at_and_its_end_is_seen_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # REL-30: nobody watches by a task of its own who is only slow
+    monkeypatch.setattr(exchange, "WATCH_AFTER_S", 0.001)
+    monkeypatch.setattr(exchange, "LOOKS_FIRST", 1_000_000)
+    looks: list[bool] = []
+    is_silent = Transport.is_silent
+
+    def noting(transport: Transport) -> bool:
+        looks.append(is_silent(transport))
+        return looks[-1]
+
+    monkeypatch.setattr(Transport, "is_silent", noting)
+    ended = trio.Event()
+
+    async def slow(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serving(slow, TransportSettings(gone_grace_s=0.05)) as server:
+        async with await connect(server) as client:
+            await client.send(GET)
+            await until(lambda: len(looks) > 3)
+            assert all(looks)
+            assert repr(server._watchman) == "<Watchman of 1>"
+        with trio.fail_after(PATIENCE_S):
+            await ended.wait()
+    assert not looks[-1]
+    assert looks.count(False) == 1

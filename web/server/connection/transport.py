@@ -226,6 +226,16 @@ class Transport(TCPServer):
                 await trio.sleep_forever()
         return False
 
+    def is_silent(self) -> bool:
+        """Look whether the client is there and has sent nothing; False where that is not known."""
+        number = self._raw.socket.fileno()
+        if self._tls is not None or number < 0:
+            return False
+        look = select.poll()
+        look.register(number, select.POLLIN)
+        # An error and a hang-up are told unasked.
+        return not look.poll(0)
+
     def enter(self, phase: Phase) -> None:
         """Say what the connection waits for, for whoever speaks HTTP on it."""
         self._enter(phase)

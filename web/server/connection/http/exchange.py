@@ -7,8 +7,8 @@ Rule 3: a client that left is known within two rounds of the `Watchman`; the app
         `http.disconnect` and is cancelled when `gone_grace_s` is over (REL-30).
 
 There is no task for a request. The body is read when the application asks for it, so a slow one
-holds its client back in the kernel. Who is long at it is watched: a task then reads ahead, within
-a limit, to see the client's end.
+holds its client back in the kernel. Who is long at it is watched: its socket is looked at a few
+times, and then a task reads ahead, within a limit, to see the client's end.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ log = Log(__name__)
 # How long a request may take before somebody looks whether its client is still there. Quick ones
 # never pay for it; REL-30 gives a second.
 WATCH_AFTER_S = 0.1
+# So often a silent client is only looked at: a system call of a few microseconds, where the task
+# that watches takes a tenth of a request. What is longer still would be dearer to look at for ever.
+LOOKS_FIRST = 5
 LATE = Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
 FAILED = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "An internal error occurred")
 # Written here, whatever the application says of them.
@@ -77,6 +80,9 @@ class Link(Protocol):
 
     async def wait_left(self) -> bool:
         """Wait for the client's end and read nothing; False when `stop_waiting` was called."""
+
+    def is_silent(self) -> bool:
+        """Look whether the client is there and has sent nothing; False where that is not known."""
 
     def stop_waiting(self) -> None:
         """Have `receive` give None now, if it waits."""
@@ -179,7 +185,7 @@ class Watchman:
                 self._wake = trio.Event()
                 await self._wake.wait()
             await trio.sleep(WATCH_AFTER_S)
-            late = {exchange for exchange in self._old if not exchange.watch()}
+            late = {exchange for exchange in self._old if not exchange.look()}
             self._old, self._new = late | self._new, set()
 
 
@@ -200,6 +206,7 @@ class Exchange:
         "_keeps",
         "_left",
         "_link",
+        "_looks_left",
         "_reader",
         "_scope",
         "_settings",
@@ -221,6 +228,7 @@ class Exchange:
     ) -> None:
         self._watchman = watchman
         self._is_receiving = False
+        self._looks_left = LOOKS_FIRST
         self._head, self._reader, self._link, self._settings = head, reader, link, settings
         self._keeps = may_stay and head.keeps_open
         self._body_left_s = settings.body_s
@@ -260,7 +268,7 @@ class Exchange:
         """ASGI's `receive`: the body piece by piece, then the client's end."""
         if self._is_read or self._is_lost or self._at is _At.DONE:
             if not self._ended.is_set():
-                self.watch()
+                self._watch_on()
                 await self._ended.wait()
             await trio.lowlevel.checkpoint()
             return {"type": "http.disconnect"}
@@ -300,15 +308,24 @@ class Exchange:
         self._reader.feed(data)
         return self._reader.next_body()
 
-    def watch(self) -> bool:
-        """Call this to have the client watched; False while `receive` reads and sees its end."""
+    def look(self) -> bool:
+        """Call this in each round, until it says that the client is watched from now on.
+
+        Not while `receive` reads and sees its end, nor while looking now and then is enough.
+        """
         if self._is_receiving:
             return False
+        if self._looks_left and self._link.is_silent():
+            self._looks_left -= 1
+            return False
+        self._watch_on()
+        return True
+
+    def _watch_on(self) -> None:
         if self._watching is None and not self._ended.is_set():
             self._watching = trio.CancelScope()
             self._watch_over = trio.Event()
             self._link.spawn(self._watch)
-        return True
 
     async def _watch(self) -> None:
         assert self._watching is not None
