@@ -96,7 +96,8 @@ class NewSignIn:
     """A sign-in to be made. `session_id` is the browser session that begins with it.
 
     `former` is the one the browser had until now; it ends, with a sign-in that it may have had.
-    `proof` is a second factor, which it uses up; an account that has one needs it.
+    `proof` is a second factor, which it uses up; an account that has one needs it. `by_mailbox`:
+    the first one was a link to the address; an account that is doubted needs that (AUTH-16).
     """
 
     reference: UUID
@@ -106,12 +107,14 @@ class NewSignIn:
     former: SessionId | None = None
     level: Level = Level.BASIC
     proof: Proof | None = None
+    by_mailbox: bool = False
 
     def __post_init__(self) -> None:
         check_uuid("reference", self.reference)
         check_digest(self.digest)
         check_session(self.session_id)
         check_a("level", self.level, Level)
+        check_a("by_mailbox", self.by_mailbox, bool)
         check_text("browser", self.browser)
         if self.former is not None:
             check_session(self.former)

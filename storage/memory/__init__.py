@@ -15,6 +15,8 @@ from storage.memory.accounts.links import MemorySignInLinks
 from storage.memory.accounts.members import MemoryAccounts
 from storage.memory.accounts.rate_limits import MemoryRateLimiter
 from storage.memory.accounts.sessions import MemorySessionEnds, MemorySocketTickets
+from storage.memory.accounts.ways.addresses import MemoryAddresses
+from storage.memory.accounts.ways.disavowals import MemoryDisavowals
 from storage.memory.accounts.ways.identities import MemoryIdentities
 from storage.memory.accounts.ways.passkeys import MemoryPasskeys
 from storage.memory.chat_log import MemoryChatLog
@@ -35,10 +37,12 @@ from storage.memory.twin import Twin
 __all__ = [
     "HeldCommit",
     "MemoryAccounts",
+    "MemoryAddresses",
     "MemoryAudit",
     "MemoryChatLog",
     "MemoryDatabase",
     "MemoryDeadLetters",
+    "MemoryDisavowals",
     "MemoryEventStore",
     "MemoryFactors",
     "MemoryHoldings",

@@ -181,6 +181,19 @@ class UserRow:
     password_hash: str | None = field(default=None, repr=False)
     epoch: int = 0
     email_verified_at: datetime | None = None
+    doubted_since: datetime | None = None
+
+
+@dataclass(slots=True)
+class AddressChangeRow:
+    """A change of an address; by its id."""
+
+    user_id: UUID
+    reference: UUID
+    former: str
+    email: str
+    asked_at: datetime
+    made_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -316,6 +329,8 @@ class MemoryDatabase:
     identities: dict[Identity, IdentityRow] = field(default_factory=dict)
     used_states: dict[bytes, datetime] = field(default_factory=dict)
     audit: list[Audited] = field(default_factory=list)
+    address_changes: dict[UUID, AddressChangeRow] = field(default_factory=dict)
+    used_disavowals: dict[bytes, datetime] = field(default_factory=dict)
     sign_in_links: dict[bytes, SignInLinkRow] = field(default_factory=dict)
     passkeys: dict[bytes, Passkey] = field(default_factory=dict)  # by the id of a credential
     passkey_challenges: dict[bytes, PasskeyChallengeRow] = field(default_factory=dict)

@@ -25,6 +25,8 @@ from storage.postgres.accounts.links import PostgresSignInLinks
 from storage.postgres.accounts.members import PostgresAccounts
 from storage.postgres.accounts.rate_limits import PostgresRateLimiter
 from storage.postgres.accounts.sessions import PostgresSessionEnds, PostgresSocketTickets
+from storage.postgres.accounts.ways.addresses import PostgresAddresses
+from storage.postgres.accounts.ways.disavowals import PostgresDisavowals
 from storage.postgres.accounts.ways.identities import PostgresIdentities
 from storage.postgres.accounts.ways.passkeys import PostgresPasskeys
 from storage.postgres.chat_log import PostgresChatLog
@@ -85,9 +87,11 @@ __all__ = [
     "PoolSettings",
     "PoolStats",
     "PostgresAccounts",
+    "PostgresAddresses",
     "PostgresAudit",
     "PostgresChatLog",
     "PostgresDeadLetters",
+    "PostgresDisavowals",
     "PostgresEventStore",
     "PostgresFactors",
     "PostgresHoldings",

@@ -13,6 +13,8 @@ program killed at random),
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
 """
 
+from storage.testing.accounts.addresses import AddressesSuite
+from storage.testing.accounts.disavowals import DisavowalsSuite
 from storage.testing.accounts.identities import IdentitiesSuite
 from storage.testing.accounts.links import SignInLinksSuite
 from storage.testing.accounts.members import AccountsSuite, FactorsSuite, RateLimiterSuite
@@ -51,11 +53,13 @@ from storage.testing.with_append import (
 
 __all__ = [
     "AccountsSuite",
+    "AddressesSuite",
     "BackwardsSuite",
     "ChatForgettingSuite",
     "ChatLogSuite",
     "ClosedStreamsSuite",
     "DeadLettersSuite",
+    "DisavowalsSuite",
     "EventOrderSuite",
     "EventStoreSuite",
     "EvolvingSuite",

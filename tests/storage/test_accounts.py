@@ -12,6 +12,8 @@ from storage.memory import MemoryAccounts
 from storage.postgres import Connection, Database
 from storage.testing import (
     AccountsSuite,
+    AddressesSuite,
+    DisavowalsSuite,
     FactorsSuite,
     IdentitiesSuite,
     PasskeysSuite,
@@ -30,7 +32,14 @@ from tests.logged import captured
 
 
 class TestMemoryAccounts(
-    AccountsSuite, FactorsSuite, IdentitiesSuite, PasskeysSuite, RateLimiterSuite, SignInLinksSuite
+    AccountsSuite,
+    AddressesSuite,
+    DisavowalsSuite,
+    FactorsSuite,
+    IdentitiesSuite,
+    PasskeysSuite,
+    RateLimiterSuite,
+    SignInLinksSuite,
 ):
     @pytest.fixture
     def kept(self) -> KeptAccounts:
@@ -38,7 +47,14 @@ class TestMemoryAccounts(
 
 
 class TestPostgresAccounts(
-    AccountsSuite, FactorsSuite, IdentitiesSuite, PasskeysSuite, RateLimiterSuite, SignInLinksSuite
+    AccountsSuite,
+    AddressesSuite,
+    DisavowalsSuite,
+    FactorsSuite,
+    IdentitiesSuite,
+    PasskeysSuite,
+    RateLimiterSuite,
+    SignInLinksSuite,
 ):
     @pytest.fixture
     def kept(self, database: Database) -> KeptAccounts:

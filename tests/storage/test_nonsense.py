@@ -21,6 +21,8 @@ from actors.accounts import (
     SessionId,
     StepUp,
 )
+from actors.accounts.kept.addresses import Addresses, NewAddress, TakeBack
+from actors.accounts.kept.disavowals import Disavowal, Disavowals
 from actors.accounts.kept.factors import Factors, NewTotp, PasskeyProof
 from actors.accounts.ways.links import LinkClaim, Newcomer, NewLink, SignInLinks
 from actors.accounts.ways.passkeys import (
@@ -368,6 +370,15 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "rename": {"user_id": _ONE, "id_": _ONE, "name": "n"},
         "remove": {"removal": Removal(_ONE, _ONE, _ONE, _D), "origin": _ORIGIN},
     },
+    "disavowals": {
+        "disavow": {"disavowal": Disavowal(_ONE, _D, _AT), "origin": _ORIGIN},
+    },
+    "addresses": {
+        "ask": {"new": NewAddress(_ONE, _ONE, _ONE, "a@b.example"), "origin": _ORIGIN},
+        "find": {"change_id": _ONE},
+        "confirm": {"change_id": _ONE, "origin": _ORIGIN, "outbox": []},
+        "take_back": {"back": TakeBack(_ONE), "origin": _ORIGIN},
+    },
 }
 
 _PORTS: Mapping[str, type] = {
@@ -376,6 +387,8 @@ _PORTS: Mapping[str, type] = {
     "factors": Factors,
     "identities": Identities,
     "passkeys": Passkeys,
+    "disavowals": Disavowals,
+    "addresses": Addresses,
 }
 
 # What a call or an append is given whole: refused when it is made, so that no store ever sees it.
@@ -391,6 +404,9 @@ _WORDS: tuple[object, ...] = (
     _CHECKPOINT,
     _DRAFT,
     _VERDICT,
+    Disavowal(_ONE, _D, _AT),
+    NewAddress(_ONE, _ONE, _ONE, "a@b.example"),
+    TakeBack(_ONE),
 )
 
 

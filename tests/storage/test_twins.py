@@ -1,7 +1,7 @@
 """The twins in memory fail as they are told, are emptied together, and have the clock given."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID, uuid4
 
@@ -10,7 +10,8 @@ import trio
 from trio.testing import MockClock
 
 import storage.memory
-from actors.accounts import TICKET_KEPT, Allowed, AuditQuery, Limited, login_limits
+from actors.accounts import NOWHERE, TICKET_KEPT, Allowed, AuditQuery, Limited, login_limits
+from actors.accounts.kept.disavowals import Disavowal
 from actors.accounts.ways.links import NewLink, mailbox_of
 from actors.accounts.words import SessionId
 from actors.chat import LOBBY, ChatLogUnavailable
@@ -28,10 +29,12 @@ from actors.testing import FixedClock
 from storage.errors import IdempotencyInFlight, StoreUnavailable
 from storage.memory import (
     MemoryAccounts,
+    MemoryAddresses,
     MemoryAudit,
     MemoryChatLog,
     MemoryDatabase,
     MemoryDeadLetters,
+    MemoryDisavowals,
     MemoryEventStore,
     MemoryFactors,
     MemoryHoldings,
@@ -144,6 +147,17 @@ def _identities(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[
     return twin, lambda: twin.of_user(uuid4())
 
 
+def _addresses(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryAddresses(database)
+    return twin, lambda: twin.find(uuid4())
+
+
+def _disavowals(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryDisavowals(database)
+    one = Disavowal(uuid4(), sha256(b"t").digest(), datetime(2025, 3, 1, tzinfo=UTC))
+    return twin, lambda: twin.disavow(one, NOWHERE)
+
+
 def _passkeys(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryPasskeys(database)
     return twin, lambda: twin.of_user(uuid4())
@@ -177,7 +191,7 @@ def _mails(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
 _ALL: tuple[Operation, ...] = (
     _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox,
     _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _factors, _links, _nodes,
-    _mails, _identities, _passkeys,
+    _mails, _identities, _passkeys, _disavowals, _addresses,
 )  # fmt: skip
 
 

@@ -16,9 +16,11 @@ from actors.runtime import Secret, System
 from actors.sagas import SagaIndex
 from storage.memory import (
     MemoryAccounts,
+    MemoryAddresses,
     MemoryAudit,
     MemoryChatLog,
     MemoryDeadLetters,
+    MemoryDisavowals,
     MemoryEventStore,
     MemoryFactors,
     MemoryHoldings,
@@ -161,6 +163,8 @@ async def open_whole_site(
             links=MemorySignInLinks(store.database),
             passkeys=MemoryPasskeys(store.database),
             identities=MemoryIdentities(store.database),
+            disavowals=MemoryDisavowals(store.database),
+            addresses=MemoryAddresses(store.database),
             mails=mail.mails,
             checkouts=CheckoutPorts(
                 MemoryEventStore(store.database, inline=[SagaIndex()]),

@@ -106,6 +106,11 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.LOGIN: {"GET": ANYBODY, "POST": ANYBODY},
     paths.LOGIN_SECOND: {"POST": ANYBODY},
     paths.REGISTER: {"GET": ANYBODY, "POST": ANYBODY},
+    # Whoever has the mail may, without a sign-in.
+    paths.NOT_ME: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.ADDRESS_CONFIRM: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.ADDRESS_BACK: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.ADDRESS: {"POST": _OWN_FRESH},
     paths.LOGIN_LINK: {"GET": ANYBODY, "POST": ANYBODY},
     paths.LOGIN_LINK_OPEN: {"GET": ANYBODY, "POST": ANYBODY},
     paths.LINK_SEND: {"POST": ANYBODY},

@@ -33,6 +33,8 @@ from actors.accounts import (
     parse_username,
     register_limits,
 )
+from actors.accounts.kept.addresses import Addresses
+from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import Factors
 from actors.accounts.ways.passkeys import Passkeys
 from actors.persistence.errors import StoreUnavailable
@@ -86,6 +88,10 @@ class AccountServices:
     factors: Factors
     tickets: Tickets
     passkeys: Passkeys
+    disavowals: Disavowals
+    addresses: Addresses
+    # Of the site, for mails (SEC-84); none while it serves nothing.
+    origin: str = ""
     methods: Methods = field(default_factory=Methods)
 
     def login_limits(self, state: RequestState, email: str) -> tuple[Limit, Limit]:

@@ -111,7 +111,8 @@ async def finish(
     if kept is None or fingerprint_of(kept.password_hash) != half.fingerprint:
         raise NotEntered(401, {"": AGAIN})
     token, plain = new_sign_in(services, state, user_agent)
-    sign_in = replace(plain, level=level, proof=proof)
+    by_mailbox = half.method == Method.MAGIC_LINK
+    sign_in = replace(plain, level=level, proof=proof, by_mailbox=by_mailbox)
     origin = origin_of(state, user_agent, method)
     ended = await services.accounts.sign_in(half.user_id, kept.password_hash, sign_in, origin)
     if ended is None:

@@ -48,9 +48,11 @@ from storage.postgres import (
     DatabaseActor,
     PoolSettings,
     PostgresAccounts,
+    PostgresAddresses,
     PostgresAudit,
     PostgresChatLog,
     PostgresDeadLetters,
+    PostgresDisavowals,
     PostgresEventStore,
     PostgresFactors,
     PostgresHoldings,
@@ -539,6 +541,8 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         links=PostgresSignInLinks(database),
         passkeys=PostgresPasskeys(database),
         identities=PostgresIdentities(database, keyring),
+        disavowals=PostgresDisavowals(database),
+        addresses=PostgresAddresses(database),
     )
 
 

@@ -176,15 +176,29 @@ class Mails:
         return self.messages(to, SECURITY_ALERT, context, key)
 
     def address_changed(
-        self, former: str, new: str, username: str, at: datetime, key: str
+        self,
+        former: str,
+        new: str,
+        username: str,
+        at: datetime,
+        key: str,
+        *,
+        back: str = "",
+        not_me: str = "",
     ) -> Sequence[OutboxMessage]:
-        """Call this for the two mails of a changed address, to the former and to the new one."""
-        told = ((former, AlertKind.ADDRESS_CHANGED), (new, AlertKind.ADDRESS_TAKEN))
+        """Call this for the two mails of a changed address, to the former and to the new one.
+
+        `back` is the link of the former that takes the account back, `not_me` that of the new one.
+        """
+        told = (
+            (former, AlertKind.ADDRESS_CHANGED, back),
+            (new, AlertKind.ADDRESS_TAKEN, not_me),
+        )
         return [
             message
-            for to, kind in told
+            for to, kind, link in told
             for message in self.security_alert(
-                to, SecurityAlert(username, kind, at), f"{key}:{kind}"
+                to, SecurityAlert(username, kind, at, not_me=link), f"{key}:{kind}"
             )
         ]
 

@@ -62,8 +62,8 @@ def _check_times(**times: datetime) -> None:
 class Template(Generic[C]):
     """A kind of mail: its name, the class of its context, and one to be shown.
 
-    `is_asked_for`: its reader asks for each by hand. `is_fleeting`: it has what signs in, and
-    is erased once it was sent.
+    `is_asked_for`: its reader asks for each by hand. `is_fleeting`: it has what signs in, or what
+    disavows a change, and is erased once it was sent.
     """
 
     name: str
@@ -105,21 +105,29 @@ class AlertKind(StrEnum):
     """What of an account has changed."""
 
     PASSWORD_CHANGED = "password_changed"  # noqa: S105  (the name of an act)
+    ADDRESS_ASKED = "address_asked"
     ADDRESS_CHANGED = "address_changed"
     ADDRESS_TAKEN = "address_taken"
+    ADDRESS_BACK = "address_back"
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
     RECOVERY_CODES_MADE = "recovery_codes_made"
     COUNTER_FELL = "counter_fell"
     NEW_DEVICE = "new_device"
     ACCOUNT_DELETED = "account_deleted"
+    DISAVOWED = "disavowed"
 
 
 # What happened, for the reader, who may be the former owner of an address.
 ALERTS = {
     AlertKind.PASSWORD_CHANGED: "The password was changed.",
+    AlertKind.ADDRESS_ASKED: "Somebody who is signed in wishes for another address of the account.",
     AlertKind.ADDRESS_CHANGED: "The address of the account was changed to another one.",
     AlertKind.ADDRESS_TAKEN: "This address is now that of the account.",
+    AlertKind.ADDRESS_BACK: (
+        'Somebody who had a mail to this address said "this was not me": it is that of the account '
+        "again, and all sign-ins have ended."
+    ),
     AlertKind.FACTOR_ADDED: "A way to sign in was added.",
     AlertKind.FACTOR_REMOVED: "A way to sign in was removed.",
     AlertKind.RECOVERY_CODES_MADE: "New recovery codes were made; the former ones are void.",
@@ -129,17 +137,24 @@ ALERTS = {
     ),
     AlertKind.NEW_DEVICE: "The account was used from a device it was not used from before.",
     AlertKind.ACCOUNT_DELETED: "The account was deleted.",
+    AlertKind.DISAVOWED: (
+        'Somebody who had one of these mails said "this was not me": all sign-ins have ended.'
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityAlert:
-    """Somebody changed what an account is opened by. It has no link at all (SEC-73)."""
+    """Somebody changed what an account is opened by. It has no link that signs in (SEC-73).
+
+    `not_me` is the link of "this was not me" (AUTH-16), empty where there is none.
+    """
 
     username: str
     kind: AlertKind
     at: datetime
     browser: str = ""
+    not_me: str = ""
 
     @property
     def what(self) -> str:
@@ -150,6 +165,8 @@ class SecurityAlert:
         """Call this before it is rendered; raises `BadMail`."""
         _check_texts(username=self.username, browser=self.browser)
         _check_times(at=self.at)
+        if self.not_me:
+            _check_link(self.not_me)
         if self.kind not in ALERTS:
             raise BadMail("kind", "is none of the acts that are told")
 
@@ -211,6 +228,7 @@ class MailTest:
 
 
 _AT = datetime(2025, 3, 1, 12, 30, tzinfo=UTC)
+_NOT_ME = "https://greenroom.example/account/not-me?token=SAMPLE"
 _LINK = "https://greenroom.example/sign-in/link?token=SAMPLE"
 
 MAGIC_LINK = Template(
@@ -233,7 +251,8 @@ PASSWORD_RESET = Template(
 SECURITY_ALERT = Template(
     "security_alert",
     SecurityAlert,
-    SecurityAlert("ada", AlertKind.PASSWORD_CHANGED, _AT, "Firefox on Linux"),
+    SecurityAlert("ada", AlertKind.PASSWORD_CHANGED, _AT, "Firefox on Linux", _NOT_ME),
+    is_fleeting=True,
 )
 ORDER = Template(
     "order",

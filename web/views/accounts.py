@@ -142,6 +142,44 @@ class OpenLinkPage:
 
 
 @dataclass(frozen=True, slots=True)
+class NotMePage:
+    """The button that disavows a change, and what is told behind it.
+
+    `by_link`: the next sign-in is by a link; `sign_in` leads to where it begins.
+    """
+
+    shell: Shell
+    csrf: CsrfToken
+    token: str
+    is_done: bool
+    by_link: bool
+    sign_in: LocalPath
+    problems: Mapping[str, str] = field(default_factory=dict)
+    # It takes a former address back with it.
+    of_address: bool = False
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        local_path(self.sign_in)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmAddressPage:
+    """The button that confirms a new address, and what is told behind it."""
+
+    shell: Shell
+    csrf: CsrfToken
+    token: str
+    is_done: bool
+    account: LocalPath
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        local_path(self.account)
+
+
+@dataclass(frozen=True, slots=True)
 class SecondPage:
     """The form that asks for a second factor. `ticket` says that the first one was given."""
 
@@ -327,6 +365,10 @@ class AccountPage:
     # An app for codes may be added.
     has_app_offer: bool = True
     providers: ProvidersView = ProvidersView()
+    # Another address can be asked for; what was typed there; and that one was.
+    has_address_offer: bool = False
+    new_email: str = ""
+    has_asked_address: bool = False
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)

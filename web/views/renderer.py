@@ -23,9 +23,11 @@ from markupsafe import Markup, escape
 from web.views.accounts import (
     AccountPage,
     CodesPage,
+    ConfirmAddressPage,
     EnrolPage,
     LinkPage,
     LinkSentPage,
+    NotMePage,
     OpenLinkPage,
     ProtectedPage,
     ProvePage,
@@ -174,6 +176,14 @@ class Renderer:
     def open_link_page(self, page: OpenLinkPage) -> str:
         """Call this to render `/login/link/open`."""
         return self._render("link_open.html", page=page, shell=page.shell)
+
+    def not_me_page(self, page: NotMePage) -> str:
+        """Call this to render `/account/not-me`."""
+        return self._render("not_me.html", page=page, shell=page.shell)
+
+    def confirm_address_page(self, page: ConfirmAddressPage) -> str:
+        """Call this to render `/account/address/confirm`."""
+        return self._render("confirm_address.html", page=page, shell=page.shell)
 
     def second_page(self, page: SecondPage) -> str:
         """Call this to render what asks for a second factor."""

@@ -25,6 +25,8 @@ from actors.accounts import (
     SignInSweeper,
     SocketTickets,
 )
+from actors.accounts.kept.addresses import Addresses
+from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import Factors
 from actors.accounts.ways.link_flow import LinkFlow
 from actors.accounts.ways.links import SignInLinks
@@ -44,7 +46,9 @@ from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
 from web.accounts.methods import methods_of
 from web.accounts.own.account import AccountPages, own_account_routes
+from web.accounts.own.address_pages import address_routes
 from web.accounts.own.factor_routes import factor_routes
+from web.accounts.own.mending.disavow_pages import disavow_routes
 from web.accounts.routes import IsPage, account_routes
 from web.accounts.ways.link_api import link_api_routes
 from web.accounts.ways.link_pages import link_routes
@@ -213,6 +217,8 @@ class Store:
     links: SignInLinks
     passkeys: Passkeys
     identities: Identities
+    disavowals: Disavowals
+    addresses: Addresses
     mails: Mails = field(default_factory=lambda: Mails(None))
     # None: the lab has no sagas.
     checkouts: CheckoutPorts | None = None
@@ -578,6 +584,10 @@ class Web:
 
     def _register_accounts(self, app: WebApp, services: Services) -> None:
         is_page = partial(_is_page, app)
+        # The address of the newest application, for what mails lead to.
+        self.accounts = replace(self.accounts, origin=app.edge.own_origin)
+        app.register_blueprint(disavow_routes(services, self.accounts))
+        app.register_blueprint(address_routes(services, self.accounts))
         app.register_blueprint(account_routes(services, self.accounts, is_page))
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))
         app.register_blueprint(factor_routes(services, self.accounts, is_page))
@@ -823,7 +833,9 @@ def account_services(
         store.factors,
         Tickets(ring.key("tickets"), now),
         store.passkeys,
-        replace(methods, offers=ProviderOffers(providers, store.identities)),
+        store.disavowals,
+        store.addresses,
+        methods=replace(methods, offers=ProviderOffers(providers, store.identities)),
     )
 
 

@@ -54,6 +54,12 @@ class Act(StrEnum):
     PASSKEY_REMOVE = "account.passkey_remove"
     # A passkey told a counter from before: perhaps there are two of it. It was refused.
     COUNTER_FELL = "account.passkey_counter"
+    # Somebody said of a change that it was not theirs.
+    DISAVOW = "account.disavow"
+    # Another address is wished for; it is made; its former owner took the account back.
+    ADDRESS_ASK = "account.address_ask"
+    ADDRESS = "account.address"
+    ADDRESS_BACK = "account.address_back"
     ROLE = "account.role"
     DELETE = "account.delete"
 
@@ -76,6 +82,10 @@ EVENT_TYPES: dict[Act, str] = {
     Act.PASSKEY_USE: "PasskeyUsed",
     Act.PASSKEY_REMOVE: "PasskeyRevoked",
     Act.COUNTER_FELL: "CounterRollbackDetected",
+    Act.DISAVOW: "UserUpdated",
+    Act.ADDRESS_ASK: "UserUpdated",
+    Act.ADDRESS: "UserUpdated",
+    Act.ADDRESS_BACK: "UserUpdated",
     Act.ROLE: "UserUpdated",
     Act.DELETE: "UserDeleted",
 }

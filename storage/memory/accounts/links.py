@@ -57,6 +57,8 @@ class MemorySignInLinks(Twin):
         user_id = next((id_ for id_, user in database.users.items() if user.email == email), None)
         is_new = user_id is None
         if user_id is None:
+            if accounts.is_taken(email):
+                return None
             taken = {user.username for user in database.users.values()}
             free = [name for name in newcomer.usernames if name not in taken]
             if not free:
@@ -70,7 +72,7 @@ class MemorySignInLinks(Twin):
         if user.email_verified_at is None:
             user.email_verified_at = database.now()
             record(database, Entry(Act.VERIFY_EMAIL, user_id, origin))
-        if not use_proof(database, user_id, sign_in.proof, origin):
+        if not use_proof(database, user_id, sign_in.proof, origin, by_mailbox=True):
             return Entered(user_id, user.username, email, is_new, 0, needs_second=True)
         ended = accounts.admit(user_id, sign_in, origin)
         return Entered(user_id, user.username, email, is_new, ended)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import trio
 
+from actors.accounts.kept.addresses import REVERT_KEPT
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.members import (
     DELETED_NAME,
@@ -57,8 +58,8 @@ class MemoryAccounts(Twin):
         for user in database.users.values():
             if user.username == account.username:
                 return Taken.USERNAME
-            if user.email == account.email:
-                return Taken.EMAIL
+        if self.is_taken(account.email):
+            return Taken.EMAIL
         self.make_account(account)
         self._add_sign_in(account.user_id, sign_in, origin)
         record(database, Entry(Act.REGISTER, account.user_id, origin))
@@ -99,7 +100,8 @@ class MemoryAccounts(Twin):
         kept = self._credentials(user_id)
         if kept is None or kept.password_hash != password_hash:
             return None
-        if not use_proof(self.database, user_id, sign_in.proof, origin):
+        by_mailbox, proof = sign_in.by_mailbox, sign_in.proof
+        if not use_proof(self.database, user_id, proof, origin, by_mailbox=by_mailbox):
             return None
         return self.admit(user_id, sign_in, origin)
 
@@ -145,6 +147,24 @@ class MemoryAccounts(Twin):
         if row is not None:
             row.epoch = user.epoch
         self._end_others(user_id, reference)
+
+    def is_taken(self, email: str, user_id: UUID | None = None) -> bool:
+        """Call this in an act for whether an address is somebody's, or kept for another account."""
+        if any(user.email == email for user in self.database.users.values()):
+            return True
+        now = self.database.now()
+        return any(
+            row.former == email
+            and row.user_id != user_id
+            and row.made_at is not None
+            and now - row.made_at < REVERT_KEPT
+            for row in self.database.address_changes.values()
+        )
+
+    def end_all_of(self, user_id: UUID) -> int:
+        """Call this in an act after which no sign-in of an account is good; how many ended."""
+        self.database.users[user_id].epoch += 1
+        return self._end(lambda row: row.user_id == user_id)
 
     def forget_passkeys(self, user_id: UUID) -> None:
         """Call this when an account is gone."""
@@ -321,6 +341,9 @@ class MemoryAccounts(Twin):
         for one in [one for one, row in identities.items() if row.user_id == user_id]:
             del identities[one]
         self.forget_passkeys(user_id)
+        changes = self.database.address_changes
+        for change in [one for one, kept in changes.items() if kept.user_id == user_id]:
+            del changes[change]
         self.database.user_names[user_id] = DELETED_NAME
         record(self.database, Entry(Act.DELETE, user_id, origin))
         forget_subject(self.database, user_subject(user_id), FORGOTTEN_BY)

@@ -1,6 +1,7 @@
 """Proofs of second factors in memory; the twin of `storage/postgres/accounts/proving.py`."""
 
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
@@ -19,8 +20,60 @@ def has_second(database: MemoryDatabase, user_id: UUID) -> bool:
     return has_passkey or (row is not None and row.totp is not None)
 
 
-def use_proof(database: MemoryDatabase, user_id: UUID, proof: Proof | None, origin: Origin) -> bool:
-    """Call this to use a proof up; without one, whether none is needed."""
+def use_proof(
+    database: MemoryDatabase,
+    user_id: UUID,
+    proof: Proof | None,
+    origin: Origin,
+    *,
+    by_mailbox: bool = False,
+) -> bool:
+    """Call this to use a proof up; without one, whether none is needed.
+
+    An account that is doubted opens `by_mailbox` only, and is doubted no more behind it (AUTH-16).
+    """
+    since = database.users[user_id].doubted_since
+    if since is not None and not by_mailbox:
+        return False
+    is_good = _is_good(database, user_id, proof, origin)
+    if is_good and since is not None:
+        _trust(database, user_id, proof, since, origin)
+    return is_good
+
+
+def _trust(
+    database: MemoryDatabase,
+    user_id: UUID,
+    proof: Proof | None,
+    since: datetime,
+    origin: Origin,
+) -> None:
+    user = database.users[user_id]
+    # With what a request that was under way may have left there meanwhile: it is nobody's.
+    user.doubted_since, user.password_hash = None, NO_PASSWORD
+    row, passkeys = database.factors.get(user_id, FactorsRow()), database.passkeys
+    row.codes.clear()
+    match proof:
+        case None:
+            return
+        case PasskeyProof(credential_id):
+            added_at: datetime | None = passkeys[credential_id].added_at
+        case _:
+            added_at = None if row.totp is None else row.totp.added_at
+    if added_at is None or added_at >= since:
+        return
+    if row.totp is not None and row.totp.added_at >= since:
+        row.totp = None
+        entry = Entry(Act.FACTOR_REMOVE, user_id, origin)
+        record(database, entry, {"because": "disavowed"})
+    for one, kept in list(passkeys.items()):
+        if kept.user_id == user_id and kept.added_at >= since:
+            del passkeys[one]
+            facts = {"passkey": str(kept.id), "because": "disavowed"}
+            record(database, Entry(Act.PASSKEY_REMOVE, user_id, origin), facts)
+
+
+def _is_good(database: MemoryDatabase, user_id: UUID, proof: Proof | None, origin: Origin) -> bool:
     row = database.factors.get(user_id, FactorsRow())
     match proof:
         case None:

@@ -131,6 +131,8 @@ async def _redeem(
         return None
     is_new = whose["id"] is None
     if is_new:
+        if await connection.fetchval("SELECT is_address_kept($1, NULL)", email):
+            return None
         username = await connection.fetchval(_FREE_NAME, list(newcomer.usernames))
         if username is None:
             return None
@@ -142,7 +144,7 @@ async def _redeem(
             return None  # deleted, or of another address, in this moment
     if await connection.fetchval(_VERIFY, user_id):
         await record(connection, Entry(Act.VERIFY_EMAIL, user_id, origin))
-    if not await use_proof(connection, user_id, sign_in.proof, origin):
+    if not await use_proof(connection, user_id, sign_in.proof, origin, by_mailbox=True):
         return Entered(user_id, username, email, is_new, 0, needs_second=True)
     ended = await admit(connection, user_id, sign_in, origin)
     return Entered(user_id, username, email, is_new, ended)

@@ -351,7 +351,10 @@ async def _sign_in(
         user_id,
         password_hash,
     )
-    if found is None or not await use_proof(connection, user_id, sign_in.proof, origin):
+    by_mailbox, proof = sign_in.by_mailbox, sign_in.proof
+    if found is None or not await use_proof(
+        connection, user_id, proof, origin, by_mailbox=by_mailbox
+    ):
         return None
     return await admit(connection, user_id, sign_in, origin)
 
@@ -498,6 +501,15 @@ async def renew_own(
         )
         await _end(connection, "user_id = $1 AND id <> $2", user_id, reference)
     await connection.execute(_RENEWED, user_id, reference, digest)
+
+
+async def end_all(connection: Connection, user_id: UUID) -> int:
+    """Call this in an act's transaction after which no sign-in of an account is good; how many.
+
+    The row of the credentials is locked.
+    """
+    await connection.execute("UPDATE credentials SET epoch = epoch + 1 WHERE user_id = $1", user_id)
+    return sum((await _end(connection, "user_id = $1", user_id)).values())
 
 
 async def _change_password(connection: Connection, change: NewPassword, origin: Origin) -> bool:

@@ -41,6 +41,8 @@ from actors.accounts import (
     login_limits,
     user_stream,
 )
+from actors.accounts.kept.addresses import Addresses
+from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, Proof, TotpProof
 from actors.accounts.ways.links import SignInLinks
 from actors.accounts.ways.passkeys import Passkeys
@@ -53,8 +55,10 @@ from storage.errors import InvalidField
 from storage.keyring import SubjectKeyring
 from storage.memory import (
     MemoryAccounts,
+    MemoryAddresses,
     MemoryAudit,
     MemoryDatabase,
+    MemoryDisavowals,
     MemoryEventStore,
     MemoryFactors,
     MemoryIdentities,
@@ -69,7 +73,9 @@ from storage.postgres import (
     Connection,
     Database,
     PostgresAccounts,
+    PostgresAddresses,
     PostgresAudit,
+    PostgresDisavowals,
     PostgresEventStore,
     PostgresFactors,
     PostgresIdentities,
@@ -104,6 +110,8 @@ class KeptAccounts:
     factors: Factors
     identities: Identities
     passkeys: Passkeys
+    disavowals: Disavowals
+    addresses: Addresses
 
     async def register(self, name: str = "ada") -> NewAccount:
         """Register somebody whose sign-in is of the session of that name."""
@@ -138,6 +146,8 @@ def accounts_in_memory() -> KeptAccounts:
         MemoryFactors(database),
         MemoryIdentities(database),
         MemoryPasskeys(database),
+        MemoryDisavowals(database),
+        MemoryAddresses(database),
     )
 
 
@@ -165,6 +175,14 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
                 "UPDATE used_states SET expires_at = expires_at - $1::interval", so_long
             )
             await connection.execute(
+                "UPDATE address_changes SET asked_at = asked_at - $1::interval,"
+                " made_at = made_at - $1::interval",
+                so_long,
+            )
+            await connection.execute(
+                "UPDATE used_disavowals SET expires_at = expires_at - $1::interval", so_long
+            )
+            await connection.execute(
                 "UPDATE passkey_challenges SET expires_at = expires_at - $1::interval", so_long
             )
 
@@ -186,6 +204,8 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         PostgresFactors(database, keyring),
         PostgresIdentities(database, keyring),
         PostgresPasskeys(database),
+        PostgresDisavowals(database),
+        PostgresAddresses(database),
     )
 
 

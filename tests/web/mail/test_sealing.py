@@ -17,7 +17,7 @@ from web.mail.delivering import MailDelivery
 from web.mail.mails import Mails
 from web.mail.sealing import SEALED, CannotOpen, MailSeal
 from web.mail.senders.memory import MemorySender
-from web.mail.templates import MAGIC_LINK, SECURITY_ALERT, MagicLink
+from web.mail.templates import MAGIC_LINK, ORDER, SECURITY_ALERT, MagicLink
 from web.mail.words import MailAddress
 
 KEY, OTHER = Secret(b"k" * 32), Secret(b"o" * 32)
@@ -42,7 +42,9 @@ def test_what_lies_in_the_outbox_has_no_link_in_it() -> None:
     assert message_of(MailSeal(KEY)).payload != sealed.payload
     mails = Mails(MemoryOutbox(MemoryDatabase()), seal=MailSeal(KEY))
     (alert,) = mails.security_alert("ada@example.org", SECURITY_ALERT.sample, "k")
-    assert SEALED not in alert.headers
+    assert SEALED in alert.headers, "what disavows a change is nobody else's (AUTH-16)"
+    (order,) = mails.order("ada@example.org", ORDER.sample, "k")
+    assert SEALED not in order.headers
 
 
 def test_it_opens_in_its_place_and_with_its_key_only() -> None:

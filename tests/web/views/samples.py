@@ -14,6 +14,7 @@ from web.views import (
     ChatView,
     ChipView,
     CodesPage,
+    ConfirmAddressPage,
     CountView,
     CrashTarget,
     CrashView,
@@ -47,6 +48,7 @@ from web.views import (
     NavLink,
     NodesView,
     NodeView,
+    NotMePage,
     OpenLinkPage,
     PairView,
     PanelPage,
@@ -415,6 +417,19 @@ def open_link(token: str = "A" * 43, /, **problems: str) -> OpenLinkPage:
     return OpenLinkPage(frame, csrf, next_, token, bool(problems), again, problems)
 
 
+def not_me(token: str = "A" * 200, /, *, is_done: bool = False, **problems: str) -> NotMePage:
+    frame, csrf = shell(page="login", has_stream=False), csrf_token("a.token")
+    by_link, way = not problems, local_path("/login/link?next=%2Faccount")
+    return NotMePage(frame, csrf, token, is_done, by_link, way, problems)
+
+
+def confirm_address(
+    token: str = "A" * 200, /, *, is_done: bool = False, **problems: str
+) -> ConfirmAddressPage:
+    frame, csrf = shell(page="login", has_stream=False), csrf_token("a.token")
+    return ConfirmAddressPage(frame, csrf, token, is_done, local_path("/account"), problems)
+
+
 def registration(username: str = "", /, **problems: str) -> RegisterPage:
     return RegisterPage(
         shell(page="register", has_stream=False),
@@ -477,6 +492,9 @@ def account(username: str = "ada", /, **problems: str) -> AccountPage:
         sign_ins,
         problems=problems,
         factors=FactorsView(AT if "code" in problems else None, 10, has_codes=True),
+        has_address_offer=True,
+        new_email="new@example.org",
+        has_asked_address=not problems,
     )
 
 

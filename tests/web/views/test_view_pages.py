@@ -47,6 +47,16 @@ PAGES: dict[str, Callable[[], str]] = {
     "link sent": lambda: RENDERER.link_sent_page(samples.link_sent()),
     "open link": lambda: RENDERER.open_link_page(samples.open_link()),
     "refused open link": lambda: RENDERER.open_link_page(samples.open_link("x", code="No.")),
+    "not me": lambda: RENDERER.not_me_page(samples.not_me()),
+    "refused not me": lambda: RENDERER.not_me_page(
+        replace(samples.not_me("x"), problems={"": "No."})
+    ),
+    "done not me": lambda: RENDERER.not_me_page(samples.not_me(is_done=True)),
+    "back not me": lambda: RENDERER.not_me_page(replace(samples.not_me(), of_address=True)),
+    "confirm address": lambda: RENDERER.confirm_address_page(samples.confirm_address()),
+    "done confirm address": lambda: RENDERER.confirm_address_page(
+        samples.confirm_address(is_done=True)
+    ),
     "registration": lambda: RENDERER.register_page(samples.registration()),
     "refused registration": lambda: RENDERER.register_page(
         samples.registration("ada", username="Taken.", password="Short.")
@@ -238,7 +248,7 @@ def test_forms_are_for_password_managers() -> None:
         "sign-in": ["username", "current-password"],
         "registration": ["nickname", "username", "new-password"],
         "account": [
-            *("username", "current-password", "new-password"),
+            *("email", "username", "current-password", "new-password"),
             *2 * ["username", "current-password"],
         ],
     }
@@ -261,6 +271,8 @@ def test_what_was_typed_comes_back_as_the_value_of_its_field() -> None:
         for other in (
             RENDERER.link_page(samples.link(typed)),
             RENDERER.open_link_page(samples.open_link(typed)),
+            RENDERER.not_me_page(samples.not_me(typed)),
+            RENDERER.confirm_address_page(samples.confirm_address(typed)),
         ):
             assert typed in samples.read(other).values("value")
         assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]

@@ -114,9 +114,11 @@ class AccountPages:
     def __init__(self, services: Services, mine: AccountServices) -> None:
         self._services, self._mine = services, mine
 
-    async def show(self, member: Member, problem: NotEntered | None = None) -> Response:
-        """Call this to show it, with what was wrong with a form."""
-        return await _page(self._services, self._mine, member, problem)
+    async def show(
+        self, member: Member, problem: NotEntered | None = None, *, new_email: str = ""
+    ) -> Response:
+        """Call this to show it, with what was wrong with a form, and what was typed there."""
+        return await _page(self._services, self._mine, member, problem, new_email=new_email)
 
     async def prove(
         self, member: Member, then: LocalPath, problem: NotEntered | None = None
@@ -227,6 +229,7 @@ async def _page(
     ends_others: bool = True,
     back: LocalPath | None = None,
     has_ended_one: bool = False,
+    new_email: str = "",
 ) -> Response:
     state = current_request_state()
     page = AccountPage(
@@ -247,6 +250,9 @@ async def _page(
         rp_id=mine.methods.passkey_domain,
         has_app_offer=mine.methods.has(Method.TOTP),
         providers=await mine.methods.offers.shown(member.user_id),
+        has_address_offer=mine.mails.is_on,
+        new_email=new_email,
+        has_asked_address=request.args.get("address") == "asked",
     )
     return answer_form(services.renderer.account_page(page), problem)
 

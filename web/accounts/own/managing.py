@@ -33,6 +33,7 @@ from web.accounts.entering import (
 )
 from web.accounts.hashing import common_passwords
 from web.accounts.identity import new_token
+from web.accounts.own.mending.disavowing import not_me_link
 from web.mail.templates import AlertKind, SecurityAlert
 from web.mail.words import BadMail
 from web.server import RequestState
@@ -180,7 +181,9 @@ def alert_of(
     services: AccountServices, whose: Member | Credentials, kind: AlertKind, act: bytes
 ) -> Sequence[OutboxMessage]:
     """Call this as `alert` where nobody is signed in."""
-    context = SecurityAlert(whose.username, kind, services.now())
+    now = services.now()
+    not_me = not_me_link(services, whose.user_id, whose.email, now)
+    context = SecurityAlert(whose.username, kind, now, not_me=not_me)
     try:
         key = f"{kind}:{whose.user_id}:{act.hex()}"
         return services.mails.security_alert(whose.email, context, key)

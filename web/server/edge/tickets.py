@@ -34,9 +34,9 @@ class Tickets:
     def __init__(self, key: Key, now: Callable[[], datetime]) -> None:
         self._key, self._now = key, now
 
-    def make(self, said: msgspec.Struct, bound: str) -> str:
-        """Call this for a ticket that opens with the same `bound` only, for ten minutes."""
-        until = int((self._now() + TICKET_KEPT).timestamp())
+    def make(self, said: msgspec.Struct, bound: str, kept: timedelta = TICKET_KEPT) -> str:
+        """Call this for a ticket that opens with the same `bound` only, for as long as said."""
+        until = int((self._now() + kept).timestamp())
         data = msgspec.json.encode(_Kept(until, f"{type(said).__name__}:{bound}", said))
         text = base64.urlsafe_b64encode(self._key.sign(data) + data).decode("ascii")
         return text.rstrip("=")

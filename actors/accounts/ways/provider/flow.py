@@ -136,8 +136,8 @@ class ProviderFlow(Actor[Messages]):
             message.provider, shown, wants.newcomer, wants.sign_in, message.origin
         )
         match found:
-            case AddressTaken():
-                return NotYours(shown.email)
+            case AddressTaken(email):
+                return NotYours(email or shown.email)
             case None:
                 return Away("names")
         return found

@@ -49,7 +49,12 @@ class LinkedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class AddressTaken:
-    """The address is somebody's who did not link this identity. Nobody was signed in (SEC-93)."""
+    """The address is somebody's who did not link this identity. Nobody was signed in (SEC-93).
+
+    With an `email` the identity is linked, and its account opens by a link to that address only.
+    """
+
+    email: str | None = field(default=None, repr=False)
 
 
 class Linking(StrEnum):

@@ -63,7 +63,7 @@ class MemoryIdentities(Twin):
         row = database.identities.get(shown.identity)
         is_new = row is None
         if row is None:
-            if any(user.email == shown.email for user in database.users.values()):
+            if accounts.is_taken(shown.email):
                 return AddressTaken()
             taken = {user.username for user in database.users.values()}
             free = [name for name in newcomer.usernames if name not in taken]
@@ -75,8 +75,10 @@ class MemoryIdentities(Twin):
             for act in (Act.REGISTER, Act.VERIFY_EMAIL):
                 record(database, Entry(act, user_id, origin))
             row = self._add(user_id, provider, shown, origin)
-        row.used_at, row.tokens = database.now(), shown.tokens
         user_id, user = row.user_id, database.users[row.user_id]
+        if user.doubted_since is not None:
+            return AddressTaken(user.email)
+        row.used_at, row.tokens = database.now(), shown.tokens
         if not use_proof(database, user_id, sign_in.proof, origin):
             return Entered(user_id, user.username, user.email, is_new, 0, needs_second=True)
         ended = accounts.admit(user_id, sign_in, origin)

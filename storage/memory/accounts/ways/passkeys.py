@@ -124,7 +124,9 @@ class MemoryPasskeys(Twin):
         await self.pass_faults()
         database = self.database
         user = database.users.get(user_id)
-        if user is None or not use_passkey(database, user_id, proof, origin):
+        if user is None or user.doubted_since is not None:
+            return None
+        if not use_passkey(database, user_id, proof, origin):
             return None
         if not proof.is_verified:
             return Entered(user_id, user.username, user.email, False, 0, needs_second=True)

@@ -1,1 +1,1 @@
-"""Ways to sign in beside a password: identities at providers, and passkeys."""
+"""Ways to sign in beside a password, and what disavows a change of them."""

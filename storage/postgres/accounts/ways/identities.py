@@ -40,7 +40,7 @@ from storage.errors import StatementRefused, SubjectForgotten
 from storage.keyring import SubjectKeyring
 from storage.postgres.accounts.audit import begin, record
 from storage.postgres.accounts.members import admit, make_account
-from storage.postgres.accounts.proving import is_alive, kept_ways, use_proof
+from storage.postgres.accounts.proving import is_alive, is_doubted, kept_ways, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -62,6 +62,10 @@ INSERT INTO used_states (digest, expires_at) VALUES ($1, clock_timestamp() + $2:
 ON CONFLICT DO NOTHING
 """
 _WHOSE = "SELECT user_id FROM provider_identities WHERE issuer = $1 AND subject = $2"
+# A former address is kept for its account (AUTH-11).
+_IS_TAKEN = """
+SELECT EXISTS (SELECT 1 FROM users WHERE email = $1) OR is_address_kept($1, NULL)
+"""
 _LOCK = """
 SELECT u.username, u.email FROM credentials c JOIN users u ON u.id = c.user_id
 WHERE c.user_id = $1 FOR UPDATE OF c
@@ -252,8 +256,8 @@ async def _whose(connection: Connection, shown: Shown) -> UUID | AddressTaken | 
     user_id: UUID | None = await connection.fetchval(_WHOSE, identity.issuer, identity.subject)
     if user_id is not None:
         return user_id
-    is_taken = await connection.fetchval("SELECT 1 FROM users WHERE email = $1", shown.email)
-    return None if is_taken is None else AddressTaken()
+    is_taken = await connection.fetchval(_IS_TAKEN, shown.email)
+    return AddressTaken() if is_taken else None
 
 
 async def _enter(
@@ -264,7 +268,7 @@ async def _enter(
     sign_in: NewSignIn,
     sealed: bytes,
     origin: Origin,
-) -> Entered | None:
+) -> Entered | AddressTaken | None:
     user_id, identity = new.user_id, new.shown.identity
     await begin(connection, user_id)
     if whose is None:
@@ -286,6 +290,8 @@ async def _enter(
         if row is None:
             return None
         username, email = row["username"], row["email"]
+    if await is_doubted(connection, user_id):
+        return AddressTaken(email)
     used = await change_rows(connection, _USE, identity.issuer, identity.subject, user_id, sealed)
     if not used:
         return None  # unlinked in this moment

@@ -223,7 +223,7 @@ async def _enter(
     origin: Origin,
 ) -> Entered | None:
     await begin(connection, user_id)
-    used = await move_passkey(connection, user_id, proof, origin)
+    used = await move_passkey(connection, user_id, proof, origin, is_alone=True)
     if used is None:
         return None
     if not proof.is_verified:
