@@ -265,6 +265,14 @@ def three(folder: Path, file: ServerFile | None = None) -> list[NatsServer]:
     ]
 
 
+def are_routed(servers: Sequence[NatsServer]) -> bool:
+    """Whether each of a cluster's servers has a route; fails with what one said that has ended."""
+    for one in servers:
+        assert one.process is not None
+        assert one.process.poll() is None, one.log().decode()
+    return all(b"Route connection created" in one.log() for one in servers)
+
+
 def missing() -> str:
     """Call this for why no server can be had; empty when one can."""
     return "" if program_of_tests() else "not run: no nats-server; NATS_SERVER names a program"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import time
@@ -10,15 +11,29 @@ from collections.abc import Callable
 from tests.patience import PATIENCE_S
 
 _LOOK_S = 0.005
+# Below those that kernels give to who asks for none: nobody's connection takes one in between.
+_DRAWN_FROM = range(18_000, 32_000)
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in opened]
-    for one in opened:
-        one.close()
+    """Ports that nobody listens on, none of them given before in this process."""
+    draw = random.SystemRandom()  # other processes of the suite draw too
+    ports: list[int] = []
+    while len(ports) < count:
+        port = draw.choice(_DRAWN_FROM)
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            ports.append(port)
     return ports
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_port() -> int:

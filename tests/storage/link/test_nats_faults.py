@@ -19,7 +19,7 @@ from storage.link.nats import NatsLink
 from storage.link.nats_words import LinkFault, NatsSettings
 from storage.testing.servers.toxic_proxy import ToxicProxy
 from tests.logged import silenced
-from tests.nats_server import NatsServer, ServerFile, User, missing, three
+from tests.nats_server import NatsServer, ServerFile, User, are_routed, missing, three
 from tests.patience import PATIENCE_S, until
 from tests.storage.link.nodes import (
     N_B,
@@ -124,7 +124,7 @@ async def test_one_of_three_servers_is_killed(whose: str, tmp_path: Path) -> Non
     try:
         for one in servers:
             one.start()
-        await until(lambda: all(b"Route connection created" in one.log() for one in servers))
+        await until(lambda: are_routed(servers))
         first, second, _ = servers
         url_a, url_b = (settings([one, *servers]) for one in (first, second))
         async with talking(_beginning_at(first, url_a), _beginning_at(second, url_b)) as (
@@ -157,7 +157,7 @@ async def test_a_server_that_leaves_is_left_before_it_is_gone(tmp_path: Path) ->
     try:
         for one in servers:
             one.start()
-        await until(lambda: all(b"Route connection created" in one.log() for one in servers))
+        await until(lambda: are_routed(servers))
         async with talking(settings(servers), settings(servers)) as (pair, a, _):
             place = a.status().server
             left = next(one for one in servers if place.endswith(f":{one.port}"))
