@@ -46,7 +46,6 @@ from web.server import RequestState
 FIELD = "code"
 WRONG = "This code is not right, or was used already. Wait for the next one, and type it anew."
 AGAIN = "This took too long, or began in another browser; sign in again."
-_OVER = "This sign-in is over, or its account was changed meanwhile; sign in again."
 _BLANK = "Type the six digits your app shows."
 _BLANK_EITHER = "Type the six digits your app shows, or one of your recovery codes."
 

@@ -31,8 +31,6 @@ from actors.persistence.words import OutboxMessage, check_a, check_uuid
 
 # A little longer than a state is good, for clocks of two processes.
 USED_STATE_KEPT = timedelta(minutes=10)
-# More than there are providers that anybody offers.
-IDENTITIES_PER_USER_MAX = 20
 # AUTH-6: a refresh token that was not used for so long is thrown away.
 REFRESH_KEPT = timedelta(days=30)
 

@@ -52,8 +52,6 @@ KEYS_AGAIN_S = 60.0
 KEYS_MAX = 100
 # What a token that says more is good for: ten years.
 TOKEN_S_MAX = 10 * 365 * 24 * 3600
-# A token that is over in this time is renewed before it is used.
-RENEW_BEFORE = timedelta(seconds=60)
 # What a provider says of our own settings, rather than of who signs in (RFC 6749, 5.2; GitHub).
 _OURS = frozenset({
     "invalid_client", "unauthorized_client", "incorrect_client_credentials",
@@ -167,21 +165,6 @@ class AskedProvider(AskProvider):
         if self._provider.kind is Kind.GITHUB:
             return await self._github_shown(endpoints, kept)
         return await self._oidc_shown(endpoints, tokens, kept, exchange.nonce)
-
-    async def renewed(self, tokens: ProviderTokens) -> ProviderTokens:
-        """Call this for tokens that come for a refresh token; raises as `show`.
-
-        A provider that gives no new refresh token goes on taking the former.
-        """
-        if tokens.refresh is None:
-            raise NotShown("refresh")
-        asked = {"grant_type": "refresh_token", "refresh_token": tokens.refresh.reveal()}
-        fresh = self._kept(await self._exchanged(await self.endpoints(), asked))
-        if fresh.refresh is not None:
-            return fresh
-        return ProviderTokens(
-            fresh.access, fresh.access_until, tokens.refresh, tokens.refresh_since
-        )
 
     # -- where it is --------------------------------------------------------------------------
 
