@@ -287,12 +287,22 @@ class Accounts(Protocol):
         """Call this to give one of somebody's own a name; False as for `end_sign_in`."""
         ...
 
-    async def end_sign_in(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> bool:
-        """Call this to end one of somebody's own; False for another's, or one that is over."""
+    async def end_sign_in(
+        self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE, *, by: UUID
+    ) -> bool:
+        """Call this to end one of somebody's own; False for another's, or one that is over.
+
+        Also when the sign-in `by` which it is asked is over by now.
+        """
         ...
 
-    async def end_others(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> int:
-        """Call this to end all of somebody's but one; returns how many."""
+    async def end_others(
+        self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE
+    ) -> int | None:
+        """Call this to end all of somebody's but the one that asks; returns how many.
+
+        None, and nothing is, when that one is over by now.
+        """
         ...
 
     async def step_up(self, step: StepUp, origin: Origin = NOWHERE) -> bool:
@@ -318,15 +328,19 @@ class Accounts(Protocol):
         ...
 
     async def change_password(self, change: NewPassword, origin: Origin = NOWHERE) -> bool:
-        """Call this to change a password; False, and nothing is, when it was changed meanwhile.
+        """Call this to change a password; False, and nothing is, when it was changed meanwhile,
+        or the sign-in that asks is over.
 
         With the other sign-ins the epoch of the account ends: one that was made with the former
         password in this moment, or by a store that went back in time, opens nothing (SEC-17).
         """
         ...
 
-    async def delete(self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE) -> bool:
-        """Call this to delete an account; False, and nothing is, when its password changed.
+    async def delete(
+        self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE, *, by: UUID | None
+    ) -> bool:
+        """Call this to delete an account; False, and nothing is, when its password changed, or the
+        sign-in `by` which it is asked is over; None where no sign-in asks.
 
         Gone at once: name, address, credentials, memberships, sign-ins. A bare id stays. In the
         same transaction its subject is forgotten (`actors.chat.user_subject`): what was said

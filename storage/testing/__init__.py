@@ -16,6 +16,7 @@ The suites use pytest and pytest-trio; nothing of the running program imports th
 from storage.testing.accounts.addresses import AddressesSuite
 from storage.testing.accounts.disavowals import DisavowalsSuite
 from storage.testing.accounts.identities import IdentitiesSuite
+from storage.testing.accounts.late_acts import LateActsSuite
 from storage.testing.accounts.links import SignInLinksSuite
 from storage.testing.accounts.members import AccountsSuite, FactorsSuite, RateLimiterSuite
 from storage.testing.accounts.passkeys import PasskeysSuite
@@ -72,6 +73,7 @@ __all__ = [
     "InboxSuite",
     "InlineProjectionsSuite",
     "KillLoop",
+    "LateActsSuite",
     "LinkSuite",
     "NodesSuite",
     "OutboxSuite",

@@ -16,6 +16,7 @@ from storage.testing import (
     DisavowalsSuite,
     FactorsSuite,
     IdentitiesSuite,
+    LateActsSuite,
     PasskeysSuite,
     RateLimiterSuite,
     SignInLinksSuite,
@@ -37,6 +38,7 @@ class TestMemoryAccounts(
     DisavowalsSuite,
     FactorsSuite,
     IdentitiesSuite,
+    LateActsSuite,
     PasskeysSuite,
     RateLimiterSuite,
     SignInLinksSuite,
@@ -52,6 +54,7 @@ class TestPostgresAccounts(
     DisavowalsSuite,
     FactorsSuite,
     IdentitiesSuite,
+    LateActsSuite,
     PasskeysSuite,
     RateLimiterSuite,
     SignInLinksSuite,
@@ -87,7 +90,7 @@ async def test_what_a_person_did_outlives_their_name(database: Database) -> None
     ada = await kept.register()
     for _ in range(2):
         await kept.accounts.grant("ada", Role.MODERATOR)  # a change once
-    await kept.accounts.delete(ada.user_id, ada.password_hash)
+    await kept.accounts.delete(ada.user_id, ada.password_hash, by=None)
 
     async def left(connection: Connection) -> tuple[list[str], str]:
         rows = await connection.fetch(

@@ -113,7 +113,7 @@ class DecidersSuite:
         hedy = await deciders.moderator("hedy", "second", former="first")
         await deciders.post_as_demo("first")
         assert await deciders.known() == {grace, hedy}
-        assert await deciders.accounts.delete(grace, HASH)
+        assert await deciders.accounts.delete(grace, HASH, by=None)
         assert await deciders.known() == {hedy}
         assert (await deciders.log.waiting()).messages[0].members == {hedy}
 
@@ -155,7 +155,7 @@ class DecidersSuite:
             assert await deciders.decide(written, grace, "first") is NotDecided.NO_MODERATOR
         await deciders.accounts.grant("grace", Role.MODERATOR)
         hedy = await deciders.moderator("hedy", "second")
-        assert await deciders.accounts.delete(hedy, HASH)
+        assert await deciders.accounts.delete(hedy, HASH, by=None)
         assert await deciders.decide(written, hedy, "second") is NotDecided.NO_MODERATOR
         assert (await deciders.log.waiting()).count == 1
         assert isinstance(await deciders.decide(written, grace, "first"), Decided)

@@ -193,7 +193,7 @@ class HoldingsSuite:
     async def test_a_text_that_is_not_kept_is_none(self, place: Place) -> None:
         # SEC-136, STORE-44
         ada, eve = await fill(place)
-        assert await place.accounts.delete(ada, HASH)
+        assert await place.accounts.delete(ada, HASH, by=None)
         assert await place.holdings.account(ada) is None
         assert await place.rows(ada, HeldPart.SESSIONS) == []
         messages = await place.rows(ada, HeldPart.MESSAGES)

@@ -10,7 +10,7 @@ from actors.accounts.members import Level
 from actors.persistence import OutboxMessage
 from actors.persistence.words import check_a, check_uuid
 from storage.memory.accounts.audit import record
-from storage.memory.accounts.proving import has_second, renew_own
+from storage.memory.accounts.proving import has_second, is_alive, renew_own
 from storage.memory.database import FactorsRow
 from storage.memory.twin import Twin
 
@@ -45,13 +45,14 @@ class MemoryFactors(Twin):
         return True
 
     async def remove_totp(
-        self, user_id: UUID, origin: Origin, outbox: Sequence[OutboxMessage] = ()
+        self, user_id: UUID, reference: UUID, origin: Origin, outbox: Sequence[OutboxMessage] = ()
     ) -> bool:
         """See `Factors.remove_totp`."""
         check_removal(user_id, origin, outbox)
+        check_uuid("reference", reference)
         await self.pass_faults()
         row = self._row(user_id)
-        if row.totp is None:
+        if row.totp is None or not is_alive(self.database, user_id, reference):
             return False
         row.totp = None
         if not has_second(self.database, user_id):
@@ -63,16 +64,20 @@ class MemoryFactors(Twin):
     async def renew_codes(
         self,
         user_id: UUID,
+        reference: UUID,
         codes: Sequence[bytes],
         origin: Origin,
         outbox: Sequence[OutboxMessage] = (),
     ) -> bool:
         """See `Factors.renew_codes`."""
         check_removal(user_id, origin, outbox)
+        check_uuid("reference", reference)
         given = check_codes(codes)
         await self.pass_faults()
         row = self._row(user_id)
-        if not has_second(self.database, user_id):
+        if not has_second(self.database, user_id) or not is_alive(
+            self.database, user_id, reference
+        ):
             return False
         self.database.factors[user_id] = row
         row.codes = set(given)

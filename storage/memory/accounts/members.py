@@ -37,7 +37,7 @@ from actors.chat import user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.accounts.audit import record
-from storage.memory.accounts.proving import has_second, use_proof
+from storage.memory.accounts.proving import has_second, is_alive, use_proof
 from storage.memory.database import SessionEndRow, SignInRow, UserRow
 from storage.memory.subject_keys import forget_subject
 from storage.memory.twin import Twin
@@ -286,21 +286,30 @@ class MemoryAccounts(Twin):
             record(self.database, Entry(Act.END_SIGN_IN, user, NOWHERE), facts)
         return count
 
-    async def end_sign_in(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> bool:
+    async def end_sign_in(
+        self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE, *, by: UUID
+    ) -> bool:
         """See `Accounts.end_sign_in`."""
         check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
+        check_uuid("by", by)
         await self.pass_faults()
+        if not is_alive(self.database, user_id, by):
+            return False
         count = self._end(lambda row: (row.user_id, row.reference) == (user_id, reference))
         return bool(self._ended_by_owner(user_id, count, origin))
 
-    async def end_others(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> int:
+    async def end_others(
+        self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE
+    ) -> int | None:
         """See `Accounts.end_others`."""
         check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         await self.pass_faults()
+        if not is_alive(self.database, user_id, reference):
+            return None
         return self._ended_by_owner(user_id, self._end_others(user_id, reference), origin)
 
     async def change_password(self, change: NewPassword, origin: Origin = NOWHERE) -> bool:
@@ -309,28 +318,35 @@ class MemoryAccounts(Twin):
         check_a("change", change, NewPassword)
         await self.pass_faults()
         user = self.database.users.get(change.user_id)
+        row = self._row(change.user_id, change.reference)
         if user is None or user.password_hash != change.former_hash:
+            return False
+        if row is None or row.epoch != user.epoch:
             return False
         user.password_hash = change.password_hash
         user.epoch += change.ends_others
-        row = self._row(change.user_id, change.reference)
-        if row is not None:
-            self._renew(row, change.digest)
-            row.epoch = user.epoch
+        self._renew(row, change.digest)
+        row.epoch = user.epoch
         if change.ends_others:
             self._end_others(change.user_id, change.reference)
         self.database.add_messages(change.outbox)
         record(self.database, Entry(Act.PASSWORD, change.user_id, origin))
         return True
 
-    async def delete(self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE) -> bool:
+    async def delete(
+        self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE, *, by: UUID | None
+    ) -> bool:
         """See `Accounts.delete`."""
         check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_hash(former_hash)
+        if by is not None:
+            check_uuid("by", by)
         await self.pass_faults()
         user = self.database.users.get(user_id)
         if user is None or user.password_hash != former_hash:
+            return False
+        if by is not None and not is_alive(self.database, user_id, by):
             return False
         self._end(lambda row: row.user_id == user_id)
         for end in self.database.session_ends.values():

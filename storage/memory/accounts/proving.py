@@ -119,6 +119,15 @@ def kept_ways(database: MemoryDatabase, user_id: UUID) -> KeptWays:
     )
 
 
+def is_alive(database: MemoryDatabase, user_id: UUID, reference: UUID) -> bool:
+    """Call this in an act for whether a sign-in is one of its account's present epoch."""
+    user = database.users.get(user_id)
+    return user is not None and any(
+        (row.user_id, row.reference, row.epoch) == (user_id, reference, user.epoch)
+        for row in database.sign_ins.values()
+    )
+
+
 def renew_own(
     database: MemoryDatabase,
     user_id: UUID,

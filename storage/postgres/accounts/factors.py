@@ -36,8 +36,6 @@ UPDATE sign_ins SET digest = $3, proven_at = clock_timestamp(), level = greatest
 WHERE user_id = $1 AND id = $2
 """
 _NO_CODES = "DELETE FROM recovery_codes WHERE user_id = $1"
-# First of all, as every act that changes credentials: nobody waits in a circle.
-_LOCK = "SELECT 1 FROM credentials WHERE user_id = $1 FOR UPDATE"
 _FIELD = "totp"
 
 
@@ -78,23 +76,28 @@ class PostgresFactors:
         return await self._database.transact(_add_totp, new, msgspec.json.encode(box), origin)
 
     async def remove_totp(
-        self, user_id: UUID, origin: Origin, outbox: Sequence[OutboxMessage] = ()
+        self, user_id: UUID, reference: UUID, origin: Origin, outbox: Sequence[OutboxMessage] = ()
     ) -> bool:
         """See `Factors.remove_totp`."""
         check_removal(user_id, origin, outbox)
-        return await self._database.transact(_remove_totp, user_id, origin, outbox)
+        check_uuid("reference", reference)
+        return await self._database.transact(_remove_totp, user_id, reference, origin, outbox)
 
     async def renew_codes(
         self,
         user_id: UUID,
+        reference: UUID,
         codes: Sequence[bytes],
         origin: Origin,
         outbox: Sequence[OutboxMessage] = (),
     ) -> bool:
         """See `Factors.renew_codes`."""
         check_removal(user_id, origin, outbox)
+        check_uuid("reference", reference)
         given = check_codes(codes)
-        return await self._database.transact(_renew_codes, user_id, given, origin, outbox)
+        return await self._database.transact(
+            _renew_codes, user_id, reference, given, origin, outbox
+        )
 
 
 async def _held(
@@ -120,10 +123,15 @@ async def _add_totp(connection: Connection, new: NewTotp, sealed: bytes, origin:
 
 
 async def _remove_totp(
-    connection: Connection, user_id: UUID, origin: Origin, outbox: Sequence[OutboxMessage]
+    connection: Connection,
+    user_id: UUID,
+    reference: UUID,
+    origin: Origin,
+    outbox: Sequence[OutboxMessage],
 ) -> bool:
     await begin(connection, user_id)
-    await connection.execute(_LOCK, user_id)
+    if not await is_alive(connection, user_id, reference):  # locks the credentials
+        return False
     statement = "DELETE FROM totp_factors WHERE user_id = $1"
     if not await change_rows(connection, statement, user_id):
         return False
@@ -136,12 +144,14 @@ async def _remove_totp(
 async def _renew_codes(
     connection: Connection,
     user_id: UUID,
+    reference: UUID,
     codes: Sequence[bytes],
     origin: Origin,
     outbox: Sequence[OutboxMessage],
 ) -> bool:
     await begin(connection, user_id)
-    await connection.execute(_LOCK, user_id)
+    if not await is_alive(connection, user_id, reference):  # locks the credentials
+        return False
     if not await connection.fetchval("SELECT has_second_factor($1)", user_id):
         return False
     await set_codes(connection, user_id, codes)

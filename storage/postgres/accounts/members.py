@@ -67,8 +67,8 @@ _RENEW_HASH = """
 UPDATE credentials SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2
 """
 _CHANGE_HASH = """
-UPDATE credentials SET password_hash = $3, changed_at = clock_timestamp(), epoch = epoch + $4::int
-WHERE user_id = $1 AND password_hash = $2
+UPDATE credentials SET password_hash = $2, changed_at = clock_timestamp(), epoch = epoch + $3::int
+WHERE user_id = $1
 """
 _ADD_SIGN_IN = """
 added AS (
@@ -236,26 +236,31 @@ class PostgresAccounts:
         statement = "UPDATE sign_ins SET name = $3 WHERE user_id = $1 AND id = $2"
         return bool(await self._database.run(change_rows, statement, user_id, reference, given))
 
-    async def end_sign_in(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> bool:
+    async def end_sign_in(
+        self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE, *, by: UUID
+    ) -> bool:
         """See `Accounts.end_sign_in`."""
         check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
+        check_uuid("by", by)
         which = "user_id = $1 AND id = $2"
         return bool(
             await self._database.transact(
-                _end_some, which, user_id, reference, origin, channel=SESSIONS
+                _end_some, which, user_id, reference, by, origin, channel=SESSIONS
             )
         )
 
-    async def end_others(self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE) -> int:
+    async def end_others(
+        self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE
+    ) -> int | None:
         """See `Accounts.end_others`."""
         check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_uuid("reference", reference)
         which = "user_id = $1 AND id <> $2"
         return await self._database.transact(
-            _end_some, which, user_id, reference, origin, channel=SESSIONS
+            _end_some, which, user_id, reference, reference, origin, channel=SESSIONS
         )
 
     async def step_up(self, step: StepUp, origin: Origin = NOWHERE) -> bool:
@@ -290,13 +295,17 @@ class PostgresAccounts:
         check_a("change", change, NewPassword)
         return await self._database.transact(_change_password, change, origin, channel=SESSIONS)
 
-    async def delete(self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE) -> bool:
+    async def delete(
+        self, user_id: UUID, former_hash: str, origin: Origin = NOWHERE, *, by: UUID | None
+    ) -> bool:
         """See `Accounts.delete`."""
         check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
         check_hash(former_hash)
+        if by is not None:
+            check_uuid("by", by)
         return await self._database.transact(
-            _delete, user_id, former_hash, origin, channel=SESSIONS
+            _delete, user_id, former_hash, by, origin, channel=SESSIONS
         )
 
     async def grant(self, username: str, role: Role) -> Role | None:
@@ -424,9 +433,11 @@ async def _sign_out(connection: Connection, session_id: SessionId, origin: Origi
 
 
 async def _end_some(
-    connection: Connection, which: str, user_id: UUID, reference: UUID, origin: Origin
-) -> int:
+    connection: Connection, which: str, user_id: UUID, reference: UUID, by: UUID, origin: Origin
+) -> int | None:
     await begin(connection, user_id)
+    if not await is_alive(connection, user_id, by):
+        return None
     count = sum((await _end(connection, which, user_id, reference)).values())
     if count:
         entry = Entry(Act.END_SIGN_IN, user_id, origin)
@@ -514,16 +525,11 @@ async def end_all(connection: Connection, user_id: UUID) -> int:
 
 async def _change_password(connection: Connection, change: NewPassword, origin: Origin) -> bool:
     await begin(connection, change.user_id)
-    changed = await change_rows(
-        connection,
-        _CHANGE_HASH,
-        change.user_id,
-        change.former_hash,
-        change.password_hash,
-        int(change.ends_others),
-    )
-    if changed != 1:
+    if not await is_alive(connection, change.user_id, change.reference, change.former_hash):
         return False
+    await connection.execute(
+        _CHANGE_HASH, change.user_id, change.password_hash, int(change.ends_others)
+    )
     await connection.execute(_RENEWED, change.user_id, change.reference, change.digest)
     if change.ends_others:
         await _end(connection, "user_id = $1 AND id <> $2", change.user_id, change.reference)
@@ -532,8 +538,12 @@ async def _change_password(connection: Connection, change: NewPassword, origin: 
     return True
 
 
-async def _delete(connection: Connection, user_id: UUID, former_hash: str, origin: Origin) -> bool:
+async def _delete(
+    connection: Connection, user_id: UUID, former_hash: str, by: UUID | None, origin: Origin
+) -> bool:
     await begin(connection, user_id)
+    if by is not None and not await is_alive(connection, user_id, by):
+        return False
     gone = await change_rows(
         connection,
         "DELETE FROM credentials WHERE user_id = $1 AND password_hash = $2",

@@ -215,7 +215,7 @@ class AddressesSuite:
         assert await email_of(kept, ada.user_id) == NEW
         _, bob = await member_of(kept, "bob")
         change = await changed(kept, bob, "bobby@example.org")
-        await kept.accounts.delete(bob.user_id, HASH)
+        await kept.accounts.delete(bob.user_id, HASH, by=None)
         assert await kept.addresses.find(change) is None
         assert await kept.addresses.take_back(TakeBack(change), NOWHERE) is None
         again = NewAccount(uuid4(), "bob", "bob@example.org", HASH)

@@ -127,7 +127,7 @@ class DisavowalsSuite:
         assert await disavow(kept, ada.user_id) is None
         assert await disavow(kept, ada.user_id, mail="another mail") == 0
         assert await disavow(kept, uuid4(), mail="of nobody") is None
-        await kept.accounts.delete(ada.user_id, NO_PASSWORD)
+        await kept.accounts.delete(ada.user_id, NO_PASSWORD, by=None)
         assert await disavow(kept, ada.user_id, mail="of who is gone") is None
 
     async def test_no_passkey_alone_and_no_provider_opens_it_before_its_owner_came(
@@ -200,14 +200,15 @@ class DisavowalsSuite:
         assert (await kept.factors.held(user_id)).totp is None
 
     async def test_what_was_under_way_leaves_no_way_in(self, kept: KeptAccounts) -> None:
-        # AUTH-16: a first password and new codes, which a request wrote a moment later
+        # AUTH-16, SEC-20: a first password and new codes of a request whose sign-in ended by it
         user_id, new, _ = await passkey_and_app(kept)
+        (own, *_) = await kept.accounts.sign_ins(user_id)
         await disavow(kept, user_id)
-        late = NewPassword(user_id, NO_PASSWORD, HASH, uuid4(), digest_of("late"))
-        assert await kept.accounts.change_password(late)
-        assert await kept.factors.renew_codes(user_id, CODES, Origin())
+        late = NewPassword(user_id, NO_PASSWORD, HASH, own.reference, digest_of("late"))
+        assert not await kept.accounts.change_password(late)
+        assert not await kept.factors.renew_codes(user_id, own.reference, CODES, Origin())
         assert await kept.accounts.sign_in(user_id, HASH, sign_in_of("thief")) is None
-        assert await by_link(kept, user_id, used(new), password_hash=HASH) == 0
+        assert await by_link(kept, user_id, used(new)) == 0
         found = await kept.accounts.credentials_of(user_id)
         assert found is not None
         assert found.password_hash == NO_PASSWORD

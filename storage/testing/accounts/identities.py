@@ -159,7 +159,7 @@ class IdentitiesSuite:
         assert await kept.identities.link(linked(bob, shown_of()), NOWHERE) is Linking.NOT_THEIRS
         second = linked(ada, shown_of("ada-2"))
         assert await kept.identities.link(second, NOWHERE) is Linking.TWICE
-        await kept.accounts.end_sign_in(ada.user_id, ada.reference)
+        await kept.accounts.end_sign_in(ada.user_id, ada.reference, by=ada.reference)
         late = linked(ada, shown_of("ada-3"), "late")
         assert await kept.identities.link(late, NOWHERE) is Linking.OVER
         assert len(await kept.identities.of_user(ada.user_id)) == 1
@@ -248,7 +248,7 @@ class IdentitiesSuite:
         # SITE-47
         ada, member = await member_of(kept)
         await kept.identities.link(linked(member, shown_of()), NOWHERE)
-        assert await kept.accounts.delete(ada.user_id, ada.password_hash)
+        assert await kept.accounts.delete(ada.user_id, ada.password_hash, by=None)
         entered = await enter(kept, shown_of())
         assert isinstance(entered, Entered)
         assert entered.is_new

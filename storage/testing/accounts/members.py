@@ -329,10 +329,12 @@ class AccountsSuite:
         for name in ("second", "third"):
             assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of(name)) == 0
         third, second, first = await kept.accounts.sign_ins(ada.user_id)
-        assert not await kept.accounts.end_sign_in(bob.user_id, third.reference)
-        assert not await kept.accounts.end_sign_in(ada.user_id, uuid4())
-        assert await kept.accounts.end_sign_in(ada.user_id, second.reference)
-        assert not await kept.accounts.end_sign_in(ada.user_id, second.reference)
+        (bobs,) = await kept.accounts.sign_ins(bob.user_id)
+        end, asks = kept.accounts.end_sign_in, third.reference
+        assert not await end(bob.user_id, third.reference, by=bobs.reference)
+        assert not await end(ada.user_id, uuid4(), by=asks)
+        assert await end(ada.user_id, second.reference, by=asks)
+        assert not await end(ada.user_id, second.reference, by=asks)
         assert await kept.accounts.end_others(ada.user_id, third.reference) == 1
         assert await kept.accounts.sign_ins(ada.user_id) == [third]
         assert await kept.sessions_over("ada", "second", "third", "bob") == {"ada", "second"}
@@ -420,10 +422,10 @@ class AccountsSuite:
     async def test_a_deleted_account_is_gone_and_free(self, kept: KeptAccounts) -> None:
         # SITE-47, SEC-16
         ada = await kept.register()
-        assert not await kept.accounts.delete(ada.user_id, OTHER_HASH)
+        assert not await kept.accounts.delete(ada.user_id, OTHER_HASH, by=None)
         assert (await kept.keys.forgets())[0] == 0
-        assert await kept.accounts.delete(ada.user_id, HASH)
-        assert not await kept.accounts.delete(ada.user_id, HASH)
+        assert await kept.accounts.delete(ada.user_id, HASH, by=None)
+        assert not await kept.accounts.delete(ada.user_id, HASH, by=None)
         # What shows the name, in whatever process, reads it again.
         assert await kept.keys.forgets(0) == (1, [user_subject(ada.user_id)])
         assert await kept.accounts.credentials(ada.email) is None
@@ -538,27 +540,29 @@ class AccountsSuite:
         account = NewAccount(uuid4(), "ada", "ada@example.org", HASH)
         await kept.accounts.register(account, sign_in_of("ada"), origin)
         user = account.user_id
-        (own,) = await kept.accounts.sign_ins(user)
         await kept.pass_time(SECOND)
         for number in range(5):
             await kept.accounts.sign_in(user, HASH, sign_in_of(f"s{number}"), origin)
         await kept.audit.note(Entry(Act.SIGN_IN, user, origin, "wrong"))
         await kept.audit.note(Entry(Act.SIGN_IN, None, origin, "wrong"))
         newest = (await kept.accounts.sign_ins(user))[0]
+        asking = await kept.accounts.who(digest_of("s3"))
+        assert asking is not None
         await kept.accounts.step_up(StepUp(user, newest.reference, digest_of("n")), origin)
-        await kept.accounts.end_sign_in(user, newest.reference, origin)
+        await kept.accounts.end_sign_in(user, newest.reference, origin, by=asking.reference)
         await kept.accounts.sign_out(SessionId("s1"), origin)
         await kept.accounts.grant("ada", Role.MODERATOR)
         await kept.accounts.grant("ada", Role.MODERATOR)
-        change = NewPassword(user, HASH, OTHER_HASH, own.reference, digest_of("p"))
+        change = NewPassword(user, HASH, OTHER_HASH, asking.reference, digest_of("p"))
         await kept.accounts.change_password(change, origin)
         await kept.accounts.revoke(user_id=user)
-        await kept.accounts.delete(user, OTHER_HASH, origin)
+        await kept.accounts.delete(user, OTHER_HASH, origin, by=None)
         kinds = [one.type async for one in kept.events.load(user_stream(user))]
         logged = ["UserLoggedIn"] * 5
         assert kinds == [
             "UserRegistered", *logged, "UserLoggedOut", "LoginAttempted", "LoginAttempted",
-            "UserLoggedOut", "UserLoggedOut", "UserUpdated", "UserUpdated", "UserDeleted",
+            "UserLoggedOut", "UserLoggedOut", "UserUpdated", "UserUpdated", "UserLoggedOut",
+            "UserDeleted",
         ]  # fmt: skip
         rows = await kept.audit.search(AuditQuery(user_id=user))
         assert len(rows) == len(kinds)
@@ -926,15 +930,18 @@ class FactorsSuite:
         bob = await kept.register("bob")
         mail = OutboxMessage(uuid4(), "mail", "mail", "k", b"changed")
         renewed = [digest_of("one"), digest_of("two")]
-        assert not await kept.factors.renew_codes(bob.user_id, renewed, origin, [mail])
-        assert not await kept.factors.remove_totp(bob.user_id, origin, [mail])
+        (bobs,) = await kept.accounts.sign_ins(bob.user_id)
+        (own, *_) = await kept.accounts.sign_ins(ada.user_id)
+        renew, remove = kept.factors.renew_codes, kept.factors.remove_totp
+        assert not await renew(bob.user_id, bobs.reference, renewed, origin, [mail])
+        assert not await remove(bob.user_id, bobs.reference, origin, [mail])
         assert (await kept.outbox.stats()).pending == 0
-        assert await kept.factors.renew_codes(ada.user_id, renewed, origin, [mail])
+        assert await renew(ada.user_id, own.reference, renewed, origin, [mail])
         assert (await kept.outbox.stats()).pending == 1
         sign_in = sign_in_with("former", CodeProof(CODES[0]))
         assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in) is None
         assert (await kept.factors.held(ada.user_id)).codes_left == 2
-        assert await kept.factors.remove_totp(ada.user_id, origin)
+        assert await remove(ada.user_id, own.reference, origin)
         held = await kept.factors.held(ada.user_id)
         assert (held.totp, held.codes_left) == (None, 0)
         assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("plain")) == 0
@@ -945,7 +952,7 @@ class FactorsSuite:
     async def test_factors_go_with_their_account(self, kept: KeptAccounts) -> None:
         # AUTH-9, SITE-47
         ada = await add_app(kept)
-        assert await kept.accounts.delete(ada.user_id, HASH)
+        assert await kept.accounts.delete(ada.user_id, HASH, by=None)
         held = await kept.factors.held(ada.user_id)
         assert (held.totp, held.codes_left) == (None, 0)
 
@@ -954,7 +961,7 @@ class FactorsSuite:
         user, origin = uuid4(), Origin()
         for codes in ([b"short"], CODES * 2, [CODES[0], CODES[0]], b"text"):
             with pytest.raises(InvalidField):
-                await kept.factors.renew_codes(user, codes, origin)  # type: ignore[arg-type]
+                await kept.factors.renew_codes(user, user, codes, origin)  # type: ignore[arg-type]
         with pytest.raises(InvalidField):
             await kept.factors.held("ada")  # type: ignore[arg-type]
         with pytest.raises(InvalidField):

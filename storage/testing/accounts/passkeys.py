@@ -311,7 +311,9 @@ class PasskeysSuite:
                     removal = await removal_of(kept, replace(key, id=kept_one.id))
                     removal = replace(removal, ends_others=ends_others)
                     assert await kept.passkeys.remove(removal, ORIGIN) is Removed.DONE
-                    await kept.factors.renew_codes(account.user_id, CODES, ORIGIN)
+                    await kept.factors.renew_codes(
+                        account.user_id, removal.reference, CODES, ORIGIN
+                    )
                 is_in = await kept.accounts.who(digest_of("elsewhere")) is not None
                 assert is_in is not ends_others
                 own = await kept.accounts.who(digest_of("ada"))
@@ -370,7 +372,7 @@ class PasskeysSuite:
     async def test_passkeys_go_with_their_account(self, kept: KeptAccounts) -> None:
         # SITE-47
         account, new = await with_passkey(kept)
-        assert await kept.accounts.delete(account.user_id, HASH)
+        assert await kept.accounts.delete(account.user_id, HASH, by=None)
         assert list(await kept.passkeys.of_user(account.user_id)) == []
         await kept.register("bob")
         again = replace(await new_passkey(kept, "bob"), credential_id=new.credential_id)

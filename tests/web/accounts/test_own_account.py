@@ -305,7 +305,7 @@ async def test_a_document_ends_with_the_sign_in_that_asked_for_it() -> None:
     async with open_whole_site(log=log) as site:
         ada = await register(site)
         (row,) = site.log.database.sign_ins.values()
-        log.leave = partial(site.accounts.end_sign_in, row.user_id, row.reference)
+        log.leave = partial(site.accounts.end_sign_in, row.user_id, row.reference, by=row.reference)
         answer = await form(ada, "/account/export", export_password=PASSWORD)
         assert '"messages":[' in answer.text
         assert '"chat_acts":[' not in answer.text

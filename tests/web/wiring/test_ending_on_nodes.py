@@ -57,7 +57,7 @@ async def revoke(accounts: MemoryAccounts, ends: MemorySessionEnds, user: UUID) 
 
 
 async def delete(accounts: MemoryAccounts, ends: MemorySessionEnds, user: UUID) -> object:
-    return await accounts.delete(user, HASH)
+    return await accounts.delete(user, HASH, by=None)
 
 
 async def ban(accounts: MemoryAccounts, ends: MemorySessionEnds, user: UUID) -> object:

@@ -40,7 +40,10 @@ from web.server import RequestState
 
 WRONG = "This is not your password."
 _NOT_FRESH = "Sign in by a link once more: your last sign-in is over ten minutes old."
-_CHANGED = "Your password was changed meanwhile, elsewhere; try again with the new one."
+_CHANGED = (
+    "Your password was changed, or this sign-in ended, meanwhile, elsewhere; nothing was done. "
+    "Try again with the new one."
+)
 
 
 async def end_sign_ins(
@@ -54,15 +57,18 @@ async def end_sign_ins(
         count = await services.accounts.end_others(
             member.user_id, member.reference, origin_of(state)
         )
-        tell(state, "accounts.sign_ins_end", "accepted", user_id=str(member.user_id), count=count)
-        return True
+        outcome = "refused" if count is None else "accepted"
+        tell(state, "accounts.sign_ins_end", outcome, user_id=str(member.user_id), count=count or 0)
+        return count is not None
     try:
         named = UUID(reference)
     except ValueError:
         return False
     if named == member.reference:
         return False
-    is_ended = await services.accounts.end_sign_in(member.user_id, named, origin_of(state))
+    is_ended = await services.accounts.end_sign_in(
+        member.user_id, named, origin_of(state), by=member.reference
+    )
     outcome = "accepted" if is_ended else "refused"
     tell(state, "accounts.sign_ins_end", outcome, user_id=str(member.user_id))
     return is_ended
@@ -197,7 +203,9 @@ async def delete(
 ) -> None:
     """Call this to delete an account, and sign out everywhere; raises as `change_password`."""
     kept = await prove(services, state, member, password, "password")
-    if not await services.accounts.delete(member.user_id, kept.password_hash, origin_of(state)):
+    if not await services.accounts.delete(
+        member.user_id, kept.password_hash, origin_of(state), by=member.reference
+    ):
         raise NotEntered(422, {"password": _CHANGED})
     tell(state, "accounts.delete", "accepted", user_id=str(member.user_id))
     leave(services, state)

@@ -121,7 +121,7 @@ async def remove_totp(services: AccountServices, state: RequestState, member: Me
     """Call this to remove the app of a member; raises `NotEntered` 409 when there is none."""
     mail = alert(services, member, AlertKind.FACTOR_REMOVED, new_token()[1])
     origin = origin_of(state, method="totp")
-    if not await services.factors.remove_totp(member.user_id, origin, mail):
+    if not await services.factors.remove_totp(member.user_id, member.reference, origin, mail):
         raise NotEntered(409, {"": _CHANGED})
     services.mails.wake()
     tell(state, "accounts.factor_remove", "accepted", "totp", user_id=str(member.user_id))
@@ -134,7 +134,10 @@ async def renew_codes(
     codes = new_recovery_codes(secrets.token_bytes)
     mail = alert(services, member, AlertKind.RECOVERY_CODES_MADE, new_token()[1])
     origin = origin_of(state, method="recovery_code")
-    if not await services.factors.renew_codes(member.user_id, digests_of(codes), origin, mail):
+    is_made = await services.factors.renew_codes(
+        member.user_id, member.reference, digests_of(codes), origin, mail
+    )
+    if not is_made:
         raise NotEntered(409, {"": _CHANGED})
     services.mails.wake()
     tell(state, "accounts.recovery_codes", "accepted", "recovery_code", user_id=str(member.user_id))

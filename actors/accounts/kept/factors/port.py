@@ -169,9 +169,11 @@ class Factors(Protocol):
         ...
 
     async def remove_totp(
-        self, user_id: UUID, origin: Origin, outbox: Sequence[OutboxMessage] = ()
+        self, user_id: UUID, reference: UUID, origin: Origin, outbox: Sequence[OutboxMessage] = ()
     ) -> bool:
         """Call this to remove the app; False, and nothing is, when there is none.
+
+        Also when the sign-in `reference` that asks is over.
 
         With the last second factor the recovery codes go as well.
         """
@@ -180,11 +182,15 @@ class Factors(Protocol):
     async def renew_codes(
         self,
         user_id: UUID,
+        reference: UUID,
         codes: Sequence[bytes],
         origin: Origin,
         outbox: Sequence[OutboxMessage] = (),
     ) -> bool:
-        """Call this to replace all recovery codes; False, and nothing is, without a factor."""
+        """Call this to replace all recovery codes; False, and nothing is, without a factor.
+
+        Also when the sign-in `reference` that asks is over.
+        """
         ...
 
 
