@@ -21,7 +21,18 @@ from actors.cluster.member import Member
 from actors.cluster.nodes import Remembering
 from actors.persistence.errors import Fenced, StoreError
 from actors.persistence.words import Shard
-from actors.runtime import Actor, AnyActor, AnyRef, AskError, Down, Log, NoProc, Normal, StopTimeout
+from actors.runtime import (
+    Actor,
+    AnyActor,
+    AnyRef,
+    AskError,
+    Down,
+    Log,
+    NoProc,
+    Normal,
+    Shutdown,
+    StopTimeout,
+)
 from actors.runtime.life.cell import Cell, cell_of
 
 # What a hint would have told is found by then; a singleton that gave up begins anew.
@@ -252,13 +263,18 @@ class Host:
             del self._residents[key]
             self.member.moved_out(one.token.id)
 
-    async def ended(self, ref: AnyRef, *, is_done: bool) -> None:
+    async def ended(self, ref: AnyRef, *, is_done: bool, is_fenced: bool = False) -> None:
         """Call this with the end of an actor that nobody here has asked for.
 
-        One that is remembered is forgotten when it ended by itself, and else begun anew.
+        One that is remembered is forgotten when it ended by itself, and else begun anew. One that
+        was fenced knows sooner than this node that its shard is another's: the database is asked,
+        and until it has told, nothing begins in its place.
         """
         for key, one in list(self._residents.items()):
             if one.ref == ref and not one.is_ending:
+                if is_fenced:
+                    self._leave_alone(key[1] if key[0] == "" else "")
+                    self.member.want_news()
                 if is_done and key[0] == "":
                     self._done[key[1]] = one.token.epoch
                 self.left(key, one)
@@ -386,4 +402,6 @@ class HostActor(Actor[Down]):
         exit_ = message.exit
         if isinstance(exit_, NoProc):  # it was over before it was watched
             exit_ = next(reversed(cell_of(message.ref).last_exits), exit_)
-        await self._host.ended(message.ref, is_done=isinstance(exit_, Normal))
+        is_fenced = isinstance(exit_, Shutdown) and exit_.info == Fenced.code
+        is_done = isinstance(exit_, Normal)
+        await self._host.ended(message.ref, is_done=is_done, is_fenced=is_fenced)

@@ -43,7 +43,7 @@ from actors.persistence.words import (
     check_uuid,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, Log, message
+from actors.runtime import Actor, Exit, Log, Shutdown, message
 
 # Relays of several processes share these; more of them than parts would idle.
 PARTITIONS = 8
@@ -404,7 +404,8 @@ class OutboxRelay(Actor[LookAtOutbox]):
     lets the messages in flight end, for up to 3 s, marks them, and gives the parts back.
 
     A node of a cluster gives the `shard` that it owns the parts by: then they are taken over as
-    soon as the shard is, and nothing is sent while it may be another's.
+    soon as the shard is, and nothing is sent while it may be another's. A renewal that is `Fenced`
+    cuts what is being sent and ends the relay with exit `fenced`; its heir has the rest.
     """
 
     def __init__(
@@ -483,14 +484,29 @@ class OutboxRelay(Actor[LookAtOutbox]):
             return
         try:
             held = await self._lease([part.number for part in due])
-        except Fenced:
-            held = {}  # the node is told by its next beat, and ends us
+        except Fenced as fenced:
+            self._end_fenced(fenced)
+            return
         except StoreError as error:
             self._note_away(error)
             return
         if not self._is_stopping:
             for part in due:
                 part.hold(held.get(part.number), until)
+
+    def _end_fenced(self, fenced: Fenced) -> None:
+        """What is being sent is cut, and whoever has the shard by now sends what waits (CLU-14)."""
+        _log.warning(
+            "persistence.relay_fenced",
+            owner=self._owner,
+            shard=fenced.shard,
+            held=fenced.held,
+            current=fenced.current,
+        )
+        self._is_stopping = True
+        for part in self._parts:
+            part.let_go()
+        self.stop(Shutdown(fenced.code))
 
     async def _lease(self, numbers: Sequence[int]) -> Mapping[int, int]:
         shard = None if self._shard is None else self._shard.shard

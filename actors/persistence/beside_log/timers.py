@@ -23,7 +23,7 @@ from actors.persistence.beside_log.dead_letters import (
     words_of,
 )
 from actors.persistence.beside_log.outbox import retry_delay
-from actors.persistence.errors import StoreError
+from actors.persistence.errors import Fenced, StoreError
 from actors.persistence.words import (
     KEY_BYTES_MAX,
     READ_LIMIT_MAX,
@@ -38,7 +38,7 @@ from actors.persistence.words import (
     check_uuid,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, Log, message
+from actors.runtime import Actor, Exit, Log, Shutdown, message
 
 CLAIM_MAX = 100
 # A dead service's timers are delivered by another after this; a living one renews in a third.
@@ -239,7 +239,8 @@ class TimerService(Actor[LookForTimers]):
     what was not begun.
 
     A node of a cluster gives the `shard` that it owns the timers by: then it takes over at once
-    what the node before it had claimed, and delivers nothing while the shard may be another's.
+    what the node before it had claimed, and delivers nothing while the shard may be another's. A
+    claim that is `Fenced` cuts its handlers and ends it with exit `fenced`.
     """
 
     def __init__(
@@ -299,12 +300,29 @@ class TimerService(Actor[LookForTimers]):
                 for timer in due:
                     self._take(timer)
                 wait_s = 0.0 if len(due) == limit else await self._until_next()
+        except Fenced as fenced:
+            self._end_fenced(fenced)
+            return
         except StoreError as error:
             _log.warning("persistence.timers_wait", code=error.code)
             wait_s = AWAY_S
         if len(self._in_hand) >= ADDRESSES_MAX:
             wait_s = LOOK_S  # the first that ends looks again
         self.after(wait_s, LookForTimers(), key="look")
+
+    def _end_fenced(self, fenced: Fenced) -> None:
+        """Handlers are cut, and whoever has the shard by now delivers what is due (CLU-14)."""
+        _log.warning(
+            "persistence.timers_fenced",
+            worker=self._worker,
+            shard=fenced.shard,
+            held=fenced.held,
+            current=fenced.current,
+        )
+        self._is_stopping = True
+        for in_hand in self._in_hand.values():
+            in_hand.scope.cancel()
+        self.stop(Shutdown(fenced.code))
 
     def _take(self, timer: DueTimer) -> None:
         in_hand = self._in_hand.get(timer.address)

@@ -30,7 +30,7 @@ from actors.persistence import (
     wait_until,
 )
 from actors.persistence.beside_log.outbox import PARTITIONS
-from actors.runtime import Actor
+from actors.runtime import Actor, Shutdown
 from storage.memory import MemoryOutbox, MemoryProjections, MemoryTimers
 from storage.testing.projections.filling import paid
 from storage.testing.projections.parts import PARTS, Receipts
@@ -269,6 +269,45 @@ class Quiet(Actor[Leave]):
 
     def on_leave(self, message: Leave) -> None:
         pass
+
+
+async def test_whoever_is_fenced_has_its_node_ask_and_begins_under_the_next_epoch(
+    autojump_clock: MockClock,
+) -> None:
+    """It knows before the next heartbeat tells, and nothing begins in its place until then."""
+    # CLU-14, CLU-15
+    seen: list[tuple[float, int]] = []
+
+    class Fenceable(Quiet):
+        def __init__(self, token: Shard) -> None:
+            self._token = token
+
+        def on_start(self) -> None:
+            seen.append((trio.current_time(), self._token.epoch))
+
+        def on_leave(self, message: Leave) -> None:
+            self.stop(Shutdown("fenced"))
+
+    def singletons(name: str) -> dict[str, MakeSingleton]:
+        return {"beacon": Fenceable}
+
+    async with households("a", singletons=singletons) as nodes:
+        await nodes.until(lambda: len(seen) == 1)
+        await trio.sleep(5.5)
+        beacon, node = nodes.hosts["a"].residents["", "beacon"], nodes["a"]
+        shard = node.member.singleton("beacon")
+        owner, epoch = nodes.database.shards[shard]
+        nodes.database.shards[shard] = (owner, epoch + 1)
+        # Slow, so that a host which began it at once would do so under the epoch that is over.
+        node.line.delay_s = 0.3
+        calls, fenced_at = node.line.calls, trio.current_time()
+        beacon.tell(Leave())
+        await nodes.until(lambda: node.line.calls > calls)
+        assert trio.current_time() - fenced_at < 0.05
+        await nodes.until(lambda: len(seen) == 2)
+        await trio.sleep(10)
+    assert [one for _, one in seen] == [epoch, epoch + 1]
+    assert seen[1][0] - fenced_at <= 2
 
 
 async def test_what_a_restarted_supervisor_ended_begins_again(autojump_clock: MockClock) -> None:
