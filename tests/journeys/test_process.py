@@ -243,13 +243,14 @@ def test_a_busy_port_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_database_is_one_line(tmp_path: Path) -> None:
+    # REL-25: no setting is wrong, so the exit code is 1, and not 2
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     url = f"postgresql://user:hunter2@127.0.0.1:{port}/none"
     state = str(tmp_path / "state")
     settings = {"PORT": "0", "DATABASE_URL": url, "DATABASE_WAIT_SECS": "1", "STATE_DIR": state}
     ended = run_serve(settings)
-    assert ended.returncode == 2
+    assert ended.returncode == 1
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("DATABASE_URL: ")]
     assert "hunter2" not in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -296,6 +296,23 @@ async def test_an_absent_database_is_waited_for_then_told(tmp_path: object) -> N
     assert trio.current_time() - began >= 0.4
 
 
+async def test_a_database_that_says_nothing_is_given_up_when_its_time_is_over() -> None:
+    """In the middle of an attempt, which alone would take four seconds."""
+    # REL-25
+    silent = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = silent[0].socket.getsockname()[1]
+    told = pytest.RaisesExc(
+        StoreUnavailable, match=r"no answer within 0\.4 s\. Nothing was written"
+    )
+    async with silent[0]:
+        with (
+            trio.fail_after(PATIENCE_S),
+            pytest.RaisesGroup(told, flatten_subgroups=True),
+        ):
+            async with open_database(f"postgresql://a@127.0.0.1:{port}/b", wait_s=0.4):
+                pass
+
+
 async def test_old_and_doubtful_connections_are_renewed(database_url: str) -> None:
     # STORE-33
     old = PoolSettings(connections_max=1, lifetime_s_max=0.001)

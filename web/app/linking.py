@@ -28,6 +28,7 @@ from web.settings import Cluster, Settings
 if TYPE_CHECKING:
     from storage.link.nats_words import NatsSettings
 
+# A server that is needed, and is not there or does not start: nothing is wrong with the settings.
 EXIT_ABSENT = 1
 # CLU-56. Before it one node that does not read slows those who send to it.
 STALLS_BEFORE = (2, 10, 26)

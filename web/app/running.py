@@ -78,9 +78,9 @@ from storage.postgres import (
 )
 from supervision import StartFailed, open_system
 from web.app.bus import BusRefused, SiteBus, bus_tree, check_bus, make_bus
-from web.app.clustering import Refused, SiteNode, check_company, part_of
+from web.app.clustering import EXIT_SETTINGS, Refused, SiteNode, check_company, part_of
 from web.app.health import store_components
-from web.app.linking import check_link
+from web.app.linking import EXIT_ABSENT, check_link
 from web.app.reaching import together
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
@@ -149,11 +149,11 @@ _HEADING = _ROOT / "build" / "heading" / heading_font.FILE_NAME
 class CannotStart(Exception):
     """Raised when the site cannot start; the text is one line: the setting and what to do.
 
-    `code` is what the process ends with: 2, 1 when the server of messages does not answer, or 4
-    when others serve the store in another way.
+    `code` is what the process ends with: 2, 1 when a server that it needs does not answer or cannot
+    be started, or 4 when others serve the store in another way.
     """
 
-    def __init__(self, words: str, code: int = 2) -> None:
+    def __init__(self, words: str, code: int = EXIT_SETTINGS) -> None:
         super().__init__(words)
         self.code = code
 
@@ -254,12 +254,13 @@ async def prepare_database(
                 await PostgresChatLog(database, keyring).ensure_rooms(rooms)
     except* Refused as group:
         refused = first_leaf(group)
-        raise CannotStart(str(refused), getattr(refused, "code", 2)) from group
+        raise CannotStart(str(refused), getattr(refused, "code", EXIT_SETTINGS)) from group
     except* StoreError as group:
         # The nurseries on the way wrap what is raised in them.
         error = first_leaf(group)
         name = "PRIVATE_KEY" if isinstance(error, MasterKeyMissing) else "DATABASE_URL"
-        raise CannotStart(f"{name}: {error}") from group
+        code = EXIT_ABSENT if error.is_transient else EXIT_SETTINGS
+        raise CannotStart(f"{name}: {error}", code) from group
 
 
 async def prepare_link(settings: Settings) -> None:
@@ -304,8 +305,10 @@ async def open_server(settings: Settings) -> AsyncIterator[tuple[Secret[str], Tr
     try:
         async with open_embedded(settings.state_dir) as server:
             yield Secret(server.url), lambda: server.trouble
-    except (StateDirInUse, EmbeddedFailed) as error:
+    except StateDirInUse as error:
         raise CannotStart(f"STATE_DIR: {error}") from error
+    except EmbeddedFailed as error:
+        raise CannotStart(f"STATE_DIR: {error}", EXIT_ABSENT) from error
 
 
 def read_secret(settings: Settings) -> Secret[bytes]:

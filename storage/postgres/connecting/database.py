@@ -8,6 +8,7 @@ unavailable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
@@ -18,7 +19,7 @@ import trio
 
 from actors.runtime import Log, Secret
 from storage.asyncio_thread import SILENCE_S_MAX, AsyncioThread, ServingActor
-from storage.errors import StoreError, StoreUnavailable
+from storage.errors import StoreError, StoreTimeout, StoreUnavailable
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
 from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Work
 from storage.postgres.connecting.session import DRIVER, Connection, told
@@ -175,17 +176,16 @@ class Database:
     async def wait_up(self, timeout_s: float = STARTUP_S_MAX) -> None:
         """Call this to wait until the database answers; raises what kept it away at the end.
 
-        `StoreRejected` comes at once: no waiting mends a wrong password. Who looks on is told: at
-        once what is waited for and how long, then every 5 s, and that it came.
+        `StoreRejected` comes at once: no waiting mends a wrong password. One that takes what it
+        is sent and says nothing is given up when the time is over, in the middle of an attempt.
+        Who looks on is told: at once what is waited for and how long, then every 5 s, and that it
+        came.
         """
         began = trio.current_time()
         told_at: float | None = None
         while True:
             try:
-                thread, pool = await self._ready()
-                await thread.call(pool.fill)
-                # A pool that is full of sessions may not know yet that all of them are gone.
-                await self.run(_answer)
+                await self._try_within(began + timeout_s - trio.current_time(), timeout_s)
             except StoreUnavailable as error:
                 now = trio.current_time()
                 if now + STARTUP_PAUSE_S >= began + timeout_s:
@@ -198,6 +198,16 @@ class Database:
                 if told_at is not None:
                     _log.info("store.database_came", part=self.part, database=_place(self.url))
                 return
+
+    async def _try_within(self, left_s: float, timeout_s: float) -> None:
+        # With no time at all it is tried once, for as long as one attempt takes.
+        with trio.move_on_after(left_s if timeout_s else math.inf):
+            thread, pool = await self._ready()
+            await thread.call(pool.fill)
+            # A pool that is full of sessions may not know yet that all of them are gone.
+            await self.run(_answer)
+            return
+        raise StoreTimeout(timeout_s, nothing_written=True)
 
     def _tell_awaited(self, error: StoreUnavailable, waited_s: float, wait_s: float) -> None:
         _log.warning(
