@@ -41,6 +41,7 @@ from storage.errors import (
     StoreError,
     StoreRejected,
     StoreRewound,
+    StoreUnavailable,
 )
 from storage.keyring import SubjectKeyring
 from storage.postgres import (
@@ -259,7 +260,8 @@ async def prepare_database(
         # The nurseries on the way wrap what is raised in them.
         error = first_leaf(group)
         name = "PRIVATE_KEY" if isinstance(error, MasterKeyMissing) else "DATABASE_URL"
-        code = EXIT_ABSENT if error.is_transient else EXIT_SETTINGS
+        is_away = isinstance(error, StoreUnavailable)
+        code = EXIT_ABSENT if is_away else EXIT_SETTINGS
         raise CannotStart(f"{name}: {error}", code) from group
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -30,7 +31,7 @@ from actors.persistence import (
     wait_until,
 )
 from actors.persistence.beside_log.outbox import PARTITIONS
-from actors.runtime import Actor, Shutdown
+from actors.runtime import Actor, Ref, Shutdown
 from storage.memory import MemoryOutbox, MemoryProjections, MemoryTimers
 from storage.testing.projections.filling import paid
 from storage.testing.projections.parts import PARTS, Receipts
@@ -301,7 +302,7 @@ async def test_whoever_is_fenced_has_its_node_ask_and_begins_under_the_next_epoc
         # Slow, so that a host which began it at once would do so under the epoch that is over.
         node.line.delay_s = 0.3
         calls, fenced_at = node.line.calls, trio.current_time()
-        beacon.tell(Leave())
+        cast("Ref[Leave]", beacon).tell(Leave())
         await nodes.until(lambda: node.line.calls > calls)
         assert trio.current_time() - fenced_at < 0.05
         await nodes.until(lambda: len(seen) == 2)
