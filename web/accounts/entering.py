@@ -39,7 +39,7 @@ from actors.accounts.kept.factors import Factors
 from actors.accounts.ways.passkeys import Passkeys
 from actors.persistence.errors import StoreUnavailable
 from actors.reducers import Ids
-from actors.runtime import Log
+from actors.runtime import Log, Secret
 from web.accounts.hashing import HashingBusy, Passwords, common_passwords
 from web.accounts.identity import SignInCookie, new_token
 from web.accounts.methods import Methods
@@ -268,6 +268,8 @@ async def log_out(services: AccountServices, state: RequestState, user_agent: st
 def leave(services: AccountServices, state: RequestState) -> None:
     """Call this when the sign-in of a browser is over: nothing of it stays there (SEC-13)."""
     state.signed_in = None
+    if state.is_by_bearer:
+        return  # a program keeps no cookie
     state.set_cookies.append(services.cookie.expire())
     state.visitor.rotate()
 
@@ -319,6 +321,19 @@ def enter(services: AccountServices, state: RequestState, sign_in: NewSignIn, to
     """Call this when a sign-in was made: its browser has it from then on."""
     state.set_cookies.append(services.cookie.set(token))
     state.visitor.adopt(UUID(sign_in.session_id))
+
+
+def renew(services: AccountServices, state: RequestState, token: str) -> None:
+    """Call this when a sign-in goes on under another token: who brought the former one gets it."""
+    if state.is_by_bearer:
+        state.renewed = Secret(token)
+    else:
+        state.set_cookies.append(services.cookie.set(token))
+
+
+def renewed(state: RequestState) -> dict[str, str]:
+    """Call this for what a program is told of its token with an answer: the new one, if any."""
+    return {} if state.renewed is None else {"session_token": state.renewed.reveal()}
 
 
 def _account_key(address: str) -> str:

@@ -4,6 +4,8 @@ Rule 1: a token that was not issued here is never adopted, and opens nothing (SE
 Rule 2: the store is asked at each request of a member, so a role and an end count from the next
         one on, in every process. While it is away the answer is 503, and no guest's page (SITE-51).
 Rule 3: a sign-in says which browser session it goes with: the visitor's cookie follows it.
+Rule 4: client programs bring their token as `Authorization: Bearer`, below `/api/` and on the
+        socket; a cookie beside it counts for nothing, and one that opens nothing is 401 (SEC-37).
 """
 
 import re
@@ -16,6 +18,7 @@ from hypercorn.typing import HTTPScope, WebsocketScope
 
 from actors.accounts import SIGN_IN_KEPT, Accounts, Member
 from actors.persistence.errors import StoreError
+from web.routing.errors import NotSignedIn
 from web.server import (
     Rendering,
     RequestState,
@@ -31,6 +34,9 @@ TOKEN_BYTES = 32
 # As `secrets` writes that many bytes.
 _FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 _MEMBER_KEY = "greenroom.member"
+_BEARER = b"bearer"
+# Where programs ask.
+_PROGRAMS = "/api/"
 
 
 def new_token() -> tuple[str, bytes]:
@@ -79,8 +85,12 @@ class Identity:
         self._accounts, self._cookie, self._tell_away = accounts, cookie, tell_away
 
     async def __call__(self, state: RequestState, scope: HTTPScope | WebsocketScope) -> None:
-        """Set who is signed in; raises `StoreUnavailable` and its kin."""
-        token = self._cookie.read(scope)
+        """Set who is signed in; raises `StoreUnavailable` and its kin.
+
+        Raises `NotSignedIn` for a bearer token that opens nothing: who shows one is no guest.
+        """
+        bearer = bearer_of(scope)
+        token = self._cookie.read(scope) if bearer is None else bearer
         if token is None:
             return
         try:
@@ -89,12 +99,17 @@ class Identity:
             self._tell_away()  # and nobody is taken for a guest meanwhile (SEC-3)
             raise
         if member is None:
+            if bearer is not None:
+                raise NotSignedIn("a bearer token that opens nothing")
             self._forget(state, scope)
             return
+        state.is_by_bearer = bearer is not None
         state.signed_in = SignedIn(
             member.user_id, member.username, member.role.value, member.reference
         )
         state.visitor.adopt(UUID(member.session_id))
+        if state.is_by_bearer:
+            state.visitor.must_be_set = False  # a program keeps no cookie
         # Where `state` was found: the edge puts it there.
         scope["state"][_MEMBER_KEY] = member
 
@@ -105,6 +120,20 @@ class Identity:
             return
         if state.rendering is Rendering.PAGE:
             state.visitor.rotate()
+
+
+def bearer_of(scope: HTTPScope | WebsocketScope) -> str | None:
+    """Call this for the bearer token of a request, whatever it is; None where none counts.
+
+    A page is read by a browser, which brings cookies: only where programs ask it is looked for.
+    """
+    if scope["type"] == "http" and not scope["path"].startswith(_PROGRAMS):
+        return None
+    for name, value in scope["headers"]:
+        scheme, _, token = value.partition(b" ")
+        if name == b"authorization" and scheme.lower() == _BEARER:
+            return token.strip().decode("latin-1")
+    return None
 
 
 def member_of(scope: HTTPScope | WebsocketScope) -> Member | None:

@@ -37,6 +37,7 @@ from web.accounts.entering import (
     in_words,
     new_sign_in,
     origin_of,
+    renew,
     tell,
 )
 from web.accounts.identity import new_token
@@ -144,7 +145,7 @@ async def step_up(
     await forgive(services, state, member.user_id)
     facts = {"user_id": str(member.user_id), "level": Level.MULTI_FACTOR.name}
     tell(state, "accounts.step_up", "accepted", method, **facts)
-    state.set_cookies.append(services.cookie.set(token))
+    renew(services, state, token)
 
 
 async def judged_code(

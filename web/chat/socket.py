@@ -51,6 +51,7 @@ from web.routing.errors import (
     InvalidInput,
     NotAllowed,
     NotAvailable,
+    NotSignedIn,
     RateLimited,
     TabNotBound,
 )
@@ -239,7 +240,7 @@ def _maybe_room(topic: str) -> RoomName | None:
 TakeTicket = Callable[[str], Awaitable[str | None]]
 
 
-# Finds out who is signed in; raises `StoreUnavailable` and its kin.
+# Finds out who is signed in; raises `StoreUnavailable` and its kin, and `NotSignedIn`.
 Identify = Callable[[RequestState, HTTPScope | WebsocketScope], Awaitable[None]]
 
 
@@ -250,13 +251,15 @@ async def socket_guest(
 
     A program without either that names itself (`?client=`) is the same guest each time, else
     someone new. Its id is random and its own, so nobody else becomes that guest by accident. Who
-    shows a bearer token, or a ticket that is none, is not taken for a guest: that is 401.
+    shows a bearer token, or a ticket, that is none, is not taken for a guest: that is 401.
     """
     state, client = request_state(scope), client_of(scope)
     try:
         await identify(state, scope)
     except StoreUnavailable:
         return Answer.UNAVAILABLE
+    except NotSignedIn:
+        return Answer.UNAUTHENTICATED
     session_id = state.visitor.text
     if state.visitor.is_new:
         if any(name == b"authorization" for name, _ in scope["headers"]):

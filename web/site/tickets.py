@@ -78,10 +78,11 @@ def ticket_routes(office: TicketOffice) -> Blueprint:
 
     @routes.post(paths.SOCKET_TICKET)
     async def ticket() -> Response:
-        if "authorization" in request.headers:
-            # There are no bearer tokens yet, and who shows one means to be somebody.
+        state = current_request_state()
+        if "authorization" in request.headers and not state.is_by_bearer:
+            # Who shows a credential means to be somebody.
             raise NotSignedIn
-        made, told = await office.issue(current_request_state())
+        made, told = await office.issue(state)
         body = {"ticket": made, "expires_in": round(TICKET_KEPT.total_seconds())}
         return Response(
             msgspec.json.encode(body),

@@ -49,6 +49,7 @@ from web.accounts.own.account import AccountPages, own_account_routes
 from web.accounts.own.address_pages import address_routes
 from web.accounts.own.factor_routes import factor_routes
 from web.accounts.own.mending.disavow_pages import disavow_routes
+from web.accounts.own.session_api import session_api_routes
 from web.accounts.routes import IsPage, account_routes
 from web.accounts.ways.link_api import link_api_routes
 from web.accounts.ways.link_pages import link_routes
@@ -591,6 +592,7 @@ class Web:
         app.register_blueprint(account_routes(services, self.accounts, is_page))
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))
         app.register_blueprint(factor_routes(services, self.accounts, is_page))
+        app.register_blueprint(session_api_routes(self.accounts))
         links = LinkServices(
             self.accounts,
             self._directory.link_flow,

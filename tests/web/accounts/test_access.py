@@ -72,7 +72,7 @@ async def test_what_needs_a_sign_in_asks_guests_for_one() -> None:
                 continue
             assert answer.status == 303, path
             assert answer.headers["location"].startswith("/login?next="), path
-        assert swept == 29
+        assert swept == 37
 
 
 async def test_what_needs_a_role_refuses_who_has_another() -> None:
@@ -99,7 +99,11 @@ async def test_what_needs_a_fresh_proof_asks_for_one_and_goes_on() -> None:
         sensitive = [one for one in declared() if one[2].is_fresh]
         elsewhere = ("/factors/", "/providers/", "passkey", "/address")  # each has tests of its own
         paths_of = [path for path, _, _ in sensitive if not any(one in path for one in elsewhere)]
-        assert paths_of == ["/account/sessions/revoke"]
+        assert paths_of == [
+            "/api/v1/auth/sessions",
+            "/api/v1/auth/sessions/00000000-0000-7000-8000-000000000000",
+            "/account/sessions/revoke",
+        ]
         let_proofs_age(site, FRESH_FOR - timedelta(minutes=1))
         page = await get(visitor, "/account")
         (reference,) = _others(page.text)

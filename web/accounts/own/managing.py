@@ -29,6 +29,7 @@ from web.accounts.entering import (
     leave,
     log,
     origin_of,
+    renew,
     tell,
 )
 from web.accounts.hashing import common_passwords
@@ -116,7 +117,7 @@ async def raise_level(
     if not await services.accounts.step_up(step, origin_of(state)):
         raise NotEntered(409, {"": _CHANGED})
     tell(state, "accounts.step_up", "accepted", user_id=str(member.user_id), level=level.name)
-    state.set_cookies.append(services.cookie.set(token))
+    renew(services, state, token)
 
 
 async def change_password(
@@ -154,7 +155,7 @@ async def change_password(
         raise NotEntered(422, {"current_password": _CHANGED})
     services.mails.wake()
     tell(state, "accounts.password", "accepted", user_id=str(member.user_id))
-    state.set_cookies.append(services.cookie.set(token))
+    renew(services, state, token)
 
 
 async def has_password(services: AccountServices, member: Member) -> bool:

@@ -24,7 +24,7 @@ from actors.accounts.kept.factors import (
     secret_text,
     step_of_code,
 )
-from web.accounts.entering import AccountServices, NotEntered, origin_of, tell
+from web.accounts.entering import AccountServices, NotEntered, origin_of, renew, tell
 from web.accounts.identity import new_token
 from web.accounts.own.managing import alert
 from web.accounts.second import FIELD
@@ -113,7 +113,7 @@ async def add_totp(
         raise NotEntered(409, {"": _CHANGED})
     services.mails.wake()
     tell(state, "accounts.factor_add", "accepted", "totp", user_id=str(member.user_id))
-    state.set_cookies.append(services.cookie.set(token))
+    renew(services, state, token)
     return codes
 
 

@@ -41,6 +41,10 @@ class RequestState:
     ticket: Secret[str] | None = None
     # Who is signed in, once somebody asked; None for guests.
     signed_in: SignedIn | None = None
+    # By a bearer token: cookies count for nothing then, and none is set (SEC-37).
+    is_by_bearer: bool = False
+    # The token by which the sign-in of a bearer goes on; told in the answer.
+    renewed: Secret[str] | None = None
     # Headers that set cookies with whatever the answer is.
     set_cookies: list[tuple[bytes, bytes]] = field(default_factory=list)
     # Told of the tab a command comes from, once it was read; set by whoever keeps a record of it.

@@ -11,7 +11,7 @@ import msgspec
 from quart import Blueprint, Response, request
 
 from actors.accounts import SIGN_IN_KEPT, Level, Member, Method
-from web.accounts.entering import NotEntered
+from web.accounts.entering import NotEntered, renewed
 from web.accounts.identity import member_of
 from web.accounts.own.managing import has_password, prove_again
 from web.accounts.routes import REFUSED, refused, user_agent
@@ -115,12 +115,14 @@ def passkey_api_routes(mine: PasskeyServices) -> Blueprint:
 
     @routes.get(paths.API_PASSKEYS)
     async def kept() -> Response:
-        found = await mine.passkeys.of_user(_member().user_id)
-        return ok({"passkeys": [
-            KeptKey(one.id, b64(one.credential_id), one.name, one.added_at, one.used_at,
-                    one.is_backed_up, one.flagged_at is not None)
-            for one in found
-        ]})  # fmt: skip
+        return ok({"passkeys": await _kept(mine)})
+
+    @routes.get(paths.API_PASSKEY)
+    async def one(passkey: str) -> Response:
+        for found in await _kept(mine):
+            if str(found.id) == passkey.lower():
+                return ok(found)
+        raise not_found("passkey", passkey)
 
     @routes.delete(paths.API_PASSKEY)
     async def remove(passkey: str) -> Response:
@@ -132,9 +134,24 @@ def passkey_api_routes(mine: PasskeyServices) -> Blueprint:
             raise answer_of(refused(error)) from error
         if not is_gone:
             raise not_found("passkey", passkey)
-        return ok({"message": "Passkey removed."})
+        return ok({"message": "Passkey removed.", **renewed(state)})
 
     return routes
+
+
+async def _kept(mine: PasskeyServices) -> list[KeptKey]:
+    return [
+        KeptKey(
+            one.id,
+            b64(one.credential_id),
+            one.name,
+            one.added_at,
+            one.used_at,
+            one.is_backed_up,
+            one.flagged_at is not None,
+        )
+        for one in await mine.passkeys.of_user(_member().user_id)
+    ]
 
 
 def _add_registering(routes: Blueprint, mine: PasskeyServices) -> None:
@@ -173,6 +190,7 @@ def _add_registering(routes: Blueprint, mine: PasskeyServices) -> None:
         except REFUSED as error:
             raise answer_of(refused(error)) from error
         told = {"message": ADDED, "credential_id": asked.credential.id, "id": str(id_)}
+        told |= renewed(current_request_state())
         if codes:
             return created({**told, "recovery_codes": codes}, at=f"{paths.API_PASSKEYS}/{id_}")
         return created(told, at=f"{paths.API_PASSKEYS}/{id_}")
@@ -247,7 +265,7 @@ def step_up_routes(mine: PasskeyServices) -> Blueprint:
                 raise validation("give one proof", [FieldProblem("body", "has no proof")])
         except REFUSED as error:
             raise answer_of(refused(error)) from error
-        return ok({"auth_level": int(level)})
+        return ok({"auth_level": int(level), **renewed(state)})
 
     return routes
 

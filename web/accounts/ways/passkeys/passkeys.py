@@ -61,6 +61,7 @@ from web.accounts.entering import (
     in_words,
     new_sign_in,
     origin_of,
+    renew,
     tell,
 )
 from web.accounts.identity import new_token
@@ -306,7 +307,7 @@ async def prove_with_key(
     await forgive(accounts, state, member.user_id)
     facts = {"user_id": str(member.user_id), "level": proven.level.name}
     tell(state, "accounts.step_up", "accepted", Method.PASSKEY, **facts)
-    state.set_cookies.append(accounts.cookie.set(token))
+    renew(accounts, state, token)
     return max(member.level, proven.level)
 
 
@@ -430,7 +431,7 @@ async def add_key(
             raise NotEntered(503, {FIELD: _LATER}, 1.0)
     accounts.mails.wake()
     tell(state, "accounts.factor_add", "accepted", Method.PASSKEY, user_id=str(member.user_id))
-    state.set_cookies.append(accounts.cookie.set(token))
+    renew(accounts, state, token)
     return new.id, codes
 
 
@@ -488,7 +489,7 @@ async def remove_key(
     accounts.mails.wake()
     user_id = str(member.user_id)
     tell(state, "accounts.factor_remove", "accepted", Method.PASSKEY, user_id=user_id)
-    state.set_cookies.append(accounts.cookie.set(token))
+    renew(accounts, state, token)
     return True
 
 
