@@ -275,8 +275,12 @@ class Settings:
             return self.mail_sender
         if self.smtp_host is not None:
             return MailSender.SMTP
-        is_desk = not self.is_https and is_loopback(self.host)
-        return MailSender.CONSOLE if is_desk else MailSender.OFF
+        return MailSender.CONSOLE if self.is_desk else MailSender.OFF
+
+    @property
+    def is_desk(self) -> bool:
+        """Call this for whether this machine alone reaches the site: that of a developer."""
+        return not self.is_https and is_loopback(self.host)
 
     @property
     def passkey_domain(self) -> str | None:

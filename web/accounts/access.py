@@ -86,7 +86,8 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         for path in (
             paths.HOME, paths.LAB, paths.DOCS, paths.DOCS_PAGE, paths.WORK, paths.WORK_PAGE,
             paths.ERROR_TEST, paths.CHAT, paths.CHAT_HISTORY, paths.BURST_PROBE, paths.LAB_TREE,
-            paths.DEMO_ERRANDS, paths.STATIC, paths.FAVICON, paths.ROBOTS, *sorted(paths.PROBES),
+            paths.DEMO_ERRANDS, paths.DEV_MAIL, paths.DEV_MAIL_ONE, paths.STATIC, paths.FAVICON,
+            paths.ROBOTS, *sorted(paths.PROBES),
         )
     },
     # A tab's stream, and what only the own session has caused.

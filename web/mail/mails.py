@@ -39,7 +39,7 @@ from web.mail.words import KEY_BYTES_MAX, BadMail, Mail, check_line, parse_addre
 # The kind and the target of its messages in the outbox.
 MAIL = MAIL_KIND
 # What makes a message's id of a key; drawn once, for good.
-_KEYS = UUID("6c0f2cc1-5c80-4cf2-a5a3-fd0f2e9a6f58")
+KEYS = UUID("6c0f2cc1-5c80-4cf2-a5a3-fd0f2e9a6f58")
 
 C = TypeVar("C", bound=Context)
 
@@ -49,7 +49,7 @@ def message_id_of(key: str) -> UUID:
     if not 1 <= len(key.encode(errors="replace")) <= KEY_BYTES_MAX:
         raise BadMail("idempotency_key", f"must have 1 to {KEY_BYTES_MAX} bytes")
     check_line("idempotency_key", key)
-    return uuid5(_KEYS, key)
+    return uuid5(KEYS, key)
 
 
 class Mails:

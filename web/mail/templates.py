@@ -311,6 +311,12 @@ class MailTemplates:
             raise BadMail("body", f"has over {BODY_BYTES_MAX} bytes")
         return Rendered(found, subject, text, html)
 
+    def languages(self, name: str) -> Sequence[str]:
+        """Call this for the languages in which there is all of a template, English first."""
+        found = {path.partition("/")[0] for path in self._environment.list_templates()}
+        whole = sorted(one for one in found if self._language(name, one) == one)
+        return sorted(whole, key=lambda one: one != FALLBACK)
+
     def _language(self, name: str, language: str) -> str:
         """Give the language in which there is all of a template: `de` for `de-AT`, else `en`."""
         parts = ("subject.txt", "txt", "html")

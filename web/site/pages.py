@@ -51,6 +51,7 @@ PAGE_ACCOUNT = "account"
 PAGE_MODERATION = "moderation"
 PAGE_AUDIT = "audit"
 PAGE_DEMO = "demo"
+PAGE_MAIL = "mail"
 
 # Where a clone says which version it is of; an installed package says it itself.
 _PROJECT = Path(__file__).parents[2] / "pyproject.toml"

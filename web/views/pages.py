@@ -271,6 +271,29 @@ class PanelPage:
 
 
 @dataclass(frozen=True, slots=True)
+class MailPreview:
+    """A template of mail with sample data: what a reader sees of it, and the way to the whole."""
+
+    name: str
+    language: str
+    subject: str
+    text: str
+    html: str
+    whole: LocalPath
+
+    def __post_init__(self) -> None:
+        local_path(self.whole)
+
+
+@dataclass(frozen=True, slots=True)
+class MailPreviewsPage:
+    """All templates of mail, for who writes them."""
+
+    shell: Shell
+    mails: tuple[MailPreview, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ErrandsPage:
     """What a browser without scripts has running, and the forms that start and cancel it.
 

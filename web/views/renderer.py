@@ -47,6 +47,7 @@ from web.views.pages import (
     ErrorView,
     HomePage,
     LabPage,
+    MailPreviewsPage,
     MemberView,
     PanelPage,
     ProofView,
@@ -240,6 +241,10 @@ class Renderer:
     def moderation_badge(self, count: int) -> str:
         """Call this to render how many wait (`#moderation-badge`, outer)."""
         return self._render("fragments/moderation_badge.html", count=count)
+
+    def mail_previews_page(self, page: MailPreviewsPage) -> str:
+        """Call this to render `/dev/mail`."""
+        return self._render("mail_previews.html", page=page, shell=page.shell)
 
     def error_page(self, page: ErrorPage) -> str:
         """Call this to render the answer to a plain request that failed."""

@@ -120,6 +120,7 @@ from web.lab.switch import LabSwitch
 from web.lab.tree.feed import TreeFeed, TreeSource
 from web.lab.tree.picture import TreePicture
 from web.mail.mails import Mails
+from web.mail.routes.previews import preview_routes
 from web.observability import RequestLog
 from web.observability.alerts import Alert, Alerts, watched
 from web.observability.health import Component, Health, HealthActor
@@ -588,6 +589,8 @@ class Web:
         # The address of the newest application, for what mails lead to.
         self.accounts = replace(self.accounts, origin=app.edge.own_origin)
         app.register_blueprint(disavow_routes(services, self.accounts))
+        is_desk = self._settings.is_desk
+        app.register_blueprint(preview_routes(services, self._clock.now, is_desk=is_desk))
         app.register_blueprint(address_routes(services, self.accounts))
         app.register_blueprint(account_routes(services, self.accounts, is_page))
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))

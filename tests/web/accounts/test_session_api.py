@@ -30,10 +30,11 @@ async def api(
     path: str,
     value: Mapping[str, object] | None = None,
     token: str | None = None,
-    **more: str,
+    *,
+    more: Mapping[str, str] | None = None,
 ) -> Answer:
     """Ask as a program: with a bearer token, or as a page of the site does."""
-    headers = {**(OWN if token is None else {"authorization": f"Bearer {token}"}), **more}
+    headers = {**(OWN if token is None else {"authorization": f"Bearer {token}"}), **(more or {})}
     if method != "GET":
         headers["content-type"] = "application/json"
     body = None if method == "GET" else json.dumps(value or {}).encode()
@@ -124,13 +125,13 @@ async def test_a_cookie_beside_a_bearer_token_counts_for_nothing() -> None:
         token, both, alone = await bearer(site, sender, 1), await _bob(site), site.visitor()
         foreign = {"sec-fetch-site": "cross-site"}
         assert told(await api(both, "GET", "/session"))["email"] == "bob@example.org"
-        mine = await api(both, "GET", "/session", token=token, **OWN)
+        mine = await api(both, "GET", "/session", token=token, more=OWN)
         assert told(mine)["email"] == "ada@example.org"
-        refused = await api(both, "POST", "/logout", token=token, **foreign)
+        refused = await api(both, "POST", "/logout", token=token, more=foreign)
         assert refused.status == 403, "with a cookie its origin is judged"
-        bad = await api(both, "GET", "/session", token="A" * 43, **OWN)  # noqa: S106
+        bad = await api(both, "GET", "/session", token="A" * 43, more=OWN)
         assert bad.status == 401
-        assert (await api(alone, "POST", "/logout", token=token, **foreign)).status == 200
+        assert (await api(alone, "POST", "/logout", token=token, more=foreign)).status == 200
 
 
 async def _bob(site: WholeSite) -> Visitor:

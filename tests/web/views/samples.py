@@ -40,6 +40,8 @@ from web.views import (
     LabPage,
     LinkPage,
     LinkSentPage,
+    MailPreview,
+    MailPreviewsPage,
     MeasuredView,
     MechanismView,
     MemberView,
@@ -439,6 +441,12 @@ def registration(username: str = "", /, **problems: str) -> RegisterPage:
         username,
         problems=problems,
     )
+
+
+def mail_previews(typed: str = "Hello", /) -> MailPreviewsPage:
+    whole = local_path("/dev/mail/en/order")
+    mails = [MailPreview(name, "en", typed, typed, f"<p>{typed}</p>", whole) for name in "ab"]
+    return MailPreviewsPage(shell(page="mail", has_stream=False), tuple(mails))
 
 
 def protected(username: str = "ada") -> ProtectedPage:

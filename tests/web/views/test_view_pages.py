@@ -57,6 +57,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "done confirm address": lambda: RENDERER.confirm_address_page(
         samples.confirm_address(is_done=True)
     ),
+    "mail previews": lambda: RENDERER.mail_previews_page(samples.mail_previews()),
     "registration": lambda: RENDERER.register_page(samples.registration()),
     "refused registration": lambda: RENDERER.register_page(
         samples.registration("ada", username="Taken.", password="Short.")

@@ -59,9 +59,7 @@ def session_api_routes(mine: AccountServices) -> Blueprint:
         if one is None:
             raise unauthorized("this sign-in has just ended")
         return ok(
-            OwnSession(
-                one.session_id, member.email, one.expires_at, one.last_active, member.level
-            )
+            OwnSession(one.session_id, member.email, one.expires_at, one.last_active, member.level)
         )
 
     @routes.post(paths.API_LOGOUT)

@@ -1,0 +1,1 @@
+"""What of mail is reached over HTTP: `previews.py`, the templates for who writes them."""
