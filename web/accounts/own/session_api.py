@@ -12,17 +12,18 @@ import msgspec
 from quart import Blueprint, Response, request
 
 from actors.accounts import SIGN_IN_KEPT, Level, Member, SignIn
-from web.accounts.entering import AccountServices, log_out, origin_of, tell
+from web.accounts.entering import AccountServices, log_out
 from web.accounts.identity import member_of
 from web.accounts.own.managing import end_sign_ins
 from web.api import not_found, ok, unauthorized
 from web.routing import paths
-from web.server import current_request_state
+from web.server import RequestState, current_request_state
 
 OUT = "Signed out."
 OUT_EVERYWHERE = "Signed out everywhere."
 OTHERS_OUT = "All other sessions have ended."
 ONE_OUT = "The session has ended."
+_ENDED = "This session has ended meanwhile; nothing was done."
 
 
 class OwnSession(msgspec.Struct, frozen=True):
@@ -57,7 +58,7 @@ def session_api_routes(mine: AccountServices) -> Blueprint:
         member = _member()
         one = next((one for one in await _listed(mine, member) if one.is_this), None)
         if one is None:
-            raise unauthorized("this sign-in has just ended")
+            raise unauthorized(_ENDED)
         return ok(
             OwnSession(one.session_id, member.email, one.expires_at, one.last_active, member.level)
         )
@@ -70,9 +71,8 @@ def session_api_routes(mine: AccountServices) -> Blueprint:
     @routes.post(paths.API_LOGOUT_ALL)
     async def out_everywhere() -> Response:
         # The others first: cut in between, whoever asked is still in and can ask again.
-        member, state = _member(), current_request_state()
-        count = await mine.accounts.end_others(member.user_id, member.reference, origin_of(state))
-        tell(state, "accounts.sign_ins_end", "accepted", user_id=str(member.user_id), count=count)
+        state = current_request_state()
+        await _end_others(mine, state)
         await log_out(mine, state, request.headers.get("user-agent", ""))
         return ok({"message": OUT_EVERYWHERE})
 
@@ -87,7 +87,7 @@ def _add_listed(routes: Blueprint, mine: AccountServices) -> None:
 
     @routes.delete(paths.API_SESSIONS)
     async def end_others() -> Response:
-        await end_sign_ins(mine, current_request_state(), _member(), None)
+        await _end_others(mine, current_request_state())
         return ok({"message": OTHERS_OUT})
 
     @routes.get(paths.API_SESSION_ONE)
@@ -106,6 +106,11 @@ def _add_listed(routes: Blueprint, mine: AccountServices) -> None:
         if not await end_sign_ins(mine, state, member, session):
             raise not_found("session", session)
         return ok({"message": ONE_OUT})
+
+
+async def _end_others(mine: AccountServices, state: RequestState) -> None:
+    if not await end_sign_ins(mine, state, _member(), None):
+        raise unauthorized(_ENDED)
 
 
 async def _listed(mine: AccountServices, member: Member) -> Sequence[ListedSession]:
