@@ -400,6 +400,15 @@ async def test_bytes_that_were_no_request_are_told_too() -> None:  # SITE-133
     assert span.rule
 
 
+async def test_a_request_that_a_stop_cut_off_is_told_when_to_come_again() -> None:
+    # REL-20 step 2
+    async with edged() as ask:
+        found = ask.app.edge.protocol_error(503, "The server stops.", False)
+    assert found.status == 503
+    assert (b"retry-after", b"1") in found.headers
+    assert b"The server stops." in found.body
+
+
 async def test_a_client_that_left_is_told_without_a_status() -> None:  # SITE-121
     async with edged() as ask:
         client = Client(await trio.open_tcp_stream("127.0.0.1", ask.port))

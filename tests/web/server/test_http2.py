@@ -249,6 +249,23 @@ async def test_a_drain_says_goodbye_and_finishes_what_it_has(contexts: Contexts)
     assert results[0].cut == ()
 
 
+async def test_a_body_that_is_not_here_does_not_hold_a_drain(contexts: Contexts) -> None:
+    # REL-20 step 3, REL-21
+    app = App()
+    quick = TransportSettings(body_s=FOR_EVER_S, body_draining_s=0.05)
+
+    async def finish() -> None:
+        await until(lambda: app.ended == 1)
+
+    async with serving2(contexts, app, quick) as server, connected(server, contexts) as client:
+        number = await client.ask("/echo", "POST", body=b"a")
+        await until(lambda: app.begun == 1)
+        result = await server.drain([DrainStep("finish", PATIENCE_S, finish)])
+        await client.until_closed()
+    assert client.status[number] == "503"
+    assert result.cut == ()
+
+
 @pytest.mark.slow
 async def test_a_tenth_of_a_hundred_streams_stalled_is_reset_and_nothing_is_cut(
     contexts: Contexts,

@@ -321,6 +321,43 @@ async def test_a_drain_ends_whatever_clients_do(path: str) -> None:
         assert not server.connections
 
 
+@pytest.mark.usefixtures("road")
+@pytest.mark.parametrize("end", [b"", b"bc"], ids=["stays", "comes"])
+async def test_a_body_that_is_not_here_does_not_hold_a_drain(end: bytes) -> None:
+    # REL-20 step 3, REL-21: what has not come is no command in hand
+    asked, finished = trio.Event(), trio.Event()
+
+    async def read(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        body = b""
+        try:
+            while (message := await receive())["type"] == "http.request":
+                body += message["body"]
+                asked.set()
+                if not message["more_body"]:
+                    return await answer(send, body)
+        finally:
+            finished.set()
+
+    quick = TransportSettings(body_s=FOR_EVER_S, body_draining_s=PATIENCE_S if end else 0.05)
+    results = []
+    async with serving(read, quick) as server, await connect(server) as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na")
+        await asked.wait()
+
+        async def drain() -> None:
+            results.append(await server.drain([DrainStep("finish", PATIENCE_S, finished.wait)]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain)
+            await server.draining.wait()
+            if end:
+                await client.send(end)
+            got = await client.read_to_end()
+    assert got.startswith(b"HTTP/1.1 200 " if end else b"HTTP/1.1 503 ")
+    assert not end or got.endswith(b"abc")
+    assert results[0].cut == ()
+
+
 async def _stream_until_closed(
     scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable, closing: trio.Event
 ) -> None:

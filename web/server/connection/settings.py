@@ -55,6 +55,9 @@ class TransportSettings:
     head_s: float = 5.0
     # REL-14: bodies are 64 KiB at most; a phone on a bad line sends that in 10 s.
     body_s: float = 10.0
+    # REL-21: what is not here yet is no command in hand, and is sent again elsewhere; one that is
+    # on its way takes a second at most.
+    body_draining_s: float = 1.0
     # REL-53: long enough for a page's next request, short enough to free the descriptor.
     keep_alive_s: float = 5.0
     # REL-53: who asks more than this begins anew, so that no connection is for ever.

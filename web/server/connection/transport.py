@@ -40,7 +40,7 @@ from hypercorn.utils import parse_socket_addr
 from actors.runtime import Log
 from actors.runtime.telling.log import failure_of
 from web.server.connection.framing import Framing
-from web.server.connection.http.exchange import Watchman
+from web.server.connection.http.exchange import LATE, STOPPING, Watchman
 from web.server.connection.http.http2 import Http2
 from web.server.connection.http.library import Http1
 from web.server.connection.http.plain import Address, PlainHttp
@@ -137,6 +137,9 @@ class Transport(TCPServer):
             return  # accepted a moment ago, or shaking hands: the drain's last step ends it
         if self._phase is Phase.IDLE or (self._phase is Phase.HEAD and not self._has_bytes()):
             self._read_scope.cancel()
+        elif self._phase is Phase.BODY:
+            soon = trio.current_time() + self._settings.body_draining_s
+            self._read_scope.deadline = min(self._read_scope.deadline, soon)
         elif self._http2 is not None:
             self._http2.drain()
 
@@ -450,9 +453,9 @@ class Transport(TCPServer):
     async def _end_of_patience(self) -> None:
         """Answer 408 where a request was due (REL-14); a connection at rest just ends."""
         http = self.protocol.protocol
-        was_due = self._phase in (Phase.HEAD, Phase.BODY) and not self.context.terminated.is_set()
-        if was_due and isinstance(http, Http1):
-            await http.answer_late()
+        is_due = self._phase is Phase.BODY or (self._phase is Phase.HEAD and not self.is_draining)
+        if is_due and isinstance(http, Http1):
+            await http.answer_late(STOPPING if self.is_draining else LATE)
         await self._close()
 
     async def _close(self) -> None:

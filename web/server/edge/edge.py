@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from http import HTTPStatus
 from uuid import UUID
 
 import trio
@@ -363,7 +364,8 @@ class Edge:
         """Call this to answer bytes that never became a request (SITE-151); the rule is shown."""
         request_id, nonce = _new_labels()
         # 501 and 505 are the client's mistake, and not ours as other statuses from 500 on are.
-        known = Answer.INVALID.value if status >= 500 else row_of_status(status)
+        is_theirs = status in (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        known = Answer.INVALID.value if is_theirs else row_of_status(status)
         row = replace(known, status=status, text=rule)
         headers, body = render_error(
             row,

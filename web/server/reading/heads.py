@@ -45,6 +45,8 @@ _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9]\.[0-9])" % _TOKEN)
 _BROKEN = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # A name, an address of version 4, or one of version 6 in brackets; a port may follow.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z_.\-~%!$&'()*+;=]*)(?::[0-9]{0,5})?")
+# llhttp takes blanks behind the coding and no tabulator; a reader before us might take it as none.
+_TAB_BEHIND_CODING = re.compile(rb"(?i:transfer-encoding):[\t ]*[^\t \r]+ *\t")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]*)([/?][!-~]*)?")
 
 # Fields that say one thing. A second line would leave it to each reader which of them counts.
@@ -131,7 +133,10 @@ def read_head(raw: bytes, limits: HeadLimits) -> Head | Refusal:
             return _too_long_url()
         if len(lines) > limits.headers:
             return _too_large()
-        return _head(method, target, b"1." + minor, _headers(lines))
+        head = _head(method, target, b"1." + minor, _headers(lines))
+        if head.length is None and _TAB_BEHIND_CODING.search(lines):
+            return Refusal(_BAD, "No tabulator stands behind a transfer coding.")
+        return head
     except _Refused as refused:
         return refused.refusal
 

@@ -16,6 +16,7 @@ from tests.web.server.http1.wire import split_answers
 from tests.web.server.serving_kit import GET, answer, begin_stream, connect, serving
 from web.server import Server, TransportSettings
 from web.server.connection.http import exchange
+from web.server.connection.http.answers import head_bytes
 from web.server.connection.settings import Phase
 
 pytestmark = pytest.mark.usefixtures("road")
@@ -292,6 +293,12 @@ async def test_a_late_body_is_408_where_only_waiting_counts(
         await trio.testing.wait_all_tasks_blocked()
         mock_clock.jump(BODY_S)
         assert (await client.read_to_end()).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_status_has_its_words_and_one_that_nobody_knows_has_none() -> None:
+    # RFC 9112 4: h2load, for one, counts an answer without them as failed
+    assert head_bytes(503, []).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert head_bytes(599, []).startswith(b"HTTP/1.1 599 \r\n")
 
 
 async def test_no_body_on_204_304_and_head() -> None:

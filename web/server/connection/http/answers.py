@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from email.utils import formatdate
+from http import HTTPStatus
 
 from web.server.connection.settings import TransportSettings
 from web.server.reading.heads import Refusal
@@ -60,15 +61,19 @@ class FixedHeaders:
 
 
 NO_HEADERS = FixedHeaders()
+# RFC 9112 4: the words may be missing; some clients then see no status, or show an empty one.
+_STATUS_LINES = {
+    int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
+    for status in HTTPStatus
+}
 
 
 def head_bytes(
     status: int, headers: Sequence[tuple[bytes, bytes]], fixed: FixedHeaders = NO_HEADERS
 ) -> bytes:
     """Call this to write a head, with its date; raises ValueError for what would break it."""
-    return b"HTTP/1.1 %d \r\n%b%b%b\r\n" % (
-        status, _lines(headers), fixed.lines, _DATE.line()
-    )  # fmt: skip
+    line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return b"%b%b%b%b\r\n" % (line, _lines(headers), fixed.lines, _DATE.line())
 
 
 def refusal_bytes(refusal: Refusal, settings: TransportSettings, *, is_head: bool) -> bytes:

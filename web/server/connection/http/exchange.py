@@ -54,6 +54,9 @@ WATCH_AFTER_S = 0.1
 # that watches takes a tenth of a request. What is longer still would be dearer to look at for ever.
 LOOKS_FIRST = 5
 LATE = Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
+STOPPING = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "The server stops, and the request was not all here yet."
+)
 FAILED = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "An internal error occurred")
 # Written here, whatever the application says of them.
 _OURS = frozenset({b"connection", b"transfer-encoding", b"date", b"keep-alive"})
@@ -293,6 +296,8 @@ class Exchange:
     async def _more(self) -> bytes | Refusal | None:
         """Read once; bytes of a body, a refusal, or None: not yet enough."""
         began = trio.current_time()
+        if self._link.is_draining:
+            self._body_left_s = min(self._body_left_s, self._settings.body_draining_s)
         self._is_receiving = True
         try:
             data = await self._link.receive(Phase.BODY, began + self._body_left_s)
@@ -301,7 +306,7 @@ class Exchange:
         # Only the time that the client is waited for counts against it.
         self._body_left_s -= trio.current_time() - began
         if data is None:
-            return LATE
+            return STOPPING if self._link.is_draining else LATE
         if not data:
             self._lose()
             return LATE
@@ -339,6 +344,8 @@ class Exchange:
                     is_here = self._reader.is_whole_body_here
                     phase = Phase.ANSWERING if is_here else Phase.BODY
                     data = await self._link.receive(phase, float("inf"))
+                    if data is None:
+                        continue  # a drain hurries who sends a body; nobody asks for this one
                     if not data:
                         self._lose()
                         return

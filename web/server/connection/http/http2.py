@@ -40,7 +40,7 @@ from hypercorn.typing import (
 
 from actors.runtime import Log
 from web.server.connection.http.answers import date_header
-from web.server.connection.http.exchange import FAILED, LATE, run_application
+from web.server.connection.http.exchange import FAILED, LATE, STOPPING, run_application
 from web.server.connection.http.exchange import Link as ExchangeLink
 from web.server.connection.http.plain import WATCHED, Address
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
@@ -151,6 +151,8 @@ class Http2:
     def drain(self) -> None:
         """Call this when the server stops: no further request, and whoever stalls has to hurry."""
         self._stall_s = min(self._stall_s, self.settings.write_stall_draining_s)
+        for request in self._streams.values():
+            request.hurry()
         self._look.set()
         self.say_goodbye()
         self.link.spawn(self.flush)
@@ -381,6 +383,7 @@ class Request:
         "_is_lost",
         "_is_read",
         "_is_written",
+        "_patience",
         "_room",
         "_written",
         "ahead",
@@ -400,6 +403,8 @@ class Request:
         self._fed = trio.Event()
         self._is_body_over = self._is_read = False
         self._body_left_s = connection.settings.body_s
+        # While the body is waited for.
+        self._patience = trio.CancelScope()
         # Announced, and not here yet; None when its end says how long it is.
         self._body_left = length
         # Of the answer: what is not written yet, and whether that is all of it.
@@ -480,6 +485,16 @@ class Request:
             trio.current_time() + self._connection.settings.gone_grace_s,
         )
 
+    def hurry(self) -> None:
+        """Call this when the server stops: what is not here of the body has a moment to come."""
+        self._hurry_body()
+        soon = trio.current_time() + self._body_left_s
+        self._patience.deadline = min(self._patience.deadline, soon)
+
+    def _hurry_body(self) -> None:
+        limit = self._connection.settings.body_draining_s
+        self._body_left_s = min(self._body_left_s, limit)
+
     async def receive(self) -> ASGIReceiveEvent:
         """ASGI's `receive`: the body piece by piece, then the client's end."""
         if self._is_read or self._has_ended():
@@ -490,13 +505,15 @@ class Request:
             return {"type": "http.disconnect"}
         await self._say_continue()
         began = trio.current_time()
-        with trio.move_on_after(self._body_left_s) as patience:
+        if self._connection.link.is_draining:
+            self._hurry_body()
+        with trio.move_on_after(self._body_left_s) as self._patience:
             while not self._body and not self._is_body_over and not self._is_lost:
                 self._fed = trio.Event()
                 await self._fed.wait()
         self._body_left_s -= trio.current_time() - began
-        if patience.cancelled_caught:
-            await self._refuse(LATE)
+        if self._patience.cancelled_caught:
+            await self._refuse(STOPPING if self._connection.link.is_draining else LATE)
         if self._has_ended():
             return {"type": "http.disconnect"}
         body = bytes(self._body)

@@ -13,7 +13,6 @@ TLS only, so upgrades to it on a plain connection are not offered.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 
 import h11
 from hypercorn.config import Config
@@ -49,7 +48,6 @@ StreamArguments = tuple[
     Callable[[StreamEvent], Awaitable[None]],
     int,
 ]
-_LATE = Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
 
 
 class Http1(H11Protocol):
@@ -110,9 +108,9 @@ class Http1(H11Protocol):
             self._reader.feed(event.data)
             await self._take_requests()
 
-    async def answer_late(self) -> None:
-        """Call this when a head or body did not come in time: 408, if nothing was answered."""
-        await self._refuse(_LATE)
+    async def answer_late(self, refusal: Refusal) -> None:
+        """Call this when a head or body did not come in time: the refusal, if nothing was sent."""
+        await self._refuse(refusal)
 
     def take_all(self) -> bytes:
         """Call this to get what came behind the handshake."""
