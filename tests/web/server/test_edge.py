@@ -406,7 +406,7 @@ async def test_a_request_that_a_stop_cut_off_is_told_when_to_come_again() -> Non
         found = ask.app.edge.protocol_error(503, "The server stops.", False)
     assert found.status == 503
     assert (b"retry-after", b"1") in found.headers
-    assert b"The server stops." in found.body
+    assert b"Back in a moment" in found.body
 
 
 async def test_a_client_that_left_is_told_without_a_status() -> None:  # SITE-121
