@@ -92,6 +92,22 @@ class NewAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class AtProvider:
+    """At which provider a sign-in began, and by which of its sessions; "" where it names none.
+
+    When that session is over there, the sign-in ends here (AUTH-13).
+    """
+
+    provider: str
+    session: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not check_text("provider", self.provider):
+            raise InvalidField("provider", "is empty")
+        check_text("session", self.session)
+
+
+@dataclass(frozen=True, slots=True)
 class NewSignIn:
     """A sign-in to be made. `session_id` is the browser session that begins with it.
 
@@ -108,11 +124,14 @@ class NewSignIn:
     level: Level = Level.BASIC
     proof: Proof | None = None
     by_mailbox: bool = False
+    at_provider: AtProvider | None = None
 
     def __post_init__(self) -> None:
         check_uuid("reference", self.reference)
         check_digest(self.digest)
         check_session(self.session_id)
+        if self.at_provider is not None:
+            check_a("at_provider", self.at_provider, AtProvider)
         check_a("level", self.level, Level)
         check_a("by_mailbox", self.by_mailbox, bool)
         check_text("browser", self.browser)

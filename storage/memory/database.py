@@ -17,7 +17,7 @@ import trio
 
 from actors.accounts.kept.audit import Audited
 from actors.accounts.kept.factors import Totp
-from actors.accounts.members import FIXED_FIELDS, Level, refuse_change
+from actors.accounts.members import FIXED_FIELDS, AtProvider, Level, refuse_change
 from actors.accounts.ways.passkeys import Passkey
 from actors.accounts.ways.provider.words import Identity, ProviderTokens
 from actors.chat import DEMO_DISPLAY_NAME, DEMO_EMAIL, DEMO_USER_ID, DEMO_USERNAME
@@ -224,6 +224,8 @@ class SignInRow:
     level: Level = Level.BASIC
     epoch: int = 0
     name: str = ""
+    # Where it began, and whose identity there it was.
+    at_provider: tuple[AtProvider, Identity] | None = None
     is_made: bool = False
 
     def __post_init__(self) -> None:
@@ -259,9 +261,11 @@ class IdentityRow:
 
     user_id: UUID
     provider: str
-    tokens: ProviderTokens = field(repr=False)
+    tokens: ProviderTokens | None = field(repr=False)
     linked_at: datetime
     used_at: datetime | None = None
+    renew_at: datetime | None = None
+    renewals_begun: int = 0
 
 
 @dataclass(slots=True)

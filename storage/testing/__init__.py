@@ -20,6 +20,7 @@ from storage.testing.accounts.late_acts import LateActsSuite
 from storage.testing.accounts.links import SignInLinksSuite
 from storage.testing.accounts.members import AccountsSuite, FactorsSuite, RateLimiterSuite
 from storage.testing.accounts.passkeys import PasskeysSuite
+from storage.testing.accounts.provider_sessions import ProviderSessionsSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
@@ -86,6 +87,7 @@ __all__ = [
     "ProjectionSuite",
     "ProjectionWaitingSuite",
     "ProjectionWishesSuite",
+    "ProviderSessionsSuite",
     "RateLimiterSuite",
     "SessionsSuite",
     "SignInLinksSuite",

@@ -18,6 +18,7 @@ from storage.testing import (
     IdentitiesSuite,
     LateActsSuite,
     PasskeysSuite,
+    ProviderSessionsSuite,
     RateLimiterSuite,
     SignInLinksSuite,
 )
@@ -39,6 +40,7 @@ class TestMemoryAccounts(
     FactorsSuite,
     IdentitiesSuite,
     LateActsSuite,
+    ProviderSessionsSuite,
     PasskeysSuite,
     RateLimiterSuite,
     SignInLinksSuite,
@@ -55,6 +57,7 @@ class TestPostgresAccounts(
     FactorsSuite,
     IdentitiesSuite,
     LateActsSuite,
+    ProviderSessionsSuite,
     PasskeysSuite,
     RateLimiterSuite,
     SignInLinksSuite,

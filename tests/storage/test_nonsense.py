@@ -34,7 +34,7 @@ from actors.accounts.ways.passkeys import (
     Removal,
 )
 from actors.accounts.ways.provider.identities import Identities, NewIdentity, Unlinking
-from actors.accounts.ways.provider.words import Identity, ProviderTokens, Shown
+from actors.accounts.ways.provider.words import Identity, ProviderTokens, SaidLogout, Shown
 from actors.chat import (
     LOBBY,
     Author,
@@ -352,6 +352,15 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
             "former": _TOKENS,
             "renewed": _TOKENS,
         },
+        "claim_renewals": {"providers": ["example"], "limit": 5},
+        "drop_tokens": {
+            "user_id": _ONE,
+            "provider": "example",
+            "former": _TOKENS,
+            "origin": _ORIGIN,
+        },
+        "provider_of": {"reference": _ONE},
+        "log_out": {"said": SaidLogout("https://i", "t", _AT, "s"), "origin": _ORIGIN},
     },
     "factors": {
         "held": {"user_id": _ONE},

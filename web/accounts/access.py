@@ -135,7 +135,10 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.API_STEP_UP: {"POST": _OWN},
     paths.OAUTH_BEGIN: {"GET": ANYBODY},
     paths.OAUTH_BACK: {"GET": ANYBODY},
+    # A provider, which signs what it says.
+    paths.OAUTH_LEFT: {"POST": ANYBODY},
     paths.LOGOUT: {"POST": ANYBODY},
+    paths.LOGOUT_PROVIDER: {"GET": ANYBODY},
     paths.PROTECTED: {"GET": _MEMBER},
     paths.ACCOUNT: {"GET": _OWN},
     paths.ACCOUNT_PROVE: {"GET": _OWN, "POST": _OWN},

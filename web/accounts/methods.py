@@ -32,6 +32,10 @@ class Offers(Protocol):
         """The providers that sign in."""
         ...
 
+    async def left_by(self, reference: UUID) -> LocalPath | None:
+        """Call this before a sign-in ends: where it goes on to leave its provider, too."""
+        ...
+
 
 class NoOffers:
     """There is no provider."""
@@ -48,6 +52,10 @@ class NoOffers:
     def names(self) -> tuple[str, ...]:
         """See `Offers.names`."""
         return ()
+
+    async def left_by(self, reference: UUID) -> LocalPath | None:
+        """See `Offers.left_by`."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)

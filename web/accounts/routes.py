@@ -102,8 +102,7 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
 
     @routes.post(paths.LOGOUT)
     async def logout() -> Response:
-        await log_out(mine, current_request_state(), user_agent())
-        answer = redirect(paths.HOME)
+        answer = redirect(await _left(mine, current_request_state()))
         # SEC-22: drafts and the like; of what the server gave nothing is cached.
         answer.headers["clear-site-data"] = '"storage"'
         return answer
@@ -118,6 +117,14 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
         return form_response(services.renderer.protected_page(page))
 
     return routes
+
+
+async def _left(mine: AccountServices, state: RequestState) -> str:
+    """Sign a browser out; gives where it goes on to."""
+    by = None if state.signed_in is None else state.signed_in.reference
+    then = None if by is None else await mine.methods.offers.left_by(by)
+    await log_out(mine, state, user_agent())
+    return then or paths.HOME
 
 
 class Forms:

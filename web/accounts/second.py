@@ -30,6 +30,7 @@ from actors.accounts.kept.factors import (
     recovery_digest,
     step_of_code,
 )
+from actors.accounts.members import AtProvider
 from web.accounts.entering import (
     AccountServices,
     NotEntered,
@@ -52,11 +53,16 @@ _BLANK_EITHER = "Type the six digits your app shows, or one of your recovery cod
 
 
 class Half(msgspec.Struct, frozen=True):
-    """A first factor that was given: whose, how, and by which hash of a password."""
+    """A first factor that was given: whose, how, and by which hash of a password.
+
+    Of one at a provider also at which, and in which of its sessions.
+    """
 
     user_id: UUID
     method: str
     fingerprint: str
+    provider: str = ""
+    session: str = ""
 
 
 def fingerprint_of(password_hash: str) -> str:
@@ -112,7 +118,8 @@ async def finish(
         raise NotEntered(401, {"": AGAIN})
     token, plain = new_sign_in(services, state, user_agent)
     by_mailbox = half.method == Method.MAGIC_LINK
-    sign_in = replace(plain, level=level, proof=proof, by_mailbox=by_mailbox)
+    at = AtProvider(half.provider, half.session) if half.provider else None
+    sign_in = replace(plain, level=level, proof=proof, by_mailbox=by_mailbox, at_provider=at)
     origin = origin_of(state, user_agent, method)
     ended = await services.accounts.sign_in(half.user_id, kept.password_hash, sign_in, origin)
     if ended is None:

@@ -56,7 +56,11 @@ API_SESSIONS = "/api/v1/auth/sessions"
 API_SESSION_ONE = "/api/v1/auth/sessions/<session>"
 OAUTH_BEGIN = "/api/v1/auth/oauth/<provider>/authorize"
 OAUTH_BACK = "/api/v1/auth/oauth/<provider>/callback"
+# Who left a provider is signed out here: it says so itself.
+OAUTH_LEFT = "/api/v1/auth/oauth/<provider>/backchannel-logout"
 LOGOUT = "/logout"
+# Who signed out here may leave their provider, too.
+LOGOUT_PROVIDER = "/logout/<provider>"
 PROTECTED = "/protected"
 ACCOUNT = "/account"
 ADDRESS = "/account/address"

@@ -164,6 +164,19 @@ class NotMePage:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftPage:
+    """What is told who signed out and came by a provider; `go` leads there, to sign out too."""
+
+    shell: Shell
+    provider: str
+    go: LocalPath
+
+    def __post_init__(self) -> None:
+        check_text("provider", self.provider)
+        local_path(self.go)
+
+
+@dataclass(frozen=True, slots=True)
 class ConfirmAddressPage:
     """The button that confirms a new address, and what is told behind it."""
 

@@ -25,6 +25,7 @@ from web.views.accounts import (
     CodesPage,
     ConfirmAddressPage,
     EnrolPage,
+    LeftPage,
     LinkPage,
     LinkSentPage,
     NotMePage,
@@ -181,6 +182,10 @@ class Renderer:
     def not_me_page(self, page: NotMePage) -> str:
         """Call this to render `/account/not-me`."""
         return self._render("not_me.html", page=page, shell=page.shell)
+
+    def left_page(self, page: LeftPage) -> str:
+        """Call this to render `/logout/<provider>`."""
+        return self._render("left.html", page=page, shell=page.shell)
 
     def confirm_address_page(self, page: ConfirmAddressPage) -> str:
         """Call this to render `/account/address/confirm`."""

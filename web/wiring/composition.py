@@ -33,6 +33,7 @@ from actors.accounts.ways.links import SignInLinks
 from actors.accounts.ways.passkeys import Party, PasskeyEnvironment, PasskeyFlow, Passkeys
 from actors.accounts.ways.provider.flow import FlowEnvironment, ProviderFlow
 from actors.accounts.ways.provider.identities import Identities
+from actors.accounts.ways.provider.renewing import TokenRenewer
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.persistence import EventStore
 from actors.persistence.bus import Received
@@ -59,6 +60,7 @@ from web.accounts.ways.passkeys.passkey_pages import passkey_routes
 from web.accounts.ways.passkeys.passkeys import PasskeyServices
 from web.accounts.ways.passkeys.verifying import WebauthnVerifier, read_roots
 from web.accounts.ways.provider.asking import AskedProvider, asked_providers
+from web.accounts.ways.provider.leaving import leaving_routes
 from web.accounts.ways.provider.offering import ProviderOffers
 from web.accounts.ways.provider.returning import ProviderServices
 from web.accounts.ways.provider.routes import provider_routes
@@ -608,6 +610,7 @@ class Web:
         self._register_passkeys(app, services, is_page)
         self.providers = self._provider_services(links)
         app.register_blueprint(provider_routes(services, self.providers, is_page))
+        app.register_blueprint(leaving_routes(services, self.providers))
 
     def _register_passkeys(self, app: WebApp, services: Services, is_page: IsPage) -> None:
         settings = self._settings
@@ -642,6 +645,16 @@ class Web:
             asked,
             links if self.accounts.methods.has(Method.MAGIC_LINK) else None,
         )
+
+    @property
+    def has_providers(self) -> bool:
+        """Call this for whether anybody signs in by a provider here."""
+        return bool(self.accounts.methods.offers.names)
+
+    def token_renewer(self) -> AnyActor:
+        """Call this to make what renews the tokens of providers."""
+        names = self.accounts.methods.offers.names
+        return TokenRenewer(self._store.identities, lambda: names, self._maybe_provider)
 
     def link_flows(self) -> AnyActor:
         """Call this to make what stands above the flows of links."""

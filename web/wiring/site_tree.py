@@ -27,6 +27,7 @@
       mail              sends what waits in the outbox, when mail is switched on; with CLUSTER=on
                         one node does, beside the bus
       ending            closes what browser sessions that are over have open
+      renewing          renews the tokens of providers, where there are any
       sweeping          ends sign-ins by their age
       cleaning          removes hourly what was kept long enough
       health            runs the checks of who asks whether the site is well
@@ -200,6 +201,7 @@ class Site(Supervisor):
             specs.insert(-1, ChildSpec("mail", parts.mail, name=MAIL))
         if parts.ending is not None:
             specs.insert(-1, ChildSpec("ending", parts.ending))
+        specs[-1:-1] = _of_accounts(parts.web)
         if parts.sweeping is not None:
             specs.insert(-1, ChildSpec("sweeping", parts.sweeping))
         if parts.cleaning is not None:
@@ -214,6 +216,13 @@ class Site(Supervisor):
         if parts.database is not None:
             specs.insert(0, database_child(parts.database))
         return Plan(Flags(intensity=10, period=5.0), specs)
+
+
+def _of_accounts(web: Web) -> list[ChildSpec]:
+    if not web.has_providers:
+        return []
+    # It may be asking somebody: what is cut off is asked again by the next process.
+    return [ChildSpec("renewing", web.token_renewer, shutdown=1.0)]
 
 
 def _sessions(rooms: Rooms) -> Dynamic[object]:

@@ -49,6 +49,8 @@ class Act(StrEnum):
     RECOVERY_CODES = "account.recovery_codes"
     PROVIDER_LINK = "account.provider_link"
     PROVIDER_UNLINK = "account.provider_unlink"
+    # A provider takes no more what it gave to be asked with.
+    PROVIDER_TOKENS = "account.provider_tokens"
     PASSKEY_ADD = "account.passkey_add"
     PASSKEY_USE = "account.passkey_use"
     PASSKEY_REMOVE = "account.passkey_remove"
@@ -78,6 +80,7 @@ EVENT_TYPES: dict[Act, str] = {
     Act.RECOVERY_CODES: "SecondFactorAdded",
     Act.PROVIDER_LINK: "OAuthAccountLinked",
     Act.PROVIDER_UNLINK: "OAuthAccountUnlinked",
+    Act.PROVIDER_TOKENS: "UserUpdated",
     Act.PASSKEY_ADD: "PasskeyRegistered",
     Act.PASSKEY_USE: "PasskeyUsed",
     Act.PASSKEY_REMOVE: "PasskeyRevoked",

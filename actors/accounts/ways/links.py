@@ -110,6 +110,8 @@ class Entered:
     is_new: bool
     ended: int
     needs_second: bool = False
+    # What a provider calls the session it was by; "" for none.
+    session: str = field(default="", repr=False)
 
 
 class SignInLinks(Protocol):

@@ -37,7 +37,13 @@ from actors.chat import user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.accounts.audit import record
-from storage.memory.accounts.proving import has_second, is_alive, use_proof
+from storage.memory.accounts.proving import (
+    at_provider,
+    has_second,
+    is_alive,
+    is_open_there,
+    use_proof,
+)
 from storage.memory.database import SessionEndRow, SignInRow, UserRow
 from storage.memory.subject_keys import forget_subject
 from storage.memory.twin import Twin
@@ -99,6 +105,8 @@ class MemoryAccounts(Twin):
         await self.pass_faults()
         kept = self._credentials(user_id)
         if kept is None or kept.password_hash != password_hash:
+            return None
+        if not is_open_there(self.database, user_id, sign_in.at_provider):
             return None
         by_mailbox, proof = sign_in.by_mailbox, sign_in.proof
         if not use_proof(self.database, user_id, proof, origin, by_mailbox=by_mailbox):
@@ -460,7 +468,12 @@ class MemoryAccounts(Twin):
             origin.method,
             sign_in.level,
             database.users[user_id].epoch,
+            at_provider=at_provider(database, user_id, sign_in.at_provider),
         )
+
+    def end_where(self, is_over: Callable[[SignInRow], bool]) -> int:
+        """Call this in an act to end sign-ins; how many."""
+        return self._end(is_over)
 
     def _end_others(self, user_id: UUID, reference: UUID) -> int:
         return self._end(lambda row: row.user_id == user_id and row.reference != reference)

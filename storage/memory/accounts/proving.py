@@ -6,9 +6,11 @@ from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import CodeProof, PasskeyProof, Proof, TotpProof
-from actors.accounts.members import NO_PASSWORD, Level
+from actors.accounts.members import NO_PASSWORD, AtProvider, Level
 from actors.accounts.ways.left import KeptWays
 from actors.accounts.ways.passkeys import counter_fell
+from actors.accounts.ways.provider.identities import session_digest
+from actors.accounts.ways.provider.words import Identity
 from storage.memory.accounts.audit import record
 from storage.memory.database import FactorsRow, MemoryDatabase
 
@@ -145,3 +147,31 @@ def renew_own(
             row.proven_at, row.level = database.now(), max(row.level, level or row.level)
             return True
     return False
+
+
+# -- sessions at providers (AUTH-13) --------------------------------------------------
+
+
+def at_provider(
+    database: MemoryDatabase, user_id: UUID, at: AtProvider | None
+) -> tuple[AtProvider, Identity] | None:
+    """Call this for where a sign-in began, and whose identity there it was."""
+    if at is None:
+        return None
+    rows = database.identities.items()
+    found = (
+        identity for identity, row in rows if (row.user_id, row.provider) == (user_id, at.provider)
+    )
+    identity = next(found, None)
+    return None if identity is None else (at, identity)
+
+
+def is_open_there(database: MemoryDatabase, user_id: UUID, at: AtProvider | None) -> bool:
+    """Call this before a sign-in is made: False for one whose session at a provider is over."""
+    if at is None or not at.session:
+        return True
+    found = at_provider(database, user_id, at)
+    if found is None:
+        return False
+    until = database.used_states.get(session_digest(found[1].issuer, at.session))
+    return until is None or until <= database.now()

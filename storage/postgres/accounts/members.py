@@ -39,7 +39,7 @@ from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
 from storage.postgres.accounts.audit import NotedAct, begin, record, record_acts
-from storage.postgres.accounts.proving import is_alive, use_proof
+from storage.postgres.accounts.proving import is_alive, is_open_there, note_provider, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -360,6 +360,8 @@ async def _sign_in(
         user_id,
         password_hash,
     )
+    if not await is_open_there(connection, user_id, sign_in.at_provider):
+        return None
     by_mailbox, proof = sign_in.by_mailbox, sign_in.proof
     if found is None or not await use_proof(
         connection, user_id, proof, origin, by_mailbox=by_mailbox
@@ -396,7 +398,7 @@ async def _add_sign_in(
     if sign_in.former is not None:
         await _end(connection, "session_id = $1", sign_in.former)
         await connection.execute(_END_SESSION, sign_in.former, user_id)
-    return await _end(
+    ended = await _end(
         connection,
         _OVER_NUMBER,
         sign_in.reference,
@@ -410,6 +412,14 @@ async def _add_sign_in(
         SIGN_INS_PER_USER_MAX - 1,
         before=f"{_ADD_SIGN_IN}, ",
     )
+    if sign_in.at_provider is not None:
+        await note_provider(connection, user_id, sign_in.reference, sign_in.at_provider)
+    return ended
+
+
+async def end_references(connection: Connection, references: Sequence[UUID]) -> dict[UUID, int]:
+    """Call this in an act's transaction to end sign-ins by their ids; gives how many of whom."""
+    return await _end(connection, "id = ANY($1)", list(references))
 
 
 async def _end(

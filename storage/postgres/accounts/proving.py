@@ -4,14 +4,17 @@ Whoever changes credentials or factors of an account has the row of its credenti
 sign-in and a factor that is added at once one sees the other.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import CodeProof, PasskeyProof, Proof, TotpProof
-from actors.accounts.members import NO_PASSWORD
+from actors.accounts.members import NO_PASSWORD, AtProvider
 from actors.accounts.ways.left import KeptWays
+from actors.accounts.ways.provider.identities import session_digest
+from actors.accounts.ways.provider.words import SaidLogout
 from storage.postgres.accounts.audit import NotedAct, record
 from storage.postgres.connecting.session import Connection, change_rows
 
@@ -179,3 +182,52 @@ async def is_alive(
     Locks the credentials.
     """
     return await connection.fetchval(_ALIVE, user_id, reference, password_hash) is not None
+
+
+# -- sessions at providers (AUTH-13) --------------------------------------------------
+
+
+_ISSUER = "SELECT issuer FROM provider_identities WHERE user_id = $1 AND provider = $2"
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1::bytea, 'hex'), 44))"
+_IS_OVER = "SELECT EXISTS (SELECT FROM used_states WHERE digest = $1 AND expires_at > now())"
+_NOTE = """
+INSERT INTO provider_sign_ins (sign_in, provider, issuer, subject, session)
+SELECT $1, provider, issuer, subject, $4 FROM provider_identities
+WHERE user_id = $2 AND provider = $3
+"""
+_OF_SESSION = """
+SELECT p.sign_in, s.user_id FROM provider_sign_ins p JOIN sign_ins s ON s.id = p.sign_in
+WHERE p.issuer = $1 AND ($2::text IS NULL OR p.session = $2)
+    AND ($3::text IS NULL OR p.subject = $3)
+"""
+
+
+async def lock_session(connection: Connection, issuer: str, session: str) -> bytes:
+    """Call this for the digest of a session of a provider, which is locked until the commit."""
+    digest = session_digest(issuer, session)
+    await connection.execute(_LOCK, digest)
+    return digest
+
+
+async def is_open_there(connection: Connection, user_id: UUID, at: AtProvider | None) -> bool:
+    """Call this before a sign-in is made: False for one whose session at a provider is over."""
+    if at is None or not at.session:
+        return True
+    issuer: str | None = await connection.fetchval(_ISSUER, user_id, at.provider)
+    if issuer is None:
+        return False  # unlinked in this moment
+    digest = await lock_session(connection, issuer, at.session)
+    return not await connection.fetchval(_IS_OVER, digest)
+
+
+async def note_provider(
+    connection: Connection, user_id: UUID, reference: UUID, at: AtProvider
+) -> None:
+    """Call this behind a sign-in to keep where it began."""
+    await connection.execute(_NOTE, reference, user_id, at.provider, at.session)
+
+
+async def begun_in(connection: Connection, said: SaidLogout) -> Sequence[tuple[UUID, UUID]]:
+    """Call this for the sign-ins that began in what a provider says is over, and whose they are."""
+    rows = await connection.fetch(_OF_SESSION, said.issuer, said.session, said.subject)
+    return [(row["sign_in"], row["user_id"]) for row in rows]

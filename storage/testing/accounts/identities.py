@@ -16,6 +16,7 @@ from actors.accounts.ways.provider.identities import (
     AddressTaken,
     Linking,
     NewIdentity,
+    SessionOver,
     Unlinking,
 )
 from actors.accounts.ways.provider.words import Identity, ProviderTokens, Shown
@@ -39,7 +40,7 @@ def shown_of(
 
 async def enter(
     kept: KeptAccounts, shown: Shown, session: str = "by provider", *names: str
-) -> Entered | AddressTaken | None:
+) -> Entered | AddressTaken | SessionOver | None:
     """Sign in by an identity."""
     newcomer = Newcomer(uuid4(), names or ("ada", "ada-000001"))
     return await kept.identities.enter("example", shown, newcomer, sign_in_of(session))
@@ -131,7 +132,7 @@ class IdentitiesSuite:
 
     async def test_of_newcomers_at_once_one_is_made(self, kept: KeptAccounts) -> None:
         # SEC-79, SEC-93: one identity, and one address of two
-        found: list[Entered | AddressTaken | None] = []
+        found: list[Entered | AddressTaken | SessionOver | None] = []
 
         async def one(number: int) -> None:
             shown = shown_of(f"ada-{number % 2}", "one@elsewhere.org")

@@ -172,6 +172,9 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
                 "UPDATE sign_in_links SET expires_at = expires_at - $1::interval", so_long
             )
             await connection.execute(
+                "UPDATE provider_identities SET renew_at = renew_at - $1::interval", so_long
+            )
+            await connection.execute(
                 "UPDATE used_states SET expires_at = expires_at - $1::interval", so_long
             )
             await connection.execute(

@@ -52,6 +52,7 @@ ROUTES = {
     paths.LINK_VERIFY: "GET,POST",
     paths.OAUTH_BEGIN: "GET",
     paths.OAUTH_BACK: "GET",
+    paths.OAUTH_LEFT: "POST",
     paths.ACCOUNT_PROVIDER_LINK: "GET",
     paths.ACCOUNT_PROVIDER_UNLINK: "POST",
     paths.ACCOUNT_TOTP_NEW: "POST",
@@ -63,6 +64,7 @@ ROUTES = {
     paths.ACCOUNT_PASSKEY_NAME: "POST",
     paths.ACCOUNT_PASSKEY_REMOVE: "POST",
     paths.LOGOUT: "POST",
+    paths.LOGOUT_PROVIDER: "GET",
     paths.PROTECTED: "GET",
     paths.ACCOUNT: "GET",
     paths.ACCOUNT_PASSWORD: "POST",
@@ -136,6 +138,7 @@ BARE_GETS = {
     # Nor a provider.
     paths.OAUTH_BEGIN: 404,
     paths.OAUTH_BACK: 404,
+    paths.LOGOUT_PROVIDER: 404,
     paths.ACCOUNT_PROVIDER_LINK: 303,
     paths.STATIC: 404,
     paths.CHAT: 308,

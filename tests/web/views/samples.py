@@ -38,6 +38,7 @@ from web.views import (
     HubPage,
     InspectorView,
     LabPage,
+    LeftPage,
     LinkPage,
     LinkSentPage,
     MailPreview,
@@ -423,6 +424,11 @@ def not_me(token: str = "A" * 200, /, *, is_done: bool = False, **problems: str)
     frame, csrf = shell(page="login", has_stream=False), csrf_token("a.token")
     by_link, way = not problems, local_path("/login/link?next=%2Faccount")
     return NotMePage(frame, csrf, token, is_done, by_link, way, problems)
+
+
+def left() -> LeftPage:
+    frame = shell(page="login", has_stream=False)
+    return LeftPage(frame, "Example", local_path("/logout/example?go=1"))
 
 
 def confirm_address(

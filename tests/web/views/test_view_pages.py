@@ -53,6 +53,7 @@ PAGES: dict[str, Callable[[], str]] = {
     ),
     "done not me": lambda: RENDERER.not_me_page(samples.not_me(is_done=True)),
     "back not me": lambda: RENDERER.not_me_page(replace(samples.not_me(), of_address=True)),
+    "left": lambda: RENDERER.left_page(samples.left()),
     "confirm address": lambda: RENDERER.confirm_address_page(samples.confirm_address()),
     "done confirm address": lambda: RENDERER.confirm_address_page(
         samples.confirm_address(is_done=True)

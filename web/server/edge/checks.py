@@ -92,6 +92,8 @@ class Checks:
     stream_paths: frozenset[str] = field(default_factory=frozenset)
     # Where another site sends a whole window to; what is answered there that site cannot read.
     return_paths: re.Pattern[str] | None = None
+    # Where programs send a form, as a protocol of theirs says, though the path is of the API.
+    form_paths: re.Pattern[str] | None = None
     body_bytes_max: int = MESSAGE_BYTES_MAX
     # Every origin that may change something here, the own ones included.
     origins: frozenset[str] = field(init=False)
@@ -243,7 +245,11 @@ class Checks:
         media = given.split(";", 1)[0].strip().lower()
         if path == _REPORT_PATH:
             return media in _REPORTS
-        return media == _JSON or (media == _FORM and not self.is_api(path))
+        return media == _JSON or (media == _FORM and self._takes_forms(path))
+
+    def _takes_forms(self, path: str) -> bool:
+        is_one = self.form_paths is not None and self.form_paths.fullmatch(path) is not None
+        return is_one or not self.is_api(path)
 
 
 def cut_ticket(query: bytes) -> tuple[Secret[str] | None, bytes]:

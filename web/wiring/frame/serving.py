@@ -88,6 +88,8 @@ def edge_of(
 
 # Providers of sign-ins send people back here.
 _RETURNS = re.compile(paths.OAUTH_BACK.replace("<provider>", "[^/]+"))
+# And say here that somebody left them, in a form.
+_FORMS = re.compile(paths.OAUTH_LEFT.replace("<provider>", "[^/]+"))
 
 
 def _checks(
@@ -105,6 +107,7 @@ def _checks(
         probe_paths=paths.PROBES,
         stream_paths=stream_paths,
         return_paths=_RETURNS,
+        form_paths=_FORMS,
     )
 
 

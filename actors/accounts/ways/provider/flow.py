@@ -6,19 +6,20 @@ Rule 2: the state is used up before the provider is asked, so a code is exchange
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import trio
 
 from actors.accounts.kept.audit import Origin
-from actors.accounts.members import NewSignIn
+from actors.accounts.members import AtProvider, NewSignIn
 from actors.accounts.ways.links import Entered, Newcomer
 from actors.accounts.ways.provider.identities import (
     AddressTaken,
     Identities,
     Linking,
     NewIdentity,
+    SessionOver,
 )
 from actors.accounts.ways.provider.words import (
     AskProvider,
@@ -132,12 +133,16 @@ class ProviderFlow(Actor[Messages]):
         if isinstance(wants, Links):
             new = NewIdentity(wants.user_id, wants.reference, message.provider, shown, wants.outbox)
             return await identities.link(new, message.origin)
+        at = AtProvider(message.provider, shown.session)
+        sign_in = replace(wants.sign_in, at_provider=at)
         found = await identities.enter(
-            message.provider, shown, wants.newcomer, wants.sign_in, message.origin
+            message.provider, shown, wants.newcomer, sign_in, message.origin
         )
         match found:
             case AddressTaken(email):
                 return NotYours(email or shown.email)
+            case SessionOver():
+                return Nobody("left")
             case None:
                 return Away("names")
-        return found
+        return replace(found, session=shown.session)

@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
 from typing import Protocol
 from uuid import UUID
+
+import msgspec
 
 from actors.accounts.kept.audit import Origin
 from actors.accounts.members import NOWHERE, NewSignIn
@@ -23,16 +26,33 @@ from actors.accounts.ways.links import Entered, Newcomer
 from actors.accounts.ways.provider.words import (
     Identity,
     ProviderTokens,
+    SaidLogout,
     Shown,
     check_provider_name,
 )
 from actors.persistence.beside_log.outbox import check_messages
-from actors.persistence.words import OutboxMessage, check_a, check_uuid
+from actors.persistence.words import (
+    OutboxMessage,
+    check_a,
+    check_integer,
+    check_list,
+    check_uuid,
+)
 
 # A little longer than a state is good, for clocks of two processes.
 USED_STATE_KEPT = timedelta(minutes=10)
 # AUTH-6: a refresh token that was not used for so long is thrown away.
 REFRESH_KEPT = timedelta(days=30)
+# What a provider is asked with is renewed so long before it is over, or at half of a shorter life.
+RENEW_BEFORE = timedelta(minutes=5)
+# However short a life is: a provider is asked for somebody no more often.
+RENEW_EVERY = timedelta(minutes=1)
+# A renewal that came to nothing is tried again after so long, then after twice that, up to an hour.
+RENEW_AGAIN = timedelta(seconds=30)
+RENEW_AGAIN_MAX = timedelta(hours=1)
+RENEWALS_CLAIMED_MAX = 100
+# A session of a provider that is over opens nothing so long: as a flow that is under way is good.
+ENDED_SESSION_KEPT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +63,19 @@ class LinkedIdentity:
     provider: str
     linked_at: datetime
     used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOver:
+    """The session that somebody was shown in is over at their provider. Nobody was signed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Tokens that are to be renewed now, by who was given this."""
+
+    user_id: UUID
+    provider: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +152,7 @@ class Identities(Protocol):
         newcomer: Newcomer,
         sign_in: NewSignIn,
         origin: Origin = NOWHERE,
-    ) -> Entered | AddressTaken | None:
+    ) -> Entered | AddressTaken | SessionOver | None:
         """Call this to sign in whose identity it is, in one transaction.
 
         An identity that is nobody's makes an account where its address is nobody's. None when no
@@ -152,6 +185,31 @@ class Identities(Protocol):
         """Call this with tokens that came for those of before; False when others came meanwhile."""
         ...
 
+    async def claim_renewals(self, providers: Sequence[str], limit: int) -> Sequence[Renewal]:
+        """Call this for whose tokens of these providers are to be renewed now.
+
+        Nobody else is given them for a while, which is longer each time until `renew_tokens`.
+        """
+        ...
+
+    async def drop_tokens(
+        self, user_id: UUID, provider: str, former: ProviderTokens, origin: Origin
+    ) -> bool:
+        """Call this when a provider takes them no more; False when others came meanwhile."""
+        ...
+
+    async def provider_of(self, reference: UUID) -> str | None:
+        """Call this for the provider that a sign-in began at; None for another one, or none."""
+        ...
+
+    async def log_out(self, said: SaidLogout, origin: Origin) -> int | None:
+        """Call this to end the sign-ins that began in a session of a provider (AUTH-13); how many.
+
+        None, and nothing is, when the same was said before. What is under way in that session
+        opens nothing for a while.
+        """
+        ...
+
 
 def check_shown(shown: object) -> None:
     """Call this with what a provider showed; raises `InvalidField`."""
@@ -164,6 +222,27 @@ def check_enter(provider: object, shown: object, newcomer: object, sign_in: obje
     check_shown(shown)
     check_a("newcomer", newcomer, Newcomer)
     check_a("sign_in", sign_in, NewSignIn)
+
+
+def check_claim(providers: object, limit: object) -> list[str]:
+    """Call this with what `claim_renewals` takes; raises `InvalidField`."""
+    given = [check_provider_name(name) for name in check_list("providers", providers)]
+    check_integer("limit", limit, 1, RENEWALS_CLAIMED_MAX)
+    return given
+
+
+def said_digest(said: SaidLogout) -> bytes:
+    """Call this for what is kept of something that a provider said, so that it is good once."""
+    return _digest("logout", said.issuer, said.token)
+
+
+def session_digest(issuer: str, session: str) -> bytes:
+    """Call this for what a session of a provider that is over is known by."""
+    return _digest("session", issuer, session)
+
+
+def _digest(*parts: str) -> bytes:
+    return sha256(msgspec.json.encode(parts)).digest()
 
 
 def check_state(digest: object) -> None:

@@ -10,6 +10,7 @@ import base64
 import hmac
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import msgspec
@@ -20,6 +21,7 @@ from actors.accounts.ways.provider.words import (
     Exchange,
     NotShown,
     Provider,
+    SaidLogout,
 )
 from actors.runtime import Secret
 
@@ -37,6 +39,12 @@ KEY_KINDS = {
 CODE_CHARS_MAX = 2048
 # An id token with every claim that providers add.
 TOKEN_CHARS_MAX = 16_384
+# What the header of a token may say it is (OpenID Connect Back-Channel Logout 1.0, section 2.4).
+ID_TOKEN = "jwt"  # noqa: S105 - a word
+LOGOUT_TOKEN = "logout+jwt"  # noqa: S105 - a word
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+# Two minutes are advised; one that is good for longer would have to be remembered for longer.
+LOGOUT_KEPT_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +135,27 @@ class Claims(msgspec.Struct, frozen=True):
     email: str | None = None
     # Some providers write it as text.
     email_verified: bool | str | None = None
+    sid: str | None = None
 
 
-def header_of(token: str) -> TokenHeader:
-    """Call this with a token for its header, judged; raises `NotShown`."""
+class LogoutClaims(msgspec.Struct, frozen=True):
+    """What counts of a logout token (OpenID Connect Back-Channel Logout 1.0, section 2.4)."""
+
+    iss: str
+    aud: str | list[str]
+    iat: float
+    exp: float
+    jti: str
+    events: dict[str, object]
+    sub: str | None = None
+    sid: str | None = None
+    nbf: float | None = None
+    # What is meant for a sign-in must not end one.
+    nonce: object = msgspec.UNSET
+
+
+def header_of(token: str, kinds: Collection[str] = (ID_TOKEN,)) -> TokenHeader:
+    """Call this with a token of one of these kinds for its header, judged; raises `NotShown`."""
     parts = token.split(".")
     if len(token) > TOKEN_CHARS_MAX or len(parts) != 3:
         raise NotShown("form")
@@ -142,7 +167,7 @@ def header_of(token: str) -> TokenHeader:
     if header.alg not in ALGORITHMS:
         raise NotShown("algorithm")
     # An access token, or one that says somebody left, is signed with the same keys.
-    if header.typ is not None and header.typ.lower().removeprefix("application/") != "jwt":
+    if header.typ is not None and header.typ.lower().removeprefix("application/") not in kinds:
         raise NotShown("type")
     if header.crit is not None:
         raise NotShown("critical")
@@ -178,7 +203,49 @@ def judge_audience(audience: str | Collection[str], party: str | None, client_id
         raise NotShown("party")
 
 
-def judge_times(claims: Claims, now: float) -> None:
+def session_of(claims: Claims) -> str:
+    """Call this for what a provider calls its session; "" for none; raises `NotShown`."""
+    if claims.sid is not None:
+        judge_subject(claims.sid)
+    return claims.sid or ""
+
+
+def judge_logout(payload: bytes, provider: Provider, now: float) -> SaidLogout:
+    """Call this with what a logout token says, of a good signature; raises `NotShown` (SEC-94)."""
+    try:
+        claims = msgspec.json.decode(payload, type=LogoutClaims)
+    except msgspec.MsgspecError:
+        raise NotShown("claims") from None
+    if claims.iss != provider.issuer:
+        raise NotShown("issuer")
+    judge_audience(claims.aud, None, provider.client_id)
+    judge_times(claims, now)
+    if claims.exp > now + LOGOUT_KEPT_S:
+        raise NotShown("long")
+    if claims.nonce is not msgspec.UNSET:
+        raise NotShown("nonce")
+    if not isinstance(claims.events.get(LOGOUT_EVENT), dict):
+        raise NotShown("events")
+    judge_subject(claims.jti)
+    if claims.sub is None and claims.sid is None:
+        raise NotShown("subject")
+    for named in (claims.sub, claims.sid):
+        if named is not None:
+            judge_subject(named)
+    until = datetime.fromtimestamp(claims.exp + SKEW_S, UTC)
+    return SaidLogout(claims.iss, claims.jti, until, claims.sub, claims.sid)
+
+
+def leave_query(provider: Provider, back: str) -> dict[str, str]:
+    """Call this for what somebody is sent to a provider with who signs out there, too.
+
+    OpenID Connect RP-Initiated Logout 1.0. Id tokens are not kept, so none is sent: the provider
+    asks whether they mean it.
+    """
+    return {"client_id": provider.client_id, "post_logout_redirect_uri": back}
+
+
+def judge_times(claims: Claims | LogoutClaims, now: float) -> None:
     """Call this for whether a token is good at a time; raises `NotShown`."""
     if not now < claims.exp + SKEW_S:
         raise NotShown("expired")

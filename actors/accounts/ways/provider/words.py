@@ -118,9 +118,12 @@ class Shown:
     identity: Identity
     email: str = field(repr=False)
     tokens: ProviderTokens
+    # What the provider calls the session it was shown in (`sid`); "" where it names none.
+    session: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         check_a("identity", self.identity, Identity)
+        check_text("session", self.session)
         check_a("tokens", self.tokens, ProviderTokens)
         if not check_text("email", self.email, 1024):
             raise InvalidField("email", "is empty")
@@ -143,6 +146,34 @@ class ProviderAway(Exception):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} is away: {reason}")
         self.name, self.reason = name, reason
+
+
+@dataclass(frozen=True, slots=True)
+class SaidLogout:
+    """A provider says that somebody left it: one of their sessions, or all of them without one.
+
+    `token` is what it calls what it said; it is good once, until `until`.
+    """
+
+    issuer: str
+    token: str = field(repr=False)
+    until: datetime
+    subject: str | None = field(default=None, repr=False)
+    session: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, most in (("issuer", ISSUER_CHARS_MAX), ("token", SECRET_CHARS_MAX)):
+            if not check_text(name, getattr(self, name), most):
+                raise InvalidField(name, "is empty")
+        for name in ("subject", "session"):
+            given = getattr(self, name)
+            if given is not None and not check_text(name, given, SUBJECT_CHARS_MAX):
+                raise InvalidField(name, "is empty")
+        if self.subject is None and self.session is None:
+            raise InvalidField("subject", "is missing, and so is the session")
+        check_a("until", self.until, datetime)
+        if self.until.tzinfo is None:
+            raise InvalidField("until", "has no time zone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +201,10 @@ class AskProvider(Protocol):
 
     async def show(self, exchange: Exchange) -> Shown:
         """Call this for whom a code stands for; also raises `NotShown`."""
+        ...
+
+    async def renew(self, tokens: ProviderTokens) -> ProviderTokens:
+        """Call this for what a refresh token gives; also raises `NotShown` when it is refused."""
         ...
 
 

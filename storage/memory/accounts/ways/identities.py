@@ -1,5 +1,6 @@
 """Identities at providers, in memory; the twin of the other engine's."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -9,27 +10,38 @@ from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
 from actors.accounts.ways.left import is_way_left
 from actors.accounts.ways.links import Entered, Newcomer
 from actors.accounts.ways.provider.identities import (
+    ENDED_SESSION_KEPT,
     REFRESH_KEPT,
+    RENEW_AGAIN,
+    RENEW_AGAIN_MAX,
+    RENEW_BEFORE,
+    RENEW_EVERY,
     USED_STATE_KEPT,
     AddressTaken,
     LinkedIdentity,
     Linking,
     NewIdentity,
+    Renewal,
+    SessionOver,
     Unlinking,
+    check_claim,
     check_enter,
     check_state,
+    said_digest,
+    session_digest,
 )
 from actors.accounts.ways.provider.words import (
     Identity,
     ProviderTokens,
+    SaidLogout,
     Shown,
     check_provider_name,
 )
 from actors.persistence.words import check_a, check_uuid
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.members import MemoryAccounts
-from storage.memory.accounts.proving import kept_ways, use_proof
-from storage.memory.database import IdentityRow
+from storage.memory.accounts.proving import is_open_there, kept_ways, use_proof
+from storage.memory.database import IdentityRow, SignInRow
 from storage.memory.twin import Twin
 
 
@@ -54,7 +66,7 @@ class MemoryIdentities(Twin):
         newcomer: Newcomer,
         sign_in: NewSignIn,
         origin: Origin = NOWHERE,
-    ) -> Entered | AddressTaken | None:
+    ) -> Entered | AddressTaken | SessionOver | None:
         """See `Identities.enter`."""
         check_a("origin", origin, Origin)
         check_enter(provider, shown, newcomer, sign_in)
@@ -78,7 +90,10 @@ class MemoryIdentities(Twin):
         user_id, user = row.user_id, database.users[row.user_id]
         if user.doubted_since is not None:
             return AddressTaken(user.email)
-        row.used_at, row.tokens = database.now(), shown.tokens
+        row.used_at = database.now()
+        self._keep(row, shown.tokens)
+        if not is_open_there(database, user_id, sign_in.at_provider):
+            return SessionOver()
         if not use_proof(database, user_id, sign_in.proof, origin):
             return Entered(user_id, user.username, user.email, is_new, 0, needs_second=True)
         ended = accounts.admit(user_id, sign_in, origin)
@@ -96,7 +111,8 @@ class MemoryIdentities(Twin):
         if row is not None:
             if row.user_id != user_id:
                 return Linking.NOT_THEIRS
-            row.used_at, row.tokens = database.now(), new.shown.tokens
+            row.used_at = database.now()
+            self._keep(row, new.shown.tokens)
             return Linking.DONE
         if new.provider in {one.provider for one in self._of(user_id).values()}:
             return Linking.TWICE
@@ -137,7 +153,7 @@ class MemoryIdentities(Twin):
     async def tokens(self, user_id: UUID, provider: str) -> ProviderTokens | None:
         """See `Identities.tokens`."""
         row = await self._row(user_id, provider)
-        if row is None:
+        if row is None or row.tokens is None:
             return None
         since = row.tokens.refresh_since
         if since is not None and self.database.now() - since >= REFRESH_KEPT:
@@ -151,10 +167,91 @@ class MemoryIdentities(Twin):
         check_a("former", former, ProviderTokens)
         check_a("renewed", renewed, ProviderTokens)
         row = await self._row(user_id, provider)
-        if row is None or row.tokens.access.reveal() != former.access.reveal():
+        if row is None or row.tokens is None:
             return False
-        row.tokens = renewed
+        if row.tokens.access.reveal() != former.access.reveal():
+            return False
+        self._keep(row, renewed)
         return True
+
+    async def claim_renewals(self, providers: Sequence[str], limit: int) -> Sequence[Renewal]:
+        """See `Identities.claim_renewals`."""
+        given = check_claim(providers, limit)
+        await self.pass_faults()
+        now, rows = self.database.now(), self.database.identities.values()
+        due = [
+            (row.renew_at, row)
+            for row in rows
+            if row.renew_at is not None and row.renew_at <= now and row.provider in given
+        ]
+        claimed = [row for _, row in sorted(due, key=lambda one: one[0])[:limit]]
+        for row in claimed:
+            again = RENEW_AGAIN * 2 ** min(row.renewals_begun, 20)
+            row.renew_at = now + min(again, RENEW_AGAIN_MAX)
+            row.renewals_begun += 1
+        return [Renewal(row.user_id, row.provider) for row in claimed]
+
+    async def drop_tokens(
+        self, user_id: UUID, provider: str, former: ProviderTokens, origin: Origin
+    ) -> bool:
+        """See `Identities.drop_tokens`."""
+        check_a("former", former, ProviderTokens)
+        check_a("origin", origin, Origin)
+        row = await self._row(user_id, provider)
+        if row is None or row.tokens is None:
+            return False
+        if row.tokens.access.reveal() != former.access.reveal():
+            return False
+        row.tokens, row.renew_at, row.renewals_begun = None, None, 0
+        entry = Entry(Act.PROVIDER_TOKENS, user_id, origin)
+        record(self.database, entry, {"provider": provider, "because": "refused"})
+        return True
+
+    async def provider_of(self, reference: UUID) -> str | None:
+        """See `Identities.provider_of`."""
+        check_uuid("reference", reference)
+        await self.pass_faults()
+        for row in self.database.sign_ins.values():
+            if row.reference == reference and row.at_provider is not None:
+                return row.at_provider[0].provider
+        return None
+
+    async def log_out(self, said: SaidLogout, origin: Origin) -> int | None:
+        """See `Identities.log_out`."""
+        check_a("said", said, SaidLogout)
+        check_a("origin", origin, Origin)
+        await self.pass_faults()
+        database, now = self.database, self.database.now()
+        digest = said_digest(said)
+        if digest in database.used_states:
+            return None
+        database.used_states[digest] = said.until
+        if said.session is not None:
+            over = session_digest(said.issuer, said.session)
+            database.used_states.setdefault(over, now + ENDED_SESSION_KEPT)
+
+        def is_meant(row: SignInRow) -> bool:
+            if row.at_provider is None:
+                return False
+            at, identity = row.at_provider
+            return (
+                identity.issuer == said.issuer
+                and said.session in (None, at.session)
+                and said.subject in (None, identity.subject)
+            )
+
+        counts = Counter(row.user_id for row in database.sign_ins.values() if is_meant(row))
+        MemoryAccounts(database).end_where(is_meant)
+        for user_id, count in counts.items():
+            facts = {"because": "provider", "count": str(count)}
+            record(database, Entry(Act.END_SIGN_IN, user_id, origin), facts)
+        return sum(counts.values())
+
+    def _keep(self, row: IdentityRow, tokens: ProviderTokens) -> None:
+        row.tokens, row.renewals_begun, row.renew_at = tokens, 0, None
+        now, until = self.database.now(), tokens.access_until
+        if tokens.refresh is not None and until is not None:
+            row.renew_at = max(now + RENEW_EVERY, until - min(RENEW_BEFORE, (until - now) / 2))
 
     async def _row(self, user_id: UUID, provider: str) -> IdentityRow | None:
         check_uuid("user_id", user_id)
@@ -170,6 +267,7 @@ class MemoryIdentities(Twin):
     def _add(self, user_id: UUID, provider: str, shown: Shown, origin: Origin) -> IdentityRow:
         database = self.database
         row = IdentityRow(user_id, provider, shown.tokens, database.now())
+        self._keep(row, shown.tokens)
         database.identities[shown.identity] = row
         entry = Entry(Act.PROVIDER_LINK, user_id, origin)
         record(database, entry, {"provider": provider})

@@ -18,6 +18,7 @@ import trio
 from joserfc import jws
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
+from actors.accounts.ways.provider.judging import LOGOUT_EVENT, LOGOUT_TOKEN
 from actors.accounts.ways.provider.words import Kind, Provider
 from actors.runtime import Secret
 
@@ -65,6 +66,9 @@ class Lies:
     held: dict[str, trio.Event] = field(default_factory=dict)
     # Of the query somebody comes back with.
     back: Change = lambda query: None
+    # Of what it says when somebody left.
+    logout: Change = lambda claims: None
+    logout_header: Change = lambda header: None
 
 
 @dataclass
@@ -81,6 +85,11 @@ class LyingProvider:
     email: str = "ada@elsewhere.org"
     subject: str = "ada-1"
     has_email: bool = True
+    # What it calls the session of who agrees; None: nothing.
+    session: str | None = None
+    has_end_session: bool = False
+    # A refresh token is good once, and another comes with each answer.
+    rotates: bool = True
     redirects: list[str] = field(default_factory=list)
     _made: int = 0
 
@@ -152,6 +161,8 @@ class LyingProvider:
             "jwks_uri": f"{self.issuer}/keys",
             "authorization_response_iss_parameter_supported": True,
         }
+        if self.has_end_session:
+            document["end_session_endpoint"] = f"{self.issuer}/leave"
         self.lies.discovery(document)
         return document
 
@@ -161,8 +172,13 @@ class LyingProvider:
         if form["grant_type"] == "refresh_token":
             if form["refresh_token"] not in self.refresh:
                 return 400, {"error": "invalid_grant"}
-            self.refresh.discard(form["refresh_token"])
-            return 200, self._tokens()
+            tokens = self._tokens()
+            if self.rotates:
+                self.refresh.discard(form["refresh_token"])
+            else:
+                self.refresh.discard(str(tokens.pop("refresh_token")))
+            self.lies.tokens(tokens)
+            return 200, tokens
         grant = self.grants.pop(form["code"], None)  # a code is good once
         digest = sha256(form["code_verifier"].encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
@@ -202,6 +218,8 @@ class LyingProvider:
             "iat": now,
             "nonce": grant.nonce,
         }
+        if self.session is not None:
+            claims["sid"] = self.session
         if self.has_email:
             claims |= {"email": grant.email, "email_verified": True}
         self.lies.claims(claims)
@@ -211,6 +229,28 @@ class LyingProvider:
         if self.lies.sign is not None:
             return self.lies.sign(header, claims)
         return signed(header, claims, key)
+
+    def logout_token(self, **given: object) -> str:
+        """Say that somebody left."""
+        now, key = int(time.time()), self.keys[-1]
+        self._made += 1
+        claims: dict[str, object] = {
+            "iss": self.issuer,
+            "aud": CLIENT,
+            "iat": now,
+            "exp": now + 120,
+            "jti": f"said-{self._made}",
+            "events": {LOGOUT_EVENT: {}},
+            "sub": self.subject,
+            "sid": self.session,
+            **given,
+        }
+        self.lies.logout(claims)
+        header: dict[str, object] = {"alg": "RS256", "kid": key.kid, "typ": LOGOUT_TOKEN}
+        self.lies.logout_header(header)
+        if self.lies.sign is not None:
+            return self.lies.sign(header, claims)
+        return signed(header, {name: one for name, one in claims.items() if one is not None}, key)
 
 
 def signed(

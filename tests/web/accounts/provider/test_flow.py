@@ -173,7 +173,7 @@ async def test_a_state_is_over_after_five_minutes() -> None:
 
 
 async def test_keys_change_while_somebody_is_away() -> None:
-    # AUTH-4, SEC-95: a key that is not known is looked for, once a minute at most
+    # AUTH-4, AUTH-13, SEC-95: a key that is not known is looked for, once a minute at most
     async with open_town() as town:
         guest = town.site.visitor()
         assert (await town.sign_in(guest)).status == 303

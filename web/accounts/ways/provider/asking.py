@@ -5,7 +5,7 @@ looked for once a minute at most, so that who makes keys up makes no calls (SEC-
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from urllib.parse import urlencode, urlsplit
 
@@ -14,6 +14,8 @@ import trio
 
 from actors.accounts import BadField
 from actors.accounts.ways.provider.judging import (
+    ID_TOKEN,
+    LOGOUT_TOKEN,
     FlowSecrets,
     TokenHeader,
     authorize_query,
@@ -23,7 +25,10 @@ from actors.accounts.ways.provider.judging import (
     is_verified,
     judge_claims,
     judge_issuer,
+    judge_logout,
     judge_subject,
+    leave_query,
+    session_of,
 )
 from actors.accounts.ways.provider.words import (
     AskProvider,
@@ -35,6 +40,7 @@ from actors.accounts.ways.provider.words import (
     Provider,
     ProviderAway,
     ProviderTokens,
+    SaidLogout,
     Shown,
 )
 from actors.runtime import Log, Secret
@@ -112,16 +118,22 @@ class _Found:
 
 
 class AskedProvider(AskProvider):
-    """One provider of the settings; `back` is where it sends people back to."""
+    """One provider of the settings.
 
-    def __init__(self, provider: Provider, back: str, now: Callable[[], datetime]) -> None:
-        self._provider, self._back, self._now = provider, back, now
+    `back` is where it sends people back to who signed in, and `left` who signed out.
+    """
+
+    def __init__(
+        self, provider: Provider, back: str, left: str, now: Callable[[], datetime]
+    ) -> None:
+        self._provider, self._back, self._left, self._now = provider, back, left, now
         self.caller = Caller(provider)
         self._found: _Found | None = None
         self._keys: list[dict[str, object]] = []
         self._keys_at = self.looked_at = float("-inf")
         # Of many who come at once one looks, and the others find what it found.
         self._looking = trio.Lock()
+        self.endpoints_kept_s = ENDPOINTS_KEPT_S
 
     def __repr__(self) -> str:
         return f"<AskedProvider {self._provider.name}>"
@@ -142,7 +154,7 @@ class AskedProvider(AskProvider):
             return self._set_endpoints()
         async with self._looking:
             found, now = self._found, trio.current_time()
-            if found is not None and now - found.at < ENDPOINTS_KEPT_S:
+            if found is not None and now - found.at < self.endpoints_kept_s:
                 return found.endpoints
             endpoints = await self._discovered()
             self._found = _Found(endpoints, now)
@@ -165,6 +177,33 @@ class AskedProvider(AskProvider):
         if self._provider.kind is Kind.GITHUB:
             return await self._github_shown(endpoints, kept)
         return await self._oidc_shown(endpoints, tokens, kept, exchange.nonce)
+
+    async def renew(self, tokens: ProviderTokens) -> ProviderTokens:
+        """See `AskProvider.renew`; without a new refresh token the former keeps its age."""
+        if tokens.refresh is None:
+            raise NotShown("tokens")
+        endpoints = await self.endpoints()
+        asked = {"grant_type": "refresh_token", "refresh_token": tokens.refresh.reveal()}
+        renewed = self._kept(await self._exchanged(endpoints, asked))
+        if renewed.refresh in (None, tokens.refresh):
+            renewed = replace(renewed, refresh=tokens.refresh, refresh_since=tokens.refresh_since)
+        return renewed
+
+    async def said_logout(self, token: str) -> SaidLogout:
+        """Call this with a logout token for what it says; raises `NotShown`, `ProviderAway`."""
+        header = header_of(token, (LOGOUT_TOKEN, ID_TOKEN))
+        endpoints = await self.endpoints()
+        key = await self._key_for(endpoints, header)
+        payload = verified(token, header, key)
+        return judge_logout(payload, self._provider, self._now().timestamp())
+
+    def leave_url(self, endpoints: Endpoints) -> str | None:
+        """Call this for where one signs out at the provider, too; None where one cannot."""
+        if endpoints.end_session is None:
+            return None
+        asked = urlencode(leave_query(self._provider, self._left))
+        join = "&" if urlsplit(endpoints.end_session).query else "?"
+        return f"{endpoints.end_session}{join}{asked}"
 
     # -- where it is --------------------------------------------------------------------------
 
@@ -256,7 +295,8 @@ class AskedProvider(AskProvider):
             if info.sub != claims.sub:
                 raise NotShown("subject")  # OpenID Connect Core 1.0, 5.3.2
             email, is_good = info.email, is_verified(info.email_verified)
-        return self._shown(claims.sub, email if is_good else None, kept)
+        shown = self._shown(claims.sub, email if is_good else None, kept)
+        return replace(shown, session=session_of(claims))
 
     async def _github_shown(self, endpoints: Endpoints, kept: ProviderTokens) -> Shown:
         if endpoints.userinfo is None:
@@ -351,6 +391,11 @@ def asked_providers(
     Where one is sent back to is one text a provider, with its name in the path.
     """
     return {
-        one.name: AskedProvider(one, origin + paths.OAUTH_BACK.replace("<provider>", one.name), now)
+        one.name: AskedProvider(
+            one,
+            origin + paths.OAUTH_BACK.replace("<provider>", one.name),
+            origin + paths.HOME,
+            now,
+        )
         for one in providers
     }

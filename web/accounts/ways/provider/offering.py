@@ -30,6 +30,13 @@ class ProviderOffers:
         """See `Offers.names`."""
         return tuple(self._labels)
 
+    async def left_by(self, reference: UUID) -> LocalPath | None:
+        """See `Offers.left_by`; without a provider nothing is looked up."""
+        name = await self._identities.provider_of(reference) if self._labels else None
+        if name is None or name not in self._labels:
+            return None
+        return local_path(path_of(paths.LOGOUT_PROVIDER, name))
+
     async def shown(self, user_id: UUID) -> ProvidersView:
         """See `Offers.shown`; without a provider nobody is looked up."""
         if not self._labels:

@@ -331,7 +331,13 @@ async def _enter(
     kept = await accounts.accounts.credentials_of(entered.user_id)
     if kept is None:
         raise wrong(state, provider.name, "deleted")
-    half = Half(entered.user_id, provider.method, fingerprint_of(kept.password_hash))
+    half = Half(
+        entered.user_id,
+        provider.method,
+        fingerprint_of(kept.password_hash),
+        provider.name,
+        entered.session,
+    )
     return half_of(accounts, state, half)
 
 
