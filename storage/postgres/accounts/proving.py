@@ -188,7 +188,7 @@ async def is_alive(
 
 
 _ISSUER = "SELECT issuer FROM provider_identities WHERE user_id = $1 AND provider = $2"
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1::bytea, 'hex'), 44))"
+_LOCK_SESSION = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1::bytea, 'hex'), 44))"
 _IS_OVER = "SELECT EXISTS (SELECT FROM used_states WHERE digest = $1 AND expires_at > now())"
 _NOTE = """
 INSERT INTO provider_sign_ins (sign_in, provider, issuer, subject, session)
@@ -205,7 +205,7 @@ WHERE p.issuer = $1 AND ($2::text IS NULL OR p.session = $2)
 async def lock_session(connection: Connection, issuer: str, session: str) -> bytes:
     """Call this for the digest of a session of a provider, which is locked until the commit."""
     digest = session_digest(issuer, session)
-    await connection.execute(_LOCK, digest)
+    await connection.execute(_LOCK_SESSION, digest)
     return digest
 
 
