@@ -57,9 +57,10 @@ bench: $(VENV)/bench.stamp $(DATASTAR) $(HEADING) ## measure, with peers; ONLY=n
 soak: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## repeat the proofs for long; ONLY=name runs one, MINUTES=n shortens; writes build/soak.json
 	@$(BIN)/python -m tests.soak $(ONLY)
 
-conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript; axe on every page; Autobahn, h2spec, nginx, HAProxy (ONLY=name runs one)
+conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript; axe on every page; Autobahn, h2spec, nginx, HAProxy, an OpenID provider (ONLY=name runs one)
 	@if [ -z "$(ONLY)" ]; then $(BIN)/python -m tests.conformance; fi
 	@bash tests/conformance/outside/fetch.sh
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/conformance/oidc-provider/stamp; fi
 	@$(BIN)/python -m tests.conformance.outside
 	@if [ -n "$(ONLY)" ]; then exit; fi; $(MAKE) --no-print-directory conformance-clients; $(MAKE) --no-print-directory kafka
 
@@ -72,6 +73,11 @@ kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and 
 
 build/kafka/stamp: tests/conformance/kafka/pom.xml
 	@mvn -q -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/kafka
+	@touch $@
+
+build/conformance/oidc-provider/stamp: tests/conformance/outside/provider/package-lock.json
+	@mkdir -p $(@D) && cp tests/conformance/outside/provider/*.json $(@D)/
+	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 build/kafka/clients/stamp: tests/conformance/kafka/clients/package-lock.json

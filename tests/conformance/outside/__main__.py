@@ -13,12 +13,13 @@ from functools import partial
 
 import trio
 
-from tests.conformance.outside import autobahn, h2, proxies
+from tests.conformance.outside import autobahn, h2, oidc, proxies
 from tests.conformance.outside.lines import Line, Verdict
 
 RUNS: Mapping[str, Callable[[], Awaitable[Line]]] = {
     **{name: partial(proxies.run, name) for name in proxies.PROXIES},
     h2.NAME: h2.run,
+    oidc.NAME: oidc.run,
     # Last: it takes the longest.
     autobahn.NAME: autobahn.run,
 }
