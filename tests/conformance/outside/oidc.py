@@ -50,6 +50,7 @@ def check(what: str, *, is_so: bool) -> None:
 
 async def run() -> Line:
     """Call this to run all of it."""
+    # AUTH-14
     node = shutil.which("node")
     if node is None or not (HOME / "node_modules" / NAME).is_dir():
         return not_run(NAME, "node, or the package")
