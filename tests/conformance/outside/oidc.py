@@ -164,7 +164,7 @@ class Person:
     """Somebody with a browser at the provider, who says yes to whatever form is shown."""
 
     client: httpx.AsyncClient = field(
-        default_factory=lambda: httpx.AsyncClient(trust_env=False, verify=False, timeout=30.0)  # noqa: S501  (loopback)
+        default_factory=lambda: httpx.AsyncClient(trust_env=False, verify=False, timeout=30.0)
     )
 
     async def agrees(self, url: str) -> str:
