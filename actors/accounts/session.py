@@ -6,6 +6,7 @@ bound for ten minutes after both are gone, so that a reconnecting page works on.
 Rule 3: a room that fails is an answer to the visitor, never a crash of the session.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from actors.accounts.words import Pane, Poster, RoomFailed, SessionId, TabId, TabUnbound
@@ -92,6 +93,7 @@ class RoomOfTab(Ask[RoomName | None]):
 class _Tab:
     room: RoomName
     is_open: bool
+    forget_expiry: Callable[[], None]
 
 
 @message
@@ -185,11 +187,12 @@ class SessionActor(Actor[Messages]):
     def _bind(self, tab: TabId, room: RoomName, *, is_open: bool) -> None:
         # A running timer also keeps the session from being passivated with tabs in it.
         self._tabs.pop(tab, None)
-        self._tabs[tab] = _Tab(room, is_open)
-        self.after(TAB_KEPT_S, TabExpired(tab), key=tab)
+        expiry = self.after(TAB_KEPT_S, TabExpired(tab), key=tab)
+        self._tabs[tab] = _Tab(room, is_open, expiry.cancel)
         if len(self._tabs) > TABS_MAX:
             closed = (name for name, known in self._tabs.items() if not known.is_open)
-            del self._tabs[next(closed, next(iter(self._tabs)))]
+            # With its timer: a script that asks for pages without end would else fill the session.
+            self._tabs.pop(next(closed, next(iter(self._tabs)))).forget_expiry()
 
 
 def _post_of(author: Author, asked: PostInTab | PostInRoom) -> Post:

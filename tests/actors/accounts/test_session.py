@@ -188,6 +188,16 @@ async def test_tabs_are_bounded_and_open_ones_stay() -> None:  # REL-70
     assert kept == [None] * (TABS_MAX + 1) + [LOBBY] * (TABS_MAX - 1)
 
 
+async def test_a_tab_that_gave_way_leaves_no_timer() -> None:  # REL-70
+    async with open_actors() as system:
+        session = await system.start(SessionActor, SessionId("s1"), Rooms(lambda _: None))
+        for number in range(2 * TABS_MAX):
+            session.tell(BindTab(TabId(f"more-{number}"), LOBBY))
+        await session.ask(RoomOfTab(TAB))
+        timers = system.stats(session).timers
+    assert len(timers) == TABS_MAX
+
+
 def test_an_unknown_room_is_an_error_and_one_that_is_away_is_no_proc() -> None:
     rooms = Rooms(lambda _: None)
     with pytest.raises(UnknownRoom):
