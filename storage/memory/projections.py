@@ -313,11 +313,12 @@ class MemoryProjections(Twin):
         check_documents(collection, prefix, after, limit)
         await self.pass_faults()
         kept = self.database.documents.get(collection, {})
-        return [
-            (key, deepcopy(kept[key]))
-            for key in sorted(kept, key=str.encode)
+        found = [
+            key
+            for key in kept
             if key.startswith(prefix) and (after is None or key.encode() > after.encode())
-        ][:limit]
+        ]
+        return [(key, deepcopy(kept[key])) for key in sorted(found, key=str.encode)[:limit]]
 
     async def tenants(
         self, collection: str, *, after: str | None = None, limit: int = 100
