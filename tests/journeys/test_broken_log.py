@@ -22,6 +22,7 @@ import pytest
 from tests.journeys.site_process import ROOT, SiteProcess
 from tests.journeys.visitor import OpenStream, Visitor
 from tests.patience import PATIENCE_S
+from tests.processes.prepared import lay_out
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +117,7 @@ def test_a_site_that_cannot_greet_starts_and_ends_as_any_other(
     streams: str, tmp_path: Path
 ) -> None:
     """SITE-185: nobody has to hear where it is."""
+    lay_out(tmp_path / "state")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
