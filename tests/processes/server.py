@@ -8,6 +8,7 @@ shares no memory that is written. What it does not show is a start from nothing;
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from web.accounts.hashing import Passwords
 from web.views import Renderer
 from web.views.static import table
 
@@ -42,8 +44,13 @@ def main() -> None:
     line = socket.socket(fileno=int(sys.argv[1]))
     for name in PRELOADED:
         importlib.import_module(name)
-    # Compiled once here, the templates are there in every site.
+    # Compiled once here, the templates are there in every site; so are the words nobody may choose.
     Renderer(table({}))
+    Passwords()
+    # No collection of garbage in a program walks through what it was given here: that would cost
+    # it a tenth of a second, and a copy of each page that it touches.
+    gc.collect()
+    gc.freeze()
     order = _serve(line)
     if order is not None:
         _become(order)

@@ -8,7 +8,7 @@ number waits, and whoever comes then is told to try again.
 
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -86,6 +86,16 @@ class Verified:
     is_weak: bool = False
 
 
+# One cost in a site; a few where one process has several.
+@lru_cache(8)
+def _nobodys(cost: Cost) -> str:
+    return _hasher(cost).hash(_NOBODYS)
+
+
+def _hasher(cost: Cost) -> PasswordHasher:
+    return PasswordHasher(time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=1)
+
+
 class Passwords:
     """Makes and verifies hashes. Cancelled, a hash that is under way is finished and thrown away.
 
@@ -100,14 +110,12 @@ class Passwords:
         waiting_max: int = WAITING_MAX,
     ) -> None:
         cost = cost or Cost()
-        self._hasher = PasswordHasher(
-            time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=1
-        )
+        self._hasher = _hasher(cost)
         common_passwords()  # now, and not while the first visitor waits
         self._limiter = trio.CapacityLimiter(threads or os.cpu_count() or 1)
         self._waiting_max = waiting_max
         # Compared with where there is no hash, so that nobody learns from the time that it is so.
-        self._dummy = self._hasher.hash(_NOBODYS)
+        self._dummy = _nobodys(cost)
         self.made = 0
 
     def __repr__(self) -> str:

@@ -12,10 +12,10 @@ Rule 2: nothing is remembered of a request but its host, and its path where that
         arguments; and by the application itself: two of them in one process share nothing.
 
 All methods are public, but they repeat what Quart's do. `SharedContext` and `LeanRequest` set what
-their bases would, and `Headers._list` and the two context variables are used where they
-are. That is right for the versions that `VERSIONS` names; a test says so when others
-are installed, and `tests/web/server/test_dispatch.py` compares every kind of answer with an
-application that has nothing of this.
+their bases would, `Headers._list` and the two context variables are used where they are, and
+`LateRule` takes the place of what compiles a route. That is right for the versions that `VERSIONS`
+names; a test says so when others are installed, and `tests/web/server/test_dispatch.py` compares
+every kind of answer with an application that has nothing of this.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from inspect import CO_COROUTINE, isasyncgen
 from operator import length_hint
 from types import CodeType
-from typing import ParamSpec, TypeVar, cast, overload
+from typing import ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from quart import Response, signals
 from quart.ctx import RequestContext
@@ -54,6 +54,9 @@ VERSIONS = {"quart": "0.22.0", "quart-trio": "0.12.0", "werkzeug": "3.1.9"}
 HOSTS_KEPT = 64
 # Some methods of each route that has no arguments; a site has a hundred.
 RULES_KEPT = 1024
+
+# Makes a host and a path of a route's values; which ones it takes is compiled into it.
+_Builder: TypeAlias = Callable[..., tuple[str, str]]  # type: ignore[explicit-any]  # reason: as it is in werkzeug
 
 # Answers that have no body, nor its length (RFC 9110 6.4.1).
 _BODILESS = frozenset({204, 304})
@@ -128,6 +131,25 @@ class SharedContext(RequestContext):
             self.match_request()
 
 
+class LateRule(QuartRule):
+    """Quart's route, whose way back from its name to a path is compiled when it is first asked.
+
+    Few routes are ever asked for it, and compiling both ways of a hundred takes as long as all
+    else of them. A route that is bound again is asked anew.
+    """
+
+    def _compile_builder(self, append_unknown: bool = True) -> _Builder:
+        way = super()._compile_builder
+        compiled: list[_Builder] = []
+
+        def build(rule: LateRule, **values: object) -> tuple[str, str]:
+            if not compiled:
+                compiled.append(way(append_unknown).__get__(rule, None))
+            return compiled[0](**values)
+
+        return build
+
+
 class CountingMap(QuartMap):
     """Quart's map of routes, which tells how often some were added."""
 
@@ -143,6 +165,7 @@ class LeanApp(QuartTrio):
     """Quart, with each step of a request taken only where somebody needs it."""
 
     url_map_class = CountingMap
+    url_rule_class = LateRule  # type: ignore[assignment]  # reason: as Quart's own is one of QuartRule
 
     def __init__(
         self, import_name: str, *, static_folder: str | None, template_folder: str | None
