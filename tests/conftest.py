@@ -13,6 +13,7 @@ from storage.postgres import Database, open_database  # noqa: E402
 from storage.testing import TemporaryServer  # noqa: E402
 from tests import in_memory, requirement_marks  # noqa: E402
 from tests.patience import PATIENT_POOL  # noqa: E402
+from tests.sharing import long_ones_first  # noqa: E402
 
 # How long an example takes tells something about the machine only.
 settings.register_profile(
@@ -48,8 +49,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
 
+def _is_long(item: pytest.Item) -> bool:
+    return item.get_closest_marker("long") is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     requirement_marks.choose(config, items)
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = long_ones_first(items, _is_long, workers)
 
 
 @pytest.hookimpl(tryfirst=True)

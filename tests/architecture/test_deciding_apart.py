@@ -10,6 +10,7 @@ import pytest
 from actors.persistence import ProjectionStore
 from actors.reducers import Environment
 from actors.sagas import Facts, SagaParts
+from tests.architecture.layers import parsed
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("actors", "web", "docs/examples")
@@ -56,7 +57,7 @@ def test_no_module_that_decides_imports_what_reads_projections() -> None:
     looked_at = []
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
-            tree = ast.parse(path.read_text())
+            tree = parsed(path)
             if decides(tree):
                 looked_at.append(path.name)
                 assert list(reads(tree)) == [], path

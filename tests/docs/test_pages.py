@@ -44,6 +44,7 @@ def test_blocks_share_their_names_and_a_traceback_names_the_line(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_python_of_the_pages_passes_the_type_checker(tmp_path: Path) -> None:
     # DOC-1: in a project of its own, with no settings of ours
     for page in PAGES:

@@ -318,11 +318,13 @@ def check_weathered(found: Books, statuses: dict[str, Status], crashes: int) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_no_money_is_made_or_lost_in_memory(autojump_clock: MockClock) -> None:  # EX-3
     check_weathered(*await weather(memory_world(), 1000, seed=1))
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_no_money_is_made_or_lost_on_postgresql(database: Database) -> None:  # EX-3
     with trio.fail_after(PATIENCE_S):
         check_weathered(*await weather(postgres_world(database), 1000, seed=2))

@@ -38,6 +38,7 @@ def confirm(site: SiteProcess, visitor: Visitor, begun: SagaTold) -> None:
     assert [one.attempt for one in over.steps] == [1] * 5
 
 
+@pytest.mark.long
 def test_one_node_sends_for_all_and_another_when_it_is_killed(tmp_path: Path) -> None:
     # LAB-35, SAGA-6, SAGA-7, CLU-15, REL-44
     with Nodes(tmp_path, "abc") as nodes:

@@ -22,7 +22,7 @@ import pytest
 from tests.journeys.site_process import ROOT
 from tests.patience import PATIENCE_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 # A whole command, with a tool chain of processes behind it.
 COMMAND_S_MAX = 5 * PATIENCE_S

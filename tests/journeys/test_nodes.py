@@ -82,6 +82,7 @@ def refused(state: Path, **settings: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.long
 def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
     # BUS-8, CLU-2, CLU-3, CLU-11, CLU-13, CLU-15, CLU-40, CLU-41, CLU-42
     state = tmp_path / "state"

@@ -25,6 +25,7 @@ GROWTH_MAX = 1.02
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_room_that_never_rests_leaves_the_memory_as_it_is() -> None:
     # REL-72: told by the room's feed, and not stored; the streams stay open all the time
     held: list[float] = []

@@ -196,6 +196,7 @@ def quiet_log() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_thousand_schedules_keep_the_rules_of_life() -> None:
     # ACT-125, ACT-43, ACT-52, ACT-53, ACT-54, SUP-91
     for seed in range(SCHEDULES):
