@@ -1,7 +1,7 @@
 """The site, but its rooms end badly: `python -m tests.journeys.hanging_site serve`.
 
 HANGS says how: `hook` waits for ever, `thread` has a thread that never returns. Several, with
-blanks between them, are one room each.
+blanks between them, are one room each. Which room hangs is told on the standard output.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ WAYS = os.environ["HANGS"].split()
 
 async def hang(self: RoomActor, exit: Exit) -> None:  # noqa: A002 - the runtime's word
     way = WAYS.pop() if WAYS else ""
+    if way:
+        print(self.path, "hangs", flush=True)
     if way == "hook":
         await trio.sleep(FOR_EVER_S)
     elif way == "thread":

@@ -190,8 +190,20 @@ class HangingSite(SiteProcess):
 
 def test_what_never_ends_is_named_and_cut_at_the_budget(tmp_path: Path) -> None:
     """REL-22: a hook, a thread and the database's server hang, and all are gone at the budget."""
+    # A busy machine may take a second to come to the rooms: then with more.
+    for budget_s in (1, 4, 16, 64):
+        site = stopped_while_all_hangs(tmp_path / f"state-{budget_s}", budget_s)
+        last = json.loads(site.lines[-1])
+        assert (last["event"], last["was_forced"]) == ("site.stopped", True)
+        assert "actors" in last["cut"]
+        if "site/rooms/support hangs" in site.lines:
+            break
+    assert "actor site/rooms/support" in last["cut"]
+
+
+def stopped_while_all_hangs(state_dir: Path, budget_s: int) -> HangingSite:
     site = HangingSite(
-        tmp_path / "state", HANGS="hook thread", DRAIN_BUDGET_SECS="1", LOG_FORMAT="json"
+        state_dir, HANGS="hook thread", DRAIN_BUDGET_SECS=str(budget_s), LOG_FORMAT="json"
     )
     (pid_file,) = (site.state_dir / "postgres").glob("**/postmaster.pid")
     postmaster = int(pid_file.read_text().split()[0])
@@ -202,10 +214,7 @@ def test_what_never_ends_is_named_and_cut_at_the_budget(tmp_path: Path) -> None:
         assert site.stop() == 1
     finally:
         os.kill(postmaster, signal.SIGCONT)
-    last = json.loads(site.lines[-1])
-    assert (last["event"], last["was_forced"]) == ("site.stopped", True)
-    assert "actor site/rooms/support" in last["cut"]
-    assert "actors" in last["cut"]
+    return site
 
 
 def run_serve(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
