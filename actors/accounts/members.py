@@ -180,7 +180,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """One sign-in, as its owner sees it: `address` is masked, `name` is theirs or empty."""
+    """One sign-in, as its owner sees it: `address` is masked, `name` is theirs or empty.
+
+    `username` is whose it is.
+    """
 
     reference: UUID
     browser: str
@@ -189,6 +192,19 @@ class SignIn:
     address: str = ""
     name: str = ""
     user_id: UUID | None = None
+    username: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who operates the site, and by which sign-in."""
+
+    user_id: UUID
+    reference: UUID
+
+    def __post_init__(self) -> None:
+        check_uuid("user_id", self.user_id)
+        check_uuid("reference", self.reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,10 +355,18 @@ class Accounts(Protocol):
         """Call this, as an operator, for the sign-ins of one or of all; the newest first."""
         ...
 
-    async def revoke(self, *, reference: UUID | None = None, user_id: UUID | None = None) -> int:
+    async def revoke(
+        self,
+        *,
+        reference: UUID | None = None,
+        user_id: UUID | None = None,
+        by: Operator | None = None,
+        origin: Origin = NOWHERE,
+    ) -> int:
         """Call this, as an operator, to end one sign-in, all of one, or all; returns how many.
 
-        Each is audited. With neither given all sign-ins of the site end.
+        Each is audited. With neither given all sign-ins of the site end, that of the operator too.
+        None end when the sign-in of who asks (`by`) is over, or is no operator's any more.
         """
         ...
 
@@ -422,6 +446,16 @@ def refuse_change(name: str) -> FixedField:
     """Call this where one of `FIXED_FIELDS` was to be changed, for what to raise; it is logged."""
     _log.critical("accounts.fixed_field", field=name)
     return FixedField(name)
+
+
+def check_revoke(reference: object, user_id: object, by: object, origin: object) -> None:
+    """Call this with what `Accounts.revoke` is given; raises `InvalidField`."""
+    for name, value in (("reference", reference), ("user_id", user_id)):
+        if value is not None:
+            check_uuid(name, value)
+    if by is not None:
+        check_a("by", by, Operator)
+    check_a("origin", origin, Origin)
 
 
 def is_taken_away(before: Role, role: Role) -> bool:

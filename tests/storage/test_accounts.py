@@ -147,9 +147,10 @@ async def test_the_store_keeps_facts_as_they_were_written(database: Database, ch
     async def execute(connection: Connection) -> None:
         await connection.execute(change)
 
-    with pytest.raises(StatementRefused) as raised:
+    with captured() as lines, pytest.raises(StatementRefused) as raised:
         await database.run(execute)
     assert raised.value.sqlstate == "23001"
+    assert [(one["event"], one["log_level"]) for one in lines] == [("store.fixed_row", "critical")]
     assert len(await kept.audit.search(AuditQuery())) == 2
     assert await kept.accounts.who(digest_of("ada")) is not None
 

@@ -24,6 +24,7 @@ from actors.accounts import (
 from actors.accounts.kept.addresses import Addresses, NewAddress, TakeBack
 from actors.accounts.kept.disavowals import Disavowal, Disavowals
 from actors.accounts.kept.factors import Factors, NewTotp, PasskeyProof
+from actors.accounts.members import Operator
 from actors.accounts.ways.links import LinkClaim, Newcomer, NewLink, SignInLinks
 from actors.accounts.ways.passkeys import (
     Ceremony,
@@ -313,7 +314,12 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "end_others": {"user_id": _ONE, "reference": _ONE, "origin": _ORIGIN},
         "step_up": {"step": StepUp(_ONE, _ONE, _D), "origin": _ORIGIN},
         "all_sign_ins": {"user_id": _ONE, "limit": 5},
-        "revoke": {"reference": _ONE, "user_id": _ONE},
+        "revoke": {
+            "reference": _ONE,
+            "user_id": _ONE,
+            "by": Operator(_ONE, _ONE),
+            "origin": _ORIGIN,
+        },
         "change_password": {
             "change": NewPassword(_ONE, "$x", "$y", _ONE, _D),
             "origin": _ORIGIN,

@@ -79,10 +79,17 @@ class Identity:
     """Finds out who is signed in; given to `WebApp` as `identify`, and asked at each handshake."""
 
     def __init__(
-        self, accounts: Accounts, cookie: SignInCookie, tell_away: Callable[[], None] = lambda: None
+        self,
+        accounts: Accounts,
+        cookie: SignInCookie,
+        tell_away: Callable[[], None] = lambda: None,
+        tell_forged: Callable[[], None] = lambda: None,
     ) -> None:
-        """`tell_away` is called each time the store does not say who it is."""
-        self._accounts, self._cookie, self._tell_away = accounts, cookie, tell_away
+        """`tell_away` is called each time the store does not say who it is, `tell_forged` for
+        what has not the form of a token: it was not issued here.
+        """
+        self._accounts, self._cookie = accounts, cookie
+        self._tell_away, self._tell_forged = tell_away, tell_forged
 
     async def __call__(self, state: RequestState, scope: HTTPScope | WebsocketScope) -> None:
         """Set who is signed in; raises `StoreUnavailable` and its kin.
@@ -93,8 +100,12 @@ class Identity:
         token = self._cookie.read(scope) if bearer is None else bearer
         if token is None:
             return
+        member = None
         try:
-            member = await self._accounts.who(digest_of(token)) if _FORM.fullmatch(token) else None
+            if _FORM.fullmatch(token):
+                member = await self._accounts.who(digest_of(token))
+            else:
+                self._tell_forged()
         except StoreError:
             self._tell_away()  # and nobody is taken for a guest meanwhile (SEC-3)
             raise

@@ -24,6 +24,8 @@ class Alert(StrEnum):
     RATE_LIMITED = "rate_limited"
     # Passkeys that told a counter from before.
     COUNTERS_FELL = "counters_fell"
+    # A cookie of a sign-in that holds what was never a token of this program: made up, or planted.
+    FORGED_TOKENS = "forged_tokens"
     # The store of sign-ins did not answer: nobody is let in meanwhile (SEC-3).
     SIGN_INS_UNKNOWN = "sign_ins_unknown"
 
@@ -42,11 +44,25 @@ THRESHOLDS: Mapping[Alert, Threshold] = {
     Alert.REFUSED_HANDSHAKES: Threshold(100, 60.0),
     Alert.RATE_LIMITED: Threshold(1000, 3600.0),
     Alert.COUNTERS_FELL: Threshold(5, 3600.0),
+    # Nobody's browser makes one up; one that is merely over has the right form, and counts not.
+    Alert.FORGED_TOKENS: Threshold(10, 3600.0),
     Alert.SIGN_INS_UNKNOWN: Threshold(0, 60.0),
 }
 # A period is counted in so many pieces: what is kept does not grow with what happens.
 _PIECES = 60
 _HANDSHAKE_REFUSED = frozenset({400, 401, 403, 429})
+# Where somebody says who they are: a 401 there is a try that failed, whatever the way.
+_WAYS_IN = frozenset(
+    {
+        paths.LOGIN,
+        paths.LOGIN_SECOND,
+        paths.LOGIN_PASSKEY,
+        paths.LOGIN_SECOND_PASSKEY,
+        paths.LOGIN_LINK_OPEN,
+        paths.LINK_VERIFY,
+        paths.API_PASSKEY_ENTER,
+    }
+)
 
 
 class Alerts:
@@ -90,7 +106,7 @@ class Alerts:
             self.note(Alert.RATE_LIMITED)
         if span.path == paths.SOCKET and span.status in _HANDSHAKE_REFUSED:
             self.note(Alert.REFUSED_HANDSHAKES)
-        if span.status == 401 and (span.method, span.path) == ("POST", paths.LOGIN):
+        if span.status == 401 and span.method == "POST" and span.path in _WAYS_IN:
             self.note(Alert.FAILED_SIGN_INS)
 
     def counts(self) -> Mapping[Alert, int]:

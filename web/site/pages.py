@@ -50,6 +50,7 @@ PAGE_PROTECTED = "protected"
 PAGE_ACCOUNT = "account"
 PAGE_MODERATION = "moderation"
 PAGE_AUDIT = "audit"
+PAGE_OPERATORS = "operators"
 PAGE_DEMO = "demo"
 PAGE_MAIL = "mail"
 

@@ -70,10 +70,14 @@ from web.views.lab_panels import (
     SagaView,
 )
 from web.views.moderation import (
+    ActsPage,
+    ActView,
     AuditPage,
     AuditView,
     ModerationPage,
+    OperatedSignIn,
     QueueView,
+    SignInsPage,
     WaitingView,
 )
 from web.views.nodes import (
@@ -170,7 +174,9 @@ __all__ = [
     "PREFIX",
     "STORY_SLOTS",
     "AccountPage",
+    "ActView",
     "ActorStatus",
+    "ActsPage",
     "ArrowView",
     "AuditPage",
     "AuditView",
@@ -235,6 +241,7 @@ __all__ = [
     "Nonce",
     "NotMePage",
     "OpenLinkPage",
+    "OperatedSignIn",
     "Origin",
     "OtpauthLink",
     "PairView",
@@ -268,6 +275,7 @@ __all__ = [
     "Shell",
     "SignInPage",
     "SignInView",
+    "SignInsPage",
     "SiteNodeView",
     "Speaker",
     "StageAccess",

@@ -1,8 +1,9 @@
-"""What moderators see: the queue of what waits for review, and the audit of what was done.
+"""What moderators and operators see: the queue of what waits for review, and what was done.
 
 View models only. What people wrote is for text nodes; ids are ours.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -102,6 +103,80 @@ class AuditPage:
     entries: tuple[AuditView, ...]
     older: LocalPath | None
     is_first: bool
+
+    def __post_init__(self) -> None:
+        if self.older is not None:
+            local_path(self.older)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatedSignIn:
+    """One sign-in, as an operator sees it. `address` is masked, or empty."""
+
+    reference: ElementId
+    username: str
+    browser: str
+    address: str
+    created_at: datetime
+    seen_at: datetime
+    is_own: bool
+
+    def __post_init__(self) -> None:
+        element_id(self.reference)
+        check_text("username", self.username)
+        check_text("browser", self.browser)
+        check_utc("created_at", self.created_at)
+        check_utc("seen_at", self.seen_at)
+
+
+@dataclass(frozen=True, slots=True)
+class SignInsPage:
+    """Who is signed in, the newest first; `user` is whom the search named, `ended` how many were.
+
+    At most as many as are shown: more are told by the command line.
+    """
+
+    shell: Shell
+    csrf: CsrfToken
+    user: str
+    sign_ins: tuple[OperatedSignIn, ...]
+    ended: int = 0
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        check_count("ended", self.ended)
+
+
+@dataclass(frozen=True, slots=True)
+class ActView:
+    """One row of the audit of accounts; ids and addresses are bare and masked, or empty."""
+
+    id: int
+    at: datetime
+    action: str
+    actor: str
+    subject: str
+    is_success: bool
+    reason: str
+    address: str
+    browser: str
+    request_id: str
+
+    def __post_init__(self) -> None:
+        check_count("id", self.id, least=1)
+        check_utc("at", self.at)
+        check_text("action", self.action)
+
+
+@dataclass(frozen=True, slots=True)
+class ActsPage:
+    """What was done with accounts. `asked` are the fields of the search, `acts` what it offers."""
+
+    shell: Shell
+    asked: Mapping[str, str]
+    acts: tuple[str, ...]
+    entries: tuple[ActView, ...]
+    older: LocalPath | None
 
     def __post_init__(self) -> None:
         if self.older is not None:

@@ -40,7 +40,7 @@ from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
 from web.views.lab_panels import ConnectionView, LabSignInView, SagaView
-from web.views.moderation import AuditPage, ModerationPage, QueueView
+from web.views.moderation import ActsPage, AuditPage, ModerationPage, QueueView, SignInsPage
 from web.views.nodes import NodesView
 from web.views.pages import (
     ErrandsPage,
@@ -238,6 +238,14 @@ class Renderer:
     def audit_page(self, page: AuditPage) -> str:
         """Call this to render what was done in the rooms."""
         return self._render("audit.html", page=page, shell=page.shell)
+
+    def sign_ins_page(self, page: SignInsPage) -> str:
+        """Call this to render who is signed in, for an operator."""
+        return self._render("operated_sign_ins.html", page=page, shell=page.shell)
+
+    def acts_page(self, page: ActsPage) -> str:
+        """Call this to render what was done with accounts, for an operator."""
+        return self._render("acts.html", page=page, shell=page.shell)
 
     def moderation_queue(self, view: QueueView) -> str:
         """Call this to render the queue for one moderator (`#moderation-queue`, outer)."""

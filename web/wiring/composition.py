@@ -41,7 +41,6 @@ from actors.reducers import Clock, Environment, Ids
 from actors.runtime import AnyActor, Secret, System
 from actors.timeline import Timeline
 from supervision import ChildSpec, Dynamic, DynamicFlags
-from web.accounts.access import keep_access
 from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
@@ -51,6 +50,8 @@ from web.accounts.own.address_pages import address_routes
 from web.accounts.own.factor_routes import factor_routes
 from web.accounts.own.mending.disavow_pages import disavow_routes
 from web.accounts.own.session_api import session_api_routes
+from web.accounts.roles.access import keep_access
+from web.accounts.roles.operating import operating_routes
 from web.accounts.routes import IsPage, account_routes
 from web.accounts.ways.link_api import link_api_routes
 from web.accounts.ways.link_pages import link_routes
@@ -594,6 +595,7 @@ class Web:
         is_desk = self._settings.is_desk
         app.register_blueprint(preview_routes(services, self._clock.now, is_desk=is_desk))
         app.register_blueprint(address_routes(services, self.accounts))
+        app.register_blueprint(operating_routes(services, self.accounts))
         app.register_blueprint(account_routes(services, self.accounts, is_page))
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))
         app.register_blueprint(factor_routes(services, self.accounts, is_page))
@@ -809,7 +811,9 @@ def _timeline(directory: Directory) -> tuple[Timeline, Viewers]:
 
 def _identity_of(store: Store, cookie: SignInCookie) -> tuple[Alerts, Identity]:
     alerts = Alerts(trio.current_time)
-    return alerts, Identity(store.accounts, cookie, partial(alerts.note, Alert.SIGN_INS_UNKNOWN))
+    away, forged = Alert.SIGN_INS_UNKNOWN, Alert.FORGED_TOKENS
+    tell_away, tell_forged = partial(alerts.note, away), partial(alerts.note, forged)
+    return alerts, Identity(store.accounts, cookie, tell_away, tell_forged)
 
 
 def account_services(

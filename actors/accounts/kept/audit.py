@@ -116,12 +116,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One act to be kept, of a user, or of nobody that is known. `reason` says why it failed."""
+    """One act to be kept, of a user, or of nobody that is known. `reason` says why it failed.
+
+    `by` is who did it where that was somebody else: an operator.
+    """
 
     act: Act
     user_id: UUID | None
     origin: Origin
     reason: str = ""
+    by: UUID | None = None
 
     def __post_init__(self) -> None:
         check_a("act", self.act, Act)
@@ -129,6 +133,16 @@ class Entry:
             check_uuid("user_id", self.user_id)
         check_a("origin", self.origin, Origin)
         check_text("reason", self.reason)
+        if self.by is not None:
+            check_uuid("by", self.by)
+
+    @property
+    def actor(self) -> str | None:
+        """Call this for who did it; None for what no request asked for."""
+        if not self.origin.method:
+            return None
+        who = self.by or self.user_id
+        return None if who is None else str(who)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +223,7 @@ def event_of(event_id: UUID, entry: Entry, facts: dict[str, str] | None = None) 
         "browser": entry.origin.browser,
         "outcome": "refused" if entry.reason else "accepted",
         "reason": entry.reason,
+        "by": "" if entry.by is None else str(entry.by),
         **(facts or {}),
     }
     is_try = bool(entry.reason) and entry.act not in _TOLD_AS_IT_IS

@@ -34,7 +34,7 @@ def record(database: MemoryDatabase, entry: Entry, facts: dict[str, str] | None 
         len(database.audit) + 1,
         database.now(),
         "account",
-        user if origin.method else None,
+        entry.actor,
         entry.act.value,
         user,
         not entry.reason,

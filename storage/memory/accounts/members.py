@@ -21,12 +21,14 @@ from actors.accounts.members import (
     NewAccount,
     NewPassword,
     NewSignIn,
+    Operator,
     Role,
     SignIn,
     StepUp,
     Swept,
     Taken,
     check_hash,
+    check_revoke,
     check_role,
     check_sign_in_name,
     is_taken_away,
@@ -243,6 +245,7 @@ class MemoryAccounts(Twin):
                 row.address,
                 row.name,
                 row.user_id,
+                self.database.users[row.user_id].username,
             )
             for row in rows[:limit]
         ]
@@ -275,12 +278,19 @@ class MemoryAccounts(Twin):
         record(self.database, Entry(Act.STEP_UP, step.user_id, origin))
         return True
 
-    async def revoke(self, *, reference: UUID | None = None, user_id: UUID | None = None) -> int:
+    async def revoke(
+        self,
+        *,
+        reference: UUID | None = None,
+        user_id: UUID | None = None,
+        by: Operator | None = None,
+        origin: Origin = NOWHERE,
+    ) -> int:
         """See `Accounts.revoke`."""
-        for name, value in (("reference", reference), ("user_id", user_id)):
-            if value is not None:
-                check_uuid(name, value)
+        check_revoke(reference, user_id, by, origin)
         await self.pass_faults()
+        if by is not None and not self._operates(by):
+            return 0
 
         def is_meant(row: SignInRow) -> bool:
             return reference in (None, row.reference) and user_id in (None, row.user_id)
@@ -291,8 +301,14 @@ class MemoryAccounts(Twin):
         count = self._end(is_meant)
         for user, ended in of_users.items():
             facts = {"because": "operator", "count": str(ended)}
-            record(self.database, Entry(Act.END_SIGN_IN, user, NOWHERE), facts)
+            entry = Entry(Act.END_SIGN_IN, user, origin, by=None if by is None else by.user_id)
+            record(self.database, entry, facts)
         return count
+
+    def _operates(self, by: Operator) -> bool:
+        user = self.database.users.get(by.user_id)
+        is_admin = user is not None and user.role == Role.ADMIN.value
+        return is_admin and is_alive(self.database, by.user_id, by.reference)
 
     async def end_sign_in(
         self, user_id: UUID, reference: UUID, origin: Origin = NOWHERE, *, by: UUID

@@ -88,7 +88,7 @@ def _row(entry: Entry) -> tuple[str | None, ...]:
     origin, user = entry.origin, None if entry.user_id is None else str(entry.user_id)
     return (
         "warning" if entry.reason else "info",
-        user if origin.method else None,
+        entry.actor,
         entry.act.value,
         user,
         entry.reason or None,

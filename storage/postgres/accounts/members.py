@@ -22,12 +22,14 @@ from actors.accounts.members import (
     NewAccount,
     NewPassword,
     NewSignIn,
+    Operator,
     Role,
     SignIn,
     StepUp,
     Swept,
     Taken,
     check_hash,
+    check_revoke,
     check_role,
     check_sign_in_name,
     is_taken_away,
@@ -116,8 +118,9 @@ WITH found AS (
 SELECT * FROM found
 """
 _SIGN_INS = """
-SELECT s.id, s.browser, s.created_at, s.seen_at, s.address, s.name, s.user_id
+SELECT s.id, s.browser, s.created_at, s.seen_at, s.address, s.name, s.user_id, u.username
 FROM sign_ins s JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
+    JOIN users u ON u.id = s.user_id
 WHERE ($1::uuid IS NULL OR s.user_id = $1) AND s.seen_at > clock_timestamp() - $2::interval
     AND s.created_at > clock_timestamp() - $3::interval
 ORDER BY s.created_at DESC, s.id LIMIT $4
@@ -153,6 +156,11 @@ _RENEWED = """
 UPDATE sign_ins SET digest = $3, proven_at = clock_timestamp(),
     epoch = (SELECT epoch FROM credentials WHERE user_id = $1)
 WHERE user_id = $1 AND id = $2
+"""
+_OPERATES = """
+SELECT 1 FROM sign_ins s JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
+    JOIN users u ON u.id = s.user_id
+WHERE s.user_id = $1 AND s.id = $2 AND u.role = 'admin'
 """
 _REVOKED_USERS = """
 SELECT DISTINCT user_id FROM sign_ins
@@ -278,14 +286,25 @@ class PostgresAccounts:
         check_limit(limit)
         return await self._database.run(_sign_ins, user_id, limit)
 
-    async def revoke(self, *, reference: UUID | None = None, user_id: UUID | None = None) -> int:
+    async def revoke(
+        self,
+        *,
+        reference: UUID | None = None,
+        user_id: UUID | None = None,
+        by: Operator | None = None,
+        origin: Origin = NOWHERE,
+    ) -> int:
         """See `Accounts.revoke`."""
-        for name, value in (("reference", reference), ("user_id", user_id)):
-            if value is not None:
-                check_uuid(name, value)
+        check_revoke(reference, user_id, by, origin)
+        who = None if by is None else by.user_id
+        # Asked once: of all sign-ins the operator's own may be among the first that end.
+        if by is not None and not await self._database.run(_operates, by):
+            return 0
         count = 0
         # A piece at a time: each is one transaction, and its sessions close at once.
-        while ended := await self._database.transact(_revoke, reference, user_id, channel=SESSIONS):
+        while ended := await self._database.transact(
+            _revoke, reference, user_id, who, origin, channel=SESSIONS
+        ):
             count += ended
         return count
 
@@ -455,7 +474,17 @@ async def _end_some(
     return count
 
 
-async def _revoke(connection: Connection, reference: UUID | None, user_id: UUID | None) -> int:
+async def _operates(connection: Connection, by: Operator) -> bool:
+    return await connection.fetchval(_OPERATES, by.user_id, by.reference) is not None
+
+
+async def _revoke(
+    connection: Connection,
+    reference: UUID | None,
+    user_id: UUID | None,
+    by: UUID | None,
+    origin: Origin,
+) -> int:
     rows = await connection.fetch(_REVOKED_USERS, reference, user_id, _REVOKED_AT_ONCE)
     users = [row["user_id"] for row in rows]
     if not users:
@@ -465,7 +494,7 @@ async def _revoke(connection: Connection, reference: UUID | None, user_id: UUID 
     ended = await _end(connection, which, users, reference)
     for user, count in ended.items():
         facts = {"because": "operator", "count": str(count)}
-        await record(connection, Entry(Act.END_SIGN_IN, user, NOWHERE), facts)
+        await record(connection, Entry(Act.END_SIGN_IN, user, origin, by=by), facts)
     return sum(ended.values())
 
 

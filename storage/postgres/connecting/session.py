@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from actors.runtime import Secret
+from actors.runtime import Log, Secret
 from actors.runtime.words.showing import without_passwords
 from storage.errors import (
     StatementRefused,
@@ -33,6 +33,8 @@ from storage.postgres.connecting.statements import HeardConnection
 
 # A text, because asyncpg's classes take parameters for type checkers only.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+_log = Log("storage.postgres")
 
 CONNECT_S_MAX = 4.0
 
@@ -232,6 +234,9 @@ def translate(
     return None
 
 
+# What the tables raise where a fact was to be written over: a sign-in, an event, a row of the audit.
+_FIXED = "23001"
+
 # What asyncpg raises and `translate` has no word for: the statement, or a value handed to it.
 DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -244,6 +249,9 @@ def told(error: BaseException) -> StatementRefused:
     sqlstate, constraint, table = (
         getattr(error, name, None) for name in ("sqlstate", "constraint_name", "table_name")
     )
+    if sqlstate == _FIXED:
+        # No statement of ours does it: a fault of the program, or an attack (SEC-21, SEC-134).
+        _log.critical("store.fixed_row", constraint=constraint, table=table)
     return StatementRefused(type(error).__name__, sqlstate, constraint, table)
 
 

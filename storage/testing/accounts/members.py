@@ -44,6 +44,7 @@ from actors.accounts import (
 from actors.accounts.kept.addresses import Addresses
 from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, Proof, TotpProof
+from actors.accounts.members import Operator
 from actors.accounts.ways.links import SignInLinks
 from actors.accounts.ways.passkeys import Passkeys
 from actors.accounts.ways.provider.identities import Identities
@@ -604,6 +605,31 @@ class AccountsSuite:
         for wrong in ({"limit": 0}, {"before": 0}, {"since": datetime(2026, 1, 1)}, {"limit": 501}):  # noqa: DTZ001
             with pytest.raises(InvalidField):
                 AuditQuery(**wrong)
+
+    async def test_an_operator_ends_what_is_anybodys(self, kept: KeptAccounts) -> None:
+        # SEC-18, SEC-20, SEC-134: and it stands in the audit who it was
+        ada, bob = await kept.register(), await kept.register("bob")
+        await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("other"))
+        (own,) = await kept.accounts.sign_ins(bob.user_id)
+        by, origin = Operator(bob.user_id, own.reference), Origin("192.0.2.*", method="operator")
+        assert own.username == "bob"
+        assert await kept.accounts.revoke(user_id=ada.user_id, by=by, origin=origin) == 0, "no role"
+        await kept.accounts.grant("bob", Role.ADMIN)
+        newest, _ = await kept.accounts.sign_ins(ada.user_id)
+        end = partial(kept.accounts.revoke, by=by, origin=origin)
+        assert await end(reference=uuid4()) == 0
+        assert await end(reference=newest.reference) == 1
+        assert await end(user_id=ada.user_id) == 1
+        rows = await kept.audit.search(
+            AuditQuery(user_id=ada.user_id, action="account.sign_in_end")
+        )
+        assert [(row.actor, row.address) for row in rows] == [(str(bob.user_id), "192.0.2.*")] * 2
+        assert await kept.audit.search(AuditQuery(user_id=bob.user_id, limit=2)) == rows
+        await kept.register("eve")
+        assert await end() == 2, "their own too"
+        await kept.register("joe")
+        assert await end() == 0, "their sign-in is over"
+        assert await kept.accounts.who(digest_of("joe")) is not None
 
     async def test_a_role_counts_from_the_next_request(self, kept: KeptAccounts) -> None:
         # SITE-49

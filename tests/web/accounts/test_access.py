@@ -16,7 +16,7 @@ from tests.journeys.visitor import Answer, Visitor
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
 from tests.web.routing.test_routes_complete import SAMPLES
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
-from web.accounts.access import ACCESS, Access, NotDeclared, keep_access, requires, undeclared
+from web.accounts.roles.access import ACCESS, Access, NotDeclared, keep_access, requires, undeclared
 from web.observability.alerts import Alert
 
 pytestmark = pytest.mark.slow
@@ -97,7 +97,13 @@ async def test_what_needs_a_fresh_proof_asks_for_one_and_goes_on() -> None:
         typed = {"email": "ada@example.org", "password": PASSWORD}
         assert (await form(other, "/login", **typed)).status == 303
         sensitive = [one for one in declared() if one[2].is_fresh]
-        elsewhere = ("/factors/", "/providers/", "passkey", "/address")  # each has tests of its own
+        elsewhere = (
+            "/factors/",
+            "/providers/",
+            "passkey",
+            "/address",
+            "/ops/",
+        )  # each has tests of its own
         paths_of = [path for path, _, _ in sensitive if not any(one in path for one in elsewhere)]
         assert paths_of == [
             "/api/v1/auth/sessions",

@@ -17,6 +17,7 @@ from tests.logged import configured_for
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.accounts.hashing import Verified
 from web.accounts.identity import digest_of
+from web.observability.alerts import Alert
 
 pytestmark = pytest.mark.slow
 
@@ -187,7 +188,7 @@ async def test_the_store_away_is_503_and_never_a_guests_page() -> None:
 
 
 async def test_an_invented_token_is_never_adopted() -> None:
-    # SITE-37, SEC-21
+    # SITE-37, SEC-21, AUTH-42
     async with open_whole_site() as site:
         for token in ("x", "A" * 43, "\u00e9".encode().decode("latin-1"), "A" * 4000):
             visitor = Visitor(site.url, {"gr_auth": token})
@@ -195,6 +196,8 @@ async def test_an_invented_token_is_never_adopted() -> None:
             assert answer.status == 303
             assert visitor.cookies["gr_auth"] == ""
         assert site.accounts.database.sign_ins == {}
+        # SEC-137: of the form of a token is one of four, and that may be one that is over.
+        assert site.web.alerts.counts()[Alert.FORGED_TOKENS] == 3
 
 
 async def test_a_form_of_no_known_browser_needs_its_token() -> None:

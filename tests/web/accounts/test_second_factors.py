@@ -23,8 +23,8 @@ from tests.patience import until
 from tests.web.accounts.test_access import asked, declared, let_proofs_age
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
-from web.accounts.access import Access
 from web.accounts.own.second_factors import otpauth_uri
+from web.accounts.roles.access import Access
 from web.mail.senders.memory import MemorySender
 from web.settings import Settings
 

@@ -4,7 +4,9 @@ import trio
 from trio.testing import MockClock
 
 from tests.logged import captured
+from web.accounts.roles.access import ACCESS
 from web.observability.alerts import THRESHOLDS, Alert, Alerts, Threshold
+from web.server import RequestSpan
 
 
 async def test_what_is_too_often_is_told_once_a_period(autojump_clock: MockClock) -> None:
@@ -46,3 +48,33 @@ async def test_what_must_never_be_is_told_each_time(autojump_clock: MockClock) -
         for _ in range(3):
             alerts.note(Alert.SIGN_INS_UNKNOWN)
     assert [line["what"] for line in lines] == ["sign_ins_unknown"] * 3
+
+
+def test_each_way_in_that_refuses_somebody_is_counted() -> None:
+    # AUTH-42, SEC-137: by a password, a link, a passkey, and a second factor behind them
+    ways = {
+        path
+        for path, methods in ACCESS.items()
+        if "POST" in methods
+        and methods["POST"].is_for_all
+        and any(word in path for word in ("login", "magic-link"))
+        and not path.endswith(("/begin", "/send", "/link"))  # those ask for the means only
+    }
+    assert len(ways) == 7
+    for path in ways:
+        alerts = Alerts(lambda: 0.0)
+        for method, status in (("POST", 401), ("POST", 303), ("GET", 401), ("POST", 422)):
+            alerts.note_answer(RequestSpan(method, path, status, 0.01, "r"))
+        assert alerts.counts()[Alert.FAILED_SIGN_INS] == 1, path
+    alerts.note_answer(RequestSpan("POST", "/account/password", 401, 0.01, "r"))
+    assert alerts.counts()[Alert.FAILED_SIGN_INS] == 1
+
+
+async def test_tokens_that_were_made_up_are_told(autojump_clock: MockClock) -> None:
+    # AUTH-42, SEC-137
+    alerts = Alerts(trio.current_time)
+    with captured() as lines:
+        for _ in range(12):
+            alerts.note(Alert.FORGED_TOKENS)
+    (line,) = lines
+    assert (line["what"], line["count"], line["limit"]) == ("forged_tokens", 11, 10)

@@ -94,6 +94,8 @@ ROUTES = {
     paths.DEMO_PANEL: "GET,POST",
     paths.OPERATIONS_FILTER: "POST",
     paths.OPS_TRACES: "GET",
+    paths.OPS_SIGN_INS: "GET,POST",
+    paths.OPS_AUDIT: "GET",
     paths.SOCKET_TICKET: "POST",
     paths.DEV_MAIL: "GET",
     paths.DEV_MAIL_ONE: "GET",
@@ -152,6 +154,8 @@ BARE_GETS = {
     paths.ACCOUNT_PROVE: 303,
     paths.MODERATION: 303,
     paths.AUDIT: 303,
+    paths.OPS_SIGN_INS: 303,
+    paths.OPS_AUDIT: 303,
     paths.OPS_TRACES: 404,
 }
 

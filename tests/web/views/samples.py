@@ -9,6 +9,8 @@ from markupsafe import Markup
 from web.views import (
     AccountPage,
     ActorStatus,
+    ActsPage,
+    ActView,
     ArrowView,
     Branch,
     ChatView,
@@ -53,6 +55,7 @@ from web.views import (
     NodeView,
     NotMePage,
     OpenLinkPage,
+    OperatedSignIn,
     PairView,
     PanelPage,
     PanelView,
@@ -69,6 +72,7 @@ from web.views import (
     ShardMoveView,
     Shell,
     SignInPage,
+    SignInsPage,
     SignInView,
     SiteNodeView,
     Speaker,
@@ -480,6 +484,31 @@ def enrol(text: str = "GEZD GNBV", /, **problems: str) -> EnrolPage:
 
 def codes(code: str = "aaaa-bbbb") -> CodesPage:
     return CodesPage(member_shell("account", "ada"), (code, "cccc-dddd"))
+
+
+def operated(text: str = "ada") -> SignInsPage:
+    sign_ins = tuple(
+        OperatedSignIn(element_id(f"sign-in-{n}"), text, "Firefox on Linux", text, AT, AT, n == 0)
+        for n in range(2)
+    )
+    return SignInsPage(
+        member_shell("operators", "ada"), csrf_token("a.token"), "ada", sign_ins, ended=2
+    )
+
+
+def acts(text: str = "ada") -> ActsPage:
+    entries = tuple(
+        ActView(n + 1, AT, text, text, f"of {text}", n == 0, text, text, text, text)
+        for n in range(2)
+    )
+    asked = dict.fromkeys(("user", "act", "since", "until", "outcome"), "ada")
+    return ActsPage(
+        member_shell("operators", "ada"),
+        asked,
+        ("account.sign_in", "ada"),
+        entries,
+        local_path("/ops/audit?before=1"),
+    )
 
 
 def account(username: str = "ada", /, **problems: str) -> AccountPage:

@@ -68,6 +68,8 @@ PLACES: dict[str, Callable[[str], str]] = {
     "lab": lab_with,
     "error page": error_with,
     "account": lambda text: RENDERER.account_page(samples.account(text)),
+    "who is signed in": lambda text: RENDERER.sign_ins_page(samples.operated(text)),
+    "acts": lambda text: RENDERER.acts_page(samples.acts(text)),
     "enrol": lambda text: RENDERER.enrol_page(samples.enrol(text)),
     "codes": lambda text: RENDERER.codes_page(samples.codes(text)),
     "prove": lambda text: RENDERER.prove_page(samples.prove(text)),

@@ -71,6 +71,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "account with an app": lambda: RENDERER.account_page(samples.account(code="No.")),
     "protected": lambda: RENDERER.protected_page(samples.protected()),
     "account": lambda: RENDERER.account_page(samples.account()),
+    "who is signed in": lambda: RENDERER.sign_ins_page(samples.operated()),
+    "acts": lambda: RENDERER.acts_page(samples.acts()),
     "demo": lambda: RENDERER.demo_page(samples.demo()),
     "errands": lambda: RENDERER.errands_page(samples.errands()),
     "refused account": lambda: RENDERER.account_page(samples.account(password="Wrong.")),

@@ -77,6 +77,8 @@ _OWN = requires(owner=Owner.MEMBER, back=paths.ACCOUNT)
 _OWN_SENSITIVE = requires(owner=Owner.MEMBER, sensitive=True, back=paths.ACCOUNT)
 _OWN_FRESH = requires(owner=Owner.MEMBER, fresh=True, back=paths.ACCOUNT)
 _MODERATOR = requires(role=Role.MODERATOR)
+# Operation is sensitive, looking too (AUTH-32).
+_OPERATOR = requires(role=Role.ADMIN, fresh=True)
 
 # By path, then by method. A HEAD is what its GET is. What asks for the password in the same form
 # (password, export, deletion) is as fresh as can be, and declared sensitive only.
@@ -162,6 +164,10 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         "GET": _MODERATOR, "POST": requires(role=Role.MODERATOR, back=paths.MODERATION),
     },
     paths.AUDIT: {"GET": _MODERATOR},
+    paths.OPS_SIGN_INS: {
+        "GET": _OPERATOR, "POST": requires(role=Role.ADMIN, fresh=True, back=paths.OPS_SIGN_INS),
+    },
+    paths.OPS_AUDIT: {"GET": _OPERATOR},
 }  # fmt: skip
 
 
