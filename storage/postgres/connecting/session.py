@@ -234,7 +234,7 @@ def translate(
     return None
 
 
-# What the tables raise where a fact was to be written over: a sign-in, an event, a row of the audit.
+# What tables raise where a fact was to be written over: a sign-in, an event, a row of the audit.
 _FIXED = "23001"
 
 # What asyncpg raises and `translate` has no word for: the statement, or a value handed to it.

@@ -89,7 +89,7 @@ async def test_the_audit_is_searched_by_member_act_day_and_outcome() -> None:
 
 
 async def test_who_is_no_operator_or_proved_it_long_ago_sees_and_ends_nothing() -> None:
-    # SEC-18, SEC-20, AUTH-32
+    # SEC-18, SEC-20
     async with open_whole_site() as site:
         grace, ada = await operator(site), await register(site)
         await site.accounts.grant("ada", Role.MODERATOR)

@@ -61,13 +61,17 @@ def test_each_way_in_that_refuses_somebody_is_counted() -> None:
         and not path.endswith(("/begin", "/send", "/link"))  # those ask for the means only
     }
     assert len(ways) == 7
-    for path in ways:
-        alerts = Alerts(lambda: 0.0)
+    alerts = Alerts(lambda: 0.0)
+    for number, path in enumerate(ways, 1):
         for method, status in (("POST", 401), ("POST", 303), ("GET", 401), ("POST", 422)):
-            alerts.note_answer(RequestSpan(method, path, status, 0.01, "r"))
-        assert alerts.counts()[Alert.FAILED_SIGN_INS] == 1, path
-    alerts.note_answer(RequestSpan("POST", "/account/password", 401, 0.01, "r"))
-    assert alerts.counts()[Alert.FAILED_SIGN_INS] == 1
+            alerts.note_answer(_span(method, path, status))
+        assert alerts.counts()[Alert.FAILED_SIGN_INS] == number, path
+    alerts.note_answer(_span("POST", "/account/password", 401))
+    assert alerts.counts()[Alert.FAILED_SIGN_INS] == 7
+
+
+def _span(method: str, path: str, status: int) -> RequestSpan:
+    return RequestSpan(method=method, path=path, status=status, latency_s=0.01, request_id="r")
 
 
 async def test_tokens_that_were_made_up_are_told(autojump_clock: MockClock) -> None:

@@ -77,7 +77,7 @@ _OWN = requires(owner=Owner.MEMBER, back=paths.ACCOUNT)
 _OWN_SENSITIVE = requires(owner=Owner.MEMBER, sensitive=True, back=paths.ACCOUNT)
 _OWN_FRESH = requires(owner=Owner.MEMBER, fresh=True, back=paths.ACCOUNT)
 _MODERATOR = requires(role=Role.MODERATOR)
-# Operation is sensitive, looking too (AUTH-32).
+# Operation is sensitive, looking too.
 _OPERATOR = requires(role=Role.ADMIN, fresh=True)
 
 # By path, then by method. A HEAD is what its GET is. What asks for the password in the same form
