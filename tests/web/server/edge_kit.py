@@ -41,6 +41,8 @@ from web.server.edge.addresses import Network
 from web.server.serving import CONNECTIONS_MAX
 
 RING = KeyRing(Secret(b"k" * 64))
+# Of a page elsewhere that may ask and read.
+LISTED = "https://listed.example"
 
 
 class Away(Exception):
@@ -85,6 +87,7 @@ def make_app(
     table.add(Gone, Answer.NOT_FOUND)
     checks = Checks(
         own_origin=origin,
+        allowed_origins=frozenset({LISTED}),
         extra_hosts=frozenset({"localhost:1"}),
         probe_paths=frozenset({"/probe"}),
         stream_paths=frozenset({"/stream"}),

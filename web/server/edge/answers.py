@@ -314,6 +314,10 @@ _COMMON: HeaderList = [
 ]
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _COMMON_HTTPS: HeaderList = [*_COMMON, _HSTS]
+# What a page of a further origin may read beside the body (SEC-35): when to ask again, and the ids.
+_READABLE = b"retry-after, ratelimit, ratelimit-policy, x-request-id, x-correlation-id, location"
+# What it may send beside what any page may.
+_SENDABLE = b"authorization, content-type, idempotency-key, last-event-id, x-correlation-id"
 # 128 bits.
 NONCE_BYTES = 16
 _BARE_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
@@ -343,6 +347,28 @@ _OWN = frozenset(name for name, _ in _COMMON) | {
     b"content-security-policy",
     b"strict-transport-security",
 }
+
+
+def reading_headers(origin: bytes) -> HeaderList:
+    """Call this for the headers by which a page of a further origin may read an answer (SEC-35).
+
+    `origin` is on the list, as it was given: never `*`, for cookies are allowed.
+    """
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-allow-credentials", b"true"),
+        (b"access-control-expose-headers", _READABLE),
+    ]
+
+
+def preflight_headers() -> HeaderList:
+    """Call this for what such a page is told before it asks; what each route takes it sees then."""
+    return [
+        (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE"),
+        (b"access-control-allow-headers", _SENDABLE),
+        # An origin that is taken from the list is refused at its request, whatever was kept.
+        (b"access-control-max-age", b"600"),
+    ]
 
 
 def nonce_of(drawn: bytes) -> str:

@@ -97,6 +97,8 @@ class Checks:
     body_bytes_max: int = MESSAGE_BYTES_MAX
     # Every origin that may change something here, the own ones included.
     origins: frozenset[str] = field(init=False)
+    # Those of them that are not ours: their pages may read what they are answered.
+    _further: frozenset[str] = field(init=False)
     _hosts: frozenset[str] = field(init=False)
     _names: frozenset[str] = field(init=False)
     _secure_origin: bytes = field(init=False)
@@ -116,11 +118,29 @@ class Checks:
         hosts = {found.partition("://")[2] for found in own if found is not None}
         # Once, and not for every request; the class is frozen for everybody else.
         for name, value in (
-            ("origins", frozenset(origins)), ("_hosts", frozenset(hosts)), ("_scheme", scheme),
+            ("origins", frozenset(origins)), ("_further", frozenset(origins) - frozenset(own)),
+            ("_hosts", frozenset(hosts)), ("_scheme", scheme),
             ("_names", frozenset(_PORT.sub("", host) for host in hosts)),
             ("_secure_origin", (own[0] or "").encode()),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
+
+    def reading_origin(self, headers: Mapping[str, str]) -> bytes | None:
+        """Call this for the origin of a request whose page may read the answer: a further one.
+
+        As it was given, so that it is echoed exactly (SEC-35); None for the own and all others.
+        """
+        given = headers.get("origin")
+        if given is None or not self._further or normal_origin(given) not in self._further:
+            return None
+        return given.encode("latin-1")
+
+    def is_preflight(self, scope: HTTPScope, headers: Mapping[str, str]) -> bool:
+        """Tell whether a browser asks if a page of another origin may ask for something."""
+        if scope["method"] != "OPTIONS" or "access-control-request-method" not in headers:
+            return False
+        given = headers.get("origin")
+        return given is not None and normal_origin(given) not in self.origins - self._further
 
     def is_api(self, path: str) -> bool:
         """Tell whether a path belongs to client programs."""

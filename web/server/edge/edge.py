@@ -54,6 +54,8 @@ from web.server.edge.answers import (
     content_type,
     nonce_of,
     plain_page,
+    preflight_headers,
+    reading_headers,
     render_error,
     row_of_status,
     secured,
@@ -422,8 +424,12 @@ class Edge:
             if scope["method"] not in allowed:
                 await answer.refuse_method(allowed)
                 return
+        is_preflight = refused is None and checks.is_preflight(scope, headers)
+        if is_preflight and answer.state.reading_origin is not None:
+            await answer.send_whole(204, preflight_headers(), b"")
+            return
         verdict = Verdict.PASS if refused else checks.origin(scope, headers)
-        if verdict is Verdict.FORBIDDEN:
+        if verdict is Verdict.FORBIDDEN or is_preflight:
             refused = Answer.FORBIDDEN.value
         if refused is not None:
             await answer.refuse(refused)
@@ -597,6 +603,8 @@ class Edge:
         )
         if state.correlation_id is not None:
             found.append((b"x-correlation-id", state.correlation_id.encode("ascii")))
+        if state.reading_origin is not None:
+            found += reading_headers(state.reading_origin)
         return found, fixed
 
     def dressed(
@@ -687,6 +695,7 @@ class Edge:
             correlation_id=_correlation(headers.get("x-correlation-id", ""), request_id)
             if is_api
             else None,
+            reading_origin=self._settings.checks.reading_origin(headers),
         )
         if scope.get("state") is None:  # other servers need not give one
             scope["state"] = ConnectionState({})
