@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 # Names of what everybody may look at: nobody's, so another visitor sees the same.
 EVERYBODYS = {
-    paths.WORK_PAGE, paths.DOCS_PAGE, paths.STATIC, paths.DEMO_PANEL,
+    paths.WORK_PAGE, paths.DOCS_PAGE, paths.STATIC, paths.DEMO_PANEL, paths.DEV_MAIL_ONE,
     paths.OAUTH_BEGIN, paths.OAUTH_BACK, paths.ACCOUNT_PROVIDER_LINK, paths.ACCOUNT_PROVIDER_UNLINK,
     # A place in the own sandbox: of another's there is no name.
     paths.LAB_ACTION,
@@ -110,6 +110,10 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
                 paths.API_PASSKEY: (
                     passkey,
                     lambda id_: send(eve, "DELETE", f"/api/v1/auth/passkeys/{id_}"),
+                ),
+                paths.API_SESSION_ONE: (
+                    str(sign_in.reference),
+                    lambda id_: send(eve, "DELETE", f"/api/v1/auth/sessions/{id_}"),
                 ),
             }
             with_ids = {path for path in routes_of(site.apps[0]) if "<" in path}
