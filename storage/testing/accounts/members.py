@@ -250,6 +250,19 @@ class AccountsSuite:
         # SEC-78, SITE-80
         assert await kept.accounts.credentials("demo.bot@example.com") is None
 
+    async def test_of_fifty_at_once_one_gets_the_address(self, kept: KeptAccounts) -> None:
+        # SEC-79, SEC-115: the table's own constraint says who
+        told: list[Taken | None] = []
+
+        async def register(number: int) -> None:
+            account = NewAccount(uuid4(), f"ada{number}", "ada@example.org", HASH)
+            told.append(await kept.accounts.register(account, sign_in_of(f"s{number}")))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(register, number)
+        assert sorted(told, key=str) == [None, *[Taken.EMAIL] * 49]
+
     async def test_of_twenty_at_once_one_gets_the_name(self, kept: KeptAccounts) -> None:
         # SEC-115, SITE-33
         told: list[Taken | None] = []
