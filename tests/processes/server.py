@@ -8,7 +8,6 @@ shares no memory that is written. What it does not show is a start from nothing;
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
@@ -47,10 +46,6 @@ def main() -> None:
     # Compiled once here, the templates are there in every site; so are the words nobody may choose.
     Renderer(table({}))
     Passwords()
-    # No collection of garbage in a program walks through what it was given here: that would cost
-    # it a tenth of a second, and a copy of each page that it touches.
-    gc.collect()
-    gc.freeze()
     order = _serve(line)
     if order is not None:
         _become(order)
