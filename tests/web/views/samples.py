@@ -41,6 +41,7 @@ from web.views import (
     InspectorView,
     LabPage,
     LeftPage,
+    LinkedView,
     LinkPage,
     LinkSentPage,
     MailPreview,
@@ -63,6 +64,8 @@ from web.views import (
     ProofView,
     ProtectedPage,
     ProvePage,
+    ProviderLink,
+    ProvidersView,
     RegisterPage,
     Renderer,
     RestartWindow,
@@ -407,6 +410,13 @@ def sign_in(email: str = "", /, **problems: str) -> SignInPage:
         email,
         problems,
     )
+
+
+def providers() -> ProvidersView:
+    """One that is linked, and one that can be."""
+    paths = [f"/account/providers/{name}/link" for name in ("example", "other")]
+    linked = LinkedView("Example", AT, AT, local_path(paths[0].replace("link", "unlink")))
+    return ProvidersView((linked,), (ProviderLink("Other", local_path(paths[1])),))
 
 
 def link(email: str = "", /, **problems: str) -> LinkPage:

@@ -73,6 +73,12 @@ PAGES: dict[str, Callable[[], str]] = {
     "account": lambda: RENDERER.account_page(samples.account()),
     "who is signed in": lambda: RENDERER.sign_ins_page(samples.operated()),
     "acts": lambda: RENDERER.acts_page(samples.acts()),
+    "account with providers": lambda: RENDERER.account_page(
+        replace(samples.account(), providers=samples.providers())
+    ),
+    "sign-in with providers": lambda: RENDERER.sign_in_page(
+        replace(samples.sign_in(), providers=samples.providers().offered)
+    ),
     "demo": lambda: RENDERER.demo_page(samples.demo()),
     "errands": lambda: RENDERER.errands_page(samples.errands()),
     "refused account": lambda: RENDERER.account_page(samples.account(password="Wrong.")),

@@ -144,6 +144,8 @@ class LyingProvider:
                 return 302, self.agree(f"{self.issuer}{target}")
             case "/token" if method == "POST":
                 return self._token(headers, dict(parse_qsl(body.decode())))
+            case "/leave":
+                return 302, query_of(target)["post_logout_redirect_uri"]
             case "/userinfo":
                 info: dict[str, object] = {
                     "sub": self.subject, "email": self.email, "email_verified": True
