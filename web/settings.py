@@ -22,6 +22,7 @@ from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
 from web.accounts.ways.provider.configured import SECRET as PROVIDER_SECRET
 from web.accounts.ways.provider.configured import read_providers
+from web.mail.routes.signed import BadKey, public_key
 from web.mail.words import BadMail, MailAddress, SmtpSecurity, parse_sender
 
 Network = IPv4Network | IPv6Network
@@ -261,6 +262,9 @@ class Settings:
     smtp_user: str | None = None
     smtp_password: Secret[str] | None = None
     smtp_ca_file: Path | None = None
+    # Providers report what bounced, signed by these.
+    mailgun_hook_key: Secret[str] | None = None
+    sendgrid_hook_key: str | None = None
     sign_in_methods: tuple[Method, ...] | None = None
     magic_link_bind_flow: MagicLinkFlow = MagicLinkFlow.ON
     # The domain that passkeys are of, where it is a wider one than that of the site's address.
@@ -492,6 +496,14 @@ def _password(text: str) -> Secret[str]:
     return Secret(_line(text))
 
 
+def _sendgrid_key(text: str) -> str:
+    try:
+        public_key(text)
+    except BadKey as error:
+        raise _Bad(str(error)) from error
+    return text
+
+
 def _key(text: str) -> Secret[bytes]:
     key = _base64url(text)
     if len(key) != PRIVATE_KEY_BYTES:
@@ -666,6 +678,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SMTP_USER": ("smtp_user", _line),
     "SMTP_PASSWORD": ("smtp_password", _password),
     "SMTP_CA_FILE": ("smtp_ca_file", _file),
+    "MAILGUN_HOOK_KEY": ("mailgun_hook_key", _password),
+    "SENDGRID_HOOK_KEY": ("sendgrid_hook_key", _sendgrid_key),
     "SIGN_IN_METHODS": ("sign_in_methods", _methods),
     "MAGIC_LINK_BIND_FLOW": ("magic_link_bind_flow", _word(MagicLinkFlow)),
     "WEBAUTHN_RP_ID": ("webauthn_rp_id", _domain),
@@ -689,6 +703,7 @@ SECRETS = (
     "CLUSTER_SECRET_PREVIOUS",
     "KAFKA_PASSWORD",
     "SMTP_PASSWORD",
+    "MAILGUN_HOOK_KEY",
 )
 # Far more than the longest of them: a list of former keys.
 SECRET_FILE_BYTES_MAX = 65_536

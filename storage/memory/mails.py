@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from actors.persistence.beside_log.mails import (
     EXCEPTION_EVERY,
@@ -84,11 +85,15 @@ class MemoryMailStates(Twin):
         await self.pass_faults()
         return self.database.suppressed.pop(address, None) is not None
 
-    async def newest(self, limit: int = 50) -> Sequence[KnownMail]:
+    async def newest(
+        self, limit: int = 50, *, recipient: bytes | None = None
+    ) -> Sequence[KnownMail]:
         """See `MailStates.newest`."""
-        check_shown(limit)
+        check_shown(limit, recipient)
         await self.pass_faults()
-        return [*reversed(self.database.mails.values())][:limit]
+        newest = reversed(self.database.mails.values())
+        wanted = (one for one in newest if recipient in (None, one.mail.recipient))
+        return list(islice(wanted, limit))
 
     async def purge(self, limit: int = 1000) -> int:
         """See `MailStates.purge`."""

@@ -54,6 +54,10 @@ _NEWEST = """
 SELECT message_id, recipient, template, state, reason, copies_left, changed_at FROM mails
 ORDER BY changed_at DESC, message_id LIMIT $1
 """
+_NEWEST_TO = """
+SELECT message_id, recipient, template, state, reason, copies_left, changed_at FROM mails
+WHERE recipient = $2 ORDER BY changed_at DESC, message_id LIMIT $1
+"""
 _PURGE_MAILS = """
 DELETE FROM mails WHERE message_id = ANY(ARRAY(
     SELECT message_id FROM mails WHERE changed_at <= clock_timestamp() - $1::interval LIMIT $2))
@@ -117,11 +121,17 @@ class PostgresMailStates:
         statement = "DELETE FROM mail_suppressed WHERE address_hash = $1"
         return await self._database.run(change_rows, statement, address) == 1
 
-    async def newest(self, limit: int = 50) -> Sequence[KnownMail]:
+    async def newest(
+        self, limit: int = 50, *, recipient: bytes | None = None
+    ) -> Sequence[KnownMail]:
         """See `MailStates.newest`."""
-        check_shown(limit)
+        check_shown(limit, recipient)
 
         async def work(connection: Connection) -> list[KnownMail]:
+            if recipient is None:
+                rows = await connection.fetch(_NEWEST, limit)
+            else:
+                rows = await connection.fetch(_NEWEST_TO, limit, recipient)
             return [
                 KnownMail(
                     MailRef(row["message_id"], row["recipient"], row["template"]),
@@ -130,7 +140,7 @@ class PostgresMailStates:
                     row["copies_left"],
                     row["changed_at"],
                 )
-                for row in await connection.fetch(_NEWEST, limit)
+                for row in rows
             ]
 
         return await self._database.run(work)

@@ -99,6 +99,11 @@ class _Suite:
         await kept.mails.settle(_mail(1), MailState.SENT, "250")
         shown = [known.mail.message_id.int for known in await kept.mails.newest(2)]
         assert shown == [1, 3]
+        await kept.mails.settle(_mail(4, _BOB), MailState.SENT, "250")
+        for recipient, wanted in ((_ADA, [1, 3, 2]), (_BOB, [4]), (b"\0" * 32, [])):
+            own = await kept.mails.newest(recipient=recipient)
+            assert [known.mail.message_id.int for known in own] == wanted
+        assert len(await kept.mails.newest(2, recipient=_ADA)) == 2
 
     async def test_an_address_itself_is_never_taken(self, kept: Kept) -> None:
         # SEC-132

@@ -177,7 +177,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "maybe_suppression": {"address": b"a" * 32},
         "take_exception": {"address": b"a" * 32},
         "lift": {"address": b"a" * 32},
-        "newest": {"limit": 5},
+        "newest": {"limit": 5, "recipient": b"d" * 32},
         "purge": {"limit": 5},
     },
     "inbox": {"note": {"consumer": "c", "message_id": _ONE}},

@@ -22,6 +22,11 @@ from web.settings import (
 
 SECRET = base64.urlsafe_b64encode(bytes(range(64))).decode().rstrip("=")
 
+# The one of SendGrid's own examples.
+SENDGRID_KEY = (
+    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEDr2LjtURuePQzplybdC+u4CwrqDqBaWjcMMsTbhdbcwHBce"
+    "pxo7yAQGhHPTnlvFYPAZFceEu/1FwCM/QmGUhA=="
+)
 KEY = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
 
 
@@ -116,6 +121,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "SMTP_USER": "ada",
             "SMTP_PASSWORD": "a password",
             "SMTP_CA_FILE": str(script),
+            "MAILGUN_HOOK_KEY": "a signing key",
+            "SENDGRID_HOOK_KEY": SENDGRID_KEY,
             "SIGN_IN_METHODS": "password, magic_link",
             "MAGIC_LINK_BIND_FLOW": "off",
             "WEBAUTHN_RP_ID": "example.org",
@@ -173,6 +180,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
         ("SMTP_USER", "a\r\nb"),
         ("SMTP_PASSWORD", "x" * 1025),
         ("SMTP_CA_FILE", "/no/such/file"),
+        ("MAILGUN_HOOK_KEY", "x" * 1025),
+        ("SENDGRID_HOOK_KEY", "AAAA"),
         ("SIGN_IN_METHODS", "password,smoke"),
         ("SIGN_IN_METHODS", "magic_link"),
         ("MAGIC_LINK_BIND_FLOW", "no"),

@@ -69,6 +69,7 @@ class WholeSite:
     ends: MemorySessionEnds
     accounts: MemoryAccounts
     events: MemoryEventStore
+    mail_states: MemoryMailStates
     apps: list[WebApp] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
     drains: list[DrainResult] = field(default_factory=list)
@@ -131,11 +132,12 @@ async def open_whole_site(
     ends = MemorySessionEnds(store.database)
     accounts, events = MemoryAccounts(store.database), MemoryEventStore(store.database)
     kit: list[WholeSite] = []
+    mail_states = MemoryMailStates(store.database)
     mail = SiteMail(
         sender,
         DESK_ADDRESS,
         MemoryOutbox(store.database),
-        MemoryMailStates(store.database),
+        mail_states,
         MemoryDeadLetters(store.database),
         directory.wake_mail,
     )
@@ -166,6 +168,7 @@ async def open_whole_site(
             disavowals=MemoryDisavowals(store.database),
             addresses=MemoryAddresses(store.database),
             mails=mail.mails,
+            mail_states=mail.states,
             checkouts=CheckoutPorts(
                 MemoryEventStore(store.database, inline=[SagaIndex()]),
                 MemoryOutbox(store.database),
@@ -196,7 +199,7 @@ async def open_whole_site(
         mail=mail.make,
     )
     # The root's handle is known once it is open; its children start before.
-    kit.append(WholeSite(Site(parts), web, directory, store, ends, accounts, events))
+    kit.append(WholeSite(Site(parts), web, directory, store, ends, accounts, events, mail_states))
     async with open_system(Site, parts, name="site") as site:
         kit[0].site = site
         yield kit[0]

@@ -429,7 +429,7 @@ async def _run_tree(
             bus_component(bus.engine, bus.lags, is_needed=False),
             *mail.components,
         ],
-        store=replace(store_of(database, log, keyring), mails=mail.mails),
+        store=replace(store_of(database, log, keyring), mails=mail.mails, mail_states=mail.states),
         ids=SystemIds(),
         documents=files.documents,
     )

@@ -96,6 +96,7 @@ READY = "/ready"
 HEALTH_READY = "/health/ready"
 PROBES = frozenset({HEALTH, HEALTH_LIVE, HEALTH_STARTUP, HEALTH_LOAD, HEALTH_READY, READY})
 POLICY_REPORT = "/csp-report"
+MAIL_BOUNCE = "/mail/bounce/<provider>"
 DEV_MAIL = "/dev/mail"
 DEV_MAIL_ONE = "/dev/mail/<language>/<name>"
 SOCKET = "/ws"

@@ -64,6 +64,7 @@ from web.views.documents import (
 )
 from web.views.lab_panels import (
     ConnectionView,
+    LabMailView,
     LabSignInView,
     SagaEventView,
     SagaStepView,
@@ -217,6 +218,7 @@ __all__ = [
     "HubPage",
     "ImpossibleView",
     "InspectorView",
+    "LabMailView",
     "LabPage",
     "LabSignInView",
     "LastedView",

@@ -58,6 +58,26 @@ class LabSignInView:
 
 
 @dataclass(frozen=True, slots=True)
+class LabMailView:
+    """What became of a mail to a member: never its address, a token, or what it says.
+
+    `recipient` is the beginning of the digest that stands for their address.
+    """
+
+    recipient: ElementId
+    template: str
+    state: str
+    reason: str
+    changed_at: datetime
+
+    def __post_init__(self) -> None:
+        element_id(self.recipient)
+        check_text("template", self.template)
+        check_text("state", self.state)
+        check_utc("changed_at", self.changed_at)
+
+
+@dataclass(frozen=True, slots=True)
 class SagaStepView:
     """One step: what it is, how far it is in words, and what it looks like.
 

@@ -39,7 +39,7 @@ from web.views.accounts import (
 from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
-from web.views.lab_panels import ConnectionView, LabSignInView, SagaView
+from web.views.lab_panels import ConnectionView, LabMailView, LabSignInView, SagaView
 from web.views.moderation import ActsPage, AuditPage, ModerationPage, QueueView, SignInsPage
 from web.views.nodes import NodesView
 from web.views.pages import (
@@ -355,9 +355,9 @@ class Renderer:
         """Call this to render what a session has open (`#connections-list`, outer)."""
         return self._render("fragments/lab_connections.html", rows=rows)
 
-    def lab_sign_ins(self, rows: Sequence[LabSignInView]) -> str:
-        """Call this to render a member's sign-ins (`#sign-ins-list`, outer)."""
-        return self._render("fragments/lab_sign_ins.html", rows=rows)
+    def lab_sign_ins(self, rows: Sequence[LabSignInView], mails: Sequence[LabMailView] = ()) -> str:
+        """Call this to render a member's sign-ins and mails (`#sign-ins-list`, outer)."""
+        return self._render("fragments/lab_sign_ins.html", rows=rows, mails=mails)
 
     def lab_sagas(self, rows: Sequence[SagaView], now: datetime, ahead_h: int = 0) -> str:
         """Call this to render a visitor's sagas (`#sagas-list`, outer).

@@ -35,7 +35,7 @@ from actors.accounts.ways.provider.flow import FlowEnvironment, ProviderFlow
 from actors.accounts.ways.provider.identities import Identities
 from actors.accounts.ways.provider.renewing import TokenRenewer
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
-from actors.persistence import EventStore
+from actors.persistence import EventStore, MailStates
 from actors.persistence.bus import Received
 from actors.reducers import Clock, Environment, Ids
 from actors.runtime import AnyActor, Secret, System
@@ -123,6 +123,7 @@ from web.lab.switch import LabSwitch
 from web.lab.tree.feed import TreeFeed, TreeSource
 from web.lab.tree.picture import TreePicture
 from web.mail.mails import Mails
+from web.mail.routes.bounces import BounceServices, bounce_routes, hooks_of, quota_of_refused
 from web.mail.routes.previews import preview_routes
 from web.observability import RequestLog
 from web.observability.alerts import Alert, Alerts, watched
@@ -225,6 +226,8 @@ class Store:
     disavowals: Disavowals
     addresses: Addresses
     mails: Mails = field(default_factory=lambda: Mails(None))
+    # None: nobody is asked what became of a mail, and no provider reports here.
+    mail_states: MailStates | None = None
     # None: the lab has no sagas.
     checkouts: CheckoutPorts | None = None
 
@@ -333,6 +336,7 @@ class Web:
         )
         self.ledger = Ledger(ids, self._clock.now, directory.wake_recorder)
         self._policy_reports = PolicyReports(trio.current_time)
+        self._refused_reports = quota_of_refused(trio.current_time)
         self._lab_switch = LabSwitch(
             self._settings.lab_mode,
             self._settings.state_dir / LAB_MODE_FILE,
@@ -414,6 +418,7 @@ class Web:
                 self._renderer,
                 self._clock.now,
                 self.checkouts,
+                self._store.mail_states,
             )
         )
 
@@ -592,8 +597,7 @@ class Web:
         # The address of the newest application, for what mails lead to.
         self.accounts = replace(self.accounts, origin=app.edge.own_origin)
         app.register_blueprint(disavow_routes(services, self.accounts))
-        is_desk = self._settings.is_desk
-        app.register_blueprint(preview_routes(services, self._clock.now, is_desk=is_desk))
+        self._register_mail(app, services)
         app.register_blueprint(address_routes(services, self.accounts))
         app.register_blueprint(operating_routes(services, self.accounts))
         app.register_blueprint(account_routes(services, self.accounts, is_page))
@@ -613,6 +617,17 @@ class Web:
         self.providers = self._provider_services(links)
         app.register_blueprint(provider_routes(services, self.providers, is_page))
         app.register_blueprint(leaving_routes(services, self.providers))
+
+    def _register_mail(self, app: WebApp, services: Services) -> None:
+        settings, now = self._settings, self._clock.now
+        app.register_blueprint(preview_routes(services, now, is_desk=settings.is_desk))
+        states, keys = (
+            self._store.mail_states,
+            (settings.mailgun_hook_key, settings.sendgrid_hook_key),
+        )
+        hooks = () if states is None else hooks_of(*keys)
+        mine = BounceServices(hooks, states, self._store.limiter, now, self._refused_reports)
+        app.register_blueprint(bounce_routes(mine))
 
     def _register_passkeys(self, app: WebApp, services: Services, is_page: IsPage) -> None:
         settings = self._settings

@@ -124,8 +124,10 @@ class MailStates(Protocol):
         """Call this to send mail to an address again; False when nothing held it."""
         ...
 
-    async def newest(self, limit: int = 50) -> Sequence[KnownMail]:
-        """Call this for what changed last, the newest first."""
+    async def newest(
+        self, limit: int = 50, *, recipient: bytes | None = None
+    ) -> Sequence[KnownMail]:
+        """Call this for what changed last, the newest first; with a digest only what went there."""
         ...
 
     async def purge(self, limit: int = 1000) -> int:
@@ -156,6 +158,8 @@ def check_reason(reason: object) -> None:
     check_text("reason", reason, 4 * REASON_CHARS_MAX)
 
 
-def check_shown(limit: object) -> None:
-    """Call this with how many are asked for; raises `InvalidField`."""
+def check_shown(limit: object, recipient: object = None) -> None:
+    """Call this with how many are asked for, and of whom; raises `InvalidField`."""
     check_integer("limit", limit, 1, READ_LIMIT_MAX)
+    if recipient is not None:
+        check_address_digest(recipient)

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -25,6 +26,8 @@ from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.lab.sandbox.recording import LabActed
 from web.lab.sandbox.sandboxes import Sandbox
 from web.lab.sandbox.words import PLACES
+from web.mail.senders.memory import MemorySender
+from web.mail.words import address_digest
 from web.realtime import Stream
 from web.settings import LabMode
 from web.views import Branch, CountView
@@ -208,6 +211,38 @@ async def test_a_member_sees_their_sign_ins_and_one_that_ends_goes_with_its_page
                 told = await in_thread(lambda: sign_ins_told(stream))
         page = await in_thread(there.open_lab)
         assert "You are a guest here" in page.text
+
+
+async def test_a_member_sees_what_became_of_their_mails_and_of_nobody_elses() -> None:
+    # MAIL-6, SEC-133
+    sender, address = MemorySender(), "ada@example.org"
+    digest = address_digest(address).hex()
+    async with open_whole_site(sender=sender) as site:
+        visitor = await register(site)
+        for to in (address, "bob@example.org"):
+            await in_thread(lambda: visitor.get("/login/link"))
+            asked = {"email": to}
+            assert (await in_thread(partial(visitor.form, "/login/link", asked))).status == 303
+            await until(lambda to=to: len(sender.outbox_of(to)) == 1)
+        (left,) = sender.outbox_of(address)
+        token = re.search(r"token=([\w-]{43})", left.mail.text)
+        assert token
+        await in_thread(visitor.open_lab)
+        visitor.panel = "sign-ins"
+        with await in_thread(visitor.open_stream) as stream:
+            told = await in_thread(lambda: stream.read_until(b"kept in memory"))
+        assert (
+            f"<code>magic_link</code> to <code>{digest[:12]}</code>: <b>sent</b>".encode() in told
+        )
+        assert told.count(b"magic_link") == 1, "one that is somebody else's is not there"
+        for secret in (
+            address,
+            digest,
+            token[1],
+            "bob",
+            address_digest("bob@example.org").hex()[:12],
+        ):
+            assert secret.encode() not in told.partition(b"sign-ins-list")[2], secret
 
 
 @asynccontextmanager

@@ -97,6 +97,7 @@ ROUTES = {
     paths.OPS_SIGN_INS: "GET,POST",
     paths.OPS_AUDIT: "GET",
     paths.SOCKET_TICKET: "POST",
+    paths.MAIL_BOUNCE: "POST",
     paths.DEV_MAIL: "GET",
     paths.DEV_MAIL_ONE: "GET",
     paths.POLICY_REPORT: "POST",

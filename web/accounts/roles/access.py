@@ -106,6 +106,8 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         )
     },
     paths.POLICY_REPORT: {"POST": ANYBODY},
+    # Its signature says who asks.
+    paths.MAIL_BOUNCE: {"POST": ANYBODY},
     paths.LOGIN: {"GET": ANYBODY, "POST": ANYBODY},
     paths.LOGIN_SECOND: {"POST": ANYBODY},
     paths.REGISTER: {"GET": ANYBODY, "POST": ANYBODY},

@@ -5,6 +5,8 @@ Rule 2: once a second it is looked at, and sent where it is another than before.
 Rule 3: only the own session's: a stream is asked for by its session, a sign-in by its member.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,22 +16,27 @@ from uuid import UUID
 import trio
 
 from actors.accounts import Accounts, SignIn
-from actors.persistence import StoreError
+from actors.persistence import KnownMail, MailStates, StoreError
 from actors.runtime import Actor, message
 from web.lab.demos.checkout.showing import saga_view
 from web.lab.demos.checkout.visitors import Checkouts
 from web.lab.panels.dropping import Connections
 from web.lab.panels.open_now import OpenNow, socket_view, stream_view
 from web.lab.sandbox.sandboxes import Sandboxes
+from web.mail.words import address_digest
 from web.realtime import Stream, joined, patch_elements
 from web.server import SignedIn
-from web.views import ConnectionView, LabSignInView, Renderer, element_id
+from web.views import ConnectionView, LabMailView, LabSignInView, Renderer, element_id
 
 PERIOD_S = 1.0
 CONNECTIONS, SIGN_INS, SAGAS = "connections", "sign-ins", "sagas"
 PANELS_OPEN = frozenset({CONNECTIONS, SIGN_INS, SAGAS})
 # LAB-35 asks for 200 ms; a saga that runs changes some twenty times within one.
 CHANGED_S = 0.1
+# Those of a sign-in that went wrong, and some before.
+MAILS_SHOWN = 5
+# Of a digest as many signs as tell a few thousand apart.
+DIGEST_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,16 @@ class OpenParts:
     renderer: Renderer
     now: Callable[[], datetime]
     checkouts: Checkouts | None = None
+    # What became of mails; none where nobody keeps it.
+    mails: MailStates | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What a member has: sign-ins, and mails to their address."""
+
+    sign_ins: Sequence[SignIn]
+    mails: Sequence[KnownMail] = ()
 
 
 @message
@@ -104,7 +121,7 @@ class PanelsFeed(Actor[Messages]):
             return
         self.after(PERIOD_S, Look(), key="look")
         shown: set[str] = set()
-        known: dict[UUID, Sequence[SignIn] | None] = {}
+        known: dict[UUID, _Own | None] = {}
         for stream, panel in seen.items():
             if panel == CONNECTIONS:
                 rows = self._connections(stream)
@@ -116,7 +133,7 @@ class PanelsFeed(Actor[Messages]):
             else:
                 member = self._parts.open_now.member(stream)
                 if member is not None and member.user_id not in known:
-                    known[member.user_id] = await self._sign_ins(member.user_id)
+                    known[member.user_id] = await self._own(member.user_id)
                 self._send_sign_ins(stream, member, known)
             # Each is a page of its own to draw: others have their turn between two of them.
             await trio.lowlevel.checkpoint()
@@ -146,9 +163,15 @@ class PanelsFeed(Actor[Messages]):
             kept = self._opened[name] = at
         return kept
 
-    async def _sign_ins(self, user: UUID) -> Sequence[SignIn] | None:
+    async def _own(self, user: UUID) -> _Own | None:
+        accounts, states = self._parts.accounts, self._parts.mails
         try:
-            return await self._parts.accounts.sign_ins(user)
+            sign_ins = await accounts.sign_ins(user)
+            whose = None if states is None else await accounts.credentials_of(user)
+            if states is None or whose is None:
+                return _Own(sign_ins)
+            digest = address_digest(whose.email)
+            return _Own(sign_ins, await states.newest(MAILS_SHOWN, recipient=digest))
         except StoreError:
             return None  # what is shown stays; the next look asks again
 
@@ -165,7 +188,7 @@ class PanelsFeed(Actor[Messages]):
         self,
         stream: Stream,
         member: SignedIn | None,
-        known: dict[UUID, Sequence[SignIn] | None],
+        known: dict[UUID, _Own | None],
     ) -> None:
         if member is None:
             return  # the page tells guests how their cookie works, and is right as it is
@@ -181,12 +204,24 @@ class PanelsFeed(Actor[Messages]):
                 streams=self._parts.open_now.streams_of(one.reference),
                 is_this=one.reference == member.reference,
             )
-            for one in found
+            for one in found.sign_ins
         )
-        self._send(stream, SIGN_INS, rows, partial(self._parts.renderer.lab_sign_ins, rows))
+        mails = tuple(map(_mail_view, found.mails))
+        render = partial(self._parts.renderer.lab_sign_ins, rows, mails)
+        self._send(stream, SIGN_INS, (rows, mails), render)
 
     def _send(self, stream: Stream, panel: str, rows: object, render: Callable[[], str]) -> None:
         if not stream.is_open or self._sent[stream].get(panel) == rows:
             return
         self._sent[stream][panel] = rows
         stream.put_panel(f"lab-{panel}", joined([patch_elements(render())]))
+
+
+def _mail_view(known: KnownMail) -> LabMailView:
+    return LabMailView(
+        recipient=element_id(known.mail.recipient.hex()[:DIGEST_SHOWN]),
+        template=known.mail.template,
+        state=known.state.value,
+        reason=known.reason,
+        changed_at=known.changed_at,
+    )

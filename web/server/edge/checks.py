@@ -86,7 +86,8 @@ class Checks:
     own_origin: str
     allowed_origins: frozenset[str] = field(default_factory=frozenset)
     extra_hosts: frozenset[str] = field(default_factory=frozenset)
-    api_prefix: str = "/api/"
+    # Paths of client programs begin so.
+    api_prefixes: tuple[str, ...] = ("/api/",)
     public_sockets: frozenset[str] = field(default_factory=frozenset)
     probe_paths: frozenset[str] = field(default_factory=frozenset)
     stream_paths: frozenset[str] = field(default_factory=frozenset)
@@ -144,7 +145,7 @@ class Checks:
 
     def is_api(self, path: str) -> bool:
         """Tell whether a path belongs to client programs."""
-        return path.startswith(self.api_prefix)
+        return path.startswith(self.api_prefixes)
 
     def rendering(self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]) -> Rendering:
         """Tell who will read an error of this request."""

@@ -76,6 +76,7 @@ class SiteMail:
     ) -> None:
         env = Environment(SystemClock(), SystemIds())
         self.mails = Mails(None if sender is None else outbox, wake=wake, seal=seal)
+        self.states = states
         self.make: partial[MailRelay] | None = None
         self.components: Sequence[Component] = ()
         if sender is not None:

@@ -108,6 +108,7 @@ def _checks(
         stream_paths=stream_paths,
         return_paths=_RETURNS,
         form_paths=_FORMS,
+        api_prefixes=("/api/", paths.MAIL_BOUNCE.partition("<")[0]),
     )
 
 
