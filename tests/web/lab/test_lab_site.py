@@ -214,7 +214,7 @@ async def test_a_member_sees_their_sign_ins_and_one_that_ends_goes_with_its_page
 
 
 async def test_a_member_sees_what_became_of_their_mails_and_of_nobody_elses() -> None:
-    # MAIL-6, SEC-133
+    # MAIL-6
     sender, address = MemorySender(), "ada@example.org"
     digest = address_digest(address).hex()
     async with open_whole_site(sender=sender) as site:
