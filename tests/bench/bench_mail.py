@@ -47,10 +47,10 @@ class _Counted(list[bytes]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self.came = 0
 
     def append(self, one: bytes) -> None:
-        self.count += 1
+        self.came += 1
 
 
 async def _queue(mails: Mails, how_many: int) -> None:
@@ -75,7 +75,7 @@ async def _sent(database: Database, server: MailServer, got: _Counted, wanted: i
     held: list[int] = []
     async with open_actors() as system:
         await system.start(lambda: MailRelay(outbox, delivery, env, dead))
-        while got.count < wanted:
+        while got.came < wanted:
             await trio.sleep(0.02)
             held.append(resident_bytes())
     return held
@@ -95,13 +95,13 @@ async def _measure(url: str) -> tuple[list[float], list[float]]:
             mails = Mails(PostgresOutbox(database), seal=_seal())
             for at in range(RUNS_MIN + 1):
                 await _queue(mails, MAILS)
-                wanted, began = got.count + MAILS // 16 * 16, time.perf_counter()
+                wanted, began = got.came + MAILS // 16 * 16, time.perf_counter()
                 await _sent(database, server, got, wanted)
                 if at:  # the first is a warm-up
                     rates.append(MAILS // 16 * 16 / (time.perf_counter() - began))
             before = resident_bytes()
             await _queue(mails, MANY)
-            held = await _sent(database, server, got, got.count + MANY)
+            held = await _sent(database, server, got, got.came + MANY)
             third = max(1, len(held) // 3)
             for part in (held[:third], held[third : 2 * third], held[2 * third :]):
                 grown.append((max(part or [before]) - before) / 2**20)

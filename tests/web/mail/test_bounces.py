@@ -51,9 +51,14 @@ def shown(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def mailgun(
-    to: str = ADA, *, at: datetime = NOW, key: str = KEY, token: str = "t" * 50, **event: str
+    to: str = ADA,
+    *,
+    at: datetime = NOW,
+    key: str = KEY,
+    token: str = "t" * 50,
+    event: Mapping[str, str] | None = None,
 ) -> bytes:
-    said = {"event": "failed", "severity": "permanent", "reason": "bounce", **event}
+    said = {"event": "failed", "severity": "permanent", "reason": "bounce", **(event or {})}
     stamp = str(int(at.timestamp()))
     signature = hmac.digest(key.encode(), (stamp + token).encode(), "sha256").hex()
     return msgspec.json.encode(
@@ -91,7 +96,7 @@ def test_what_a_provider_says_is_read_by_its_own_words() -> None:
         ({"event": "delivered"}, None),
         ({"event": "something new"}, None),
     ):
-        found = hook.read({}, mailgun(**event), NOW).addresses
+        found = hook.read({}, mailgun(event=event), NOW).addresses
         assert found == ({} if why is None else {ADA: why}), event
     other = SendGridHook(shown(PRIVATE))
     for event, why in (
