@@ -4,8 +4,8 @@ Rule 1: a token that was not issued here is never adopted, and opens nothing (SE
 Rule 2: the store is asked at each request of a member, so a role and an end count from the next
         one on, in every process. While it is away the answer is 503, and no guest's page (SITE-51).
 Rule 3: a sign-in says which browser session it goes with: the visitor's cookie follows it.
-Rule 4: client programs bring their token as `Authorization: Bearer`, below `/api/` and on the
-        socket; a cookie beside it counts for nothing, and one that opens nothing is 401 (SEC-37).
+Rule 4: client programs bring their token as `Authorization: Bearer`, below `/api/`, on streams and
+        sockets; a cookie beside it counts for nothing, and one that opens nothing is 401 (SEC-37).
 """
 
 import re
@@ -18,6 +18,7 @@ from hypercorn.typing import HTTPScope, WebsocketScope
 
 from actors.accounts import SIGN_IN_KEPT, Accounts, Member
 from actors.persistence.errors import StoreError
+from web.routing import paths
 from web.routing.errors import NotSignedIn
 from web.server import (
     Rendering,
@@ -36,7 +37,7 @@ _FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 _MEMBER_KEY = "greenroom.member"
 _BEARER = b"bearer"
 # Where programs ask.
-_PROGRAMS = "/api/"
+_PROGRAMS = ("/api/", paths.EVENTS)
 
 
 def new_token() -> tuple[str, bytes]:

@@ -124,7 +124,9 @@ def test_only_what_the_provider_signed_is_believed() -> None:
         wrong = {**found, "signature": {**found["signature"], **change}}
         with pytest.raises(NotSigned):
             hook.read({}, json.dumps(wrong).encode(), NOW)
-    for body in (b"", b"{}", b"[", b"\xff", b"[" * 100_000, mailgun(key="another key")):
+    lone = {"timestamp": "1", "token": "\ud800", "signature": "\ud800"}
+    hostile = json.dumps({**found, "signature": lone}).encode()
+    for body in (hostile, b"", b"{}", b"[", b"\xff", b"[" * 100_000, mailgun(key="another key")):
         with pytest.raises(NotSigned):
             hook.read({}, body, NOW)
     other, (headers, body) = SendGridHook(shown(PRIVATE)), sendgrid(BOUNCE)

@@ -24,6 +24,7 @@ from actors.runtime import Secret
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import configured_for
 from tests.patience import PATIENCE_S
+from tests.web.accounts.test_entering import register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.server import KeyRing, VisitorSigner
 
@@ -161,10 +162,25 @@ async def test_who_may_ask_for_a_ticket() -> None:
         assert answer.headers["ratelimit"] == f'"ticket";r=0;t={wait}'
 
 
-async def test_a_bearer_token_is_nobody_yet() -> None:
+async def test_a_bearer_token_is_its_member_or_nobody() -> None:
     # WEB-44: who shows a credential is not taken for a guest
     async with open_whole_site() as site:
-        assert (await refused(site, "", Authorization="Bearer x")).status_code == 401
+        for wrong in ("x", "A" * 43):
+            assert (await refused(site, "", Authorization=f"Bearer {wrong}")).status_code == 401
+        token = (await register(site)).cookies["gr_auth"]
+        program, shown = site.visitor(), {"authorization": f"Bearer {token}"}
+        async with open_socket(site, "", **shown):
+            pass
+        ticket = json.loads((await ask(program, **shown)).body)["ticket"]
+        (row,) = site.accounts.database.sign_ins.values()
+        assert await site.web._tickets.take(ticket) == row.session_id
+        topic = "/events?topic=room:lobby"
+        for given, status in ((f"Bearer {token}", 200), ("Bearer x", 401)):
+            head = await in_thread(
+                partial(program.request, "HEAD", topic, None, {"authorization": given})
+            )
+            assert head.status == status, given
+        assert program.cookies == {}
 
 
 async def test_a_ticket_stands_in_no_line_and_no_answer() -> None:

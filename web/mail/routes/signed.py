@@ -120,7 +120,9 @@ class MailgunHook:
         signed = found.signature
         told = f"{signed.timestamp}{signed.token}".encode("utf-8", "surrogatepass")
         right = hmac.digest(self._key.reveal().encode(), told, "sha256").hex()
-        if not hmac.compare_digest(right.encode(), signed.signature.lower().encode()):
+        if not hmac.compare_digest(
+            right.encode(), signed.signature.lower().encode("utf-8", "surrogatepass")
+        ):
             raise NotSigned("another signature")
         _check_time(str(signed.timestamp), now)
         return Report(
