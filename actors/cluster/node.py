@@ -8,7 +8,7 @@ Rule 3: what was claimed or given away while a heartbeat was under way is not un
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Never
 from uuid import UUID
@@ -65,7 +65,7 @@ class Identity:
 class ClusterNode(Actor[Never]):
     """Keeps a `Member` true; takes no messages.
 
-    `link` tells whether this node can speak with the others. `Member.hand_over` begins the planned
+    `link` tells whether this node can speak with the others, `trips` how long a word to each takes. `Member.hand_over` begins the planned
     end, while all else here still serves; leaving the tree is its end, where what is left is
     handed over while somebody is there to take it, for 3 s at most, and given back. A kill, or a
     store that is away, leaves that to the leases.
@@ -79,9 +79,10 @@ class ClusterNode(Actor[Never]):
         env: Environment,
         *,
         link: Callable[[], LinkState] = lambda: LinkState.UP,
+        trips: Callable[[], Mapping[UUID, float]] = dict,
     ) -> None:
         self._nodes, self._member, self._identity = nodes, member, identity
-        self._env, self._link = env, link
+        self._env, self._link, self._trips = env, link, trips
         self._moving: set[int] = set()
         self._is_away = self._is_beside = False
         self._linkless_at: float | None = None
@@ -187,7 +188,7 @@ class ClusterNode(Actor[Never]):
             elif self._linkless_at is None:
                 self._linkless_at = sent_at
             try:
-                beat = await self._nodes.beat(member.node_id, link=link)
+                beat = await self._nodes.beat(member.node_id, link=link, trips=self._trips())
             except NotMember as error:
                 raise Fenced(str(error)) from error
             except StoreError as error:

@@ -23,10 +23,17 @@ class Nodes(Protocol):
         """
         ...
 
-    async def beat(self, node_id: UUID, *, link: LinkState = LinkState.UP) -> Beat:
+    async def beat(
+        self,
+        node_id: UUID,
+        *,
+        link: LinkState = LinkState.UP,
+        trips: Mapping[UUID, float] | None = None,
+    ) -> Beat:
         """Call this every second: renews the membership, and the leases of all that is held.
 
-        One statement. Raises `NotMember`: nothing was renewed.
+        `trips` notes the seconds of the last round trip to each other node, `TRIPS_MAX` at most;
+        without, what was noted stays. One statement. Raises `NotMember`: nothing was renewed.
         """
         ...
 

@@ -4,6 +4,7 @@ A node is one process, a shard a part of all actors, an epoch a number that rise
 changes hands. All times here are the database's, apart from those that say otherwise.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -37,6 +38,8 @@ SINGLETONS_FROM = 2**30
 # A node is as good as so many of the smallest.
 WEIGHT_MAX = 100
 NODE_NAME_BYTES_MAX = 255
+# CLU-40. To so many others a heartbeat tells the round trip: more do not fit on a screen.
+TRIPS_MAX = 64
 SHARD_ID_MAX = 2**31 - 1
 # One less than the database holds: it is raised once more.
 EPOCH_MAX = 2**63 - 2
@@ -91,6 +94,8 @@ class Node:
     link: LinkState
     state: NodeState
     weight: int = 1
+    # Seconds that a word to each other node and back took, as this one measured it last.
+    trips: Mapping[UUID, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +214,20 @@ def check_new_node(node: object) -> None:
     check_a("node", node, NewNode)
 
 
-def check_beat(node_id: object, link: object) -> None:
+def check_beat(node_id: object, link: object, trips: object = None) -> None:
     """Call this with a heartbeat."""
     check_uuid("node_id", node_id)
     check_a("link", link, LinkState)
+    if trips is None:
+        return
+    if not isinstance(trips, Mapping):
+        raise InvalidField("trips", "must be seconds by node")
+    if len(trips) > TRIPS_MAX:
+        raise InvalidField("trips", f"are {len(trips)}, the limit is {TRIPS_MAX}")
+    for node, trip_s in trips.items():
+        check_uuid("a node of trips", node)
+        if not isinstance(trip_s, float | int) or not 0 <= trip_s < math.inf:
+            raise InvalidField("a trip", "must be seconds, 0 or more")
 
 
 def check_state(node_id: object, state: object) -> None:

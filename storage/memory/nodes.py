@@ -59,15 +59,22 @@ class MemoryNodes(Twin):
         )
         return Beat(now, NodeState.JOINING)
 
-    async def beat(self, node_id: UUID, *, link: LinkState = LinkState.UP) -> Beat:
+    async def beat(
+        self,
+        node_id: UUID,
+        *,
+        link: LinkState = LinkState.UP,
+        trips: Mapping[UUID, float] | None = None,
+    ) -> Beat:
         """See `Nodes.beat`."""
-        check_beat(node_id, link)
+        check_beat(node_id, link, trips)
         await self.pass_faults()
         database, now = self.database, self.database.now()
         node = database.nodes.get(node_id)
         if node is None or not is_living(node, now):
             raise NotMember(node_id)
-        database.nodes[node_id] = replace(node, heartbeat_at=now, link=link)
+        noted = node.trips if trips is None else dict(trips)
+        database.nodes[node_id] = replace(node, heartbeat_at=now, link=link, trips=noted)
         held = self._held_by(node_id)
         database.shard_leases.update(dict.fromkeys(held, now + LEASE))
         return Beat(now, node.state, held)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from actors.cluster import (
     GONE_KEPT,
@@ -38,6 +39,8 @@ from actors.persistence.event_store import check_limit
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 
+_decode_trips = msgspec.json.Decoder(dict[UUID, float]).decode
+
 _LIVING = "state <> 'gone' AND heartbeat_at >= clock_timestamp() - $2::interval"
 _IS_UP = f"state = 'up' AND link = 'up' AND {_LIVING}"
 
@@ -55,7 +58,8 @@ RETURNING heartbeat_at
 
 _BEAT = f"""
 WITH me AS (
-    UPDATE nodes SET heartbeat_at = clock_timestamp(), link = $3
+    UPDATE nodes SET heartbeat_at = clock_timestamp(), link = $3,
+        trips = coalesce($4::text::jsonb, trips)
     WHERE node_id = $1 AND {_LIVING} RETURNING heartbeat_at, state
 ), held AS (
     UPDATE shards SET lease_until = clock_timestamp() + $2::interval
@@ -76,7 +80,7 @@ WHERE datname = current_database() AND application_name ~ '^greenroom:(site|star
 ORDER BY 1
 """
 _NODES = """
-SELECT node_id, name, version, started_at, heartbeat_at, link, state, weight FROM nodes
+SELECT node_id, name, version, started_at, heartbeat_at, link, state, weight, trips::text FROM nodes
 """
 _SHARDS = "SELECT id, owner, epoch, lease_until FROM shards"
 
@@ -172,10 +176,17 @@ class PostgresNodes:
         check_new_node(node)
         return await self._database.transact(_join, node)
 
-    async def beat(self, node_id: UUID, *, link: LinkState = LinkState.UP) -> Beat:
+    async def beat(
+        self,
+        node_id: UUID,
+        *,
+        link: LinkState = LinkState.UP,
+        trips: Mapping[UUID, float] | None = None,
+    ) -> Beat:
         """See `Nodes.beat`."""
-        check_beat(node_id, link)
-        return await self._database.run(_beat, node_id, link)
+        check_beat(node_id, link, trips)
+        noted = None if trips is None else msgspec.json.encode(trips).decode()
+        return await self._database.run(_beat, node_id, link, noted)
 
     async def survey(self) -> Survey:
         """See `Nodes.survey`."""
@@ -237,8 +248,8 @@ async def _join(connection: Connection, node: NewNode) -> Beat:
     return Beat(now, NodeState.JOINING)
 
 
-async def _beat(connection: Connection, node_id: UUID, link: LinkState) -> Beat:
-    rows = await connection.fetch(_BEAT, node_id, LEASE, link)
+async def _beat(connection: Connection, node_id: UUID, link: LinkState, trips: str | None) -> Beat:
+    rows = await connection.fetch(_BEAT, node_id, LEASE, link, trips)
     if not rows:
         raise NotMember(node_id)
     held = {row["id"]: row["epoch"] for row in rows if row["id"] is not None}
@@ -273,6 +284,7 @@ def _node(row: asyncpg.Record) -> Node:
         LinkState(row["link"]),
         NodeState(row["state"]),
         row["weight"],
+        _decode_trips(row["trips"]),
     )
 
 

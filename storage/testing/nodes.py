@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -150,6 +151,18 @@ class NodesSuite:
         node = await kept.join()
         await kept.nodes.beat(node, link=LinkState.DOWN)
         assert (await kept.nodes.survey()).nodes[node].link is LinkState.DOWN
+
+    async def test_a_beat_notes_how_long_a_word_to_others_takes(self, kept: KeptNodes) -> None:
+        # CLU-40: and one that says nothing of it leaves what was noted
+        node, other = await kept.join("a"), await kept.join("b")
+        trips = {other: 0.00125, uuid4(): 2}
+        await kept.nodes.beat(node, trips=trips)
+        await kept.nodes.beat(node)
+        survey = await kept.nodes.survey()
+        assert dict(survey.nodes[node].trips) == trips
+        assert dict(survey.nodes[other].trips) == {}
+        await kept.nodes.beat(node, trips={})
+        assert dict((await kept.nodes.survey()).nodes[node].trips) == {}
 
     async def test_who_was_silent_for_a_lease_is_gone_for_ever(self, kept: KeptNodes) -> None:
         # CLU-1: also when nobody has looked meanwhile
@@ -340,6 +353,19 @@ class NodesSuite:
                 await nodes.beat(wrong)  # type: ignore[arg-type]
             with pytest.raises(InvalidField):
                 await nodes.beat(node, link=wrong)  # type: ignore[arg-type]
+        for trips in (
+            5,
+            "a",
+            {"a": 1.0},
+            {node: -1.0},
+            {node: math.nan},
+            {node: math.inf},
+            {node: "1"},
+        ):
+            with pytest.raises(InvalidField):
+                await nodes.beat(node, trips=trips)  # type: ignore[arg-type]
+        with pytest.raises(InvalidField, match="the limit is"):
+            await nodes.beat(node, trips={uuid4(): 0.1 for _ in range(TRIPS_MAX + 1)})
             with pytest.raises(InvalidField):
                 await nodes.set_state(node, wrong)  # type: ignore[arg-type]
             with pytest.raises(InvalidField):

@@ -253,7 +253,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     },
     "nodes": {
         "join": {"node": NewNode(_ONE, "a", "1")},
-        "beat": {"node_id": _ONE, "link": LinkState.UP},
+        "beat": {"node_id": _ONE, "link": LinkState.UP, "trips": {_ONE: 0.1}},
         "set_state": {"node_id": _ONE, "state": NodeState.UP},
         "claim": {"node_id": _ONE, "wanted": {0: 0}},
         "hand_over": {"node_id": _ONE, "shard": 0, "epoch": 1, "to": _ONE},

@@ -6,7 +6,7 @@ nothing; nodes are known by their heartbeats. A start looks for the other kind b
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -62,14 +62,22 @@ class SiteNode:
     nodes: Nodes
     identity: Identity
 
-    def make(self, link: Callable[[], LinkState]) -> AnyActor:
-        """Call this for the actor, at each start anew; `link` tells whether it is heard."""
+    def make(
+        self,
+        link: Callable[[], LinkState],
+        trips: Callable[[], Mapping[UUID, float]] = dict,
+    ) -> AnyActor:
+        """Call this for the actor, at each start anew; `link` tells whether it is heard.
+
+        `trips` gives the seconds of the last round trip to each other node.
+        """
         return ClusterNode(
             self.nodes,
             self.member,
             self.identity,
             Environment(SystemClock(), SystemIds()),
             link=link,
+            trips=trips,
         )
 
 

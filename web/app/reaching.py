@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from uuid import UUID
 
 from actors.chat import ChatLog, RoomName, Rooms
 from actors.cluster import Cluster, Host, LinkActor, LinkState, MakeOwned
@@ -82,6 +83,10 @@ class Reach:
             server=server,
             lags=self._directory.bus_lags(),
         )
+
+    def trips(self) -> Mapping[UUID, float]:
+        """Call this, at each beat, for the seconds of the last round trip to each other node."""
+        return self.cluster().round_trips()
 
     def link_state(self) -> LinkState:
         """Call this, at each beat, for what it tells of the link."""
@@ -173,7 +178,7 @@ class Together:
         return [
             ChildSpec("link", self.link.make),
             ChildSpec("reaching", reaching),
-            ChildSpec("node", partial(self.node.make, self.reach.link_state)),
+            ChildSpec("node", partial(self.node.make, self.reach.link_state, self.reach.trips)),
         ]
 
 

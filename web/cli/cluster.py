@@ -12,6 +12,7 @@ import trio
 from actors.cluster import (
     SHARDS,
     Move,
+    Node,
     NodeState,
     Survey,
     counts_of,
@@ -63,6 +64,7 @@ def _status(survey: Survey) -> Sequence[Mapping[str, object]]:
             "state": node.state.value,
             "link": node.link.value,
             "shards": held.get(str(node.node_id), 0),
+            "round_trips_ms": _trips(survey, node),
             "silent_s": round(max(0.0, (survey.now - node.heartbeat_at).total_seconds()), 1),
             "version": node.version,
             "started_at": node.started_at,
@@ -70,6 +72,15 @@ def _status(survey: Survey) -> Sequence[Mapping[str, object]]:
         }
         for node in living(survey)
     ]
+
+
+def _trips(survey: Survey, node: Node) -> str:
+    """How long a word from a node to each other and back takes, by the other's name."""
+    return ", ".join(
+        f"{other.name} {node.trips[other.node_id] * 1000:.1f}"
+        for other in living(survey)
+        if other.node_id in node.trips
+    )
 
 
 def _row(survey: Survey, move: Move) -> Mapping[str, object]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Never, TypeVar, overload
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -59,7 +60,7 @@ from actors.cluster.reaching.ref import ClusterRef, Standin
 from actors.cluster.reaching.routing import Routing
 from actors.cluster.reaching.talking import SILENT_S_MAX, TICK_S, Talk
 from actors.cluster.reaching.watching import Watches
-from actors.cluster.words import LinkState, NodeState
+from actors.cluster.words import TRIPS_MAX, LinkState, NodeState
 from actors.runtime import Actor, AnyRef, Exit, Log
 from actors.runtime.life.cell import Home
 from actors.runtime.life.hooks import AnyHooks, Hooks
@@ -228,6 +229,10 @@ class Cluster:
             dict(self._routing.counts),
             dict(self._talk.counts),
         )
+
+    def round_trips(self) -> Mapping[UUID, float]:
+        """Call this, at each beat, for the seconds of the last one to each node; `TRIPS_MAX`."""
+        return dict(islice(self._trips.all().items(), TRIPS_MAX))
 
     # Serving the link
 

@@ -51,8 +51,14 @@ class Line:
     async def join(self, node: NewNode) -> Beat:
         return await self._through(lambda: self._nodes.join(node))
 
-    async def beat(self, node_id: UUID, *, link: LinkState = LinkState.UP) -> Beat:
-        return await self._through(lambda: self._nodes.beat(node_id, link=link))
+    async def beat(
+        self,
+        node_id: UUID,
+        *,
+        link: LinkState = LinkState.UP,
+        trips: Mapping[UUID, float] | None = None,
+    ) -> Beat:
+        return await self._through(lambda: self._nodes.beat(node_id, link=link, trips=trips))
 
     async def survey(self) -> Survey:
         return await self._through(self._nodes.survey)

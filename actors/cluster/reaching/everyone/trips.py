@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
@@ -26,6 +27,10 @@ class Trips:
     def of(self, node_id: UUID) -> float | None:
         """Call this for the seconds of the last one; None for a node that has not answered."""
         return self._trips.get(node_id)
+
+    def all(self) -> Mapping[UUID, float]:
+        """Call this for the seconds of the last one to each node that has answered."""
+        return self._trips
 
     def look(self) -> None:
         """Call this now and then: asks all nodes, and forgets those that are gone."""
