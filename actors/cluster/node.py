@@ -65,10 +65,10 @@ class Identity:
 class ClusterNode(Actor[Never]):
     """Keeps a `Member` true; takes no messages.
 
-    `link` tells whether this node can speak with the others, `trips` how long a word to each takes. `Member.hand_over` begins the planned
-    end, while all else here still serves; leaving the tree is its end, where what is left is
-    handed over while somebody is there to take it, for 3 s at most, and given back. A kill, or a
-    store that is away, leaves that to the leases.
+    `link` tells whether this node can speak with the others, `trips` how long a word to each of
+    them takes. `Member.hand_over` begins the planned end, while all else here still serves;
+    leaving the tree is its end, where what is left is handed over while somebody is there to take
+    it, for 3 s at most, and given back. A kill, or a store that is away, leaves that to the leases.
     """
 
     def __init__(

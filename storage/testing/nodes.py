@@ -22,6 +22,7 @@ from actors.cluster import (
     OtherShardCount,
     Remembering,
 )
+from actors.cluster.words import TRIPS_MAX
 from actors.persistence import DurableTimers, EventStore, Outbox, Shard, StreamId
 from actors.persistence.beside_log.outbox import partition_of
 from actors.runtime import Secret
@@ -353,23 +354,16 @@ class NodesSuite:
                 await nodes.beat(wrong)  # type: ignore[arg-type]
             with pytest.raises(InvalidField):
                 await nodes.beat(node, link=wrong)  # type: ignore[arg-type]
-        for trips in (
-            5,
-            "a",
-            {"a": 1.0},
-            {node: -1.0},
-            {node: math.nan},
-            {node: math.inf},
-            {node: "1"},
-        ):
-            with pytest.raises(InvalidField):
-                await nodes.beat(node, trips=trips)  # type: ignore[arg-type]
-        with pytest.raises(InvalidField, match="the limit is"):
-            await nodes.beat(node, trips={uuid4(): 0.1 for _ in range(TRIPS_MAX + 1)})
             with pytest.raises(InvalidField):
                 await nodes.set_state(node, wrong)  # type: ignore[arg-type]
             with pytest.raises(InvalidField):
                 await nodes.hand_over(node, 0, 1, wrong)  # type: ignore[arg-type]
+        for trips in (
+            *(5, "a", {"a": 1.0}, {node: -1.0}, {node: math.nan}, {node: math.inf}, {node: "1"}),
+            {uuid4(): 0.1 for _ in range(TRIPS_MAX + 1)},
+        ):
+            with pytest.raises(InvalidField):
+                await nodes.beat(node, trips=trips)  # type: ignore[arg-type]
         for shards in (None, [1], {-1: 0}, {2**31: 0}, {"0": 0}, {0: -1}, {0: 2**63}, {0: True}):
             with pytest.raises(InvalidField):
                 await nodes.claim(node, shards)  # type: ignore[arg-type]

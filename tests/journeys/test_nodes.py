@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,24 @@ def is_ready(site: SiteProcess) -> bool:
     return Visitor(site.url).get("/ready").status == 200
 
 
+def status(site: SiteProcess) -> list[dict[str, Any]]:
+    """What the command tells of the nodes, by their names."""
+    lines = site.run("cluster", "status", "--json").splitlines()
+    return sorted((json.loads(line) for line in lines), key=lambda row: str(row["name"]))
+
+
+def trips_of(row: dict[str, Any]) -> str:
+    """To whom a node has told a round trip, each above nothing."""
+    trips = [one.split(" ") for one in row["round_trips_ms"].split(", ") if one]
+    return "".join(sorted(name for name, ms in trips if float(ms) >= 0))
+
+
+def cluster_health(site: SiteProcess) -> dict[str, Any]:
+    """The component of health that a node has, with its numbers."""
+    told = json.loads(Visitor(site.url).get("/ready?verbose").body)["components"]["cluster"]
+    return dict(told)
+
+
 def bus_groups(site: SiteProcess) -> dict[str, tuple[int, int]]:
     """Of each group its members, and how many records it is behind, as the lab tells it."""
     told = json.loads(Visitor(site.url).get("/api/lab/tree").body)["cluster"]["groups"]
@@ -91,10 +110,14 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         assert shares(nodes) == [42, 43, 43]
         # The eight parts of the outbox, mail, and who sends and who times the checkouts of the lab.
         until(lambda: singletons(nodes) == [3, 4, 4])
-        rows = [json.loads(line) for line in a.run("cluster", "status", "--json").splitlines()]
+        rows = status(a)
         assert {(row["name"], row["state"]) for row in rows} == {(name, "up") for name in "abc"}
         assert sum(row["shards"] for row in rows) == 128 + 11
         assert all(is_ready(site) for site in nodes.sites.values())
+        # Each has told how long a word to the others takes, and its lines say whose they are.
+        until(lambda: [trips_of(one) for one in status(a)] == ["bc", "ac", "ab"])
+        assert all("node=b" in line for line in b.lines if "cluster.node_joined" in line)
+        assert cluster_health(b)["details"]["node"] == "b"
         code, said = refused(state, **nodes.alone())
         assert (code, "CLUSTER: the node" in said) == (4, True), said
         put(nodes, 400)

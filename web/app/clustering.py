@@ -7,7 +7,7 @@ nothing; nodes are known by their heartbeats. A start looks for the other kind b
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -106,7 +106,13 @@ def suspended_too() -> float:
 
 def node_components(node: SiteNode | None) -> Sequence[Component]:
     """Call this for the component of health that a node has."""
-    return [] if node is None else [Component("cluster", partial(check_member, node.member))]
+    return [] if node is None else [Component("cluster", partial(check_node, node))]
+
+
+def check_node(node: SiteNode) -> Finding:
+    """Call this for the same as `check_member`, with which node it is."""
+    found = check_member(node.member)
+    return replace(found, details={**found.details, "node": node.identity.name})
 
 
 def check_member(member: Member) -> Finding:

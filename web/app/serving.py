@@ -10,9 +10,10 @@ import trio
 
 from actors.runtime import Log
 from actors.runtime.words.showing import shown
+from web.app.clustering import node_name
 from web.app.running import CannotStart
 from web.observability import complain, configure_logging, first_leaf
-from web.settings import BadSettings, Settings, read_settings
+from web.settings import BadSettings, Cluster, Settings, read_settings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -27,7 +28,8 @@ def run_program(environment: Mapping[str, str], run: Callable[[Settings], Awaita
         settings = read_settings(environment)
     except BadSettings as error:
         return _refuse(error.problems)
-    configure_logging(settings.log_format, settings.log_level)
+    node = node_name(settings) if settings.cluster is Cluster.ON else ""
+    configure_logging(settings.log_format, settings.log_level, node=node)
     code = EXIT_USAGE
     try:
         code = trio.run(run, settings)

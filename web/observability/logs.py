@@ -15,6 +15,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import partial
 from typing import TextIO
 
 import structlog
@@ -40,9 +41,13 @@ _VALUE = Bounds(4000, text=2000, items=100)
 Record = MutableMapping[str, object]
 
 
-def configure_logging(log_format: LogFormat, level: LogLevel, stream: TextIO | None = None) -> None:
+def configure_logging(
+    log_format: LogFormat, level: LogLevel, stream: TextIO | None = None, *, node: str = ""
+) -> None:
     """Call this once at start: from then on structlog and the standard library's logging, which
     foreign packages use, write lines of one look to `stream`, by default standard error.
+
+    Of a process that is a node of a cluster each line says which `node`.
     """
     output = sys.stderr if stream is None else stream
     is_json = log_format is LogFormat.JSON
@@ -52,6 +57,7 @@ def configure_logging(log_format: LogFormat, level: LogLevel, stream: TextIO | N
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _add_correlation,
+            *([partial(_add_node, node)] if node else []),
             _show_traceback,
             _hide_secrets,
             _as_json if is_json else _as_text,
@@ -72,6 +78,12 @@ def _add_correlation(_logger: object, _method: str, record: Record) -> Record:
     context = current_context()
     if context is not None and record.get("correlation_id") is None:
         record["correlation_id"] = context.correlation_id
+    return record
+
+
+def _add_node(node: str, _logger: object, _method: str, record: Record) -> Record:
+    # CLU-40: lines of several nodes are read together. What a line says of a node itself stands.
+    record.setdefault("node", node)
     return record
 
 

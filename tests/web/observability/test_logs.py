@@ -69,6 +69,20 @@ def test_a_line_names_what_it_belongs_to(log_format: LogFormat) -> None:  # WEB-
     assert "the-request" not in another
 
 
+@every_format
+def test_a_line_of_a_node_says_which(log_format: LogFormat) -> None:  # CLU-40
+    output = io.StringIO()
+    configure_logging(log_format, LogLevel.INFO, output, node="left")
+    Log("a").info("its own")
+    logging.getLogger("foreign").warning("of a library")
+    log.info("of another", node="right")
+    own, foreign, another = output.getvalue().splitlines()
+    assert "left" in own
+    assert "left" in foreign
+    assert "right" in another
+    assert "left" not in another
+
+
 class Unprintable:
     def __repr__(self) -> str:
         raise ZeroDivisionError
