@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -60,22 +59,30 @@ def is_ready(site: SiteProcess) -> bool:
     return Visitor(site.url).get("/ready").status == 200
 
 
-def status(site: SiteProcess) -> list[dict[str, Any]]:
-    """What the command tells of the nodes, by their names."""
-    lines = site.run("cluster", "status", "--json").splitlines()
-    return sorted((json.loads(line) for line in lines), key=lambda row: str(row["name"]))
+def trips(site: SiteProcess) -> dict[str, str]:
+    """To whom each node has told a round trip, as the command tells it."""
+    rows = [json.loads(line) for line in site.run("cluster", "status", "--json").splitlines()]
+    return {
+        row["name"]: "".join(sorted(one[0] for one in row["round_trips_ms"].split(", ") if one))
+        for row in rows
+    }
 
 
-def trips_of(row: dict[str, Any]) -> str:
-    """To whom a node has told a round trip, each above nothing."""
-    trips = [one.split(" ") for one in row["round_trips_ms"].split(", ") if one]
-    return "".join(sorted(name for name, ms in trips if float(ms) >= 0))
+def node_of_health(site: SiteProcess) -> str:
+    """Which node answers, as its component of health says."""
+    told = json.loads(Visitor(site.url).get("/ready?verbose").body)
+    return str(told["components"]["cluster"]["details"]["node"])
 
 
-def cluster_health(site: SiteProcess) -> dict[str, Any]:
-    """The component of health that a node has, with its numbers."""
-    told = json.loads(Visitor(site.url).get("/ready?verbose").body)["components"]["cluster"]
-    return dict(told)
+def owns_rooms(site: SiteProcess) -> bool:
+    """Whether owners of rooms live on a node, as the tree of its lab shows them."""
+    return "RoomOwner" in Visitor(site.url).get("/lab").text
+
+
+def remembered(nodes: Nodes) -> int:
+    """How many actors have begun and are to begin wherever their shard goes."""
+    ((count,),) = nodes.rows("SELECT count(*) FROM remembered WHERE kind = 'room'")
+    return int(count)
 
 
 def bus_groups(site: SiteProcess) -> dict[str, tuple[int, int]]:
@@ -110,14 +117,14 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         assert shares(nodes) == [42, 43, 43]
         # The eight parts of the outbox, mail, and who sends and who times the checkouts of the lab.
         until(lambda: singletons(nodes) == [3, 4, 4])
-        rows = status(a)
+        rows = [json.loads(line) for line in a.run("cluster", "status", "--json").splitlines()]
         assert {(row["name"], row["state"]) for row in rows} == {(name, "up") for name in "abc"}
         assert sum(row["shards"] for row in rows) == 128 + 11
         assert all(is_ready(site) for site in nodes.sites.values())
         # Each has told how long a word to the others takes, and its lines say whose they are.
-        until(lambda: [trips_of(one) for one in status(a)] == ["bc", "ac", "ab"])
+        until(lambda: trips(a) == {"a": "bc", "b": "ac", "c": "ab"})
         assert all("node=b" in line for line in b.lines if "cluster.node_joined" in line)
-        assert cluster_health(b)["details"]["node"] == "b"
+        assert node_of_health(b) == "b"
         code, said = refused(state, **nodes.alone())
         assert (code, "CLUSTER: the node" in said) == (4, True), said
         put(nodes, 400)
@@ -126,12 +133,18 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         assert (relays, records(nodes)) == (3, (400, 400))
         # Each hears them in a group of its own, and all see in the lab how far each is.
         until(lambda: bus_groups(a) == {f"site-{name}": (1, 0) for name in "abc"})
-        # One is killed and one hangs: the third owns all, and the hanging one finds it out.
+        # One is killed and one hangs: the third owns all, and the hanging one finds it out. The
+        # owner of the room where somebody has posted begins there by itself.
+        visitor = Visitor(a.url)
+        visitor.open_lab()
+        assert visitor.post("before any dies").status == 202
+        until(lambda: remembered(nodes) == 1)
         first_id = nodes.owned()["b"].node_id
         nodes.kill("c")
         nodes.hang("b")
         put(nodes, 400)
         until(lambda: shares(nodes) == [128])
+        until(lambda: owns_rooms(a))
         until(lambda: unsent(nodes) == 0)
         nodes.go_on("b")
         until(lambda: shares(nodes) == [64, 64])

@@ -1,6 +1,7 @@
 """The bus in memory passes its suite, and the suite finds planted faults."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.persistence import AppendRequest, InvalidField, OutboxRelay, StreamId
+from actors.persistence.beside_log.outbox import ATTEMPTS_MAX
 from actors.persistence.bus import (
     DEAD,
     Assignment,
@@ -222,7 +224,8 @@ async def test_a_handler_that_stands_has_ten_seconds(
 async def test_the_outbox_waits_for_a_bus_that_is_away(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    # REL-85, BUS-9: away for 60 s; what was appended meanwhile drains in order, once
+    # REL-85, BUS-9, BUS-13: away for 60 s, and then for an hour; what was appended meanwhile
+    # drains in order, once, and nothing of it was given up
     database = MemoryDatabase(now=virtual_environment().clock.now)
     events, bus = MemoryEventStore(database), MemoryBus(BusTables(database))
     await bus.declare(TOPIC, 1)
@@ -236,7 +239,9 @@ async def test_the_outbox_waits_for_a_bus_that_is_away(
 
     async with open_actors() as system, subscribed(bus, handle, SubscribeOptions(Guard.INBOX)):
         outbox, environment = MemoryOutbox(database), virtual_environment()
-        await system.start(OutboxRelay, outbox, publisher(bus), environment, "one")
+        letters = MemoryDeadLetters(database)
+        relay = partial(OutboxRelay, dead_letters=letters)
+        await system.start(relay, outbox, publisher(bus), environment, "one")
         for number, record in enumerate(sent):
             if number == 5:
                 await heard.count(5)
@@ -245,7 +250,11 @@ async def test_the_outbox_waits_for_a_bus_that_is_away(
             await events.append(StreamId(f"order-{number}"), [new_event(b"1")], outbox=[message])
             if number >= 5:
                 await trio.sleep(4)
-        assert (await MemoryOutbox(database).stats()).pending == 15
+        await trio.sleep(3600)
+        stats = await MemoryOutbox(database).stats()
+        assert (stats.pending, stats.dead, await letters.list()) == (15, 0, [])
+        tried = max(one.attempts for one in await MemoryOutbox(database).waiting())
+        assert tried > 2 * ATTEMPTS_MAX
         bus.tables.come_back()
         await heard.until(lambda: len(set(heard.values)) == 20)
         await trio.sleep(5)

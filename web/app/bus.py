@@ -34,7 +34,7 @@ from actors.persistence.bus import (
     SubscriptionActor,
     publisher,
 )
-from actors.persistence.bus.relaying import BUS
+from actors.persistence.bus.relaying import BUS, awaited_bus
 from actors.reducers import Environment
 from actors.runtime import Actor, Exit, Log
 from storage.bus import PostgresBus, Retention
@@ -173,7 +173,8 @@ def sender(engine: Engine, marks: CloudEvents | None = None) -> Send:
         if entry.kind != BUS:
             raise NobodySends(entry.kind)
         if entry.target in TOPICS and entry.target not in declared:
-            await engine.declare(entry.target, TOPICS[entry.target])
+            with awaited_bus(entry):
+                await engine.declare(entry.target, TOPICS[entry.target])
             declared.add(entry.target)
         await publish(entry)
 

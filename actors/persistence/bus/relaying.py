@@ -1,14 +1,20 @@
 """From the outbox to the bus: what an `OutboxRelay` is given to send with.
 
 An append queues its record with the event (`AppendRequest.outbox`), and the relay publishes it
-after the commit: while the bus is away records wait in the outbox, and leave in order per key.
+after the commit: while the bus is away records wait in the outbox, however long that is, and leave
+in order per key.
 
 What others read as CloudEvents gets its headers here, on the way.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from actors.persistence.beside_log.outbox import OutboxEntry, Send
+from actors.persistence.beside_log.dead_letters import words_of
+from actors.persistence.beside_log.outbox import NotSent, OutboxEntry, Send, retry_delay
+from actors.persistence.bus.errors import BusUnavailable
 from actors.persistence.bus.port import EventBus
 from actors.persistence.bus.words import (
     CONTENT_TYPE,
@@ -23,6 +29,8 @@ from actors.persistence.errors import InvalidField
 from actors.persistence.words import OutboxMessage, check_text
 
 BUS = "bus"
+# BUS-9: a bus that is away is tried after a second, doubling to this, for as long as it takes.
+AWAY_RETRY_MAX = timedelta(seconds=30)
 
 # The attributes of CloudEvents 1.0 (cloudevents.io) and of its extensions for traces, order and
 # partitions, each with the header of ours that it takes. Of Kafka's binary form: `ce_` before each
@@ -92,6 +100,21 @@ def publisher(bus: EventBus, cloud_events: CloudEvents | None = None) -> Send:
         record = Record(entry.message_id, entry.key, entry.payload, entry.headers)
         if cloud_events is not None:
             record = cloud_events.of(entry.target, record)
-        await bus.publish(entry.target, record)
+        with awaited_bus(entry):
+            await bus.publish(entry.target, record)
 
     return send
+
+
+@contextmanager
+def awaited_bus(entry: OutboxEntry) -> Iterator[None]:
+    """Call this around what sends an entry: a bus that is away is no fault of the message's.
+
+    `BusUnavailable` becomes `NotSent` with a time, so that an outage of hours gives nothing up.
+    """
+    try:
+        yield
+    except BusUnavailable as error:
+        jitter = (entry.message_id.int & 0xFFFF) / 0x10000
+        wait = min(retry_delay(entry.attempts + 1, jitter), AWAY_RETRY_MAX)
+        raise NotSent(words_of(error), wait) from error
