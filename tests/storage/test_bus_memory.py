@@ -224,7 +224,7 @@ async def test_a_handler_that_stands_has_ten_seconds(
 async def test_the_outbox_waits_for_a_bus_that_is_away(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    # REL-85, BUS-9, BUS-13: away for 60 s, and then for an hour; what was appended meanwhile
+    # REL-85, BUS-9, BUS-13: away for 60 s, and then a quarter of an hour; what was appended meanwhile
     # drains in order, once, and nothing of it was given up
     database = MemoryDatabase(now=virtual_environment().clock.now)
     events, bus = MemoryEventStore(database), MemoryBus(BusTables(database))
@@ -250,7 +250,7 @@ async def test_the_outbox_waits_for_a_bus_that_is_away(
             await events.append(StreamId(f"order-{number}"), [new_event(b"1")], outbox=[message])
             if number >= 5:
                 await trio.sleep(4)
-        await trio.sleep(3600)
+        await trio.sleep(900)
         stats = await MemoryOutbox(database).stats()
         assert (stats.pending, stats.dead, await letters.list()) == (15, 0, [])
         tried = max(one.attempts for one in await MemoryOutbox(database).waiting())
