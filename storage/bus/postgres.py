@@ -75,6 +75,9 @@ KEPT = timedelta(days=7)
 DAYS_AHEAD = 2
 # What is aside for longer has no record any more.
 PARKED_KEPT = 2 * KEPT
+# A publish that failed is told until another does not, and for twice as long as a relay waits for
+# its next attempt: whoever gave up for good is no reason to be unhealthy.
+REFUSED_TOLD_S = 60.0
 # Beyond it a lag is not counted out.
 LAG_MAX = 100_000
 FETCH_EVERY_S, FETCH_EMPTY_S_MAX = 0.005, 0.02
@@ -264,6 +267,9 @@ class PostgresBus:
         self._partitions: dict[str, int] = {}
         self._away_since = 0.0
         self._away = ""
+        # Of publishes that failed on a database that answers, such as one whose disk is full.
+        self._refused_since = self._refused_at = -inf
+        self._refused = ""
 
     async def declare(self, topic: str, partitions: int = PARTITIONS_DEFAULT) -> None:
         """See `EventBus.declare`."""
@@ -408,7 +414,10 @@ class PostgresBus:
             await self.call(work)
         except BusUnavailable:
             pass  # it is noted, and told below
-        return BusHealth.after(trio.current_time() - self._away_since, self._away)
+        now = trio.current_time()
+        if self._refused and not self._away and now - self._refused_at <= REFUSED_TOLD_S:
+            return BusHealth.after(now - self._refused_since, self._refused)
+        return BusHealth.after(now - self._away_since, self._away)
 
     async def join(self, group: str, topics: Sequence[str], start_at: StartAt) -> "PostgresMember":
         """See `Engine.join`."""
@@ -487,7 +496,15 @@ class PostgresBus:
         return self._partitions[topic]
 
     async def _send(self, rows: Sequence[Row]) -> None:
-        await self.call(_publish, rows, channel=BUS)
+        try:
+            await self.call(_publish, rows, channel=BUS)
+        except BusUnavailable as error:
+            now = trio.current_time()
+            if not self._refused or now - self._refused_at > REFUSED_TOLD_S:
+                self._refused_since = now
+            self._refused, self._refused_at = str(error), now
+            raise
+        self._refused = ""
 
 
 class PostgresMember:

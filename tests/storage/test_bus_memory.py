@@ -224,8 +224,8 @@ async def test_a_handler_that_stands_has_ten_seconds(
 async def test_the_outbox_waits_for_a_bus_that_is_away(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    # REL-85, BUS-9, BUS-13: away for 60 s, and then a quarter of an hour; what was appended meanwhile
-    # drains in order, once, and nothing of it was given up
+    # REL-85, BUS-9, BUS-13: away for 60 s, and then a quarter of an hour; what was appended
+    # meanwhile drains in order, once, and nothing of it was given up
     database = MemoryDatabase(now=virtual_environment().clock.now)
     events, bus = MemoryEventStore(database), MemoryBus(BusTables(database))
     await bus.declare(TOPIC, 1)
