@@ -90,6 +90,18 @@ SOAKS = {
         rounds=1,
         environment=(("RECORDS", "1000000"),),
     ),
+    "bus-away": Soak(
+        "BUS-13, REL-85: PostgreSQL under the bus killed twice, and away for a minute each time",
+        "tests/storage/test_bus_postgres.py::test_a_killed_server_loses_and_doubles_nothing",
+        rounds=1,
+        environment=(("AWAY_S", "60"),),
+    ),
+    "bus-away-kafka": Soak(
+        "BUS-13, REL-85: a broker killed with 6000 records in flight, and away for a minute",
+        "tests/storage/test_bus_kafka.py::test_a_killed_broker_loses_nothing_that_it_acknowledged",
+        rounds=1,
+        environment=(("AWAY_S", "60"),),
+    ),
     "link": Soak(
         "CLU-46: servers of messages killed, stopped, told to leave, changed",
         "tests/storage/link/test_nats_faults.py",

@@ -3,6 +3,7 @@
 Run by `make kafka`; elsewhere the summary says "not run".
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from actors.persistence.bus import (
     BusUnavailable,
     OnFailure,
 )
+from actors.persistence.bus.words import AWAY_UNHEALTHY_S
 from storage.bus import MemoryBus
 from storage.bus.kafka import KafkaBus
 from storage.bus.kafka_words import KafkaSettings
@@ -45,6 +47,8 @@ from tests.storage.bus_member_process import subscription_on
 from tests.storage.kafka_member_process import kafka_bus
 
 _ROOT = Path(__file__).parents[2]
+# How long the broker stays away once it was killed; `make soak` says a minute (BUS-13).
+AWAY_S = float(os.environ.get("AWAY_S", "0"))
 
 
 class TestKafkaBus(BusSuite):  # BUS-11, BUS-12
@@ -125,13 +129,16 @@ async def test_a_killed_broker_loses_nothing_that_it_acknowledged(
                 return
 
     async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP)):
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(PATIENCE_S + AWAY_S):
             async with trio.open_nursery() as nursery:
                 for batch in range(60):
                     nursery.start_soon(publish, batch)
                 await heard.until(lambda: len(heard.records) >= 300)
                 await trio.to_thread.run_sync(own_broker.kill)
                 assert (await bus.health()).state is BusState.DEGRADED
+                await trio.sleep(AWAY_S)
+                if AWAY_S >= AWAY_UNHEALTHY_S:
+                    assert (await bus.health()).state is BusState.UNHEALTHY
                 await trio.to_thread.run_sync(own_broker.start)
         assert len(acknowledged) == 6000
         await heard.until(lambda: len(set(heard.values)) == 6000)
