@@ -54,6 +54,7 @@ from storage.testing.kept import Kept
 from storage.testing.samples import PATIENCE_S, new_event
 
 TOPIC, GROUP = "order-events", "mail"
+ANOTHER = "stock-events"
 # For a real engine a delay is real.
 FAST = (0.01, 0.02)
 
@@ -261,6 +262,29 @@ class BusSuite:
             await kit.bus.publish_batch(TOPIC, records(40, keys=40))
             await _until(_counts(120, one, other))
         assert len(one.records) + len(other.records) == 120
+
+    async def test_members_of_one_group_may_read_different_topics(self, kit: BusKit) -> None:
+        """As two sites of which one knows more: nobody is given what he does not read."""
+        # BUS-5
+        await kit.bus.declare(TOPIC, 2)
+        await kit.bus.declare(ANOTHER, 2)
+        both, one = Heard(), Heard()
+        wanted = options(on_failure=OnFailure.SKIP)
+        async with subscribed(kit.bus, both, wanted, topics=(TOPIC, ANOTHER)) as first:
+            await _until(_has_parts(first, 2, ANOTHER))
+            async with subscribed(kit.another(), one, wanted, topics=(ANOTHER,)) as second:
+                await _until(_reads(second, ANOTHER))
+                for topic in (TOPIC, ANOTHER):
+                    await kit.bus.publish_batch(topic, records(40, keys=40))
+                await _until(_counts(80, both, one))
+                topics = {part.topic for part in second.statistics().parts}
+                assert topics == {ANOTHER, f"{ANOTHER}.retry"} & topics
+            assert {received.topic for received in one.records} == {ANOTHER}
+            assert sum(received.topic == TOPIC for received in both.records) == 40
+            await _until(_has_parts(first, 2, ANOTHER))
+            await kit.bus.publish_batch(ANOTHER, records(40, keys=40))
+            await _until(_counts(120, both, one))
+        assert len(both.records) + len(one.records) == 120
 
     async def test_a_dead_members_partitions_go_to_others(self, kit: BusKit) -> None:
         # BUS-5, BUS-13: and what it says late is refused
@@ -590,10 +614,19 @@ def _key_of(partition: int, partitions: int = 3) -> str:
     )
 
 
-def _has_parts(subscription: Subscription, count: int) -> Callable[[], Awaitable[bool]]:
+def _has_parts(
+    subscription: Subscription, count: int, topic: str = TOPIC
+) -> Callable[[], Awaitable[bool]]:
     async def is_so() -> bool:
         parts = subscription.statistics().parts
-        return sum(part.topic == TOPIC for part in parts) == count
+        return sum(part.topic == topic for part in parts) == count
+
+    return is_so
+
+
+def _reads(subscription: Subscription, topic: str) -> Callable[[], Awaitable[bool]]:
+    async def is_so() -> bool:
+        return any(part.topic == topic for part in subscription.statistics().parts)
 
     return is_so
 

@@ -71,8 +71,14 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def _has_ended(self, timeout: float | None) -> bool:
+        # Not `select`: a run of half an hour may have more than the 1,024 files it knows.
+        look = select.poll()
+        look.register(self._ended, select.POLLIN)
+        return bool(look.poll(None if timeout is None else timeout * 1000))
+
     def _look(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._ended], [], [], timeout)[0]:
+        if self.returncode is None and self._has_ended(timeout):
             said = os.read(self._ended, 16)
             os.close(self._ended)
             # Nothing is said when the process that forks was itself killed.
