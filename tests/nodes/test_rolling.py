@@ -16,7 +16,7 @@ from tests.nodes.crowd import Crowd, gather
 from tests.nodes.judging import judge, say
 from web.settings import NODE_DRAIN_S
 
-SETUP = Setup(balancer="haproxy")
+SETUP = Setup(balancer=os.environ.get("BALANCER", "haproxy"))
 PAGES = int(os.environ.get("PAGES", "0"))
 PROGRAMS = int(os.environ.get("PROGRAMS", "10"))
 POSTS_PER_S = float(os.environ.get("POSTS_PER_S", "10"))

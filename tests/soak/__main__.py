@@ -59,6 +59,17 @@ SOAKS = {
         rounds=1,
         environment=(("PAGES", "150"), ("PROGRAMS", "50"), ("POSTS_PER_S", "50"), ("ROUNDS", "2")),
     ),
+    "nodes-rolling-nginx": Soak(
+        "CLU-41, CLU-42: the same behind nginx",
+        "tests/nodes/test_rolling.py::test_nodes_renewed_in_turn_lose_and_double_nothing",
+        rounds=1,
+        environment=(
+            ("BALANCER", "nginx"),
+            ("PAGES", "50"),
+            ("PROGRAMS", "20"),
+            ("POSTS_PER_S", "20"),
+        ),
+    ),
     "nodes-chaos": Soak(
         "CLU-43: nodes, servers of messages and all lines struck for a minute",
         "tests/nodes/test_chaos.py::test_whatever_is_struck_nothing_is_lost_or_doubled",

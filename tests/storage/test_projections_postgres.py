@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from datetime import datetime
 from typing import IO
 
 import pytest
@@ -30,6 +31,29 @@ class TestPostgresProjections(ProjectionSuite):
     @pytest.fixture
     def kept(self, database: Database) -> Kept:
         return kept_in_postgres(database)
+
+
+async def test_a_document_says_of_which_event_it_is_and_when_it_was_written(
+    database: Database,
+) -> None:
+    # PROJ-11
+    kept = kept_in_postgres(database)
+    written = []
+
+    async def look(connection: Connection) -> tuple[Cursor, datetime]:
+        row = await connection.fetchrow("SELECT txid, position, updated_at FROM documents")
+        assert row is not None
+        return Cursor(row["txid"], row["position"]), row["updated_at"]
+
+    async with open_actors() as system:
+        await system.start(lambda: ProjectionRunner(Totals(), kept.events, kept.projections))
+        for amount in (1, 2):
+            cursor = (await kept.events.append(A, paid(amount))).cursor
+            await wait_until(kept.projections, "totals", cursor, timeout_s=PATIENCE_S)
+            written.append((cursor, await database.run(look)))
+    assert all(kept_at == cursor for cursor, (kept_at, _) in written)
+    (_, (_, first)), (_, (_, second)) = written
+    assert first < second
 
 
 @pytest.mark.slow

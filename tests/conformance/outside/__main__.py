@@ -13,11 +13,12 @@ from functools import partial
 
 import trio
 
-from tests.conformance.outside import autobahn, h2, oidc, proxies
+from tests.conformance.outside import autobahn, h2, nodes, oidc, proxies
 from tests.conformance.outside.lines import Line, Verdict
 
 RUNS: Mapping[str, Callable[[], Awaitable[Line]]] = {
     **{name: partial(proxies.run, name) for name in proxies.PROXIES},
+    **{nodes.name_of(name): partial(nodes.run, name) for name in proxies.PROXIES},
     h2.NAME: h2.run,
     oidc.NAME: oidc.run,
     # Last: it takes the longest.
