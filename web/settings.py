@@ -16,8 +16,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from actors.accounts import Method
+from actors.accounts.kept.risk.rules import (
+    WEIGHTS,
+    RiskRules,
+    RiskWeights,
+    parse_levels,
+    parse_weights,
+)
+from actors.accounts.kept.risk.words import RiskMode
 from actors.accounts.ways.provider.words import Provider
 from actors.cluster import NODE_NAME_BYTES_MAX
+from actors.persistence.errors import InvalidField
 from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
 from web.accounts.ways.provider.configured import SECRET as PROVIDER_SECRET
@@ -267,6 +276,13 @@ class Settings:
     sendgrid_hook_key: str | None = None
     sign_in_methods: tuple[Method, ...] | None = None
     magic_link_bind_flow: MagicLinkFlow = MagicLinkFlow.ON
+    # Whether the risk of a sign-in is acted on, only written down, or not looked at.
+    risk: RiskMode = RiskMode.ENFORCE
+    risk_weights: RiskWeights = WEIGHTS
+    # From which score a sign-in is of medium, high and critical risk.
+    risk_levels: tuple[float, float, float] = (0.30, 0.60, 0.80)
+    # Where addresses of the network are; a file.
+    risk_places: Path | None = None
     # The domain that passkeys are of, where it is a wider one than that of the site's address.
     webauthn_rp_id: str | None = None
     webauthn_roots: Path | None = None
@@ -316,6 +332,11 @@ class Settings:
     def projections_kept(self) -> timedelta:
         """Call this for how long a former generation of a projection is kept."""
         return timedelta(seconds=self.projections_kept_s)
+
+    @property
+    def risk_rules(self) -> RiskRules:
+        """Call this for weights and borders of risk, as they are set."""
+        return RiskRules(self.risk_weights, *self.risk_levels)
 
     @property
     def is_https(self) -> bool:
@@ -596,6 +617,20 @@ def _certificates(text: str) -> Path:
     return path
 
 
+def _risk_weights(text: str) -> RiskWeights:
+    try:
+        return parse_weights(text)
+    except InvalidField as error:
+        raise _Bad(str(error)) from None
+
+
+def _risk_levels(text: str) -> tuple[float, float, float]:
+    try:
+        return parse_levels(text)
+    except InvalidField as error:
+        raise _Bad(str(error)) from None
+
+
 # NAME -> (field of Settings, parser of its text)
 VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "HOST": ("host", _host),
@@ -682,6 +717,10 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SENDGRID_HOOK_KEY": ("sendgrid_hook_key", _sendgrid_key),
     "SIGN_IN_METHODS": ("sign_in_methods", _methods),
     "MAGIC_LINK_BIND_FLOW": ("magic_link_bind_flow", _word(MagicLinkFlow)),
+    "RISK": ("risk", _word(RiskMode)),
+    "RISK_WEIGHTS": ("risk_weights", _risk_weights),
+    "RISK_LEVELS": ("risk_levels", _risk_levels),
+    "RISK_PLACES": ("risk_places", _file),
     "WEBAUTHN_RP_ID": ("webauthn_rp_id", _domain),
     "WEBAUTHN_ROOTS": ("webauthn_roots", _certificates),
     "PASSWORD_PASSES": ("password_passes", _integer(1, 100)),

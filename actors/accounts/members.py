@@ -19,7 +19,8 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.accounts.kept.audit import Origin
-from actors.accounts.kept.factors.port import Proof, check_proof
+from actors.accounts.kept.factors.port import PasskeyProof, Proof, check_proof
+from actors.accounts.kept.risk.words import Arrival, Proven, Withheld
 from actors.accounts.ports import check_digest, check_session
 from actors.accounts.words import SessionId
 from actors.persistence.beside_log.outbox import check_messages
@@ -114,6 +115,7 @@ class NewSignIn:
     `former` is the one the browser had until now; it ends, with a sign-in that it may have had.
     `proof` is a second factor, which it uses up; an account that has one needs it. `by_mailbox`:
     the first one was a link to the address; an account that is doubted needs that (AUTH-16).
+    `arrival` is where it comes from: without one no device is noted, and no risk looked at.
     """
 
     reference: UUID
@@ -125,6 +127,7 @@ class NewSignIn:
     proof: Proof | None = None
     by_mailbox: bool = False
     at_provider: AtProvider | None = None
+    arrival: Arrival | None = None
 
     def __post_init__(self) -> None:
         check_uuid("reference", self.reference)
@@ -132,6 +135,10 @@ class NewSignIn:
         check_session(self.session_id)
         if self.at_provider is not None:
             check_a("at_provider", self.at_provider, AtProvider)
+        if self.arrival is not None:
+            check_a("arrival", self.arrival, Arrival)
+            if self.arrival.reference != self.reference:
+                raise InvalidField("arrival", "is that of another sign-in")
         check_a("level", self.level, Level)
         check_a("by_mailbox", self.by_mailbox, bool)
         check_text("browser", self.browser)
@@ -139,6 +146,12 @@ class NewSignIn:
             check_session(self.former)
         if self.proof is not None:
             check_proof(self.proof)
+
+    def proven(self, key: PasskeyProof | None = None) -> Proven:
+        """Call this for what was proven: by what it says, and by a passkey that signs in alone."""
+        by_key = key or (self.proof if isinstance(self.proof, PasskeyProof) else None)
+        is_verified = by_key is not None and by_key.is_verified
+        return Proven(self.proof is not None, is_verified, self.by_mailbox)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +181,8 @@ class Member:
     proven_ago: timedelta = timedelta.max
     # What is sensitive then needs it.
     has_second: bool = False
+    # It came in as a risk that nobody confirmed: for a day it does nothing sensitive (AUTH-32).
+    is_limited: bool = False
 
     @property
     def is_fresh(self) -> bool:
@@ -293,11 +308,12 @@ class Accounts(Protocol):
 
     async def sign_in(
         self, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin = NOWHERE
-    ) -> int | None:
+    ) -> int | Withheld | None:
         """Call this when a password was the right one for a hash; None, and nothing is, when the
         hash is another one by now, or the account is gone; also when it has a second factor and
         there is no proof of one, or the proof is used or wrong.
 
+        `Withheld` when all was right and its risk asks for more: nobody is signed in.
         A password that was changed in this moment opens nothing. The oldest of more than five ends:
         how many did is told.
         """
@@ -438,7 +454,17 @@ class FixedField(Exception):
 
 # What of a sign-in never changes (AUTH-21).
 FIXED_FIELDS = frozenset(
-    {"reference", "user_id", "session_id", "browser", "address", "method", "created_at"}
+    {
+        "reference",
+        "user_id",
+        "session_id",
+        "browser",
+        "address",
+        "method",
+        "created_at",
+        "device",
+        "is_limited",
+    }
 )
 
 

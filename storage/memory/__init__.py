@@ -11,11 +11,13 @@ that make a twin fail, `twin.py` is what all of them are.
 from storage.memory.accounts.audit import MemoryAudit
 from storage.memory.accounts.factors import MemoryFactors
 from storage.memory.accounts.holdings import MemoryHoldings
+from storage.memory.accounts.kept.logins import MemoryLogins
+from storage.memory.accounts.kept.rate_limits import MemoryRateLimiter
 from storage.memory.accounts.links import MemorySignInLinks
 from storage.memory.accounts.members import MemoryAccounts
-from storage.memory.accounts.rate_limits import MemoryRateLimiter
 from storage.memory.accounts.sessions import MemorySessionEnds, MemorySocketTickets
 from storage.memory.accounts.ways.addresses import MemoryAddresses
+from storage.memory.accounts.ways.devices import MemoryDevices
 from storage.memory.accounts.ways.disavowals import MemoryDisavowals
 from storage.memory.accounts.ways.identities import MemoryIdentities
 from storage.memory.accounts.ways.passkeys import MemoryPasskeys
@@ -42,12 +44,14 @@ __all__ = [
     "MemoryChatLog",
     "MemoryDatabase",
     "MemoryDeadLetters",
+    "MemoryDevices",
     "MemoryDisavowals",
     "MemoryEventStore",
     "MemoryFactors",
     "MemoryHoldings",
     "MemoryIdempotency",
     "MemoryIdentities",
+    "MemoryLogins",
     "MemoryMailStates",
     "MemoryNodes",
     "MemoryOutbox",

@@ -16,7 +16,10 @@ from uuid import UUID, uuid4
 import trio
 
 from actors.accounts.kept.audit import Audited
+from actors.accounts.kept.devices.words import Trust
 from actors.accounts.kept.factors import Totp
+from actors.accounts.kept.risk.port import JudgedLogin
+from actors.accounts.kept.risk.words import PastLogin
 from actors.accounts.members import FIXED_FIELDS, AtProvider, Level, refuse_change
 from actors.accounts.ways.passkeys import Passkey
 from actors.accounts.ways.provider.words import Identity, ProviderTokens
@@ -226,6 +229,8 @@ class SignInRow:
     name: str = ""
     # Where it began, and whose identity there it was.
     at_provider: tuple[AtProvider, Identity] | None = None
+    device: UUID | None = None
+    is_limited: bool = False
     is_made: bool = False
 
     def __post_init__(self) -> None:
@@ -235,6 +240,40 @@ class SignInRow:
         if name in FIXED_FIELDS and getattr(self, "is_made", False):
             raise refuse_change(name)
         object.__setattr__(self, name, value)
+
+
+@dataclass(slots=True)
+class DeviceRow:
+    """A device of an account; `digest` is that of what tells it."""
+
+    id: UUID
+    user_id: UUID
+    digest: bytes
+    browser: str
+    first_seen_at: datetime
+    seen_at: datetime
+    trust: Trust = Trust.UNKNOWN
+    logins: int = 1
+    name: str = ""
+    passkey: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRow:
+    """A sign-in that was assessed, and what later ones are compared with."""
+
+    login: JudgedLogin
+    past: PastLogin
+
+
+@dataclass(slots=True)
+class AllowanceRow:
+    """An attempt that the owner of an account allowed."""
+
+    user_id: UUID
+    bound: bytes
+    until: datetime
+    is_used: bool = False
 
 
 @dataclass(slots=True)
@@ -335,6 +374,9 @@ class MemoryDatabase:
     audit: list[Audited] = field(default_factory=list)
     address_changes: dict[UUID, AddressChangeRow] = field(default_factory=dict)
     used_disavowals: dict[bytes, datetime] = field(default_factory=dict)
+    devices: dict[UUID, DeviceRow] = field(default_factory=dict)
+    logins: dict[UUID, LoginRow] = field(default_factory=dict)  # in their order
+    allowances: dict[bytes, AllowanceRow] = field(default_factory=dict)
     sign_in_links: dict[bytes, SignInLinkRow] = field(default_factory=dict)
     passkeys: dict[bytes, Passkey] = field(default_factory=dict)  # by the id of a credential
     passkey_challenges: dict[bytes, PasskeyChallengeRow] = field(default_factory=dict)

@@ -21,11 +21,13 @@ from storage.gathering import GatherStats
 from storage.postgres.accounts.audit import PostgresAudit
 from storage.postgres.accounts.factors import PostgresFactors
 from storage.postgres.accounts.holdings import PostgresHoldings
+from storage.postgres.accounts.kept.logins import PostgresLogins
+from storage.postgres.accounts.kept.rate_limits import PostgresRateLimiter
 from storage.postgres.accounts.links import PostgresSignInLinks
 from storage.postgres.accounts.members import PostgresAccounts
-from storage.postgres.accounts.rate_limits import PostgresRateLimiter
 from storage.postgres.accounts.sessions import PostgresSessionEnds, PostgresSocketTickets
 from storage.postgres.accounts.ways.addresses import PostgresAddresses
+from storage.postgres.accounts.ways.devices import PostgresDevices
 from storage.postgres.accounts.ways.disavowals import PostgresDisavowals
 from storage.postgres.accounts.ways.identities import PostgresIdentities
 from storage.postgres.accounts.ways.passkeys import PostgresPasskeys
@@ -91,12 +93,14 @@ __all__ = [
     "PostgresAudit",
     "PostgresChatLog",
     "PostgresDeadLetters",
+    "PostgresDevices",
     "PostgresDisavowals",
     "PostgresEventStore",
     "PostgresFactors",
     "PostgresHoldings",
     "PostgresIdempotency",
     "PostgresIdentities",
+    "PostgresLogins",
     "PostgresMailStates",
     "PostgresNodes",
     "PostgresOutbox",

@@ -14,6 +14,7 @@ The suites use pytest and pytest-trio; nothing of the running program imports th
 """
 
 from storage.testing.accounts.addresses import AddressesSuite
+from storage.testing.accounts.devices import DevicesSuite, LoginsSuite
 from storage.testing.accounts.disavowals import DisavowalsSuite
 from storage.testing.accounts.identities import IdentitiesSuite
 from storage.testing.accounts.late_acts import LateActsSuite
@@ -61,6 +62,7 @@ __all__ = [
     "ChatLogSuite",
     "ClosedStreamsSuite",
     "DeadLettersSuite",
+    "DevicesSuite",
     "DisavowalsSuite",
     "EventOrderSuite",
     "EventStoreSuite",
@@ -76,6 +78,7 @@ __all__ = [
     "KillLoop",
     "LateActsSuite",
     "LinkSuite",
+    "LoginsSuite",
     "NodesSuite",
     "OutboxSuite",
     "PasskeysSuite",

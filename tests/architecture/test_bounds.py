@@ -226,7 +226,8 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.realtime.sse.stream:StreamBacklog._panels",
         "web.server.connection.framing:Bundle._wires",
     ),
-    "what the program is made of: documents, classes, checks, signals, its actors": (
+    "what the program is made of: documents, classes, checks, files, signals, its actors": (
+        "actors.accounts.kept.risk.places:PlaceTable._by_prefix",
         "web.documentation.library:Library._articles",
         "web.documentation.markdown:_Anchors.given",
         "web.documentation.presenting:DocumentViews._parts",

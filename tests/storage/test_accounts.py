@@ -13,10 +13,12 @@ from storage.postgres import Connection, Database
 from storage.testing import (
     AccountsSuite,
     AddressesSuite,
+    DevicesSuite,
     DisavowalsSuite,
     FactorsSuite,
     IdentitiesSuite,
     LateActsSuite,
+    LoginsSuite,
     PasskeysSuite,
     ProviderSessionsSuite,
     RateLimiterSuite,
@@ -36,7 +38,9 @@ from tests.logged import captured
 class TestMemoryAccounts(
     AccountsSuite,
     AddressesSuite,
+    DevicesSuite,
     DisavowalsSuite,
+    LoginsSuite,
     FactorsSuite,
     IdentitiesSuite,
     LateActsSuite,
@@ -53,7 +57,9 @@ class TestMemoryAccounts(
 class TestPostgresAccounts(
     AccountsSuite,
     AddressesSuite,
+    DevicesSuite,
     DisavowalsSuite,
+    LoginsSuite,
     FactorsSuite,
     IdentitiesSuite,
     LateActsSuite,
@@ -80,7 +86,7 @@ async def test_what_is_stored_opens_nothing(database: Database) -> None:
 
     assert await database.run(columns) == {
         "id", "digest", "user_id", "session_id", "browser", "created_at", "seen_at", "epoch",
-        "address", "method", "level", "proven_at", "name",
+        "address", "method", "level", "proven_at", "name", "device", "is_limited",
     }  # fmt: skip
     import hashlib
 

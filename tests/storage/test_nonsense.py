@@ -22,8 +22,11 @@ from actors.accounts import (
     StepUp,
 )
 from actors.accounts.kept.addresses import Addresses, NewAddress, TakeBack
+from actors.accounts.kept.devices.port import Devices
 from actors.accounts.kept.disavowals import Disavowal, Disavowals
 from actors.accounts.kept.factors import Factors, NewTotp, PasskeyProof
+from actors.accounts.kept.risk.port import Allowance, Logins
+from actors.accounts.kept.risk.words import Arrival
 from actors.accounts.members import Operator
 from actors.accounts.ways.links import LinkClaim, Newcomer, NewLink, SignInLinks
 from actors.accounts.ways.passkeys import (
@@ -400,6 +403,16 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "confirm": {"change_id": _ONE, "origin": _ORIGIN, "outbox": []},
         "take_back": {"back": TakeBack(_ONE), "origin": _ORIGIN},
     },
+    "devices": {
+        "of_user": {"user_id": _ONE, "offset": 0, "limit": 5},
+        "trust": {"user_id": _ONE, "id_": _ONE, "origin": _ORIGIN},
+        "rename": {"user_id": _ONE, "id_": _ONE, "name": "n"},
+        "revoke": {"user_id": _ONE, "id_": _ONE, "origin": _ORIGIN},
+    },
+    "logins": {
+        "find": {"login_id": _ONE},
+        "allow": {"allowance": Allowance(_ONE, _D, _D, _AT), "origin": _ORIGIN},
+    },
 }
 
 _PORTS: Mapping[str, type] = {
@@ -410,6 +423,8 @@ _PORTS: Mapping[str, type] = {
     "passkeys": Passkeys,
     "disavowals": Disavowals,
     "addresses": Addresses,
+    "devices": Devices,
+    "logins": Logins,
 }
 
 # What a call or an append is given whole: refused when it is made, so that no store ever sees it.
@@ -428,6 +443,8 @@ _WORDS: tuple[object, ...] = (
     Disavowal(_ONE, _D, _AT),
     NewAddress(_ONE, _ONE, _ONE, "a@b.example"),
     TakeBack(_ONE),
+    Allowance(_ONE, _D, _D, _AT),
+    Arrival(_ONE, _D, "password", "b", _D),
 )
 
 

@@ -34,12 +34,14 @@ from storage.memory import (
     MemoryChatLog,
     MemoryDatabase,
     MemoryDeadLetters,
+    MemoryDevices,
     MemoryDisavowals,
     MemoryEventStore,
     MemoryFactors,
     MemoryHoldings,
     MemoryIdempotency,
     MemoryIdentities,
+    MemoryLogins,
     MemoryMailStates,
     MemoryNodes,
     MemoryOutbox,
@@ -158,6 +160,16 @@ def _disavowals(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[
     return twin, lambda: twin.disavow(one, NOWHERE)
 
 
+def _devices(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryDevices(database)
+    return twin, lambda: twin.of_user(uuid4())
+
+
+def _logins(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryLogins(database)
+    return twin, lambda: twin.find(uuid4())
+
+
 def _passkeys(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryPasskeys(database)
     return twin, lambda: twin.of_user(uuid4())
@@ -191,7 +203,8 @@ def _mails(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
 _ALL: tuple[Operation, ...] = (
     _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox,
     _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _factors, _links, _nodes,
-    _mails, _identities, _passkeys, _disavowals, _addresses,
+    _mails, _identities, _passkeys, _disavowals, _addresses, _devices,
+    _logins,
 )  # fmt: skip
 
 

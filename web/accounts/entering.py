@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
+from typing import Protocol
 from uuid import UUID, uuid4
 
 from actors.accounts import (
@@ -34,8 +35,11 @@ from actors.accounts import (
     register_limits,
 )
 from actors.accounts.kept.addresses import Addresses
+from actors.accounts.kept.devices.port import Devices
 from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import Factors
+from actors.accounts.kept.risk.port import Logins
+from actors.accounts.kept.risk.words import Arrival, Outcome, Withheld
 from actors.accounts.ways.passkeys import Passkeys
 from actors.persistence.errors import StoreUnavailable
 from actors.reducers import Ids
@@ -70,6 +74,27 @@ class NotEntered(Exception):
         self.status, self.problems, self.retry_after = status, dict(problems), retry_after
 
 
+class Arrivals(Protocol):
+    """What looks at where sign-ins come from (`web.accounts.ways.risk.desk`)."""
+
+    def arrival(
+        self,
+        services: "AccountServices",
+        state: RequestState,
+        reference: UUID,
+        method: str,
+        browser: str,
+        *,
+        keeps_cookies: bool,
+    ) -> Arrival:
+        """Call this for where the present request comes from, and what judges it."""
+        ...
+
+    def remember(self, state: RequestState, arrival: Arrival) -> None:
+        """Call this when a sign-in was judged: its browser is a device from then on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class AccountServices:
     """What accounts need beside the services of every feature."""
@@ -90,6 +115,9 @@ class AccountServices:
     passkeys: Passkeys
     disavowals: Disavowals
     addresses: Addresses
+    devices: Devices
+    logins: Logins
+    arrivals: Arrivals
     # Of the site, for mails (SEC-84); none while it serves nothing.
     origin: str = ""
     methods: Methods = field(default_factory=Methods)
@@ -200,6 +228,9 @@ async def log_in(
     credentials, is_weak, ended = proven
     if is_weak:
         credentials = await _renewed_hash(services, credentials, password)
+    if isinstance(ended, Withheld):
+        # It counts as a try: each may have written a mail.
+        raise withheld(services, state, sign_in, ended, credentials.user_id)
     await services.limiter.give_back(by_address)
     await services.limiter.clear(by_account.key)
     if ended is None:
@@ -219,7 +250,7 @@ class _Refused:
 
 async def _proven(
     services: AccountServices, address: str, password: str, sign_in: NewSignIn, origin: Origin
-) -> tuple[Credentials, bool, int | None] | _Refused:
+) -> tuple[Credentials, bool, int | Withheld | None] | _Refused:
     """Sign in who knows the password; gives whose it was, whether its hash is weak, and the ended.
 
     None for those who must prove a second factor first.
@@ -303,24 +334,73 @@ def in_words(seconds: float) -> str:
 
 
 def new_sign_in(
-    services: AccountServices, state: RequestState, user_agent: str
+    services: AccountServices,
+    state: RequestState,
+    user_agent: str,
+    method: str = Method.PASSWORD,
+    *,
+    keeps_cookies: bool = True,
 ) -> tuple[str, NewSignIn]:
-    """Call this for the token of a sign-in to be made in the browser that asks, and the sign-in."""
+    """Call this for the token of a sign-in to be made in the browser that asks, and the sign-in.
+
+    `method` is that of the first factor. A program that keeps no cookies is no device.
+    """
     token, digest = new_token()
     former = None if state.visitor.is_new else SessionId(state.visitor.text)
-    return token, NewSignIn(
-        services.ids.new_id(),
-        digest,
-        SessionId(str(uuid4())),
-        browser_family(user_agent),
-        former,
+    reference, browser = services.ids.new_id(), browser_family(user_agent)
+    arrival = services.arrivals.arrival(
+        services, state, reference, method, browser, keeps_cookies=keeps_cookies
     )
+    session_id = SessionId(str(uuid4()))
+    return token, NewSignIn(reference, digest, session_id, browser, former, arrival=arrival)
+
+
+_WITHHELD = {
+    Outcome.ASKED_PASSKEY: (
+        "This sign-in is unlike your others, so it needs one of your passkeys: sign in once more, "
+        "and take your passkey."
+    ),
+    Outcome.ASKED_MAIL: (
+        "This sign-in is unlike your others. A mail is on its way to your address: confirm there "
+        "that it is you, within ten minutes, and sign in here once more."
+    ),
+    Outcome.REFUSED: (
+        "This sign-in was refused, and the owner of the account was told by mail. The link there "
+        "allows one more attempt."
+    ),
+}
+_WITHHELD_WITHOUT_MAIL = (
+    "This sign-in was refused. Try again later, from where you usually sign in."
+)
+
+
+def withheld(
+    services: AccountServices,
+    state: RequestState,
+    sign_in: NewSignIn,
+    found: Withheld,
+    user_id: UUID,
+    method: str = Method.PASSWORD,
+) -> NotEntered:
+    """Call this when all was right and nobody is signed in, for what is told of it (AUTH-32)."""
+    if sign_in.arrival is not None:
+        services.arrivals.remember(state, sign_in.arrival)
+    services.mails.wake()
+    facts = {"user_id": str(user_id), "login_id": str(sign_in.reference)}
+    tell(state, "accounts.sign_in", "withheld", method, reason=found.outcome.value, **facts)
+    needs_mail = found.outcome is not Outcome.ASKED_PASSKEY
+    has_mail = services.mails.is_on or not needs_mail
+    text = _WITHHELD[found.outcome] if has_mail else _WITHHELD_WITHOUT_MAIL
+    return NotEntered(403, {"": text})
 
 
 def enter(services: AccountServices, state: RequestState, sign_in: NewSignIn, token: str) -> None:
     """Call this when a sign-in was made: its browser has it from then on."""
     state.set_cookies.append(services.cookie.set(token))
     state.visitor.adopt(UUID(sign_in.session_id))
+    if sign_in.arrival is not None:
+        services.arrivals.remember(state, sign_in.arrival)
+        services.mails.wake()  # one may tell of it
 
 
 def renew(services: AccountServices, state: RequestState, token: str) -> None:

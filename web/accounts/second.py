@@ -30,6 +30,7 @@ from actors.accounts.kept.factors import (
     recovery_digest,
     step_of_code,
 )
+from actors.accounts.kept.risk.words import Withheld
 from actors.accounts.members import AtProvider
 from web.accounts.entering import (
     AccountServices,
@@ -40,6 +41,7 @@ from web.accounts.entering import (
     origin_of,
     renew,
     tell,
+    withheld,
 )
 from web.accounts.identity import new_token
 from web.routing.quota import address_key
@@ -116,7 +118,7 @@ async def finish(
     kept = await services.accounts.credentials_of(half.user_id)
     if kept is None or fingerprint_of(kept.password_hash) != half.fingerprint:
         raise NotEntered(401, {"": AGAIN})
-    token, plain = new_sign_in(services, state, user_agent)
+    token, plain = new_sign_in(services, state, user_agent, half.method)
     by_mailbox = half.method == Method.MAGIC_LINK
     at = AtProvider(half.provider, half.session) if half.provider else None
     sign_in = replace(plain, level=level, proof=proof, by_mailbox=by_mailbox, at_provider=at)
@@ -124,6 +126,8 @@ async def finish(
     ended = await services.accounts.sign_in(half.user_id, kept.password_hash, sign_in, origin)
     if ended is None:
         raise await refuse(services, state, half.user_id, Act.SIGN_IN, method)
+    if isinstance(ended, Withheld):
+        raise withheld(services, state, sign_in, ended, half.user_id, method)
     await forgive(services, state, half.user_id)
     tell(state, "accounts.sign_in", "accepted", method, user_id=str(half.user_id), ended=ended)
     enter(services, state, sign_in, token)

@@ -53,12 +53,14 @@ from storage.postgres import (
     PostgresAudit,
     PostgresChatLog,
     PostgresDeadLetters,
+    PostgresDevices,
     PostgresDisavowals,
     PostgresEventStore,
     PostgresFactors,
     PostgresHoldings,
     PostgresIdempotency,
     PostgresIdentities,
+    PostgresLogins,
     PostgresMailStates,
     PostgresNodes,
     PostgresOutbox,
@@ -548,6 +550,8 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         identities=PostgresIdentities(database, keyring),
         disavowals=PostgresDisavowals(database),
         addresses=PostgresAddresses(database),
+        devices=PostgresDevices(database),
+        logins=PostgresLogins(database),
     )
 
 

@@ -1,4 +1,4 @@
-"""`greenroom sessions` and `greenroom audit`: who is signed in, and what was done with accounts.
+"""`greenroom sessions`, `audit` and `risk`: who is signed in, and what was done with accounts.
 
 What ends here closes its sockets and streams on all processes within a second (SEC-18, SEC-44).
 """
@@ -10,7 +10,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from actors.accounts import AuditQuery, BadField, parse_username
-from storage.postgres import Database, PostgresAccounts, PostgresAudit
+from storage.postgres import Database, PostgresAccounts, PostgresAudit, PostgresLogins
 from web.cli.answering import Code, CommandFailed, Teller
 from web.cli.opening import changing, open_store
 
@@ -92,6 +92,40 @@ async def _search(parsed: argparse.Namespace, teller: Teller, database: Database
     return Code.DONE
 
 
+async def _explain(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    login_id = _maybe_uuid(parsed.login)
+    found = None if login_id is None else await PostgresLogins(database).find(login_id)
+    if found is None:
+        raise CommandFailed(
+            Code.UNKNOWN,
+            f"no sign-in {parsed.login!r:.60} is kept",
+            "The log and the audit have its id; of each account the newest 50 are kept",
+        )
+    teller.one(
+        {
+            "login": found.id,
+            "user": found.user_id,
+            "at": found.at,
+            "method": found.method,
+            "browser": found.browser,
+            "country": found.country,
+            "score": found.score,
+            "level": found.level,
+            "factors": found.factors,
+            "outcome": found.outcome.value,
+            "would_be": None if found.unobserved is None else found.unobserved.value,
+        }
+    )
+    return Code.DONE
+
+
+def _maybe_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
 async def _maybe_user(parsed: argparse.Namespace, database: Database) -> UUID | None:
     """Find whom `--user` names: a name, or an id, which stays when the name is gone."""
     if parsed.user is None:
@@ -142,4 +176,5 @@ _COMMANDS: Mapping[tuple[str, str], Do] = {
     ("sessions", "list"): _list,
     ("sessions", "revoke"): _revoke,
     ("audit", "search"): _search,
+    ("risk", "explain"): _explain,
 }

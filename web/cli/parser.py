@@ -48,7 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_migrate(commands)
     _add_lab(commands)
     for add in (
-        _add_store_commands, _add_roles, _add_sessions, _add_audit, _add_projection, _add_saga,
+        _add_store_commands, _add_roles, _add_sessions, _add_audit, _add_risk, _add_projection,
+        _add_saga,
         _add_dlq, _add_outbox, _add_mail, _add_timers, _add_bus, _add_cluster,
     ):  # fmt: skip
         add(commands)
@@ -228,6 +229,12 @@ def _add_audit(commands: Commands) -> None:
     search.add_argument("--outcome", choices=OUTCOMES, help="what was done, or what was refused")
     search.add_argument("--before", type=_id, metavar="ID", help="older than this row")
     _add_paging(search)
+
+
+def _add_risk(commands: Commands) -> None:
+    actions = _group(commands, "risk", "look why more was asked of a sign-in")
+    explain = _reading(actions, "explain", "tell the parts of the score of one sign-in")
+    explain.add_argument("login", help="its id, as the log and the audit tell it")
 
 
 def _add_projection(commands: Commands) -> None:

@@ -20,6 +20,7 @@ from web.mail.templates import (
     ORDER,
     PASSWORD_RESET,
     SECURITY_ALERT,
+    SIGN_IN_ATTEMPT,
     TICKET,
     VERIFICATION,
     AlertKind,
@@ -30,6 +31,7 @@ from web.mail.templates import (
     Order,
     PasswordReset,
     SecurityAlert,
+    SignInAttempt,
     Template,
     Ticket,
     Verification,
@@ -174,6 +176,10 @@ class Mails:
     def security_alert(self, to: str, context: SecurityAlert, key: str) -> Sequence[OutboxMessage]:
         """Call this with the change's own transaction in hand; raises as `messages`."""
         return self.messages(to, SECURITY_ALERT, context, key)
+
+    def sign_in_attempt(self, to: str, context: SignInAttempt, key: str) -> Sequence[OutboxMessage]:
+        """Call this with the attempt's own transaction in hand; raises as `messages`."""
+        return self.messages(to, SIGN_IN_ATTEMPT, context, key, expires_at=context.expires_at)
 
     def address_changed(
         self,

@@ -114,6 +114,7 @@ class AlertKind(StrEnum):
     RECOVERY_CODES_MADE = "recovery_codes_made"
     COUNTER_FELL = "counter_fell"
     NEW_DEVICE = "new_device"
+    UNUSUAL_SIGN_IN = "unusual_sign_in"
     ACCOUNT_DELETED = "account_deleted"
     DISAVOWED = "disavowed"
 
@@ -135,7 +136,14 @@ ALERTS = {
         "A passkey was refused: what it told was from before, so there may be a copy of it. "
         "If you do not know why, remove it."
     ),
-    AlertKind.NEW_DEVICE: "The account was used from a device it was not used from before.",
+    AlertKind.NEW_DEVICE: (
+        "The account was used from a device it was not used from before. For a day nothing of the "
+        "account can be changed there."
+    ),
+    AlertKind.UNUSUAL_SIGN_IN: (
+        "Somebody signed in otherwise than is usual for the account. For a day nothing of the "
+        "account can be changed there."
+    ),
     AlertKind.ACCOUNT_DELETED: "The account was deleted.",
     AlertKind.DISAVOWED: (
         'Somebody who had one of these mails said "this was not me": all sign-ins have ended.'
@@ -169,6 +177,29 @@ class SecurityAlert:
             _check_link(self.not_me)
         if self.kind not in ALERTS:
             raise BadMail("kind", "is none of the acts that are told")
+
+
+@dataclass(frozen=True, slots=True)
+class SignInAttempt:
+    """Somebody proved to be the owner of an account, from where its owner is never.
+
+    `link` allows one more attempt, and signs nobody in; `not_me` is as in an alert.
+    """
+
+    username: str
+    link: str
+    expires_at: datetime
+    at: datetime
+    browser: str = ""
+    not_me: str = ""
+
+    def check(self) -> None:
+        """Call this before it is rendered; raises `BadMail`."""
+        _check_texts(username=self.username, browser=self.browser)
+        _check_times(at=self.at, expires_at=self.expires_at)
+        _check_link(self.link)
+        if self.not_me:
+            _check_link(self.not_me)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +260,7 @@ class MailTest:
 
 _AT = datetime(2025, 3, 1, 12, 30, tzinfo=UTC)
 _NOT_ME = "https://greenroom.example/account/not-me?token=SAMPLE"
+_ALLOW = "https://greenroom.example/login/allow?token=SAMPLE"
 _LINK = "https://greenroom.example/sign-in/link?token=SAMPLE"
 
 MAGIC_LINK = Template(
@@ -254,6 +286,12 @@ SECURITY_ALERT = Template(
     SecurityAlert("ada", AlertKind.PASSWORD_CHANGED, _AT, "Firefox on Linux", _NOT_ME),
     is_fleeting=True,
 )
+SIGN_IN_ATTEMPT = Template(
+    "sign_in_attempt",
+    SignInAttempt,
+    SignInAttempt("ada", _ALLOW, _AT, _AT, "Firefox on Linux", _NOT_ME),
+    is_fleeting=True,
+)
 ORDER = Template(
     "order",
     Order,
@@ -263,8 +301,10 @@ TICKET = Template("ticket", Ticket, Ticket("ada", "An evening", "Row 4, seat 12"
 MAIL_TEST = Template("mail_test", MailTest, MailTest("http://127.0.0.1:3000", _AT))
 
 TEMPLATES: Sequence[Template[MagicLink] | Template[Verification] | Template[PasswordReset]
-    | Template[SecurityAlert] | Template[Order] | Template[Ticket] | Template[MailTest]] = (
-    MAGIC_LINK, VERIFICATION, PASSWORD_RESET, SECURITY_ALERT, ORDER, TICKET, MAIL_TEST,
+    | Template[SecurityAlert] | Template[SignInAttempt] | Template[Order] | Template[Ticket]
+    | Template[MailTest]] = (
+    MAGIC_LINK, VERIFICATION, PASSWORD_RESET, SECURITY_ALERT, SIGN_IN_ATTEMPT, ORDER, TICKET,
+    MAIL_TEST,
 )  # fmt: skip
 
 

@@ -14,8 +14,10 @@ Read in this order:
 
 from web.views.accounts import (
     AccountPage,
+    AllowPage,
     CodesPage,
     ConfirmAddressPage,
+    DeviceView,
     EnrolPage,
     FactorsView,
     LeftPage,
@@ -178,6 +180,7 @@ __all__ = [
     "ActView",
     "ActorStatus",
     "ActsPage",
+    "AllowPage",
     "ArrowView",
     "AuditPage",
     "AuditView",
@@ -193,6 +196,7 @@ __all__ = [
     "CrashView",
     "CsrfToken",
     "Decision",
+    "DeviceView",
     "DiagramView",
     "DocumentFolder",
     "DocumentLink",

@@ -177,6 +177,22 @@ class LeftPage:
 
 
 @dataclass(frozen=True, slots=True)
+class AllowPage:
+    """The button that allows one more attempt to sign in, and what is told behind it."""
+
+    shell: Shell
+    csrf: CsrfToken
+    token: str
+    is_done: bool
+    sign_in: LocalPath
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        local_path(self.sign_in)
+
+
+@dataclass(frozen=True, slots=True)
 class ConfirmAddressPage:
     """The button that confirms a new address, and what is told behind it."""
 
@@ -287,6 +303,8 @@ class ProvePage:
     rp_id: RpId | None = None
     # A recovery code is taken, too.
     has_codes: bool = True
+    # No proof there is would be enough: the sign-in is of some risk, and there is no second factor.
+    is_limited: bool = False
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
@@ -296,6 +314,23 @@ class ProvePage:
         _check_rp_id(self.rp_id)
         check_text("username", self.username)
         check_text("email", self.email)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device of a member; `trust` in words. `reference` names it and opens nothing."""
+
+    reference: ElementId
+    name: str
+    browser: str
+    trust: str
+    is_trusted: bool
+    first_seen_at: datetime
+    seen_at: datetime
+
+    def __post_init__(self) -> None:
+        element_id(self.reference)
+        check_text("browser", self.browser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +417,9 @@ class AccountPage:
     has_address_offer: bool = False
     new_email: str = ""
     has_asked_address: bool = False
+    devices: tuple[DeviceView, ...] = ()
+    # This sign-in changes nothing that is sensitive, for a day.
+    is_limited: bool = False
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)

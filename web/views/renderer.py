@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 
 from web.views.accounts import (
     AccountPage,
+    AllowPage,
     CodesPage,
     ConfirmAddressPage,
     EnrolPage,
@@ -186,6 +187,10 @@ class Renderer:
     def left_page(self, page: LeftPage) -> str:
         """Call this to render `/logout/<provider>`."""
         return self._render("left.html", page=page, shell=page.shell)
+
+    def allow_page(self, page: AllowPage) -> str:
+        """Call this to render `/login/allow`."""
+        return self._render("allow.html", page=page, shell=page.shell)
 
     def confirm_address_page(self, page: ConfirmAddressPage) -> str:
         """Call this to render `/account/address/confirm`."""

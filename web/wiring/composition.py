@@ -26,8 +26,11 @@ from actors.accounts import (
     SocketTickets,
 )
 from actors.accounts.kept.addresses import Addresses
+from actors.accounts.kept.devices.port import Devices
 from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import Factors
+from actors.accounts.kept.risk.assessing import WeighedRisk
+from actors.accounts.kept.risk.port import Logins
 from actors.accounts.ways.link_flow import LinkFlow
 from actors.accounts.ways.links import SignInLinks
 from actors.accounts.ways.passkeys import Party, PasskeyEnvironment, PasskeyFlow, Passkeys
@@ -47,6 +50,7 @@ from web.accounts.identity import Identity, SignInCookie
 from web.accounts.methods import methods_of
 from web.accounts.own.account import AccountPages, own_account_routes
 from web.accounts.own.address_pages import address_routes
+from web.accounts.own.devices.routes import device_routes
 from web.accounts.own.factor_routes import factor_routes
 from web.accounts.own.mending.disavow_pages import disavow_routes
 from web.accounts.own.session_api import session_api_routes
@@ -65,6 +69,9 @@ from web.accounts.ways.provider.leaving import leaving_routes
 from web.accounts.ways.provider.offering import ProviderOffers
 from web.accounts.ways.provider.returning import ProviderServices
 from web.accounts.ways.provider.routes import provider_routes
+from web.accounts.ways.risk.allow_pages import allow_routes
+from web.accounts.ways.risk.desk import DeviceCookie, RiskDesk
+from web.accounts.ways.risk.places_file import Places, PlacesWatch
 from web.chat.moderation import (
     ModerationFeed,
     ModerationServices,
@@ -163,6 +170,7 @@ from web.server import (
     WebApp,
     current_request_state,
 )
+from web.server.edge.visitor import VisitorSigner
 from web.settings import LabMode, MagicLinkFlow, Settings, is_loopback
 from web.site.error_pages import ErrorPages
 from web.site.events import StreamedPage, event_routes
@@ -225,6 +233,8 @@ class Store:
     identities: Identities
     disavowals: Disavowals
     addresses: Addresses
+    devices: Devices
+    logins: Logins
     mails: Mails = field(default_factory=lambda: Mails(None))
     # None: nobody is asked what became of a mail, and no provider reports here.
     mail_states: MailStates | None = None
@@ -275,7 +285,7 @@ class Web:
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
         self.queue_readers, self.badge_readers = readers_of(waker(directory.moderation_feed))
         self._store = store
-        self.accounts = account_services(settings, store, ids, clock.now, directory, self._ring)
+        self.accounts = self._make_accounts(ids)
         self.alerts, self.identity = _identity_of(store, self.accounts.cookie)
         self.open_sessions = OpenSessions(self.streams)
         self._tickets = TicketOffice(store.socket_tickets, store.limiter)
@@ -298,6 +308,18 @@ class Web:
         self._has_offered = picture.has_offered
         self._make_stage(ids)
         self._proof = self._make_proof(picture)
+
+    def _make_accounts(self, ids: Ids) -> AccountServices:
+        self.places = Places()
+        return account_services(
+            self._settings,
+            self._store,
+            ids,
+            self._clock.now,
+            self._directory,
+            self._ring,
+            self.places,
+        )
 
     def _picture(self, target: str | None) -> TreePicture:
         directory = self._directory
@@ -456,6 +478,12 @@ class Web:
 
         return SessionEndWatch(ends, opened.all, opened.end, look_too=look_too)
 
+    @property
+    def places_watch(self) -> Callable[[], PlacesWatch] | None:
+        """What reads the operator's table of addresses; None where there is none."""
+        file = self._settings.risk_places
+        return None if file is None else partial(PlacesWatch, self.places, file)
+
     def sign_in_sweeper(self) -> SignInSweeper:
         """Call this to make what ends sign-ins by their age."""
         return SignInSweeper(self._store.accounts, float(self._settings.session_cleanup_interval_s))
@@ -598,6 +626,8 @@ class Web:
         self.accounts = replace(self.accounts, origin=app.edge.own_origin)
         app.register_blueprint(disavow_routes(services, self.accounts))
         self._register_mail(app, services)
+        app.register_blueprint(allow_routes(services, self.accounts))
+        app.register_blueprint(device_routes(services, self.accounts))
         app.register_blueprint(address_routes(services, self.accounts))
         app.register_blueprint(operating_routes(services, self.accounts))
         app.register_blueprint(account_routes(services, self.accounts, is_page))
@@ -838,6 +868,7 @@ def account_services(
     now: Callable[[], datetime],
     directory: Directory,
     ring: KeyRing,
+    places: Places | None = None,
 ) -> AccountServices:
     """Call this for what accounts need, with passwords hashed as the settings say.
 
@@ -856,6 +887,10 @@ def account_services(
     }
     methods = methods_of(settings.sign_in_methods, is_there, settings.passkey_domain or "")
     providers = settings.providers if methods.has(Method.OAUTH) else ()
+    device_cookie = DeviceCookie(VisitorSigner(ring, "device cookie"), is_https=settings.is_https)
+    risk = WeighedRisk(settings.risk_rules)
+    networks = ring.key("networks of sign-ins").sign
+    desk = RiskDesk(device_cookie, networks, settings.risk, risk, places or Places())
     return AccountServices(
         store.accounts,
         store.audit,
@@ -872,6 +907,9 @@ def account_services(
         store.passkeys,
         store.disavowals,
         store.addresses,
+        store.devices,
+        store.logins,
+        desk,
         methods=replace(methods, offers=ProviderOffers(providers, store.identities)),
     )
 

@@ -9,6 +9,7 @@
                         the other nodes' records; there all lives that this node owns
       forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
+      places            with RISK_PLACES: reads the operator's table of addresses
       sessions          dynamic, one actor per browser session, passivated when idle
       feeds             one_for_one: a feed per room, the sockets', the tree, the proof, the
                         queue, the timeline and who tells it
@@ -162,6 +163,7 @@ class Site(Supervisor):
         parts = self._parts
         parts.directory.attach(self.system)
         specs = [
+            *_places(parts.web),
             ChildSpec("rooms", partial(RoomsSupervisor, parts.chat)),
             ChildSpec(
                 SESSIONS, partial(_sessions, parts.web.rooms), name=SESSIONS, type="supervisor"
@@ -243,3 +245,9 @@ def _desks(parts: DemoParts) -> Dynamic[object]:
     flags = DynamicFlags(key="tab", max_children=CONNECTIONS_MAX)
     # What it ran ends with it; the next click makes another.
     return Dynamic(flags, ChildSpec("desk", partial(DeskActor, parts=parts), restart="temporary"))
+
+
+def _places(web: Web) -> Sequence[ChildSpec]:
+    """What reads the operator's table of addresses, where there is one; before anybody signs in."""
+    watch = web.places_watch
+    return [] if watch is None else [ChildSpec("places", watch)]

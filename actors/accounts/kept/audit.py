@@ -56,6 +56,13 @@ class Act(StrEnum):
     PASSKEY_REMOVE = "account.passkey_remove"
     # A passkey told a counter from before: perhaps there are two of it. It was refused.
     COUNTER_FELL = "account.passkey_counter"
+    # A device signed in for the first time, or again; its owner trusts it, or knows it no more.
+    DEVICE_ADD = "account.device_add"
+    DEVICE_USE = "account.device_use"
+    DEVICE_TRUST = "account.device_trust"
+    DEVICE_REVOKE = "account.device_revoke"
+    # One more attempt was allowed of who was refused for their risk.
+    ALLOW = "account.attempt_allow"
     # Somebody said of a change that it was not theirs.
     DISAVOW = "account.disavow"
     # Another address is wished for; it is made; its former owner took the account back.
@@ -85,6 +92,11 @@ EVENT_TYPES: dict[Act, str] = {
     Act.PASSKEY_USE: "PasskeyUsed",
     Act.PASSKEY_REMOVE: "PasskeyRevoked",
     Act.COUNTER_FELL: "CounterRollbackDetected",
+    Act.DEVICE_ADD: "DeviceRegistered",
+    Act.DEVICE_USE: "DeviceAccessed",
+    Act.DEVICE_TRUST: "DeviceTrustedByUser",
+    Act.DEVICE_REVOKE: "DeviceRevoked",
+    Act.ALLOW: "UserUpdated",
     Act.DISAVOW: "UserUpdated",
     Act.ADDRESS_ASK: "UserUpdated",
     Act.ADDRESS: "UserUpdated",

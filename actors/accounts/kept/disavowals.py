@@ -5,8 +5,9 @@ The act mends what somebody in the account may have done, and takes nothing off 
 
 Rule 1: all sign-ins end with their sessions, and with the epoch those that are being made.
 Rule 2: nobody enters with what they may have seen or left there. The password is void, so are links
-        that are on their way and recovery codes; identities at providers that were linked since the
-        change that the mail tells of are unlinked.
+        that are on their way and recovery codes; no device is known, nor trusted, any more;
+        identities at providers that were linked since the change that the mail tells of are
+        unlinked.
 Rule 3: until its owner has come in by a link to the address, the account opens by nothing else: no
         provider, no passkey alone. A second factor is asked for behind the link, as ever: a mailbox
         alone removes none (SEC-85).

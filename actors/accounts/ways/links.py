@@ -19,6 +19,7 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.accounts.kept.audit import Origin
+from actors.accounts.kept.risk.words import Withheld
 from actors.accounts.kept.throttle import Limit
 from actors.accounts.members import NOWHERE, NewSignIn
 from actors.accounts.ports import check_digest
@@ -102,6 +103,7 @@ class Entered:
     """A link was opened: who is signed in now, and how many other sign-ins of theirs ended.
 
     With `needs_second` nobody is: the account has a second factor, and only the first is proven.
+    With `withheld` neither: its risk asks for more.
     """
 
     user_id: UUID
@@ -112,6 +114,16 @@ class Entered:
     needs_second: bool = False
     # What a provider calls the session it was by; "" for none.
     session: str = field(default="", repr=False)
+    withheld: Withheld | None = None
+
+
+def entered(
+    user_id: UUID, username: str, email: str, ended: int | Withheld, *, is_new: bool = False
+) -> Entered:
+    """Call this with what became of a sign-in for who came in by it, or did not."""
+    if isinstance(ended, Withheld):
+        return Entered(user_id, username, email, is_new, 0, withheld=ended)
+    return Entered(user_id, username, email, is_new, ended)
 
 
 class SignInLinks(Protocol):

@@ -1,6 +1,7 @@
 """Links that sign in, in memory; the twin of the other engine's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
@@ -13,6 +14,7 @@ from actors.accounts.ways.links import (
     NewLink,
     check_link,
     check_redeem,
+    entered,
 )
 from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import OutboxMessage, check_a
@@ -74,8 +76,8 @@ class MemorySignInLinks(Twin):
             record(database, Entry(Act.VERIFY_EMAIL, user_id, origin))
         if not use_proof(database, user_id, sign_in.proof, origin, by_mailbox=True):
             return Entered(user_id, user.username, email, is_new, 0, needs_second=True)
-        ended = accounts.admit(user_id, sign_in, origin)
-        return Entered(user_id, user.username, email, is_new, ended)
+        ended = accounts.admit(user_id, replace(sign_in, by_mailbox=True), origin)
+        return entered(user_id, user.username, email, ended, is_new=is_new)
 
     def _take(self, claim: LinkClaim) -> str | None:
         links, now = self.database.sign_in_links, self.database.now()

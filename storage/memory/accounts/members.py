@@ -1,6 +1,7 @@
 """Accounts and their sign-ins in memory; the twin of `storage/postgres/accounts/members.py`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,6 +9,8 @@ import trio
 
 from actors.accounts.kept.addresses import REVERT_KEPT
 from actors.accounts.kept.audit import Act, Entry, Origin
+from actors.accounts.kept.factors import PasskeyProof
+from actors.accounts.kept.risk.words import LIMITED_FOR, Outcome, Proven, Withheld
 from actors.accounts.members import (
     DELETED_NAME,
     FORGOTTEN_BY,
@@ -17,6 +20,7 @@ from actors.accounts.members import (
     SIGN_IN_KEPT,
     SIGN_INS_PER_USER_MAX,
     Credentials,
+    Level,
     Member,
     NewAccount,
     NewPassword,
@@ -39,6 +43,7 @@ from actors.chat import user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.accounts.audit import record
+from storage.memory.accounts.kept.logins import Arrived, arrive, keep_login
 from storage.memory.accounts.proving import (
     at_provider,
     has_second,
@@ -69,8 +74,14 @@ class MemoryAccounts(Twin):
         if self.is_taken(account.email):
             return Taken.EMAIL
         self.make_account(account)
-        self._add_sign_in(account.user_id, sign_in, origin)
+        arrived = None
+        if sign_in.arrival is not None:
+            # Whoever makes an account is its owner: there is nothing to judge.
+            here = replace(sign_in.arrival, judge=None)
+            arrived = arrive(database, account.user_id, here, Proven())
+        self._add_sign_in(account.user_id, sign_in, origin, arrived)
         record(database, Entry(Act.REGISTER, account.user_id, origin))
+        self._keep(account.user_id, sign_in, arrived, origin)
         return None
 
     async def credentials(self, email: str) -> Credentials | None:
@@ -98,7 +109,7 @@ class MemoryAccounts(Twin):
 
     async def sign_in(
         self, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin = NOWHERE
-    ) -> int | None:
+    ) -> int | Withheld | None:
         """See `Accounts.sign_in`."""
         check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
@@ -127,9 +138,22 @@ class MemoryAccounts(Twin):
         )
         database.user_names[account.user_id] = account.username
 
-    def admit(self, user_id: UUID, sign_in: NewSignIn, origin: Origin) -> int:
-        """Call this in an act of somebody who proved who they are; how many sign-ins it ended."""
-        self._add_sign_in(user_id, sign_in, origin)
+    def admit(
+        self, user_id: UUID, sign_in: NewSignIn, origin: Origin, key: PasskeyProof | None = None
+    ) -> int | Withheld:
+        """Call this in an act of somebody who proved who they are; how many sign-ins it ended.
+
+        Or its risk asks for more, and nobody is signed in. `key` signs in alone.
+        """
+        arrived, facts = None, {"reference": str(sign_in.reference)}
+        if sign_in.arrival is not None:
+            arrived = arrive(self.database, user_id, sign_in.arrival, sign_in.proven(key))
+            facts |= arrived.judgement.facts
+        if arrived is not None and not arrived.judgement.outcome.is_in:
+            record(self.database, Entry(Act.SIGN_IN, user_id, origin, "risk"), facts)
+            self._keep(user_id, sign_in, arrived, origin)
+            return Withheld(arrived.judgement.outcome)
+        self._add_sign_in(user_id, sign_in, origin, arrived)
         others = [
             row
             for row in self.database.sign_ins.values()
@@ -138,12 +162,29 @@ class MemoryAccounts(Twin):
         others.sort(key=lambda row: (row.seen_at, row.created_at), reverse=True)
         over = {row.reference for row in others[SIGN_INS_PER_USER_MAX - 1 :]}
         ended = self._end(lambda row: row.reference in over)
-        entry = Entry(Act.SIGN_IN, user_id, origin)
-        record(self.database, entry, {"reference": str(sign_in.reference)})
+        record(self.database, Entry(Act.SIGN_IN, user_id, origin), facts)
+        self._keep(user_id, sign_in, arrived, origin, key)
         if ended:
             entry = Entry(Act.END_SIGN_IN, user_id, origin)
             record(self.database, entry, {"because": "too_many"})
         return ended
+
+    def _keep(
+        self,
+        user_id: UUID,
+        sign_in: NewSignIn,
+        arrived: Arrived | None,
+        origin: Origin,
+        key: PasskeyProof | None = None,
+    ) -> None:
+        by = key or sign_in.proof
+        used = by.credential_id if isinstance(by, PasskeyProof) else None
+        if sign_in.arrival is not None and arrived is not None:
+            keep_login(self.database, user_id, sign_in.arrival, arrived, origin, used)
+
+    def end_of_device(self, user_id: UUID, device: UUID) -> int:
+        """Call this in an act to end what is signed in on a device; how many ended."""
+        return self._end(lambda row: (row.user_id, row.device) == (user_id, device))
 
     def is_alive(self, user_id: UUID, reference: UUID) -> bool:
         """Call this in an act for whether a sign-in is one of its account, and not over."""
@@ -182,6 +223,15 @@ class MemoryAccounts(Twin):
         for one in [one for one, row in passkeys.items() if row.user_id == user_id]:
             del passkeys[one]
 
+    def _forget_devices(self, user_id: UUID) -> None:
+        database = self.database
+        for device in [one for one, row in database.devices.items() if row.user_id == user_id]:
+            del database.devices[device]
+        for login in [one for one, row in database.logins.items() if row.login.user_id == user_id]:
+            del database.logins[login]
+        for mail in [one for one, row in database.allowances.items() if row.user_id == user_id]:
+            del database.allowances[mail]
+
     async def who(self, digest: bytes) -> Member | None:
         """See `Accounts.who`."""
         check_digest(digest)
@@ -203,6 +253,9 @@ class MemoryAccounts(Twin):
             row.level,
             now - row.proven_at,
             has_second(self.database, row.user_id),
+            row.is_limited
+            and row.level < Level.MULTI_FACTOR
+            and now - row.created_at < LIMITED_FOR,
         )
 
     async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
@@ -381,6 +434,7 @@ class MemoryAccounts(Twin):
         for one in [one for one, row in identities.items() if row.user_id == user_id]:
             del identities[one]
         self.forget_passkeys(user_id)
+        self._forget_devices(user_id)
         changes = self.database.address_changes
         for change in [one for one, kept in changes.items() if kept.user_id == user_id]:
             del changes[change]
@@ -464,7 +518,9 @@ class MemoryAccounts(Twin):
         user = self.database.users.get(row.user_id)
         return user is None or user.epoch != row.epoch or self._left(row) <= timedelta(0)
 
-    def _add_sign_in(self, user_id: UUID, sign_in: NewSignIn, origin: Origin) -> None:
+    def _add_sign_in(
+        self, user_id: UUID, sign_in: NewSignIn, origin: Origin, arrived: Arrived | None
+    ) -> None:
         database, now = self.database, self.database.now()
         if sign_in.former is not None:
             former = sign_in.former
@@ -485,6 +541,8 @@ class MemoryAccounts(Twin):
             sign_in.level,
             database.users[user_id].epoch,
             at_provider=at_provider(database, user_id, sign_in.at_provider),
+            device=None if arrived is None or arrived.device is None else arrived.device.id,
+            is_limited=arrived is not None and arrived.judgement.outcome is Outcome.LIMITED,
         )
 
     def end_where(self, is_over: Callable[[SignInRow], bool]) -> int:

@@ -1,6 +1,7 @@
 """Links that sign in, in PostgreSQL; the twin of the other engine's. Times are the server's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
@@ -14,6 +15,7 @@ from actors.accounts.ways.links import (
     NewLink,
     check_link,
     check_redeem,
+    entered,
 )
 from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import OutboxMessage, check_a
@@ -146,5 +148,5 @@ async def _redeem(
         await record(connection, Entry(Act.VERIFY_EMAIL, user_id, origin))
     if not await use_proof(connection, user_id, sign_in.proof, origin, by_mailbox=True):
         return Entered(user_id, username, email, is_new, 0, needs_second=True)
-    ended = await admit(connection, user_id, sign_in, origin)
-    return Entered(user_id, username, email, is_new, ended)
+    ended = await admit(connection, user_id, replace(sign_in, by_mailbox=True), origin)
+    return entered(user_id, username, email, ended, is_new=is_new)

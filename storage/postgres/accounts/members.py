@@ -5,9 +5,12 @@ and what was committed rings for every process.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin, user_stream
+from actors.accounts.kept.factors import PasskeyProof
+from actors.accounts.kept.risk.words import LIMITED_FOR, Outcome, Proven, Withheld
 from actors.accounts.members import (
     DELETED_NAME,
     FORGOTTEN_BY,
@@ -41,6 +44,7 @@ from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
 from storage.postgres.accounts.audit import NotedAct, begin, record, record_acts
+from storage.postgres.accounts.kept.logins import Arrived, arrive, keep_login
 from storage.postgres.accounts.proving import is_alive, is_open_there, note_provider, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
@@ -74,8 +78,10 @@ WHERE user_id = $1
 """
 _ADD_SIGN_IN = """
 added AS (
-    INSERT INTO sign_ins (id, digest, user_id, session_id, browser, address, method, level, epoch)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, c.epoch FROM credentials c WHERE c.user_id = $3)
+    INSERT INTO sign_ins (id, digest, user_id, session_id, browser, address, method, level, epoch,
+        device, is_limited)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, c.epoch, $10, $11
+    FROM credentials c WHERE c.user_id = $3)
 """
 # The one that is added in the same statement does not see itself.
 _OVER_NUMBER = """
@@ -106,7 +112,8 @@ _WHO = """
 WITH found AS (
     SELECT s.id, s.session_id, u.id AS user_id, u.username, u.email, u.role, u.created_at,
         s.level, clock_timestamp() - s.proven_at AS proven_ago,
-        has_second_factor(u.id) AS has_second
+        has_second_factor(u.id) AS has_second, s.is_limited AND s.level < 2
+            AND s.created_at > clock_timestamp() - $5::interval AS is_limited
     FROM sign_ins s JOIN users u ON u.id = s.user_id
         JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
     WHERE s.digest = $1 AND s.seen_at > clock_timestamp() - $2::interval
@@ -210,7 +217,7 @@ class PostgresAccounts:
 
     async def sign_in(
         self, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin = NOWHERE
-    ) -> int | None:
+    ) -> int | Withheld | None:
         """See `Accounts.sign_in`."""
         check_a("origin", origin, Origin)
         check_uuid("user_id", user_id)
@@ -353,8 +360,17 @@ async def _register(
 ) -> None:
     await begin(connection, account.user_id)
     await make_account(connection, account)
-    await _add_sign_in(connection, account.user_id, sign_in, origin)
-    await record(connection, Entry(Act.REGISTER, account.user_id, origin))
+    arrived = None
+    if sign_in.arrival is not None:
+        # Whoever makes an account is its owner: there is nothing to judge.
+        here = replace(sign_in.arrival, judge=None)
+        arrived = await arrive(connection, account.user_id, here, Proven())
+    await _add_sign_in(connection, account.user_id, sign_in, origin, arrived)
+    done: list[NotedAct] = [(Entry(Act.REGISTER, account.user_id, origin), {})]
+    if sign_in.arrival is not None and arrived is not None:
+        user_id = account.user_id
+        done += await keep_login(connection, user_id, sign_in.arrival, arrived, origin, None)
+    await record_acts(connection, done)
 
 
 async def make_account(connection: Connection, account: NewAccount) -> None:
@@ -370,7 +386,7 @@ async def make_account(connection: Connection, account: NewAccount) -> None:
 
 async def _sign_in(
     connection: Connection, user_id: UUID, password_hash: str, sign_in: NewSignIn, origin: Origin
-) -> int | None:
+) -> int | Withheld | None:
     await begin(connection, user_id)
     # Its lock lets sign-ins of one person stand in line, so that no two of them leave a sixth; and
     # behind a change of the password, after which the hash is looked at.
@@ -395,23 +411,41 @@ async def admit(
     sign_in: NewSignIn,
     origin: Origin,
     acts: Sequence[NotedAct] = (),
-) -> int:
+    key: PasskeyProof | None = None,
+) -> int | Withheld:
     """Call this in the act's transaction, with the row of the credentials locked.
 
-    However somebody proved who they are: the oldest of more than five sign-ins end; how many.
-    `acts` are those of this person that led to it, and are written first.
+    However somebody proved who they are: the oldest of more than five sign-ins end; how many. Or
+    its risk asks for more, and nobody is signed in. `acts` are those of this person that led to it,
+    and are written first; `key` is a passkey that signs in alone.
     """
-    ended = await _add_sign_in(connection, user_id, sign_in, origin)
-    entry = Entry(Act.SIGN_IN, user_id, origin)
-    done: list[NotedAct] = [*acts, (entry, {"reference": str(sign_in.reference)})]
+    arrived = None
+    if sign_in.arrival is not None:
+        arrived = await arrive(connection, user_id, sign_in.arrival, sign_in.proven(key))
+    outcome = Outcome.ENTERED if arrived is None else arrived.judgement.outcome
+    ended = {}
+    if outcome.is_in:
+        ended = await _add_sign_in(connection, user_id, sign_in, origin, arrived)
+    entry = Entry(Act.SIGN_IN, user_id, origin, "" if outcome.is_in else "risk")
+    facts = {"reference": str(sign_in.reference)}
+    done: list[NotedAct] = [*acts, (entry, facts)]
+    if sign_in.arrival is not None and arrived is not None:
+        facts |= arrived.judgement.facts
+        by = key or sign_in.proof
+        used = by.credential_id if isinstance(by, PasskeyProof) else None
+        done += await keep_login(connection, user_id, sign_in.arrival, arrived, origin, used)
     if ended:
         done.append((Entry(Act.END_SIGN_IN, user_id, origin), {"because": "too_many"}))
     await record_acts(connection, done)
-    return sum(ended.values())
+    return sum(ended.values()) if outcome.is_in else Withheld(outcome)
 
 
 async def _add_sign_in(
-    connection: Connection, user_id: UUID, sign_in: NewSignIn, origin: Origin
+    connection: Connection,
+    user_id: UUID,
+    sign_in: NewSignIn,
+    origin: Origin,
+    arrived: Arrived | None = None,
 ) -> dict[UUID, int]:
     """Add it, and end what it replaces; gives how many others it ended for their number."""
     if sign_in.former is not None:
@@ -429,6 +463,8 @@ async def _add_sign_in(
         origin.method,
         int(sign_in.level),
         SIGN_INS_PER_USER_MAX - 1,
+        None if arrived is None else arrived.device,
+        arrived is not None and arrived.judgement.outcome is Outcome.LIMITED,
         before=f"{_ADD_SIGN_IN}, ",
     )
     if sign_in.at_provider is not None:
@@ -515,7 +551,9 @@ async def _credentials(connection: Connection, which: str, value: object) -> Cre
 
 
 async def _who(connection: Connection, digest: bytes) -> Member | None:
-    row = await connection.fetchrow(_WHO, digest, SIGN_IN_IDLE, SIGN_IN_KEPT, SEEN_EVERY)
+    row = await connection.fetchrow(
+        _WHO, digest, SIGN_IN_IDLE, SIGN_IN_KEPT, SEEN_EVERY, LIMITED_FOR
+    )
     if row is None:
         return None
     return Member(
@@ -529,6 +567,7 @@ async def _who(connection: Connection, digest: bytes) -> Member | None:
         Level(row["level"]),
         row["proven_ago"],
         row["has_second"],
+        row["is_limited"],
     )
 
 
@@ -560,6 +599,12 @@ async def end_all(connection: Connection, user_id: UUID) -> int:
     """
     await connection.execute("UPDATE credentials SET epoch = epoch + 1 WHERE user_id = $1", user_id)
     return sum((await _end(connection, "user_id = $1", user_id)).values())
+
+
+async def end_of_device(connection: Connection, user_id: UUID, device: UUID) -> int:
+    """Call this in an act's transaction to end what is signed in on a device; how many ended."""
+    which = "user_id = $1 AND device = $2"
+    return sum((await _end(connection, which, user_id, device)).values())
 
 
 async def _change_password(connection: Connection, change: NewPassword, origin: Origin) -> bool:

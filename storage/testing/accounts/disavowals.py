@@ -10,6 +10,7 @@ import trio
 from actors.accounts import NO_PASSWORD, NOWHERE, AuditQuery, NewPassword, Origin
 from actors.accounts.kept.disavowals import DISAVOWAL_KEPT, TOLD_MARGIN, Disavowal
 from actors.accounts.kept.factors import CodeProof, NewTotp, Proof, TotpProof
+from actors.accounts.kept.risk.words import Withheld
 from actors.accounts.ways.links import Entered
 from actors.accounts.ways.passkeys import NewPasskey
 from actors.accounts.ways.provider.identities import AddressTaken, Linking
@@ -48,7 +49,7 @@ async def disavow(
 
 async def by_link(
     kept: KeptAccounts, user_id: UUID, proof: Proof, *, password_hash: str = NO_PASSWORD
-) -> int | None:
+) -> int | Withheld | None:
     """Enter as who opened a link and proved a second factor behind it."""
     sign_in = sign_in_of(f"by link {uuid4()}")
     given = type(sign_in)(

@@ -42,8 +42,10 @@ from actors.accounts import (
     user_stream,
 )
 from actors.accounts.kept.addresses import Addresses
+from actors.accounts.kept.devices.port import Devices
 from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, Proof, TotpProof
+from actors.accounts.kept.risk.port import Logins
 from actors.accounts.members import Operator
 from actors.accounts.ways.links import SignInLinks
 from actors.accounts.ways.passkeys import Passkeys
@@ -59,10 +61,12 @@ from storage.memory import (
     MemoryAddresses,
     MemoryAudit,
     MemoryDatabase,
+    MemoryDevices,
     MemoryDisavowals,
     MemoryEventStore,
     MemoryFactors,
     MemoryIdentities,
+    MemoryLogins,
     MemoryOutbox,
     MemoryPasskeys,
     MemoryRateLimiter,
@@ -76,10 +80,12 @@ from storage.postgres import (
     PostgresAccounts,
     PostgresAddresses,
     PostgresAudit,
+    PostgresDevices,
     PostgresDisavowals,
     PostgresEventStore,
     PostgresFactors,
     PostgresIdentities,
+    PostgresLogins,
     PostgresOutbox,
     PostgresPasskeys,
     PostgresRateLimiter,
@@ -91,6 +97,24 @@ from storage.postgres import (
 HASH, OTHER_HASH = "$argon2id$one", "$argon2id$two"
 SECOND = timedelta(seconds=1)
 MINUTE, MS = timedelta(minutes=1), timedelta(milliseconds=1)
+
+
+# Makes rows older, a table at a time.
+_AGE = """
+UPDATE sign_ins SET seen_at = seen_at - $1::interval, proven_at = proven_at - $1::interval,
+    created_at = created_at - $1::interval;
+UPDATE attempts SET expires_at = expires_at - $1::interval,
+    tried_at = ARRAY(SELECT t - $1::interval FROM unnest(tried_at) t);
+UPDATE sign_in_links SET expires_at = expires_at - $1::interval;
+UPDATE provider_identities SET renew_at = renew_at - $1::interval;
+UPDATE used_states SET expires_at = expires_at - $1::interval;
+UPDATE address_changes SET asked_at = asked_at - $1::interval, made_at = made_at - $1::interval;
+UPDATE devices SET first_seen_at = first_seen_at - $1::interval, seen_at = seen_at - $1::interval;
+UPDATE logins SET at = at - $1::interval;
+UPDATE login_allowances SET expires_at = expires_at - $1::interval;
+UPDATE used_disavowals SET expires_at = expires_at - $1::interval;
+UPDATE passkey_challenges SET expires_at = expires_at - $1::interval
+"""
 
 
 @dataclass(frozen=True)
@@ -113,6 +137,8 @@ class KeptAccounts:
     passkeys: Passkeys
     disavowals: Disavowals
     addresses: Addresses
+    devices: Devices
+    logins: Logins
 
     async def register(self, name: str = "ada") -> NewAccount:
         """Register somebody whose sign-in is of the session of that name."""
@@ -149,6 +175,8 @@ def accounts_in_memory() -> KeptAccounts:
         MemoryPasskeys(database),
         MemoryDisavowals(database),
         MemoryAddresses(database),
+        MemoryDevices(database),
+        MemoryLogins(database),
     )
 
 
@@ -158,37 +186,8 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
 
     async def pass_time(so_long: timedelta) -> None:
         async def work(connection: Connection) -> None:
-            await connection.execute(
-                "UPDATE sign_ins SET seen_at = seen_at - $1::interval,"
-                " proven_at = proven_at - $1::interval,"
-                " created_at = created_at - $1::interval",
-                so_long,
-            )
-            await connection.execute(
-                "UPDATE attempts SET expires_at = expires_at - $1::interval,"
-                " tried_at = ARRAY(SELECT t - $1::interval FROM unnest(tried_at) t)",
-                so_long,
-            )
-            await connection.execute(
-                "UPDATE sign_in_links SET expires_at = expires_at - $1::interval", so_long
-            )
-            await connection.execute(
-                "UPDATE provider_identities SET renew_at = renew_at - $1::interval", so_long
-            )
-            await connection.execute(
-                "UPDATE used_states SET expires_at = expires_at - $1::interval", so_long
-            )
-            await connection.execute(
-                "UPDATE address_changes SET asked_at = asked_at - $1::interval,"
-                " made_at = made_at - $1::interval",
-                so_long,
-            )
-            await connection.execute(
-                "UPDATE used_disavowals SET expires_at = expires_at - $1::interval", so_long
-            )
-            await connection.execute(
-                "UPDATE passkey_challenges SET expires_at = expires_at - $1::interval", so_long
-            )
+            for statement in _AGE.split(";"):
+                await connection.execute(statement, so_long)
 
         await database.run(work)
 
@@ -210,6 +209,8 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         PostgresPasskeys(database),
         PostgresDisavowals(database),
         PostgresAddresses(database),
+        PostgresDevices(database),
+        PostgresLogins(database),
     )
 
 

@@ -11,17 +11,24 @@ from uuid import UUID
 import pytest
 
 from actors.accounts import FRESH_FOR, SIGN_IN_KEPT
+from actors.accounts.kept.risk.words import RiskMode
 from tests.journeys.visitor import Answer, Visitor
 from tests.web.accounts.test_access import let_proofs_age
 from tests.web.accounts.test_entering import PASSWORD, form, get, register
 from tests.web.accounts.test_second_factors import mailed
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.mail.senders.memory import MemorySender
+from web.settings import Settings
 
 pytestmark = pytest.mark.slow
 
 API = "/api/v1/auth"
 OWN = {"sec-fetch-site": "same-origin"}
+
+# A program that keeps no cookies comes from a new device each time (AUTH-32).
+OBSERVED = Settings(
+    port=0, overload_late_ms=60_000, overload_after_ms=60_000, risk=RiskMode.OBSERVE
+)
 
 
 async def api(
@@ -65,7 +72,7 @@ async def bearer(site: WholeSite, sender: MemorySender, count: int) -> str:
 async def test_a_program_sees_its_own_sign_in_and_ends_it() -> None:
     # AUTH-20, SEC-37
     sender = MemorySender()
-    async with open_whole_site(sender=sender) as site:
+    async with open_whole_site(sender=sender, settings=OBSERVED) as site:
         token, program = await bearer(site, sender, 1), site.visitor()
         answer = await api(program, "GET", "/session", token=token)
         assert answer.status == 200
@@ -90,7 +97,7 @@ async def test_a_program_sees_its_own_sign_in_and_ends_it() -> None:
 async def test_the_token_goes_into_a_cookie_where_a_program_says_so() -> None:
     # AUTH-20, SEC-11
     sender = MemorySender()
-    async with open_whole_site(sender=sender) as site:
+    async with open_whole_site(sender=sender, settings=OBSERVED) as site:
         program = site.visitor()
         link = await mailed(program, sender, 1)
         asked = {"token": link, "transport": "cookie"}
@@ -121,7 +128,7 @@ async def test_a_token_that_opens_nothing_is_nobody() -> None:
 async def test_a_cookie_beside_a_bearer_token_counts_for_nothing() -> None:
     # SEC-37: four combinations
     sender = MemorySender()
-    async with open_whole_site(sender=sender) as site:
+    async with open_whole_site(sender=sender, settings=OBSERVED) as site:
         token, both, alone = await bearer(site, sender, 1), await _bob(site), site.visitor()
         foreign = {"sec-fetch-site": "cross-site"}
         assert told(await api(both, "GET", "/session"))["email"] == "bob@example.org"
@@ -141,7 +148,7 @@ async def _bob(site: WholeSite) -> Visitor:
 async def test_sign_ins_are_listed_and_ended_by_their_owner_alone() -> None:
     # SEC-19, AUTH-20, AUTH-21
     sender = MemorySender()
-    async with open_whole_site(sender=sender) as site:
+    async with open_whole_site(sender=sender, settings=OBSERVED) as site:
         one, program = await bearer(site, sender, 1), site.visitor()
         two, bob = await bearer(site, sender, 2), await _bob(site)
         listed = told(await api(program, "GET", "/sessions", token=two))["sessions"]
@@ -173,7 +180,7 @@ async def test_sign_ins_are_listed_and_ended_by_their_owner_alone() -> None:
 async def test_all_others_end_or_all() -> None:
     # SEC-19, AUTH-21
     sender = MemorySender()
-    async with open_whole_site(sender=sender) as site:
+    async with open_whole_site(sender=sender, settings=OBSERVED) as site:
         tokens = [await bearer(site, sender, count) for count in (1, 2, 3)]
         program, bob = site.visitor(), await _bob(site)
 
@@ -194,7 +201,7 @@ async def test_all_others_end_or_all() -> None:
 async def test_a_program_that_proves_again_goes_on_under_another_token() -> None:
     # AUTH-21, AUTH-22, SEC-13
     sender = MemorySender()
-    async with open_whole_site(sender=sender) as site:
+    async with open_whole_site(sender=sender, settings=OBSERVED) as site:
         visitor = await register(site)
         token, program = await bearer(site, sender, 1), site.visitor()
         let_proofs_age(site)
@@ -224,7 +231,7 @@ async def test_a_program_that_proves_again_goes_on_under_another_token() -> None
 async def test_while_the_store_is_away_nobody_is_told_who_they_are() -> None:
     # SEC-3: neither in nor out
     sender = MemorySender()
-    async with open_whole_site(sender=sender) as site:
+    async with open_whole_site(sender=sender, settings=OBSERVED) as site:
         token, program = await bearer(site, sender, 1), site.visitor()
         for method, path in (("GET", "/session"), ("POST", "/logout"), ("POST", "/logout/all")):
             site.accounts.fail_next()

@@ -1,12 +1,16 @@
 """`greenroom sessions` and `greenroom audit` on a real database."""
 
 from collections.abc import Iterator
-from uuid import uuid4
+from dataclasses import replace
+from uuid import UUID, uuid4
 
 import pytest
 import structlog
 
-from actors.accounts import Act, Entry, Origin
+from actors.accounts import Act, Entry, NewSignIn, Origin
+from actors.accounts.kept.risk.assessing import WeighedRisk
+from actors.accounts.kept.risk.deciding import assessed
+from actors.accounts.kept.risk.words import Arrival, Judgement, LoginHistory, Outcome, Proven
 from storage.postgres import Database
 from storage.testing.accounts.members import HASH, accounts_in_postgres, sign_in_of
 from tests.web.cli.commanding import Commands, fetch, on
@@ -74,3 +78,34 @@ def test_the_audit_is_searched(database_url: str, capsys: pytest.CaptureFixture[
     assert run.json("audit", "search", "--until", "2020-01-01T00:00:00Z") == []
     assert run("audit", "search", "--since", "yesterday") == 2
     assert "is no time" in run.err
+
+
+def test_the_risk_of_a_sign_in_is_explained(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # AUTH-33
+    kept: list[NewSignIn] = []
+
+    async def one(database: Database) -> None:
+        accounts = accounts_in_postgres(database)
+        ada = await accounts.register()
+        plain = sign_in_of("other")
+        kept.append(replace(plain, arrival=judged(plain.reference)))
+        assert await accounts.accounts.sign_in(ada.user_id, HASH, kept[0]) == 0
+
+    def judged(reference: UUID) -> Arrival:
+        def judge(arrival: Arrival, history: LoginHistory, _: Proven) -> Judgement:
+            found = assessed(WeighedRisk(), arrival, history)
+            return Judgement(Outcome.ENTERED, found, Outcome.LIMITED)
+
+        return Arrival(reference, None, "password", "Firefox on Linux", judge=judge)
+
+    on(database_url, one)
+    run = Commands(database_url, capsys)
+    told = run.one("risk", "explain", str(kept[0].reference))
+    assert (told["score"], told["level"], told["factors"], told["outcome"], told["would_be"]) == (
+        0.2, "low", "password +0.15, account_young +0.05", "entered", "limited",
+    )  # fmt: skip
+    for unknown in (str(uuid4()), "nonsense"):
+        assert run("risk", "explain", unknown) == 3
+        assert "is kept" in run.err

@@ -43,6 +43,12 @@ ROUTES = {
     paths.API_STEP_UP: "POST",
     paths.REGISTER: "GET,POST",
     paths.NOT_ME: "GET,POST",
+    paths.ALLOW: "GET,POST",
+    paths.ACCOUNT_DEVICES: "POST",
+    paths.ACCOUNT_DEVICE_NAME: "POST",
+    paths.API_DEVICES: "GET",
+    paths.API_DEVICE: "DELETE",
+    paths.API_DEVICE_TRUST: "POST",
     paths.ADDRESS: "POST",
     paths.ADDRESS_CONFIRM: "GET,POST",
     paths.ADDRESS_BACK: "GET,POST",
@@ -125,11 +131,14 @@ SAMPLES = {
     paths.DEV_MAIL_ONE: "/dev/mail/en/order",
     paths.API_PASSKEY: "/api/v1/auth/passkeys/00000000-0000-7000-8000-000000000000",
     paths.API_SESSION_ONE: "/api/v1/auth/sessions/00000000-0000-7000-8000-000000000000",
+    paths.API_DEVICE: "/api/v1/auth/devices/00000000-0000-7000-8000-000000000000",
+    paths.API_DEVICE_TRUST: "/api/v1/auth/devices/00000000-0000-7000-8000-000000000000/trust",
     paths.LAB_ACTION: "/api/lab/actors/999999/crash",
 }
 # Answers of a GET without anything: a page, or why not.
 BARE_GETS = {
     paths.BURST_PROBE: 204,
+    paths.API_DEVICES: 401,
     paths.ERROR_TEST: 500,
     paths.EVENTS: 400,
     # There is no mail in these tests.

@@ -11,6 +11,7 @@ from web.views import (
     ActorStatus,
     ActsPage,
     ActView,
+    AllowPage,
     ArrowView,
     Branch,
     ChatView,
@@ -443,6 +444,11 @@ def not_me(token: str = "A" * 200, /, *, is_done: bool = False, **problems: str)
 def left() -> LeftPage:
     frame = shell(page="login", has_stream=False)
     return LeftPage(frame, "Example", local_path("/logout/example?go=1"))
+
+
+def allow(token: str = "A" * 200, /, *, is_done: bool = False, **problems: str) -> AllowPage:
+    frame, csrf = shell(page="login", has_stream=False), csrf_token("a.token")
+    return AllowPage(frame, csrf, token, is_done, local_path("/login?next=%2Faccount"), problems)
 
 
 def confirm_address(

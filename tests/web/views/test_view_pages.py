@@ -54,6 +54,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "done not me": lambda: RENDERER.not_me_page(samples.not_me(is_done=True)),
     "back not me": lambda: RENDERER.not_me_page(replace(samples.not_me(), of_address=True)),
     "left": lambda: RENDERER.left_page(samples.left()),
+    "allow": lambda: RENDERER.allow_page(samples.allow()),
+    "refused allow": lambda: RENDERER.allow_page(replace(samples.allow("x"), problems={"": "No."})),
+    "done allow": lambda: RENDERER.allow_page(samples.allow(is_done=True)),
     "confirm address": lambda: RENDERER.confirm_address_page(samples.confirm_address()),
     "done confirm address": lambda: RENDERER.confirm_address_page(
         samples.confirm_address(is_done=True)
@@ -282,6 +285,7 @@ def test_what_was_typed_comes_back_as_the_value_of_its_field() -> None:
             RENDERER.link_page(samples.link(typed)),
             RENDERER.open_link_page(samples.open_link(typed)),
             RENDERER.not_me_page(samples.not_me(typed)),
+            RENDERER.allow_page(samples.allow(typed)),
             RENDERER.confirm_address_page(samples.confirm_address(typed)),
         ):
             assert typed in samples.read(other).values("value")

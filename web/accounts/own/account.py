@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from quart import Blueprint, Response, request
 
 from actors.accounts import Level, Member, Method
+from actors.accounts.kept.devices.words import Trust
 from web.accounts.entering import AccountServices, NotEntered
 from web.accounts.identity import member_of
 from web.accounts.own.exporting import DOCUMENT_HEADERS, export
@@ -35,6 +36,7 @@ from web.server import current_request_state, require_media
 from web.site.pages import PAGE_ACCOUNT, form_response, link_path, shell
 from web.views import (
     AccountPage,
+    DeviceView,
     FactorsView,
     LocalPath,
     PasskeyView,
@@ -44,6 +46,16 @@ from web.views import (
     element_id,
     local_path,
 )
+
+# On the page; a program asks for all of them.
+DEVICES_SHOWN = 20
+TRUST_IN_WORDS = {
+    Trust.UNKNOWN: "new",
+    Trust.RECOGNIZED: "recognized",
+    Trust.FAMILIAR: "familiar",
+    Trust.TRUSTED: "trusted",
+    Trust.HIGHLY_TRUSTED: "trusted, with a passkey",
+}
 
 
 def own_account_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:
@@ -154,6 +166,7 @@ class AccountPages:
             by_link=link_path(then) if has_link else None,
             rp_id=rp_id,
             has_codes=methods.has(Method.RECOVERY_CODE),
+            is_limited=member.is_limited,
         )
 
 
@@ -253,6 +266,8 @@ async def _page(
         has_address_offer=mine.mails.is_on,
         new_email=new_email,
         has_asked_address=request.args.get("address") == "asked",
+        devices=await _devices(mine, member),
+        is_limited=member.is_limited,
     )
     return answer_form(services.renderer.account_page(page), problem)
 
@@ -279,6 +294,21 @@ async def _passkeys(mine: AccountServices, member: Member) -> tuple[PasskeyView,
             is_flagged=one.flagged_at is not None,
         )
         for one in await mine.passkeys.of_user(member.user_id)
+    )
+
+
+async def _devices(mine: AccountServices, member: Member) -> tuple[DeviceView, ...]:
+    return tuple(
+        DeviceView(
+            reference=element_id(str(one.id)),
+            name=one.name,
+            browser=one.browser,
+            trust=TRUST_IN_WORDS[one.trust],
+            is_trusted=one.trust in (Trust.TRUSTED, Trust.HIGHLY_TRUSTED),
+            first_seen_at=one.first_seen_at,
+            seen_at=one.seen_at,
+        )
+        for one in await mine.devices.of_user(member.user_id, limit=DEVICES_SHOWN)
     )
 
 

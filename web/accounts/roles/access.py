@@ -115,7 +115,13 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.NOT_ME: {"GET": ANYBODY, "POST": ANYBODY},
     paths.ADDRESS_CONFIRM: {"GET": ANYBODY, "POST": ANYBODY},
     paths.ADDRESS_BACK: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.ALLOW: {"GET": ANYBODY, "POST": ANYBODY},
     paths.ADDRESS: {"POST": _OWN_FRESH},
+    paths.ACCOUNT_DEVICES: {"POST": _OWN_FRESH},
+    paths.ACCOUNT_DEVICE_NAME: {"POST": _OWN},
+    paths.API_DEVICES: {"GET": _OWN},
+    paths.API_DEVICE: {"DELETE": _OWN_FRESH},
+    paths.API_DEVICE_TRUST: {"POST": _OWN_FRESH},
     paths.LOGIN_LINK: {"GET": ANYBODY, "POST": ANYBODY},
     paths.LOGIN_LINK_OPEN: {"GET": ANYBODY, "POST": ANYBODY},
     paths.LINK_SEND: {"POST": ANYBODY},
@@ -217,8 +223,12 @@ async def judge(access: Access, member: Member | None, ask_again: AskAgain) -> R
         return to_sign_in(access.back if request.method == "POST" else None)
     if access.role is not None and member.role is not access.role:
         raise NotAllowed(f"this is for the role {access.role}")
+    # A sign-in of some risk, which nobody confirmed (AUTH-32): a second factor, where there is one.
+    is_held = member.is_limited and (access.is_sensitive or access.role is not None)
     level, needs_second = access.level, access.is_sensitive and member.has_second
     if needs_second:
+        level = max(level, Level.MULTI_FACTOR)
+    if is_held:
         level = max(level, Level.MULTI_FACTOR)
     if member.level >= level and (member.is_fresh or not (access.is_fresh or needs_second)):
         return None

@@ -10,7 +10,7 @@ from actors.accounts import SIGN_IN_KEPT, Method
 from web.accounts.entering import NotEntered
 from web.accounts.routes import REFUSED, redirect, refused, user_agent
 from web.accounts.ways.links import WRONG, LinkServices, Opening, ask_for_link, open_link
-from web.api import body, ok, step_up, too_many, unauthorized, unavailable, validation
+from web.api import body, forbidden, ok, step_up, too_many, unauthorized, unavailable, validation
 from web.routing import paths
 from web.server import ErrorAnswer, FieldProblem, current_request_state, read_cookies
 
@@ -91,6 +91,8 @@ def _answer_of(problem: NotEntered) -> ErrorAnswer:
         return validation("a field breaks its rule", found)
     if problem.status == 429:
         return too_many(problem.retry_after or 1.0)
+    if problem.status == 403:
+        return forbidden(problem.problems.get("", ""))
     if problem.status == 503:
         return unavailable(problem.problems.get("", ""))
     return unauthorized(WRONG)

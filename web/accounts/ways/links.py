@@ -42,6 +42,7 @@ from web.accounts.entering import (
     new_sign_in,
     origin_of,
     tell,
+    withheld,
 )
 from web.accounts.second import Half, fingerprint_of, half_of
 from web.mail.mails import Mails
@@ -196,7 +197,9 @@ async def open_link(
             _tell(state, "accounts.sign_in", "refused", reason="too_many")
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
     origin = origin_of(state, user_agent, Method.MAGIC_LINK)
-    token, sign_in = new_sign_in(accounts, state, user_agent)
+    token, sign_in = new_sign_in(
+        accounts, state, user_agent, Method.MAGIC_LINK, keeps_cookies=by_cookie
+    )
     found: Entered | NotKnown | None = None
     if _FORM.fullmatch(opening.token):
         code = parse_code(opening.code)
@@ -216,6 +219,9 @@ async def open_link(
         await accounts.audit.note(Entry(Act.SIGN_IN, None, origin, "link"))
         _tell(state, "accounts.sign_in", "refused", reason="link")
         raise NotEntered(401, {"": _WRONG_IN_WORDS})
+    if found.withheld is not None:
+        held, whose = found.withheld, found.user_id
+        raise withheld(accounts, state, sign_in, held, whose, Method.MAGIC_LINK)
     await accounts.limiter.give_back(limit)
     if found.needs_second:
         _tell(state, "accounts.sign_in", "half", user_id=str(found.user_id))

@@ -213,12 +213,12 @@ class SignedIn:
 
 
 class VisitorSigner:
-    """Turns ids into cookie values and back."""
+    """Turns ids into cookie values and back; a `purpose` of its own for another cookie."""
 
     __slots__ = ("_key",)
 
-    def __init__(self, ring: KeyRing) -> None:
-        self._key: Key = ring.key("visitor cookie")
+    def __init__(self, ring: KeyRing, purpose: str = "visitor cookie") -> None:
+        self._key: Key = ring.key(purpose)
 
     def value(self, visitor_id: uuid.UUID) -> str:
         """Call this to get the cookie value of an id."""

@@ -58,6 +58,8 @@ def carry_out(
         del links[mailbox]
     if user_id in database.factors:
         database.factors[user_id].codes.clear()
+    for device in [one for one, row in database.devices.items() if row.user_id == user_id]:
+        del database.devices[device]
     ended = MemoryAccounts(database).end_all_of(user_id)
     database.add_messages(check_messages(outbox))
     record(database, Entry(Act.DISAVOW, user_id, origin), {"ended": str(ended)})

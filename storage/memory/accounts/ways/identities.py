@@ -8,7 +8,7 @@ from uuid import UUID
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
 from actors.accounts.ways.left import is_way_left
-from actors.accounts.ways.links import Entered, Newcomer
+from actors.accounts.ways.links import Entered, Newcomer, entered
 from actors.accounts.ways.provider.identities import (
     ENDED_SESSION_KEPT,
     REFRESH_KEPT,
@@ -97,7 +97,7 @@ class MemoryIdentities(Twin):
         if not use_proof(database, user_id, sign_in.proof, origin):
             return Entered(user_id, user.username, user.email, is_new, 0, needs_second=True)
         ended = accounts.admit(user_id, sign_in, origin)
-        return Entered(user_id, user.username, user.email, is_new, ended)
+        return entered(user_id, user.username, user.email, ended, is_new=is_new)
 
     async def link(self, new: NewIdentity, origin: Origin) -> Linking:
         """See `Identities.link`."""

@@ -9,7 +9,7 @@ from actors.accounts.kept.factors import PasskeyProof
 from actors.accounts.kept.factors.port import check_removal
 from actors.accounts.members import NOWHERE, Level, NewSignIn
 from actors.accounts.ways.left import is_way_left
-from actors.accounts.ways.links import Entered
+from actors.accounts.ways.links import Entered, entered
 from actors.accounts.ways.passkeys import (
     CHALLENGE_KEPT,
     PASSKEYS_PER_USER_MAX,
@@ -130,8 +130,8 @@ class MemoryPasskeys(Twin):
             return None
         if not proof.is_verified:
             return Entered(user_id, user.username, user.email, False, 0, needs_second=True)
-        ended = MemoryAccounts(database).admit(user_id, sign_in, origin)
-        return Entered(user_id, user.username, user.email, False, ended)
+        ended = MemoryAccounts(database).admit(user_id, sign_in, origin, proof)
+        return entered(user_id, user.username, user.email, ended)
 
     async def note_fall(
         self,

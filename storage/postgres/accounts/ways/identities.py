@@ -14,7 +14,7 @@ import msgspec
 from actors.accounts.kept.audit import Act, Entry, Origin, user_stream
 from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
 from actors.accounts.ways.left import is_way_left
-from actors.accounts.ways.links import Entered, Newcomer
+from actors.accounts.ways.links import Entered, Newcomer, entered
 from actors.accounts.ways.provider.identities import (
     ENDED_SESSION_KEPT,
     REFRESH_KEPT,
@@ -187,7 +187,7 @@ class PostgresIdentities:
             user_id = whose or newcomer.user_id
             try:
                 sealed = await self._sealed(user_id, shown.identity, shown.tokens)
-                entered = await self._database.transact(
+                came = await self._database.transact(
                     _enter,
                     whose,
                     NewIdentity(user_id, sign_in.reference, provider, shown),
@@ -203,8 +203,8 @@ class PostgresIdentities:
             except SubjectForgotten:
                 pass  # whose it was is being deleted: then it is nobody's
             else:
-                if entered is not None:
-                    return entered
+                if came is not None:
+                    return came
         return None
 
     async def link(self, new: NewIdentity, origin: Origin) -> Linking:
@@ -382,7 +382,7 @@ async def _enter(
     if not await use_proof(connection, user_id, sign_in.proof, origin):
         return Entered(user_id, username, email, whose is None, 0, needs_second=True)
     ended = await admit(connection, user_id, sign_in, origin)
-    return Entered(user_id, username, email, whose is None, ended)
+    return entered(user_id, username, email, ended, is_new=whose is None)
 
 
 async def _link(connection: Connection, new: NewIdentity, sealed: bytes, origin: Origin) -> Linking:

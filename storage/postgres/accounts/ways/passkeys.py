@@ -15,7 +15,7 @@ from actors.accounts.kept.factors import PasskeyProof
 from actors.accounts.kept.factors.port import check_removal
 from actors.accounts.members import NOWHERE, Level, NewSignIn
 from actors.accounts.ways.left import is_way_left
-from actors.accounts.ways.links import Entered
+from actors.accounts.ways.links import Entered, entered
 from actors.accounts.ways.passkeys import (
     CHALLENGE_KEPT,
     PASSKEYS_PER_USER_MAX,
@@ -229,8 +229,8 @@ async def _enter(
     if not proof.is_verified:
         await record(connection, *used.act)
         return Entered(user_id, used.username, used.email, False, 0, needs_second=True)
-    ended = await admit(connection, user_id, sign_in, origin, [used.act])
-    return Entered(user_id, used.username, used.email, False, ended)
+    ended = await admit(connection, user_id, sign_in, origin, [used.act], proof)
+    return entered(user_id, used.username, used.email, ended)
 
 
 async def _note_fall(

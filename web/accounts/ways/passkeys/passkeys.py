@@ -63,6 +63,7 @@ from web.accounts.entering import (
     origin_of,
     renew,
     tell,
+    withheld,
 )
 from web.accounts.identity import new_token
 from web.accounts.own.managing import alert, alert_of
@@ -226,7 +227,9 @@ async def enter_by_key(
     accounts, limit = services.accounts, use_limit(address_key(state.address))
     await _count(services, state, limit)
     origin = origin_of(state, user_agent, Method.PASSKEY)
-    token, sign_in = new_sign_in(accounts, state, user_agent)
+    token, sign_in = new_sign_in(
+        accounts, state, user_agent, Method.PASSKEY, keeps_cookies=by_cookie
+    )
     found = await _answered(services, state, read, sign_in, origin)
     if isinstance(found, Unanswered):
         await accounts.limiter.give_back(limit)
@@ -234,8 +237,13 @@ async def enter_by_key(
     if isinstance(found, Refused):
         await _note(services, state, found, origin, Act.SIGN_IN)
         raise NotEntered(401, {FIELD: WRONG})
-    await accounts.limiter.give_back(limit)
     entered = found.entered
+    if entered.withheld is not None:
+        refused = withheld(
+            accounts, state, sign_in, entered.withheld, entered.user_id, Method.PASSKEY
+        )
+        raise NotEntered(refused.status, {FIELD: refused.problems[""]})
+    await accounts.limiter.give_back(limit)
     facts = {"user_id": str(entered.user_id), "level": found.level.name}
     if entered.needs_second:
         tell(state, "accounts.sign_in", "half", Method.PASSKEY, **facts)

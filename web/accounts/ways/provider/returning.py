@@ -51,6 +51,7 @@ from web.accounts.entering import (
     new_sign_in,
     origin_of,
     tell,
+    withheld,
 )
 from web.accounts.identity import new_token
 from web.accounts.own.managing import alert
@@ -219,7 +220,13 @@ async def come_back(
             _tell(state, provider, "refused", reason="too_many")
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
     origin = origin_of(state, user_agent, provider.method)
-    token, sign_in = new_sign_in(accounts, state, user_agent)
+    token, sign_in = new_sign_in(
+        accounts,
+        state,
+        user_agent,
+        provider.method,
+        keeps_cookies=opened.began.then is not None,
+    )
     try:
         exchange = judge_return(query, secrets_of(opened.flow, opened.state))
     except NotShown as error:
@@ -246,6 +253,8 @@ async def come_back(
         case Linking():
             _linked(services, state, provider, came)
             return None
+    if came.withheld is not None:
+        raise withheld(accounts, state, sign_in, came.withheld, came.user_id, provider.method)
     ticket = await _enter(services, state, provider, came)
     if ticket is None and opened.began.then is not None:
         enter(accounts, state, sign_in, token)

@@ -1,4 +1,4 @@
-"""Counted tries in memory; the twin of `storage/postgres/accounts/rate_limits.py`."""
+"""Counted tries in memory; the twin of `storage/postgres/accounts/kept/rate_limits.py`."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Counted tries in PostgreSQL; the twin of `storage/memory/accounts/rate_limits.py`.
+"""Counted tries in PostgreSQL; the twin of `storage/memory/accounts/kept/rate_limits.py`.
 
 Times are the server's. Each method is one statement: the function `hit_limits` of the schema locks
 the keys in their order, judges as `actors.accounts.kept.throttle.judge` does, and counts.

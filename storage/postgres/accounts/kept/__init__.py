@@ -1,0 +1,1 @@
+"""What is kept of tries and of sign-ins: limits, and logins with their risk, in PostgreSQL."""
