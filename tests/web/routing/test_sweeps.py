@@ -88,6 +88,7 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
             await in_thread(visitor.open_lab)
         (sign_in,) = await site.accounts.sign_ins((await site.accounts.named("ada"))[0])  # type: ignore[index]
         passkey = await passkey_of(site, "ada")
+        device = str(next(iter(site.accounts.database.devices)))
         with await in_thread(ada.open_stream), await in_thread(eve.open_stream):
 
             def command(visitor: Visitor, path: str) -> Answer:
@@ -113,6 +114,14 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
                 paths.API_SESSION_ONE: (
                     str(sign_in.reference),
                     lambda id_: send(eve, "DELETE", f"/api/v1/auth/sessions/{id_}"),
+                ),
+                paths.API_DEVICE: (
+                    device,
+                    lambda id_: send(eve, "DELETE", f"/api/v1/auth/devices/{id_}"),
+                ),
+                paths.API_DEVICE_TRUST: (
+                    device,
+                    lambda id_: send(eve, "POST", f"/api/v1/auth/devices/{id_}/trust"),
                 ),
             }
             named = re.compile(r"<(?!provider>)")  # of providers everybody may know
