@@ -67,13 +67,13 @@ async def test_the_audit_is_searched_by_member_act_day_and_outcome() -> None:
             assert kept_out not in whole.text
         acts = re.compile(r"<td><code>([a-z_.]+)</code>")
         assert acts.findall(whole.text) == [
-            "account.sign_in_end", "account.sign_in", "account.register", "account.role",
-            "account.register",
+            "account.sign_in_end", "account.sign_in", "account.device_add", "account.register",
+            "account.role", "account.device_add", "account.register",
         ]  # fmt: skip
         for query, found in (
             ("user=ada&act=account.register", 1),
             ("outcome=refused", 1),
-            ("outcome=accepted&user=ada", 2),
+            ("outcome=accepted&user=ada", 3),
             ("since=2020-01-01&until=2020-01-02", 0),
             (f"since=2020-01-01&user={uuid4()}", 0),
             ("before=1", 0),
