@@ -260,7 +260,7 @@ class MailTest:
 
 _AT = datetime(2025, 3, 1, 12, 30, tzinfo=UTC)
 _NOT_ME = "https://greenroom.example/account/not-me?token=SAMPLE"
-_ALLOW = "https://greenroom.example/login/allow?token=SAMPLE"
+_ALLOW = "https://greenroom.example/account/allow?token=SAMPLE"
 _LINK = "https://greenroom.example/sign-in/link?token=SAMPLE"
 
 MAGIC_LINK = Template(

@@ -189,7 +189,7 @@ class Renderer:
         return self._render("left.html", page=page, shell=page.shell)
 
     def allow_page(self, page: AllowPage) -> str:
-        """Call this to render `/login/allow`."""
+        """Call this to render `/account/allow`."""
         return self._render("allow.html", page=page, shell=page.shell)
 
     def confirm_address_page(self, page: ConfirmAddressPage) -> str:

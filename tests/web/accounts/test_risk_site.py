@@ -37,7 +37,7 @@ from web.accounts.ways.risk.places_file import Places, PlacesWatch
 
 pytestmark = pytest.mark.slow
 
-ADA, ALLOW = "ada@example.org", "/login/allow"
+ADA, ALLOW = "ada@example.org", "/account/allow"
 NL, ES = "127.0.0.1,NL,52.37,4.90,", "127.0.0.1,ES,40.42,-3.70,"
 # What every sign-in is, with these for borders.
 MEDIUM, HIGH, CRITICAL = (0.0, 1.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0)

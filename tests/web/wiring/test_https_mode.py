@@ -56,7 +56,9 @@ async def test_cookies_are_for_https_and_this_host_alone() -> None:
         check_cookies(first, "__Host-gr_visitor")
         entered = await ask(visitor, "/register", ADA)
         assert entered.status == 303
-        check_cookies(entered, "__Host-gr_auth", "__Host-gr_visitor")
+        names = ("__Host-gr_auth", "__Host-gr_device", "__Host-gr_visitor")
+        found = check_cookies(entered, *names)
+        assert found["__Host-gr_device"]["max-age"] == "31536000"
         assert (await ask(visitor, "/account")).status == 200
 
         # The names of the other mode may be set by whoever speaks plain HTTP: they open nothing.
