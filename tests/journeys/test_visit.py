@@ -27,6 +27,10 @@ GETS = ("/", "/lab", "/demo/chat", "/health", "/health/live", "/ready", "/health
         "/work", "/work/chat-realtime", "/work/operational-visibility")  # fmt: skip
 
 
+# Who holds a part of the outbox renews that every few seconds, whoever asks.
+BY_THE_CLOCK = {"outbox_leases"}
+
+
 async def _tables(url: str) -> dict[str, list[str]]:
     connection = await asyncpg.connect(url)
     try:
@@ -37,6 +41,7 @@ async def _tables(url: str) -> dict[str, list[str]]:
         return {
             name: sorted(map(str, await connection.fetch(f'SELECT * FROM "{name}"')))  # noqa: S608 - the database's own names
             for (name,) in names
+            if name not in BY_THE_CLOCK
         }
     finally:
         await connection.close()
@@ -59,7 +64,7 @@ def visit_everything(visitor: Visitor) -> None:
 def test_no_get_changes_the_database(
     start_site: StartSite, postgres_server: TemporaryServer, database_url: str
 ) -> None:
-    """SITE-2: all GET routes twice, also with a stream; every table is as it was."""
+    """SITE-2: all GET routes twice, also with a stream; what requests fill is as it was."""
     site = start_site(DATABASE_URL=database_url)
     visitor = Visitor(site.url)
     visitor.open_lab()
