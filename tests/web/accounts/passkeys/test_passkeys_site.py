@@ -191,7 +191,7 @@ WRONG = [
     Ways(client={"topOrigin": "http://localhost"}), Ways(client={"type": "webauthn.create"}),
     Ways(client={"challenge": b64(os.urandom(32))}), Ways(rp_id="evil.example"), Ways(flags=0),
     Ways(flags=PRESENT | 4 | 8), Ways(flags=PRESENT | 4 | 16), Ways(user_handle=b"x" * 16),
-    Ways(user_handle=None), Ways(change={"signature": lambda one: one[:-1] + b"\0"}),
+    Ways(user_handle=None), Ways(change={"signature": lambda one: bytes((*one[:-1], one[-1] ^ 1))}),
     Ways(change={"authenticatorData": lambda one: one[:32] + b"\x05" + one[33:-1] + b"\x09"}),
     Ways(change={"clientDataJSON": lambda one: one + b" "}), Ways(change={"id": lambda _: b"x"}),
 ]  # fmt: skip
