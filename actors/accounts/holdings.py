@@ -15,7 +15,9 @@ from uuid import UUID
 
 import msgspec
 
-from actors.accounts.members import Role
+from actors.accounts.kept.devices.words import Trust
+from actors.accounts.kept.risk.words import Outcome
+from actors.accounts.members import Level, Role
 from actors.persistence.errors import InvalidField
 from actors.persistence.words import BIGINT_MAX, check_a, check_integer, check_text, check_uuid
 
@@ -25,7 +27,10 @@ HELD_PAGE_MAX = 1000
 
 
 class HeldProfile(msgspec.Struct, frozen=True):
-    """Who it is. `password_changed_at` is None where that was not noted."""
+    """Who it is. `password_changed_at` is None where that was not noted.
+
+    `doubted_since` is since when somebody has said that what happens here was not them (AUTH-16).
+    """
 
     user_id: UUID
     username: str
@@ -33,15 +38,55 @@ class HeldProfile(msgspec.Struct, frozen=True):
     role: Role
     since: datetime
     password_changed_at: datetime | None
+    email_verified_at: datetime | None = None
+    doubted_since: datetime | None = None
 
 
 class HeldSignIn(msgspec.Struct, frozen=True):
-    """One sign-in that goes on, or was over and not removed yet."""
+    """One sign-in that goes on, or was over and not removed yet.
+
+    `address` is masked; `provider` and its session are None for one that began at none.
+    """
 
     reference: UUID
     browser: str
     created_at: datetime
     seen_at: datetime
+    address: str
+    name: str
+    method: str
+    level: Level
+    proven_at: datetime
+    device: UUID | None
+    is_limited: bool
+    provider: str | None
+    provider_session: str | None
+
+
+class HeldDevice(msgspec.Struct, frozen=True):
+    """A device that the account was entered from; what tells it is kept as a digest only."""
+
+    id: UUID
+    browser: str
+    name: str
+    trust: Trust
+    logins: int
+    passkey: UUID | None
+    first_seen_at: datetime
+    seen_at: datetime
+
+
+class HeldLogin(msgspec.Struct, frozen=True):
+    """A sign-in of the past, or an attempt. What it was judged by is told to nobody (AUTH-30)."""
+
+    reference: UUID
+    at: datetime
+    outcome: Outcome
+    method: str
+    browser: str
+    country: str
+    latitude: float | None
+    longitude: float | None
 
 
 class HeldPasskey(msgspec.Struct, frozen=True):
@@ -71,6 +116,15 @@ class HeldIdentity(msgspec.Struct, frozen=True):
     used_at: datetime | None
 
 
+class HeldAddressChange(msgspec.Struct, frozen=True):
+    """Another address that was asked for; `made_at` is None while it is not confirmed."""
+
+    former: str
+    email: str
+    asked_at: datetime
+    made_at: datetime | None
+
+
 class HeldMembership(msgspec.Struct, frozen=True):
     """A room of the chat that the account is a member of."""
 
@@ -90,6 +144,10 @@ class HeldAccount(msgspec.Struct, frozen=True):
     # How many; what is kept of a code is no use to anybody.
     recovery_codes_left: int = 0
     identities: tuple[HeldIdentity, ...] = ()
+    # As many as `DEVICES_MAX` and `LOGINS_KEPT` say at most.
+    devices: tuple[HeldDevice, ...] = ()
+    logins: tuple[HeldLogin, ...] = ()
+    address_changes: tuple[HeldAddressChange, ...] = ()
 
 
 class HeldSession(msgspec.Struct, frozen=True):
@@ -123,10 +181,11 @@ class HeldChatAct(msgspec.Struct, frozen=True):
 
 
 class HeldAct(msgspec.Struct, frozen=True):
-    """What was done with the account itself, as the audit has it."""
+    """What was done with the account itself, or tried, as the audit has it."""
 
     at: datetime
     action: str
+    success: bool
 
 
 Held: TypeAlias = HeldSession | HeldMessage | HeldChatAct | HeldAct

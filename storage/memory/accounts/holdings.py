@@ -11,9 +11,12 @@ from actors.accounts.holdings import (
     HELD_PAGE,
     Held,
     HeldAccount,
+    HeldAddressChange,
     HeldApp,
     HeldChatAct,
+    HeldDevice,
     HeldIdentity,
+    HeldLogin,
     HeldMembership,
     HeldMessage,
     HeldPage,
@@ -33,7 +36,7 @@ from actors.persistence import ERASED
 from actors.persistence.words import check_uuid
 from storage.errors import StoreUnavailable
 from storage.memory.chat_log import AuditRow, MemoryChatLog
-from storage.memory.database import FactorsRow
+from storage.memory.database import DeviceRow, FactorsRow, LoginRow, SignInRow
 from storage.memory.twin import Twin
 
 R = TypeVar("R")
@@ -50,15 +53,23 @@ class MemoryHoldings(Twin):
         """See `Holdings.account`."""
         check_uuid("user_id", user_id)
         await self.pass_faults()
-        user = self.database.users.get(user_id)
+        database = self.database
+        user = database.users.get(user_id)
         if user is None or user_id == DEMO_USER_ID:
             return None
         profile = HeldProfile(
-            user_id, user.username, user.email, Role(user.role), user.created_at, None
+            user_id,
+            user.username,
+            user.email,
+            Role(user.role),
+            user.created_at,
+            None,
+            user.email_verified_at,
+            user.doubted_since,
         )
         sign_ins = sorted(
             (row.created_at, row.reference, row)
-            for row in self.database.sign_ins.values()
+            for row in database.sign_ins.values()
             if row.user_id == user_id
         )
         joined = [row for row in self._acts(user_id) if row.action == "chat.room.join"]
@@ -66,20 +77,24 @@ class MemoryHoldings(Twin):
         memberships = sorted((names[row.room_id], row.created_at) for row in joined)
         return HeldAccount(
             profile,
-            tuple(
-                HeldSignIn(row.reference, row.browser, row.created_at, row.seen_at)
-                for *_, row in sign_ins
-            ),
+            tuple(_sign_in(row) for *_, row in sign_ins),
             tuple(HeldMembership(room, "member", at) for room, at in memberships),
             tuple(
                 HeldPasskey(
                     one.id, one.name, one.added_at, one.used_at, one.is_backed_up, one.flagged_at
                 )
-                for one in self.database.passkeys.values()
+                for one in database.passkeys.values()
                 if one.user_id == user_id
             ),
             *self._factors(user_id),
             tuple(sorted(self._identities(user_id), key=lambda one: (one.linked_at, one.provider))),
+            tuple(_device(one) for one in database.devices.values() if one.user_id == user_id),
+            tuple(_login(one) for one in database.logins.values() if one.login.user_id == user_id),
+            tuple(
+                HeldAddressChange(one.former, one.email, one.asked_at, one.made_at)
+                for one in database.address_changes.values()
+                if one.user_id == user_id
+            ),
         )
 
     def _factors(self, user_id: UUID) -> tuple[HeldApp | None, int]:
@@ -165,6 +180,52 @@ class MemoryHoldings(Twin):
         if user_id == DEMO_USER_ID:
             return []
         return [row for row in self._log.audit if row.actor_user_id == user_id]
+
+
+def _sign_in(row: SignInRow) -> HeldSignIn:
+    at = None if row.at_provider is None else row.at_provider[0]
+    return HeldSignIn(
+        row.reference,
+        row.browser,
+        row.created_at,
+        row.seen_at,
+        row.address,
+        row.name,
+        row.method,
+        row.level,
+        row.proven_at,
+        row.device,
+        row.is_limited,
+        None if at is None else at.provider,
+        None if at is None else at.session,
+    )
+
+
+def _device(row: DeviceRow) -> HeldDevice:
+    return HeldDevice(
+        row.id,
+        row.browser,
+        row.name,
+        row.trust,
+        row.logins,
+        row.passkey,
+        row.first_seen_at,
+        row.seen_at,
+    )
+
+
+def _login(row: LoginRow) -> HeldLogin:
+    login, past = row.login, row.past
+    return HeldLogin(
+        login.id,
+        login.at,
+        login.outcome,
+        login.method,
+        login.browser,
+        login.country,
+        past.latitude,
+        past.longitude,
+    )
 
 
 def _page(

@@ -15,9 +15,12 @@ from actors.accounts.holdings import (
     Held,
     HeldAccount,
     HeldAct,
+    HeldAddressChange,
     HeldApp,
     HeldChatAct,
+    HeldDevice,
     HeldIdentity,
+    HeldLogin,
     HeldMembership,
     HeldMessage,
     HeldPage,
@@ -31,7 +34,9 @@ from actors.accounts.holdings import (
     parse_message_place,
     parse_place,
 )
-from actors.accounts.members import Role
+from actors.accounts.kept.devices.words import Trust
+from actors.accounts.kept.risk.words import Outcome
+from actors.accounts.members import Level, Role
 from actors.chat import DEMO_USER_ID
 from actors.chat.stored import sealed_text, text_of
 from actors.persistence import ERASED, Keyring
@@ -40,11 +45,27 @@ from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
 
 _PROFILE = """
-SELECT u.id, u.username, u.email, u.role, u.created_at, c.changed_at
+SELECT u.id, u.username, u.email, u.role, u.created_at, c.changed_at, u.email_verified_at,
+    c.doubted_since
 FROM users u LEFT JOIN credentials c ON c.user_id = u.id WHERE u.id = $1 AND u.deleted_at IS NULL
 """
 _SIGN_INS = """
-SELECT id, browser, created_at, seen_at FROM sign_ins WHERE user_id = $1 ORDER BY created_at, id
+SELECT s.id, s.browser, s.created_at, s.seen_at, s.address, s.name, s.method, s.level, s.proven_at,
+    s.device, s.is_limited, p.provider, p.session
+FROM sign_ins s LEFT JOIN provider_sign_ins p ON p.sign_in = s.id
+WHERE s.user_id = $1 ORDER BY s.created_at, s.id
+"""
+_DEVICES = """
+SELECT id, browser, name, trust, logins, passkey, first_seen_at, seen_at FROM devices
+WHERE user_id = $1 ORDER BY first_seen_at, id
+"""
+_LOGINS = """
+SELECT id, at, outcome, method, browser, country, latitude, longitude FROM logins
+WHERE user_id = $1 ORDER BY at, id
+"""
+_ADDRESS_CHANGES = """
+SELECT former, email, asked_at, made_at FROM address_changes
+WHERE user_id = $1 ORDER BY asked_at, id
 """
 _MEMBERSHIPS = """
 SELECT r.name, m.role, m.joined_at
@@ -81,7 +102,7 @@ WHERE actor_user_id = $1 AND actor_user_id <> '00000000-0000-7000-8000-00000000d
 ORDER BY id LIMIT $3
 """
 _ACTS = """
-SELECT id AS place, at, action FROM audit_log
+SELECT id AS place, at, action, success FROM audit_log
 WHERE event_type = 'account' AND resource = $1::uuid::text AND id > $2 ORDER BY id LIMIT $3
 """
 
@@ -110,7 +131,7 @@ class PostgresHoldings:
         first = parse_place(after)
         if part is HeldPart.ACTS:
             rows = await self._database.run(_fetch, _ACTS, user_id, first, limit)
-            return _page([HeldAct(row["at"], row["action"]) for row in rows], rows, limit)
+            return _page([HeldAct(*row[1:]) for row in rows], rows, limit)
         rows = await self._database.run(_fetch, _CHAT_ACTS, user_id, first, limit)
         acts = [HeldChatAct(row["at"], row["action"], _facts(row)) for row in rows]
         return _page(acts, rows, limit)
@@ -156,22 +177,46 @@ async def _account(connection: Connection, user_id: UUID) -> HeldAccount | None:
         return None
     role = Role(row["role"])
     names = row["username"], row["email"], role, row["created_at"], row["changed_at"]
+    doubts = row["email_verified_at"], row["doubted_since"]
     sign_ins = await connection.fetch(_SIGN_INS, user_id)
     memberships = await connection.fetch(_MEMBERSHIPS, user_id)
     passkeys = await connection.fetch(_PASSKEYS, user_id)
     identities = await connection.fetch(_IDENTITIES, user_id)
+    devices = await connection.fetch(_DEVICES, user_id)
+    logins = await connection.fetch(_LOGINS, user_id)
+    changes = await connection.fetch(_ADDRESS_CHANGES, user_id)
     factors = await connection.fetchrow(_FACTORS, user_id)
     assert factors is not None
     since = factors["added_at"]
     return HeldAccount(
-        HeldProfile(user_id, *names),
-        tuple(HeldSignIn(*one) for one in sign_ins),
+        HeldProfile(user_id, *names, *doubts),
+        tuple(map(_sign_in, sign_ins)),
         tuple(HeldMembership(*one) for one in memberships),
         tuple(HeldPasskey(*one) for one in passkeys),
         None if since is None else HeldApp(since),
         factors["codes_left"],
         tuple(HeldIdentity(*one) for one in identities),
+        tuple(map(_device, devices)),
+        tuple(map(_login, logins)),
+        tuple(HeldAddressChange(*one) for one in changes),
     )
+
+
+def _sign_in(row: asyncpg.Record) -> HeldSignIn:
+    facts = {**row, "reference": row["id"], "level": Level(row["level"])}
+    facts["provider_session"] = facts.pop("session")
+    del facts["id"]
+    return HeldSignIn(**facts)
+
+
+def _device(row: asyncpg.Record) -> HeldDevice:
+    return HeldDevice(**{**row, "trust": Trust(row["trust"])})
+
+
+def _login(row: asyncpg.Record) -> HeldLogin:
+    facts = {**row, "reference": row["id"], "outcome": Outcome(row["outcome"])}
+    del facts["id"]
+    return HeldLogin(**facts)
 
 
 async def _fetch(connection: Connection, statement: str, *args: object) -> list[asyncpg.Record]:

@@ -21,7 +21,7 @@ from actors.chat import LOBBY, Message, RoomName
 from actors.runtime import Secret
 from storage.errors import StoreUnavailable
 from storage.memory import MemoryChatLog, MemoryHoldings
-from storage.memory.database import FactorsRow, IdentityRow
+from storage.memory.database import AddressChangeRow, FactorsRow, IdentityRow
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import captured
 from tests.patience import until
@@ -246,6 +246,10 @@ async def test_a_document_has_the_shape_that_is_described() -> None:
         database.identities[at] = IdentityRow(
             ada_id, "example", ProviderTokens(Secret("t")), database.now()
         )
+        asked = AddressChangeRow(
+            ada_id, ada_id, "ada@example.org", "ada@new.example.org", database.now()
+        )
+        database.address_changes[ada_id] = asked
         for row in database.sign_ins.values():
             row.level = Level.MULTI_FACTOR
         await in_thread(ada.open_lab)
@@ -263,7 +267,7 @@ async def test_a_document_has_the_shape_that_is_described() -> None:
         if isinstance(one, dict):
             found |= {f"{name}.{inner}" for inner in one}
     # In memory nothing is kept of what was done with an account.
-    assert told == found | {"acts.at", "acts.action"}
+    assert told == found | {"acts.at", "acts.action", "acts.success"}
 
 
 class LeavingLog(MemoryChatLog):
