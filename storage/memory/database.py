@@ -264,6 +264,8 @@ class LoginRow:
 
     login: JudgedLogin
     past: PastLogin
+    # Its place was kept long enough.
+    is_stripped: bool = False
 
 
 @dataclass(slots=True)

@@ -398,7 +398,8 @@ COLUMNS_BACK = {
     "logins": dict.fromkeys(
         ("network", "score", "level", "factors", "unobserved"),
         "what it is judged by, which is told to nobody (AUTH-30)",
-    ),
+    )
+    | {"is_stripped": "seen by a place that is empty"},
     "passkeys": dict.fromkeys(
         ("credential_id", "public_key", "sign_count", "is_backup_eligible", "is_attested"),
         "how it is checked",

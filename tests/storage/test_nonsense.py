@@ -412,6 +412,7 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "logins": {
         "find": {"login_id": _ONE},
         "allow": {"allowance": Allowance(_ONE, _D, _D, _AT), "origin": _ORIGIN},
+        "purge": {"limit": 5},
     },
 }
 

@@ -594,6 +594,7 @@ def make_cleaner(
             "audit": log.purge_audit,
             "chat_limits": log.purge_limits,
             "session_ends": PostgresSessionEnds(database).purge,
+            "logins": PostgresLogins(database).purge,
             "attempts": PostgresRateLimiter(database).purge,
             "mails": PostgresMailStates(database).purge,
             "sagas": _sagas_of(database, sagas_kept).purge_all,

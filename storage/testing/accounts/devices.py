@@ -20,7 +20,7 @@ from actors.accounts.kept.devices.words import (
 )
 from actors.accounts.kept.disavowals import Disavowal
 from actors.accounts.kept.factors import CodeProof
-from actors.accounts.kept.risk.port import LOGINS_KEPT, Allowance
+from actors.accounts.kept.risk.port import LOGINS_KEPT, PLACES_KEPT, Allowance
 from actors.accounts.kept.risk.words import (
     LIMITED_FOR,
     PAST_LOGINS,
@@ -362,6 +362,42 @@ class LoginsSuite:
         assert await kept.logins.find(made[0].reference) is None
         assert await kept.logins.find(made[1].reference) is not None
         assert len(seen[-1][0].past) == PAST_LOGINS
+
+    async def test_places_are_removed_after_a_month_and_moments_stay(
+        self, kept: KeptAccounts
+    ) -> None:
+        # SEC-134
+        ada, eve = await kept.register("ada"), await kept.register("eve")
+        vienna = Place("AT", 48.25, 16.5)
+        made = [arriving(f"s{number}", place=vienna) for number in range(PAST_LOGINS + 3)]
+        refused = arriving("refused", outcome=Outcome.REFUSED, place=vienna)
+        for sign_in in (made[0], refused, *made[1:]):
+            await enter(kept, ada.user_id, sign_in)
+        await kept.pass_time(PLACES_KEPT - timedelta(hours=1))
+        assert await kept.logins.purge() == 0
+        recent = arriving("of eve", place=vienna)
+        await enter(kept, eve.user_id, recent)
+        await kept.pass_time(timedelta(hours=2))
+        # In chunks, until nothing is left; how many there are does not grow by doing it twice.
+        counts = [await kept.logins.purge(9) for _ in range(4)]
+        assert counts == [9, 9, 6, 0]
+        found = [await kept.logins.find(one.reference) for one in made]
+        assert [one is not None for one in found] == [*[False] * 3, *[True] * PAST_LOGINS]
+        assert await kept.logins.find(refused.reference) is None
+        assert {one.country for one in found if one is not None} == {""}
+        assert {one.score for one in found if one is not None} == {_ASSESSED.score}
+        left = await kept.logins.find(recent.reference)
+        assert left is not None
+        assert left.country == "AT"
+        # What is compared with it next time: when it was, and nothing of where.
+        seen: Judged = []
+        await enter(kept, ada.user_id, arriving("again", seen=seen, place=vienna))
+        past = seen[-1][0].past
+        assert len(past) == PAST_LOGINS
+        assert {(one.network, one.country, one.latitude) for one in past} == {(None, "", None)}
+        # The twenty-first is compared with nothing any more.
+        assert await kept.logins.find(made[3].reference) is None
+        assert await kept.logins.find(made[4].reference) is not None
 
     async def test_arrivals_and_allowances_of_nonsense_are_refused(
         self, kept: KeptAccounts

@@ -2,11 +2,11 @@
 
 Kept by `storage/postgres/accounts/kept/logins.py` and its twin in `storage/memory`; both pass
 `storage.testing.LoginsSuite`. Rows are written by sign-ins themselves, in their transaction: the
-newest of each account, and never changed.
+newest of each account. How one was judged never changes; its place is removed with time.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -19,6 +19,9 @@ from actors.persistence.words import check_a, check_uuid
 
 # Of an account: twenty that signals are about, and as many that were refused among them.
 LOGINS_KEPT = 50
+# SEC-134: as what else tells from where somebody came. Of the last twenty, which later ones are
+# compared with, the moment stays and the place goes.
+PLACES_KEPT = timedelta(days=30)
 # As of those who say "this was not me".
 ALLOWANCES_PER_ADDRESS_MAX = 20
 
@@ -76,6 +79,13 @@ class Logins(Protocol):
 
         False when that mail was used before, is over, or the account is gone. The attempt uses it
         up; of any number at once one does.
+        """
+        ...
+
+    async def purge(self, limit: int = 1000) -> int:
+        """Call this for at most so many that are 30 days old; returns how many it were.
+
+        Of an account's last twenty that led in the place is removed, the others whole.
         """
         ...
 

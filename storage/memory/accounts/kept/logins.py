@@ -1,12 +1,19 @@
 """Sign-ins and their risk, in memory; the twin of the other engine's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import islice
 from uuid import UUID, uuid4
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.devices.words import DEVICES_MAX, Trust, grown, shown_trust
-from actors.accounts.kept.risk.port import LOGINS_KEPT, Allowance, JudgedLogin, check_allow
+from actors.accounts.kept.risk.port import (
+    LOGINS_KEPT,
+    PLACES_KEPT,
+    Allowance,
+    JudgedLogin,
+    check_allow,
+)
 from actors.accounts.kept.risk.words import (
     FAILURES_WITHIN,
     PAST_LOGINS,
@@ -18,6 +25,7 @@ from actors.accounts.kept.risk.words import (
     PastLogin,
     Proven,
 )
+from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_uuid
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.proving import has_second
@@ -61,6 +69,21 @@ class MemoryLogins(Twin):
         rows[allowance.digest] = AllowanceRow(allowance.user_id, allowance.bound, allowance.until)
         record(self.database, Entry(Act.ALLOW, allowance.user_id, origin))
         return True
+
+    async def purge(self, limit: int = 1000) -> int:
+        """See `Logins.purge`."""
+        check_limit(limit)
+        await self.pass_faults()
+        rows, first = self.database.logins, self.database.now() - PLACES_KEPT
+        old = [row for row in rows.values() if row.past.at <= first and not row.is_stripped]
+        for row in old[:limit]:
+            if row in _compared(self.database, row.login.user_id):
+                past = PastLogin(row.past.at, None, "", None, None)
+                login = replace(row.login, country="")
+                rows[login.id] = replace(row, login=login, past=past, is_stripped=True)
+            else:
+                del rows[row.login.id]
+        return min(len(old), limit)
 
 
 def arrive(database: MemoryDatabase, user_id: UUID, arrival: Arrival, proven: Proven) -> Arrived:
@@ -133,8 +156,12 @@ def keep_login(
     )
     database.logins[login.id] = LoginRow(login, past)
     of_user = [one for one, row in database.logins.items() if row.login.user_id == user_id]
-    for over in of_user[:-LOGINS_KEPT]:
-        del database.logins[over]
+    needed = {row.login.id for row in _compared(database, user_id)}
+    for one in of_user:
+        if one in of_user[:-LOGINS_KEPT] or (
+            database.logins[one].is_stripped and one not in needed
+        ):
+            del database.logins[one]
     database.add_messages(judgement.outbox)
     device = arrived.device
     if device is None or not judgement.outcome.is_in:
@@ -158,10 +185,14 @@ def trust_of(database: MemoryDatabase, device: DeviceRow) -> Trust:
     return shown_trust(device.trust, has_passkey=is_bound)
 
 
-def _past(database: MemoryDatabase, user_id: UUID) -> list[PastLogin]:
+def _compared(database: MemoryDatabase, user_id: UUID) -> list[LoginRow]:
     rows = reversed(database.logins.values())
-    found = (row.past for row in rows if row.login.user_id == user_id and row.login.outcome.is_in)
-    return [one for one, _ in zip(found, range(PAST_LOGINS), strict=False)]
+    found = (row for row in rows if row.login.user_id == user_id and row.login.outcome.is_in)
+    return [*islice(found, PAST_LOGINS)]
+
+
+def _past(database: MemoryDatabase, user_id: UUID) -> list[PastLogin]:
+    return [row.past for row in _compared(database, user_id)]
 
 
 def _failures(database: MemoryDatabase, user_id: UUID) -> int:

@@ -9,7 +9,13 @@ from uuid import UUID, uuid4
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.devices.words import DEVICES_MAX, Trust, grown, shown_trust
-from actors.accounts.kept.risk.port import LOGINS_KEPT, Allowance, JudgedLogin, check_allow
+from actors.accounts.kept.risk.port import (
+    LOGINS_KEPT,
+    PLACES_KEPT,
+    Allowance,
+    JudgedLogin,
+    check_allow,
+)
 from actors.accounts.kept.risk.words import (
     FAILURES_WITHIN,
     PAST_LOGINS,
@@ -22,6 +28,7 @@ from actors.accounts.kept.risk.words import (
     Proven,
 )
 from actors.persistence.beside_log.outbox import check_messages
+from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_uuid
 from storage.postgres.accounts.audit import NotedAct, begin, record
 from storage.postgres.connecting.database import Database
@@ -53,7 +60,11 @@ UPDATE login_allowances SET used_at = clock_timestamp() WHERE digest = (
 _ADD_LOGIN = """
 WITH over AS (
     DELETE FROM logins WHERE id = ANY(ARRAY(
-        SELECT id FROM logins WHERE user_id = $2 ORDER BY at DESC OFFSET $14)))
+        (SELECT id FROM logins WHERE user_id = $2 ORDER BY at DESC OFFSET $14)
+        UNION ALL SELECT id FROM (
+            SELECT id, is_stripped FROM logins
+            WHERE user_id = $2 AND outcome IN ('entered', 'limited') ORDER BY at DESC OFFSET $15
+        ) beyond WHERE is_stripped)))
 INSERT INTO logins (id, user_id, outcome, method, browser, network, country, latitude, longitude,
     score, level, factors, unobserved)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -74,6 +85,26 @@ VALUES ($1, $2, $3, $4, 'unknown', (SELECT id FROM passkeys WHERE credential_id 
 _FIND = """
 SELECT id, user_id, at, outcome, method, browser, country, score, level, factors, unobserved
 FROM logins WHERE id = $1
+"""
+# What a sign-in of now has in hand is left for the next time: nobody waits for the other.
+_PURGE = """
+WITH old AS MATERIALIZED (
+    SELECT id, user_id, outcome, at FROM logins
+    WHERE at <= clock_timestamp() - $1::interval AND NOT is_stripped
+    ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED
+), judged AS MATERIALIZED (
+    SELECT id, outcome IN ('entered', 'limited') AND (
+        SELECT count(*) FROM logins newer WHERE newer.user_id = old.user_id
+            AND newer.outcome IN ('entered', 'limited') AND newer.at > old.at) < $3 AS is_needed
+    FROM old
+), gone AS (
+    DELETE FROM logins WHERE id = ANY(ARRAY(SELECT id FROM judged WHERE NOT is_needed))
+), stripped AS (
+    UPDATE logins
+    SET network = NULL, country = '', latitude = NULL, longitude = NULL, is_stripped = true
+    WHERE id = ANY(ARRAY(SELECT id FROM judged WHERE is_needed))
+)
+SELECT count(*) FROM judged
 """
 _LOCK = "SELECT 1 FROM credentials WHERE user_id = $1 FOR UPDATE"
 # Each removes more than it adds when there is that much to remove, as with tickets for sockets. A
@@ -115,6 +146,11 @@ class PostgresLogins:
         """See `Logins.allow`."""
         check_allow(allowance, origin)
         return await self._database.transact(_allow, allowance, origin)
+
+    async def purge(self, limit: int = 1000) -> int:
+        """See `Logins.purge`."""
+        check_limit(limit)
+        return await self._database.run(_purge, limit)
 
 
 async def arrive(
@@ -182,6 +218,7 @@ async def keep_login(
         "" if assessment is None else assessment.in_words,
         None if judgement.unobserved is None else judgement.unobserved.value,
         LOGINS_KEPT - 1,
+        PAST_LOGINS - judgement.outcome.is_in,
     )
     await add_new_messages(connection, check_messages(judgement.outbox))
     if not judgement.outcome.is_in or arrived.device is None:
@@ -228,6 +265,11 @@ async def _find(connection: Connection, login_id: UUID) -> JudgedLogin | None:
         row["factors"],
         None if unobserved is None else Outcome(unobserved),
     )
+
+
+async def _purge(connection: Connection, limit: int) -> int:
+    count: int = await connection.fetchval(_PURGE, PLACES_KEPT, limit, PAST_LOGINS)
+    return count
 
 
 async def _allow(connection: Connection, allowance: Allowance, origin: Origin) -> bool:

@@ -1,0 +1,2 @@
+DROP INDEX logins_unstripped;
+ALTER TABLE logins DROP COLUMN is_stripped;
