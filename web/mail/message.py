@@ -4,10 +4,12 @@ Pure: the same mail and time give the same bytes. `Message-ID` comes from the me
 second copy has the same one; `Date` is that of the sending.
 """
 
+import re
+from binascii import b2a_qp
+from collections.abc import Sequence
 from datetime import datetime
 from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime
 from uuid import UUID
 
@@ -39,27 +41,74 @@ def bytes_of(mail: Mail, message_id: UUID, sender: MailAddress, now: datetime) -
     """Call this for what a server is given, lines ended by CR LF; raises `BadMail`."""
     for field, text in (("to", mail.to), ("subject", mail.subject), ("from", sender.address)):
         check_line(field, text)
-    message = EmailMessage(policy=SMTP.clone(utf8=needs_utf8(mail, sender)))
+    policy = _UTF8 if needs_utf8(mail, sender) else SMTP
+    boundary = f"=_{message_id.hex}"  # no text has it: it is no quoted-printable
     try:
-        message["From"] = _named(sender.address, sender.name)
-        message["To"] = _named(mail.to)
-        message["Subject"] = mail.subject
-        message["Date"] = format_datetime(now)
-        message["Message-ID"] = message_id_header(message_id, sender)
-        message["Auto-Submitted"] = "auto-generated"
-        message["X-Auto-Response-Suppress"] = "All"
-        message["Content-Language"] = mail.language
+        lines = [
+            _address_line(policy, "From", sender.address, sender.name),
+            _address_line(policy, "To", mail.to),
+            _line(policy, "Subject", mail.subject),
+            _line(policy, "Date", format_datetime(now)),
+            _line(policy, "Message-ID", message_id_header(message_id, sender)),
+            b"Auto-Submitted: auto-generated",
+            b"X-Auto-Response-Suppress: All",
+            _line(policy, "Content-Language", mail.language),
+        ]
         if mail.unsubscribe:
-            message["List-Unsubscribe"] = f"<{mail.unsubscribe}>"
-            message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-        message.set_content(mail.text, cte="quoted-printable")
-        message.add_alternative(mail.html, subtype="html", cte="quoted-printable")
-        message.set_boundary(f"=_{message_id.hex}")
-        return message.as_bytes()
+            lines.append(_line(policy, "List-Unsubscribe", f"<{mail.unsubscribe}>"))
+            lines.append(b"List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+        lines += [
+            b"MIME-Version: 1.0",
+            f'Content-Type: multipart/alternative; boundary="{boundary}"'.encode("ascii"),
+            b"",
+            *_part(boundary, "plain", mail.text),
+            *_part(boundary, "html", mail.html),
+            f"--{boundary}--".encode("ascii"),
+            b"",
+        ]
     except (ValueError, IndexError, UnicodeError) as error:
         # Whatever the library makes of it, its words may quote the mail.
         raise BadMail("message", f"cannot be written ({type(error).__name__})") from error
+    return b"\r\n".join(lines)
 
 
-def _named(address: str, name: str = "") -> Address:
-    return Address(name, address.partition("@")[0], ascii_domain(address))
+_UTF8 = SMTP.clone(utf8=True)
+# RFC 5322: a line is better no longer, and never longer than 998.
+_LINE_MAX, _UNBROKEN_MAX = 78, 998
+# What needs no quotes and has one meaning.
+_PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_PLAIN_NAME = re.compile(r"([A-Za-z0-9]+( [A-Za-z0-9]+)*)?")
+
+
+def _line(policy: EmailPolicy, name: str, value: str) -> bytes:
+    """A header. The library encodes and folds what needs it, which is ten times the work."""
+    line = f"{name}: {value}"
+    is_whole = len(line) <= _LINE_MAX or (" " not in value and len(line) <= _UNBROKEN_MAX)
+    if is_whole and value == value.strip() and value.isascii() and value.isprintable():
+        return line.encode("ascii")
+    return _folded(policy, name, value)
+
+
+def _address_line(policy: EmailPolicy, header: str, address: str, name: str = "") -> bytes:
+    wire = wire_address(address)
+    line = f"{header}: {name} <{wire}>" if name else f"{header}: {wire}"
+    is_plain = _PLAIN_ADDRESS.fullmatch(wire) and _PLAIN_NAME.fullmatch(name)
+    if is_plain and len(line) <= _LINE_MAX:
+        return line.encode("ascii")
+    return _folded(policy, header, Address(name, address.partition("@")[0], ascii_domain(address)))
+
+
+def _folded(policy: EmailPolicy, name: str, value: str | Address) -> bytes:
+    _, header = policy.header_store_parse(name, value)
+    return policy.fold_binary(name, header).removesuffix(b"\r\n")
+
+
+def _part(boundary: str, subtype: str, text: str) -> Sequence[bytes]:
+    return (
+        f"--{boundary}".encode("ascii"),
+        f'Content-Type: text/{subtype}; charset="utf-8"'.encode("ascii"),
+        b"Content-Transfer-Encoding: quoted-printable",
+        b"",
+        # Lines as servers want them first: by them it breaks those that are too long.
+        b2a_qp(b"\r\n".join([*text.encode().splitlines(), b""])),
+    )

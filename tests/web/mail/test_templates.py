@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from email import message_from_bytes
+from email import message_from_bytes, message_from_string
 from email.policy import default
 from pathlib import Path
 from uuid import UUID
@@ -14,7 +14,7 @@ import pytest
 
 from storage.memory import MemoryDatabase, MemoryOutbox
 from web.mail.mails import Mails, message_id_of
-from web.mail.message import bytes_of
+from web.mail.message import bytes_of, wire_address
 from web.mail.senders.console import boxed
 from web.mail.templates import (
     ALERTS,
@@ -213,6 +213,43 @@ def test_an_optional_mail_says_how_to_end_it() -> None:
     for bad in ("http://example.org", "https://a>b", "https://a\nb", "mailto:x@example.org"):
         with pytest.raises(BadMail, match="unsubscribe"):
             mails.messages("a@example.org", TICKET, TICKET.sample, "k", unsubscribe=bad)
+
+
+_SUBJECTS = ("Hi", "Zoë’s links", "word " * 40 + "end", "x" * 200, "a  b", "=?x?=")
+
+
+@pytest.mark.parametrize("name", ["", "The Desk", 'A "B" <c>', "Zoë", "d" * 90])
+@pytest.mark.parametrize(
+    "to", ["ada@example.org", "o'neil@example.org", "ada@" + "sub." * 40 + "org", "zoë@exämple.org"]
+)
+def test_what_a_mail_says_is_read_as_it_was_written(name: str, to: str) -> None:
+    # MAIL-4: whatever is written by hand, and whatever the library folds and encodes
+    text = "Hello\n.\n..\nFrom here\n =3D = \t\n\tZoë \U0001f600\x00\x7f" + "long " * 300 + "\n"
+    for subject in _SUBJECTS:
+        mail = _mail(to=to, subject=subject, text=text, html=f"<pre>{text}</pre>")
+        data = bytes_of(mail, UUID(int=1), MailAddress("desk@example.org", name), _AT)
+        lines = data.split(b"\r\n")
+        assert max(map(len, lines)) <= 998
+        assert b"\n" not in b"".join(lines)
+        assert data.isascii() or not to.isascii()
+        read = message_from_string(data.decode(), policy=default)
+        assert not any(part.defects for part in read.walk())
+        assert str(read["Subject"]) == subject
+        (sender,), (reader,) = read["From"].addresses, read["To"].addresses
+        assert (sender.display_name, sender.addr_spec) == (name, "desk@example.org")
+        assert reader.addr_spec == wire_address(to)
+        assert read["Content-Language"] == "en"
+        plain, html = read.iter_parts()
+        assert plain.get_content_type() == "text/plain"
+        assert plain.get_content().replace("\r\n", "\n") == text
+        assert html.get_content().replace("\r\n", "\n") == f"<pre>{text}</pre>\n"
+
+
+def test_a_mail_that_no_server_could_take_is_told() -> None:
+    # MAIL-7
+    for wrong in ({"text": "\ud800"}, {"to": "b,o\ud800@example.org"}):
+        with pytest.raises(BadMail):
+            bytes_of(_mail(**wrong), UUID(int=1), _FROM, _AT)
 
 
 def test_a_printed_mail_steers_no_terminal_and_keeps_its_link_whole() -> None:
