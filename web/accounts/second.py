@@ -44,6 +44,7 @@ from web.accounts.entering import (
     withheld,
 )
 from web.accounts.identity import new_token
+from web.api import count
 from web.routing.quota import address_key
 from web.server import RequestState
 
@@ -189,7 +190,7 @@ async def judged_code(
 async def count_try(services: AccountServices, state: RequestState, user_id: UUID) -> None:
     """Call this before a second factor is judged; raises `NotEntered` 429."""
     limits = factor_limits(address_key(state.address), user_id)
-    match await services.limiter.hit(*limits):
+    match await count(services.limiter, state, "second-factor", *limits):
         case Limited(wait):
             tell(state, "accounts.second", "refused", "", reason="too_many", user_id=str(user_id))
             raise NotEntered(429, {FIELD: "Too many tries; " + in_words(wait)}, wait)

@@ -28,7 +28,7 @@ from web.api.errors import (
     validation,
 )
 from web.api.idempotency import IdempotencyKeys, effect_key, maybe_done
-from web.api.limits import keep_within, rate_limit_headers
+from web.api.limits import count, keep_within, rate_limit_headers
 from web.api.outcomes import (
     OUTCOME_S_MAX,
     Refusals,
@@ -65,6 +65,7 @@ __all__ = [
     "client_address",
     "conflict",
     "correlation_id",
+    "count",
     "created",
     "effect_key",
     "forbidden",

@@ -9,7 +9,7 @@ from math import ceil
 from typing import Protocol
 
 from actors.accounts import Allowed, Limit, Verdict
-from web.server import Answer, ErrorAnswer
+from web.server import Answer, ErrorAnswer, RequestState
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -36,6 +36,17 @@ async def keep_within(limiter: Counts, name: str, *limits: Limit) -> HeaderList:
     wait = max(1, ceil(verdict.retry_after))
     row = replace(Answer.RATE_LIMITED.value, retry_after_s=wait, headers=tuple(headers))
     raise ErrorAnswer(row)
+
+
+async def count(limiter: Counts, state: RequestState, name: str, *limits: Limit) -> Verdict:
+    """Call this where pages and programs come the same way: as `hit`, and noted for the answer.
+
+    Programs are told as by `keep_within`, whatever they are answered. A good try may be given back
+    later: then more is left than was told.
+    """
+    verdict = await limiter.hit(*limits)
+    state.rate_limits += rate_limit_headers(name, limits[0], verdict)
+    return verdict
 
 
 def rate_limit_headers(name: str, limit: Limit, verdict: Verdict) -> HeaderList:

@@ -236,7 +236,12 @@ async def test_links_are_asked_for_so_often_and_no_more() -> None:
         assert refused.status == 429
         assert int(refused.headers["retry-after"]) > 3500
         assert "Too many links" in refused.text
-        assert (await post(guest, SEND, email=NEW)).status == 429
+        limited = await post(guest, SEND, email=NEW)
+        # AUTH-40: a program is told, beside the wait; a person is not
+        wait = limited.headers["retry-after"]
+        assert (limited.status, limited.headers["ratelimit"]) == (429, f'"link-ask";r=0;t={wait}')
+        assert limited.headers["ratelimit-policy"] == '"link-ask";q=20;w=3600'
+        assert "ratelimit" not in refused.headers
         last = LINKS_PER_ADDRESS_MAX - LINKS_PER_MAILBOX_MAX - 2
         await post_.link_to(f"n{last}@example.org")
         assert len(post_.sender.outbox_of(NEW)) == LINKS_PER_MAILBOX_MAX
@@ -247,8 +252,12 @@ async def test_links_are_tried_so_often_and_no_more() -> None:
     # AUTH-3, SEC-82: one that is good counts for nothing
     async with open_post() as post_:
         guest = post_.site.visitor()
-        for number in range(REDEMPTIONS_PER_ADDRESS_MAX):
+        for number in range(REDEMPTIONS_PER_ADDRESS_MAX - 1):
             assert (await form(guest, OPEN, token=f"{number:043}")).status == 401
+        last = await post(guest, VERIFY, token="1" * 43)
+        # AUTH-40
+        assert (last.status, last.headers["ratelimit"]) == (401, '"link-open";r=0')
+        assert last.headers["ratelimit-policy"] == '"link-open";q=10;w=900'
         assert (await form(guest, OPEN, token="0" * 43)).status == 429
         assert (await post(guest, VERIFY, token="0" * 43)).status == 429
         let_limits_go(post_.site)

@@ -35,6 +35,7 @@ from web.accounts.entering import (
 from web.accounts.hashing import common_passwords
 from web.accounts.identity import new_token
 from web.accounts.own.mending.disavowing import not_me_link
+from web.api import count
 from web.mail.templates import AlertKind, SecurityAlert
 from web.mail.words import BadMail
 from web.server import RequestState
@@ -221,7 +222,7 @@ async def prove(
     A browser left open is no key.
     """
     limits = services.login_limits(state, member.email)
-    match await services.limiter.hit(*limits):
+    match await count(services.limiter, state, "password", *limits):
         case Limited(wait):
             tell(state, "accounts.prove", "refused", reason="too_many", user_id=str(member.user_id))
             raise NotEntered(429, {field: "Too many tries; " + in_words(wait)}, wait)

@@ -45,6 +45,7 @@ from web.accounts.entering import (
     withheld,
 )
 from web.accounts.second import Half, fingerprint_of, half_of
+from web.api import count
 from web.mail.mails import Mails
 from web.mail.templates import MagicLink
 from web.mail.words import BadMail, parse_address
@@ -134,7 +135,7 @@ async def ask_for_link(
     except BadMail as error:
         raise NotEntered(422, {"email": _address_problem(error)}) from error
     limit = send_limit(address_key(state.address))
-    match await services.accounts.limiter.hit(limit):
+    match await count(services.accounts.limiter, state, "link-ask", limit):
         case Limited(wait):
             _tell(state, "accounts.link_ask", "refused", reason="too_many")
             raise NotEntered(429, {"": "Too many links; " + in_words(wait)}, wait)
@@ -192,7 +193,7 @@ async def open_link(
     """
     accounts = services.accounts
     limit = redeem_limit(address_key(state.address))
-    match await accounts.limiter.hit(limit):
+    match await count(accounts.limiter, state, "link-open", limit):
         case Limited(wait):
             _tell(state, "accounts.sign_in", "refused", reason="too_many")
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)

@@ -603,6 +603,8 @@ class Edge:
         )
         if state.correlation_id is not None:
             found.append((b"x-correlation-id", state.correlation_id.encode("ascii")))
+        if state.rendering is Rendering.API:
+            found += state.rate_limits
         if state.reading_origin is not None:
             found += reading_headers(state.reading_origin)
         return found, fixed

@@ -47,6 +47,9 @@ class RequestState:
     renewed: Secret[str] | None = None
     # Headers that set cookies with whatever the answer is.
     set_cookies: list[tuple[bytes, bytes]] = field(default_factory=list)
+    # Of each limit that has counted the request what its client is told, with whatever the answer
+    # is; a person is not (AUTH-40).
+    rate_limits: list[tuple[bytes, bytes]] = field(default_factory=list)
     # Told of the tab a command comes from, once it was read; set by whoever keeps a record of it.
     on_tab: Callable[[str], None] | None = None
     # On the routes of client programs: what joins all that one task of a client has led to. Theirs

@@ -122,6 +122,8 @@ async def test_one_who_says_what_is_not_so_waits_and_one_that_is_away_is_asked_a
             assert (await say(town, "x.y.z")).status == 400
         refused = await say(town, town.provider.logout_token())
         assert (refused.status, int(refused.headers["retry-after"]) > 600) == (429, True)
+        # AUTH-40
+        assert '"provider-logout";r=0;t=' in refused.headers["ratelimit"]
 
 
 async def test_who_signs_out_is_led_to_the_provider() -> None:

@@ -71,6 +71,7 @@ from web.accounts.own.second_factors import digests_of, first_codes
 from web.accounts.second import Half, count_try, fingerprint_of, finish, forgive, half_of, open_half
 from web.accounts.ways.links import flow_id
 from web.accounts.ways.passkeys.answers import creation_options, request_options
+from web.api import count
 from web.mail.templates import AlertKind
 from web.mail.words import BadMail, parse_address
 from web.routing.quota import address_key
@@ -191,7 +192,7 @@ async def _begin(
     bound: bytes,
     user_id: UUID | None,
 ) -> bytes:
-    await _count(services, state, begin_limit(address_key(state.address)))
+    await _count(services, state, "passkey-ask", begin_limit(address_key(state.address)))
     if state.visitor.is_new:
         # A program has no page that gave it the cookie to which its challenge is bound.
         state.visitor.must_be_set = True
@@ -225,7 +226,7 @@ async def enter_by_key(
     Also 429, and 503 when nobody knows. `read` gives the answer or raises `BadAnswer`.
     """
     accounts, limit = services.accounts, use_limit(address_key(state.address))
-    await _count(services, state, limit)
+    await _count(services, state, "passkey", limit)
     origin = origin_of(state, user_agent, Method.PASSKEY)
     token, sign_in = new_sign_in(
         accounts, state, user_agent, Method.PASSKEY, keeps_cookies=by_cookie
@@ -508,8 +509,8 @@ async def _ask(services: PasskeyServices, digest: bytes, asked: Ask[R]) -> R | U
         return Unanswered(type(error).__name__)
 
 
-async def _count(services: PasskeyServices, state: RequestState, limit: Limit) -> None:
-    match await services.accounts.limiter.hit(limit):
+async def _count(services: PasskeyServices, state: RequestState, name: str, limit: Limit) -> None:
+    match await count(services.accounts.limiter, state, name, limit):
         case Limited(wait):
             tell(state, "accounts.passkey", "refused", Method.PASSKEY, reason="too_many")
             raise NotEntered(429, {FIELD: "Too many tries; " + in_words(wait)}, wait)

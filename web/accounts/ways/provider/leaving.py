@@ -16,7 +16,7 @@ from web.accounts.entering import origin_of, tell
 from web.accounts.routes import FORM, redirect
 from web.accounts.ways.provider.offering import path_of
 from web.accounts.ways.provider.returning import ProviderServices
-from web.api import bad_request, too_many, unavailable
+from web.api import bad_request, count, too_many, unavailable
 from web.routing import paths
 from web.routing.quota import address_key
 from web.routing.services import Services
@@ -79,7 +79,7 @@ async def log_out(
     accounts, asked = services.accounts, services.provider(name)
     method = asked.provider.method
     limit = logout_limit(address_key(state.address))
-    match await accounts.limiter.hit(limit):
+    match await count(accounts.limiter, state, "provider-logout", limit):
         case Limited(wait):
             tell(state, _ACT, "refused", method, reason="too_many")
             raise too_many(wait)
