@@ -46,12 +46,16 @@ class ProviderLink:
 
 @dataclass(frozen=True, slots=True)
 class LinkedView:
-    """A provider that is linked to an account; `unlink` takes it away."""
+    """A provider that is linked to an account; `unlink` takes it away.
+
+    `renewal` leads there once more, where it takes no more what it gave to be asked with.
+    """
 
     label: str
     linked_at: datetime
     used_at: datetime | None
     unlink: LocalPath
+    renewal: LocalPath | None = None
 
     def __post_init__(self) -> None:
         check_text("label", self.label)
@@ -59,6 +63,8 @@ class LinkedView:
         if self.used_at is not None:
             check_utc("used_at", self.used_at)
         local_path(self.unlink)
+        if self.renewal is not None:
+            local_path(self.renewal)
 
 
 @dataclass(frozen=True, slots=True)

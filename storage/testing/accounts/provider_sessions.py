@@ -200,9 +200,11 @@ class ProviderSessionsSuite:
         other = replace(tokens, access=Secret("other"))
         drop = kept.identities.drop_tokens
         assert not await drop(ada.user_id, "example", other, _BY_WORD)
+        assert [one.is_refused for one in await kept.identities.of_user(ada.user_id)] == [False]
         assert await drop(ada.user_id, "example", tokens, _BY_WORD)
         assert not await drop(ada.user_id, "example", tokens, _BY_WORD)
         assert await kept.identities.tokens(ada.user_id, "example") is None
+        assert [one.is_refused for one in await kept.identities.of_user(ada.user_id)] == [True]
         assert not await kept.identities.renew_tokens(ada.user_id, "example", tokens, other)
         await kept.pass_time(RENEW_EVERY + SECOND)
         assert await kept.identities.claim_renewals(["example"], 10) == []
@@ -212,6 +214,7 @@ class ProviderSessionsSuite:
         # Who comes by it again has others.
         assert isinstance(await come(kept, "again", "s"), Entered)
         assert await kept.identities.tokens(ada.user_id, "example") is not None
+        assert [one.is_refused for one in await kept.identities.of_user(ada.user_id)] == [False]
 
 
 async def with_tokens(kept: KeptAccounts, life: timedelta) -> tuple[Member, ProviderTokens]:

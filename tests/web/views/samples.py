@@ -416,7 +416,8 @@ def sign_in(email: str = "", /, **problems: str) -> SignInPage:
 def providers() -> ProvidersView:
     """One that is linked, and one that can be."""
     paths = [f"/account/providers/{name}/link" for name in ("example", "other")]
-    linked = LinkedView("Example", AT, AT, local_path(paths[0].replace("link", "unlink")))
+    unlink = local_path(paths[0].replace("link", "unlink"))
+    linked = LinkedView("Example", AT, AT, unlink, local_path(paths[0]))
     return ProvidersView((linked,), (ProviderLink("Other", local_path(paths[1])),))
 
 

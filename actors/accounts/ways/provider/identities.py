@@ -57,12 +57,17 @@ ENDED_SESSION_KEPT = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class LinkedIdentity:
-    """An identity of an account, with its provider's name as it was set when it was linked."""
+    """An identity of an account, with its provider's name as it was set when it was linked.
+
+    `is_refused`: the provider takes no more what it gave to be asked with; it is dropped, until
+    its owner comes from there once more. Signing in by it works as ever.
+    """
 
     identity: Identity
     provider: str
     linked_at: datetime
     used_at: datetime | None
+    is_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

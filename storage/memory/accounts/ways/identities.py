@@ -145,7 +145,7 @@ class MemoryIdentities(Twin):
         check_uuid("user_id", user_id)
         await self.pass_faults()
         found = [
-            LinkedIdentity(identity, row.provider, row.linked_at, row.used_at)
+            LinkedIdentity(identity, row.provider, row.linked_at, row.used_at, row.tokens is None)
             for identity, row in self._of(user_id).items()
         ]
         return sorted(found, key=lambda one: (one.linked_at, one.provider))

@@ -113,8 +113,8 @@ INSERT INTO provider_identities (issuer, subject, user_id, provider, sealed, ren
 VALUES ($1, $2, $3, $4, $5, {_RENEW_AT.format(until="$6", every="$7", before="$8")})
 """  # noqa: S608  (texts of this file)
 _OF_USER = """
-SELECT issuer, subject, provider, linked_at, used_at FROM provider_identities
-WHERE user_id = $1 ORDER BY linked_at, provider
+SELECT issuer, subject, provider, linked_at, used_at, sealed IS NULL AS is_refused
+FROM provider_identities WHERE user_id = $1 ORDER BY linked_at, provider
 """
 _SEALED = """
 SELECT issuer, subject, sealed, clock_timestamp() AS now FROM provider_identities
@@ -473,6 +473,7 @@ async def _of_user(connection: Connection, user_id: UUID) -> list[LinkedIdentity
             row["provider"],
             row["linked_at"],
             row["used_at"],
+            row["is_refused"],
         )
         for row in await connection.fetch(_OF_USER, user_id)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -16,7 +17,8 @@ from actors.runtime import Ref
 from storage.memory.database import IdentityRow
 from tests.logged import captured
 from tests.patience import until
-from tests.web.accounts.provider.town import Town, open_town
+from tests.web.accounts.provider.town import Town, open_town, path_of
+from tests.web.accounts.test_entering import get
 from web.accounts.ways.provider.calling import BREAKER
 
 pytestmark = pytest.mark.slow
@@ -85,7 +87,17 @@ async def test_what_is_refused_is_dropped_and_told() -> None:
         database = town.site.accounts.database
         assert [row.action for row in database.audit][-1] == "account.provider_tokens"
         assert row_of(town).renew_at is None
-        # The identity stays, and brings others.
+        # Its owner finds it on their page, and has others from there by the link that stands there.
+        page = (await get(guest, "/account")).text
+        assert "It takes no more what it gave" in page
+        (again,) = set(re.findall(r'<a href="(/account/providers/[^"]+/link)"', page))
+        to_provider = (await get(guest, again)).headers["location"]
+        back = await get(guest, path_of(town.provider.agree(to_provider)))
+        assert back.headers["location"] == "/account"
+        assert row_of(town).renew_at is not None
+        assert "It takes no more" not in (await get(guest, "/account")).text
+        # So it is when they sign in by it.
+        row_of(town).tokens = row_of(town).renew_at = None
         assert (await town.sign_in(guest)).status == 303
         assert row_of(town).renew_at is not None
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 from uuid import UUID
 
-from actors.accounts.ways.provider.identities import Identities
+from actors.accounts.ways.provider.identities import Identities, LinkedIdentity
 from actors.accounts.ways.provider.words import Provider
 from web.routing import paths
 from web.views import LinkedView, LocalPath, ProviderLink, ProvidersView, local_path
@@ -37,6 +37,11 @@ class ProviderOffers:
             return None
         return local_path(path_of(paths.LOGOUT_PROVIDER, name))
 
+    def _renewal(self, one: LinkedIdentity) -> LocalPath | None:
+        if one.provider not in self._labels:
+            return None  # it cannot be asked any more
+        return local_path(path_of(paths.ACCOUNT_PROVIDER_LINK, one.provider))
+
     async def shown(self, user_id: UUID) -> ProvidersView:
         """See `Offers.shown`; without a provider nobody is looked up."""
         if not self._labels:
@@ -48,6 +53,7 @@ class ProviderOffers:
                 one.linked_at,
                 one.used_at,
                 local_path(path_of(paths.ACCOUNT_PROVIDER_UNLINK, one.provider)),
+                self._renewal(one) if one.is_refused else None,
             )
             for one in found
         )
