@@ -1,6 +1,6 @@
 """What is kept of an account, in memory; the twin of `storage/postgres/accounts/holdings.py`.
 
-The memory has no audit of accounts, and of a membership knows only what the audit of the chat says.
+Of a membership the memory knows only what the audit of the chat says.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from actors.accounts.holdings import (
     HELD_PAGE,
     Held,
     HeldAccount,
+    HeldAct,
     HeldAddressChange,
     HeldApp,
     HeldChatAct,
@@ -139,8 +140,18 @@ class MemoryHoldings(Twin):
                     lambda row: HeldChatAct(row.created_at, row.action, row.metadata),
                 )
             case HeldPart.ACTS:
-                parse_place(after)
-                return HeldPage((), None)
+                first = parse_place(after)
+                done = [
+                    row
+                    for row in self.database.audit
+                    if (row.kind, row.subject) == ("account", str(user_id)) and row.id > first
+                ]
+                return _page(
+                    done,
+                    limit,
+                    lambda row: str(row.id),
+                    lambda row: HeldAct(row.at, row.action, row.is_success),
+                )
 
     async def _messages(self, user_id: UUID, after: str, limit: int) -> HeldPage:
         names: list[str] = sorted(self._log.rooms)
