@@ -9,7 +9,7 @@ from binascii import b2a_qp
 from collections.abc import Sequence
 from datetime import datetime
 from email.headerregistry import Address
-from email.policy import SMTP, EmailPolicy
+from email.policy import SMTP
 from email.utils import format_datetime
 from uuid import UUID
 
@@ -41,21 +41,20 @@ def bytes_of(mail: Mail, message_id: UUID, sender: MailAddress, now: datetime) -
     """Call this for what a server is given, lines ended by CR LF; raises `BadMail`."""
     for field, text in (("to", mail.to), ("subject", mail.subject), ("from", sender.address)):
         check_line(field, text)
-    policy = _UTF8 if needs_utf8(mail, sender) else SMTP
     boundary = f"=_{message_id.hex}"  # no text has it: it is no quoted-printable
     try:
         lines = [
-            _address_line(policy, "From", sender.address, sender.name),
-            _address_line(policy, "To", mail.to),
-            _line(policy, "Subject", mail.subject),
-            _line(policy, "Date", format_datetime(now)),
-            _line(policy, "Message-ID", message_id_header(message_id, sender)),
+            _address_line("From", sender.address, sender.name),
+            _address_line("To", mail.to),
+            _line("Subject", mail.subject),
+            _line("Date", format_datetime(now)),
+            _line("Message-ID", message_id_header(message_id, sender)),
             b"Auto-Submitted: auto-generated",
             b"X-Auto-Response-Suppress: All",
-            _line(policy, "Content-Language", mail.language),
+            _line("Content-Language", mail.language),
         ]
         if mail.unsubscribe:
-            lines.append(_line(policy, "List-Unsubscribe", f"<{mail.unsubscribe}>"))
+            lines.append(_line("List-Unsubscribe", f"<{mail.unsubscribe}>"))
             lines.append(b"List-Unsubscribe-Post: List-Unsubscribe=One-Click")
         lines += [
             b"MIME-Version: 1.0",
@@ -72,7 +71,6 @@ def bytes_of(mail: Mail, message_id: UUID, sender: MailAddress, now: datetime) -
     return b"\r\n".join(lines)
 
 
-_UTF8 = SMTP.clone(utf8=True)
 # RFC 5322: a line is better no longer, and never longer than 998.
 _LINE_MAX, _UNBROKEN_MAX = 78, 998
 # What needs no quotes and has one meaning.
@@ -80,25 +78,28 @@ _PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(
 _PLAIN_NAME = re.compile(r"([A-Za-z0-9]+( [A-Za-z0-9]+)*)?")
 
 
-def _line(policy: EmailPolicy, name: str, value: str) -> bytes:
+def _line(name: str, value: str) -> bytes:
     """A header. The library encodes and folds what needs it, which is ten times the work."""
     line = f"{name}: {value}"
     is_whole = len(line) <= _LINE_MAX or (" " not in value and len(line) <= _UNBROKEN_MAX)
     if is_whole and value == value.strip() and value.isascii() and value.isprintable():
         return line.encode("ascii")
-    return _folded(policy, name, value)
+    return _folded(name, value)
 
 
-def _address_line(policy: EmailPolicy, header: str, address: str, name: str = "") -> bytes:
+def _address_line(header: str, address: str, name: str = "") -> bytes:
     wire = wire_address(address)
     line = f"{header}: {name} <{wire}>" if name else f"{header}: {wire}"
     is_plain = _PLAIN_ADDRESS.fullmatch(wire) and _PLAIN_NAME.fullmatch(name)
     if is_plain and len(line) <= _LINE_MAX:
         return line.encode("ascii")
-    return _folded(policy, header, Address(name, address.partition("@")[0], ascii_domain(address)))
+    whole = Address(name, address.partition("@")[0], ascii_domain(address))
+    # What cannot be encoded goes by a server that takes it as it is (`needs_utf8`).
+    return _folded(header, whole, is_utf8=not wire.isascii())
 
 
-def _folded(policy: EmailPolicy, name: str, value: str | Address) -> bytes:
+def _folded(name: str, value: str | Address, *, is_utf8: bool = False) -> bytes:
+    policy = SMTP.clone(utf8=is_utf8)
     _, header = policy.header_store_parse(name, value)
     return policy.fold_binary(name, header).removesuffix(b"\r\n")
 

@@ -246,7 +246,7 @@ def test_what_a_mail_says_is_read_as_it_was_written(name: str, to: str) -> None:
 
 
 def test_a_mail_that_no_server_could_take_is_told() -> None:
-    # MAIL-7
+    # MAIL-4
     for wrong in ({"text": "\ud800"}, {"to": "b,o\ud800@example.org"}):
         with pytest.raises(BadMail):
             bytes_of(_mail(**wrong), UUID(int=1), _FROM, _AT)
