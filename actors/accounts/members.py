@@ -128,6 +128,8 @@ class NewSignIn:
     by_mailbox: bool = False
     at_provider: AtProvider | None = None
     arrival: Arrival | None = None
+    # Written in the same transaction, where it is made.
+    outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_uuid("reference", self.reference)
@@ -142,6 +144,7 @@ class NewSignIn:
         check_a("level", self.level, Level)
         check_a("by_mailbox", self.by_mailbox, bool)
         check_text("browser", self.browser)
+        check_messages(self.outbox)
         if self.former is not None:
             check_session(self.former)
         if self.proof is not None:
@@ -183,6 +186,8 @@ class Member:
     has_second: bool = False
     # It came in as a risk that nobody confirmed: for a day it does nothing sensitive (AUTH-32).
     is_limited: bool = False
+    # How long it still takes until anything sensitive can be done: it was recovered (AUTH-10).
+    guarded_for: timedelta = timedelta(0)
 
     @property
     def is_fresh(self) -> bool:
@@ -191,6 +196,11 @@ class Member:
         A proof that is yet to come was written by a clock that went wrong, and counts for nothing.
         """
         return timedelta(0) <= self.proven_ago < FRESH_FOR
+
+    @property
+    def is_guarded(self) -> bool:
+        """Call this for whether nothing sensitive can be done, whatever is proven."""
+        return self.guarded_for > timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +246,15 @@ class StepUp:
     level: Level = Level.BASIC
     former_hash: str | None = field(default=None, repr=False)
     proof: Proof | None = None
+    # Written in the same transaction, where it is good.
+    outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_uuid("user_id", self.user_id)
         check_uuid("reference", self.reference)
         check_digest(self.digest)
         check_a("level", self.level, Level)
+        check_messages(self.outbox)
         if self.former_hash is not None:
             check_hash(self.former_hash)
         if self.proof is not None:

@@ -21,6 +21,7 @@ from storage.memory.accounts.ways.devices import MemoryDevices
 from storage.memory.accounts.ways.disavowals import MemoryDisavowals
 from storage.memory.accounts.ways.identities import MemoryIdentities
 from storage.memory.accounts.ways.passkeys import MemoryPasskeys
+from storage.memory.accounts.ways.recoveries import MemoryRecoveries
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
@@ -58,6 +59,7 @@ __all__ = [
     "MemoryPasskeys",
     "MemoryProjections",
     "MemoryRateLimiter",
+    "MemoryRecoveries",
     "MemorySessionEnds",
     "MemorySignInLinks",
     "MemorySnapshots",

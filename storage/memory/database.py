@@ -185,6 +185,7 @@ class UserRow:
     epoch: int = 0
     email_verified_at: datetime | None = None
     doubted_since: datetime | None = None
+    guarded_until: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -197,6 +198,17 @@ class AddressChangeRow:
     email: str
     asked_at: datetime
     made_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class RecoveryRow:
+    """A recovery that is under way; by its id. `email` is that of the account when it began."""
+
+    user_id: UUID
+    email: str
+    started_at: datetime
+    ready_at: datetime
+    told_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -375,6 +387,7 @@ class MemoryDatabase:
     used_states: dict[bytes, datetime] = field(default_factory=dict)
     audit: list[Audited] = field(default_factory=list)
     address_changes: dict[UUID, AddressChangeRow] = field(default_factory=dict)
+    recoveries: dict[UUID, RecoveryRow] = field(default_factory=dict)
     used_disavowals: dict[bytes, datetime] = field(default_factory=dict)
     devices: dict[UUID, DeviceRow] = field(default_factory=dict)
     logins: dict[UUID, LoginRow] = field(default_factory=dict)  # in their order

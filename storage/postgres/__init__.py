@@ -31,6 +31,7 @@ from storage.postgres.accounts.ways.devices import PostgresDevices
 from storage.postgres.accounts.ways.disavowals import PostgresDisavowals
 from storage.postgres.accounts.ways.identities import PostgresIdentities
 from storage.postgres.accounts.ways.passkeys import PostgresPasskeys
+from storage.postgres.accounts.ways.recoveries import PostgresRecoveries
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
 from storage.postgres.connecting.health import (
@@ -107,6 +108,7 @@ __all__ = [
     "PostgresPasskeys",
     "PostgresProjections",
     "PostgresRateLimiter",
+    "PostgresRecoveries",
     "PostgresSessionEnds",
     "PostgresSignInLinks",
     "PostgresSnapshots",

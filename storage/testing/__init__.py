@@ -13,13 +13,14 @@ program killed at random),
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
 """
 
-from storage.testing.accounts.addresses import AddressesSuite
 from storage.testing.accounts.devices import DevicesSuite, LoginsSuite
-from storage.testing.accounts.disavowals import DisavowalsSuite
 from storage.testing.accounts.identities import IdentitiesSuite
 from storage.testing.accounts.late_acts import LateActsSuite
 from storage.testing.accounts.links import SignInLinksSuite
 from storage.testing.accounts.members import AccountsSuite, FactorsSuite, RateLimiterSuite
+from storage.testing.accounts.mending.addresses import AddressesSuite
+from storage.testing.accounts.mending.disavowals import DisavowalsSuite
+from storage.testing.accounts.mending.recoveries import RecoveriesSuite
 from storage.testing.accounts.passkeys import PasskeysSuite
 from storage.testing.accounts.provider_sessions import ProviderSessionsSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
@@ -92,6 +93,7 @@ __all__ = [
     "ProjectionWishesSuite",
     "ProviderSessionsSuite",
     "RateLimiterSuite",
+    "RecoveriesSuite",
     "SessionsSuite",
     "SignInLinksSuite",
     "SnapshotsSuite",

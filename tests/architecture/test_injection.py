@@ -67,6 +67,7 @@ MADE_WITH_REASON = {
     "storage.postgres.accounts.members._credentials": _HANDED,
     "storage.postgres.accounts.members._end": _HANDED,
     "storage.postgres.accounts.sessions._execute": _HANDED,
+    "storage.postgres.accounts.ways.recoveries._find": _HANDED,
     "storage.postgres.chat_log._fetch": _HANDED,
     "storage.postgres.connecting.notices._serve": _HANDED,
     "storage.postgres.connecting.pool.run": _HANDED,

@@ -22,6 +22,7 @@ from storage.testing import (
     PasskeysSuite,
     ProviderSessionsSuite,
     RateLimiterSuite,
+    RecoveriesSuite,
     SignInLinksSuite,
 )
 from storage.testing.accounts.members import (
@@ -47,6 +48,7 @@ class TestMemoryAccounts(
     ProviderSessionsSuite,
     PasskeysSuite,
     RateLimiterSuite,
+    RecoveriesSuite,
     SignInLinksSuite,
 ):
     @pytest.fixture
@@ -66,6 +68,7 @@ class TestPostgresAccounts(
     ProviderSessionsSuite,
     PasskeysSuite,
     RateLimiterSuite,
+    RecoveriesSuite,
     SignInLinksSuite,
 ):
     @pytest.fixture

@@ -24,7 +24,8 @@ from actors.accounts import (
 from actors.accounts.kept.addresses import Addresses, NewAddress, TakeBack
 from actors.accounts.kept.devices.port import Devices
 from actors.accounts.kept.disavowals import Disavowal, Disavowals
-from actors.accounts.kept.factors import Factors, NewTotp, PasskeyProof
+from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, PasskeyProof
+from actors.accounts.kept.recoveries import NewRecovery, Recoveries, Telling
 from actors.accounts.kept.risk.port import Allowance, Logins
 from actors.accounts.kept.risk.words import Arrival
 from actors.accounts.members import Operator
@@ -290,6 +291,7 @@ _CHAT: Mapping[str, Mapping[str, object]] = {
 _D = b"d" * 32
 _SIGN_IN = NewSignIn(_ONE, _D, SessionId("s"), "Firefox on Linux")
 _PROOF, _ORIGIN = PasskeyProof(b"key", 1), Origin()
+_TELLING = Telling(["a@b.example"])
 _TOKENS = ProviderTokens(Secret("t"))
 _SHOWN = Shown(Identity("https://id.example.org", "s"), "c@b.example", _TOKENS)
 # Of the ports of accounts; as `_CALLS`.
@@ -414,6 +416,21 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "allow": {"allowance": Allowance(_ONE, _D, _D, _AT), "origin": _ORIGIN},
         "purge": {"limit": 5},
     },
+    "recoveries": {
+        "known": {"user_id": _ONE},
+        "start": {"new": NewRecovery(_ONE, _ONE, _TELLING), "origin": _ORIGIN},
+        "recover": {
+            "new": NewRecovery(_ONE, _ONE, _TELLING),
+            "proof": CodeProof(_D),
+            "origin": _ORIGIN,
+        },
+        "of_user": {"user_id": _ONE},
+        "find": {"recovery_id": _ONE},
+        "due": {"limit": 1},
+        "make_ready": {"recovery_id": _ONE, "telling": _TELLING},
+        "stop": {"recovery_id": _ONE, "telling": _TELLING, "origin": _ORIGIN},
+        "finish": {"recovery_id": _ONE, "telling": _TELLING, "origin": _ORIGIN},
+    },
 }
 
 _PORTS: Mapping[str, type] = {
@@ -426,6 +443,7 @@ _PORTS: Mapping[str, type] = {
     "addresses": Addresses,
     "devices": Devices,
     "logins": Logins,
+    "recoveries": Recoveries,
 }
 
 # What a call or an append is given whole: refused when it is made, so that no store ever sees it.

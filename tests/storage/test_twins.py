@@ -48,6 +48,7 @@ from storage.memory import (
     MemoryPasskeys,
     MemoryProjections,
     MemoryRateLimiter,
+    MemoryRecoveries,
     MemorySessionEnds,
     MemorySignInLinks,
     MemorySnapshots,
@@ -154,6 +155,11 @@ def _addresses(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[o
     return twin, lambda: twin.find(uuid4())
 
 
+def _recoveries(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryRecoveries(database)
+    return twin, lambda: twin.find(uuid4())
+
+
 def _disavowals(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryDisavowals(database)
     one = Disavowal(uuid4(), sha256(b"t").digest(), datetime(2025, 3, 1, tzinfo=UTC))
@@ -204,7 +210,7 @@ _ALL: tuple[Operation, ...] = (
     _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox,
     _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _factors, _links, _nodes,
     _mails, _identities, _passkeys, _disavowals, _addresses, _devices,
-    _logins,
+    _logins, _recoveries,
 )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from storage.memory import (
     MemoryPasskeys,
     MemoryProjections,
     MemoryRateLimiter,
+    MemoryRecoveries,
     MemorySessionEnds,
     MemorySignInLinks,
     MemorySocketTickets,
@@ -171,6 +172,7 @@ async def open_whole_site(
             addresses=MemoryAddresses(store.database),
             devices=MemoryDevices(store.database),
             logins=MemoryLogins(store.database),
+            recoveries=MemoryRecoveries(store.database),
             mails=mail.mails,
             mail_states=mail.states,
             checkouts=CheckoutPorts(

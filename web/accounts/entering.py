@@ -3,7 +3,7 @@
 Every try is logged, accepted or refused, with its reason and without what was typed (SEC-130).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
@@ -38,9 +38,11 @@ from actors.accounts.kept.addresses import Addresses
 from actors.accounts.kept.devices.port import Devices
 from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import Factors
+from actors.accounts.kept.recoveries import Known, Recoveries
 from actors.accounts.kept.risk.port import Logins
 from actors.accounts.kept.risk.words import Arrival, Outcome, Withheld
 from actors.accounts.ways.passkeys import Passkeys
+from actors.persistence import OutboxMessage
 from actors.persistence.errors import StoreUnavailable
 from actors.reducers import Ids
 from actors.runtime import Log, Secret
@@ -95,6 +97,10 @@ class Arrivals(Protocol):
         ...
 
 
+# The mails to all who are known of a recovery code that is used, by its digest (AUTH-10).
+TellCodeUsed = Callable[["AccountServices", UUID, Known, bytes], Sequence[OutboxMessage]]
+
+
 @dataclass(frozen=True, slots=True)
 class AccountServices:
     """What accounts need beside the services of every feature."""
@@ -118,6 +124,8 @@ class AccountServices:
     devices: Devices
     logins: Logins
     arrivals: Arrivals
+    recoveries: Recoveries
+    tell_code_used: TellCodeUsed
     # Of the site, for mails (SEC-84); none while it serves nothing.
     origin: str = ""
     methods: Methods = field(default_factory=Methods)

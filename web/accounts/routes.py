@@ -164,8 +164,12 @@ class Forms:
         problem: NotEntered | None = None,
         *,
         by_passkey: bool = False,
+        by_mailbox: bool = False,
     ) -> Response:
-        """Call this for the form that asks for a second factor; a passkey may be one."""
+        """Call this for the form that asks for a second factor; a passkey may be one.
+
+        `by_mailbox`: the first was a link, so that a lost one can be mended from here (AUTH-10).
+        """
         state, then = current_request_state(), self.next_of(typed)
         page = SecondPage(
             shell=shell(self._services, state, "Sign in", PAGE_LOGIN),
@@ -175,6 +179,8 @@ class Forms:
             rp_id=self._methods.passkey_domain if by_passkey else None,
             has_codes=self._methods.has(Method.RECOVERY_CODE),
             problems={} if problem is None else problem.problems,
+            can_recover=by_mailbox,
+            by_link=link_path(then) if self._methods.has(Method.MAGIC_LINK) else None,
         )
         return answer_form(self._services.renderer.second_page(page), problem)
 

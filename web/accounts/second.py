@@ -5,6 +5,7 @@ Rule 1: before the second factor there is no sign-in at all, only a `Half` in th
 Rule 2: wrong, used and unknown codes are answered alike; a good one is used up with what it opens.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from uuid import UUID
@@ -32,6 +33,7 @@ from actors.accounts.kept.factors import (
 )
 from actors.accounts.kept.risk.words import Withheld
 from actors.accounts.members import AtProvider
+from actors.persistence import OutboxMessage
 from web.accounts.entering import (
     AccountServices,
     NotEntered,
@@ -86,6 +88,12 @@ def open_half(services: AccountServices, state: RequestState, ticket: str) -> Ha
     return half
 
 
+def is_by_mailbox(services: AccountServices, state: RequestState, ticket: str) -> bool:
+    """Call this for whether the first factor was a link: then a lost second one can be mended."""
+    half = services.tickets.open(Half, ticket, state.visitor.text)
+    return half is not None and half.method == Method.MAGIC_LINK
+
+
 async def has_passkey(services: AccountServices, state: RequestState, ticket: str) -> bool:
     """Call this for whether a passkey may be the second factor of who brings a ticket."""
     half = services.tickets.open(Half, ticket, state.visitor.text)
@@ -122,7 +130,10 @@ async def finish(
     token, plain = new_sign_in(services, state, user_agent, half.method)
     by_mailbox = half.method == Method.MAGIC_LINK
     at = AtProvider(half.provider, half.session) if half.provider else None
-    sign_in = replace(plain, level=level, proof=proof, by_mailbox=by_mailbox, at_provider=at)
+    told = await _told_of_code(services, half.user_id, proof)
+    sign_in = replace(
+        plain, level=level, proof=proof, by_mailbox=by_mailbox, at_provider=at, outbox=told
+    )
     origin = origin_of(state, user_agent, method)
     ended = await services.accounts.sign_in(half.user_id, kept.password_hash, sign_in, origin)
     if ended is None:
@@ -130,6 +141,7 @@ async def finish(
     if isinstance(ended, Withheld):
         raise withheld(services, state, sign_in, ended, half.user_id, method)
     await forgive(services, state, half.user_id)
+    services.mails.wake()
     tell(state, "accounts.sign_in", "accepted", method, user_id=str(half.user_id), ended=ended)
     enter(services, state, sign_in, token)
     return ended
@@ -151,13 +163,30 @@ async def step_up(
 ) -> None:
     """Call this with a proof that was judged; raises `NotEntered`."""
     token, digest = new_token()
-    step = StepUp(member.user_id, member.reference, digest, Level.MULTI_FACTOR, proof=proof)
+    told = await _told_of_code(services, member.user_id, proof)
+    step = StepUp(
+        member.user_id, member.reference, digest, Level.MULTI_FACTOR, proof=proof, outbox=told
+    )
     if not await services.accounts.step_up(step, origin_of(state, method=method)):
         raise await refuse(services, state, member.user_id, Act.STEP_UP, method)
     await forgive(services, state, member.user_id)
+    services.mails.wake()
     facts = {"user_id": str(member.user_id), "level": Level.MULTI_FACTOR.name}
     tell(state, "accounts.step_up", "accepted", method, **facts)
     renew(services, state, token)
+
+
+async def _told_of_code(
+    services: AccountServices, user_id: UUID, proof: Proof
+) -> Sequence[OutboxMessage]:
+    """A recovery code stands for a factor that is lost: all addresses hear of its use (AUTH-10)."""
+    if not isinstance(proof, CodeProof):
+        return ()
+    known = await services.recoveries.known(user_id)
+    if known is None:
+        return ()
+
+    return services.tell_code_used(services, user_id, known, proof.digest)
 
 
 async def judged_code(

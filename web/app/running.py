@@ -67,6 +67,7 @@ from storage.postgres import (
     PostgresPasskeys,
     PostgresProjections,
     PostgresRateLimiter,
+    PostgresRecoveries,
     PostgresSessionEnds,
     PostgresSignInLinks,
     PostgresSocketTickets,
@@ -552,6 +553,7 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         addresses=PostgresAddresses(database),
         devices=PostgresDevices(database),
         logins=PostgresLogins(database),
+        recoveries=PostgresRecoveries(database),
     )
 
 

@@ -19,6 +19,7 @@ from web.mail.templates import (
     MAIL_TEST,
     ORDER,
     PASSWORD_RESET,
+    RECOVERY,
     SECURITY_ALERT,
     SIGN_IN_ATTEMPT,
     TICKET,
@@ -30,6 +31,7 @@ from web.mail.templates import (
     MailTest,
     Order,
     PasswordReset,
+    RecoveryNotice,
     SecurityAlert,
     SignInAttempt,
     Template,
@@ -180,6 +182,10 @@ class Mails:
     def sign_in_attempt(self, to: str, context: SignInAttempt, key: str) -> Sequence[OutboxMessage]:
         """Call this with the attempt's own transaction in hand; raises as `messages`."""
         return self.messages(to, SIGN_IN_ATTEMPT, context, key, expires_at=context.expires_at)
+
+    def recovery(self, to: str, context: RecoveryNotice, key: str) -> Sequence[OutboxMessage]:
+        """Call this with the step's own transaction in hand; raises as `messages`."""
+        return self.messages(to, RECOVERY, context, key)
 
     def address_changed(
         self,

@@ -117,6 +117,9 @@ class AlertKind(StrEnum):
     UNUSUAL_SIGN_IN = "unusual_sign_in"
     ACCOUNT_DELETED = "account_deleted"
     DISAVOWED = "disavowed"
+    RECOVERY_STOPPED = "recovery_stopped"
+    RECOVERED = "recovered"
+    CODE_USED = "code_used"
 
 
 # What happened, for the reader, who may be the former owner of an address.
@@ -148,6 +151,16 @@ ALERTS = {
     AlertKind.DISAVOWED: (
         'Somebody who had one of these mails said "this was not me": all sign-ins have ended.'
     ),
+    AlertKind.RECOVERY_STOPPED: (
+        "The recovery of the account was stopped; everything is as it was. If you need one, begin "
+        "it again."
+    ),
+    AlertKind.RECOVERED: (
+        "The account was recovered: its password, second factors, passkeys and providers are void, "
+        "and all sign-ins have ended. It opens by a link to its address; for a day nothing "
+        "can be changed that opens it."
+    ),
+    AlertKind.CODE_USED: "A recovery code was used to prove who you are.",
 }
 
 
@@ -177,6 +190,40 @@ class SecurityAlert:
             _check_link(self.not_me)
         if self.kind not in ALERTS:
             raise BadMail("kind", "is none of the acts that are told")
+
+
+class RecoveryStep(StrEnum):
+    """Where a recovery is of which all addresses are told."""
+
+    STARTED = "started"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryNotice:
+    """Somebody recovers an account; `stop` stops that, and `finish`, where given, carries it out.
+
+    `at` is when it can be carried out, and once it can, until when.
+    """
+
+    username: str
+    step: RecoveryStep
+    at: datetime
+    stop: str
+    finish: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Call this for whether its day is over."""
+        return self.step is RecoveryStep.READY
+
+    def check(self) -> None:
+        """Call this before it is rendered; raises `BadMail`."""
+        _check_texts(username=self.username)
+        _check_times(at=self.at)
+        _check_link(self.stop)
+        if self.finish:
+            _check_link(self.finish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +308,8 @@ class MailTest:
 _AT = datetime(2025, 3, 1, 12, 30, tzinfo=UTC)
 _NOT_ME = "https://greenroom.example/account/not-me?token=SAMPLE"
 _ALLOW = "https://greenroom.example/account/allow?token=SAMPLE"
+_STOP = "https://greenroom.example/login/recovery/stop?token=SAMPLE"
+_FINISH = "https://greenroom.example/login/recovery/finish?token=SAMPLE"
 _LINK = "https://greenroom.example/sign-in/link?token=SAMPLE"
 
 MAGIC_LINK = Template(
@@ -292,6 +341,12 @@ SIGN_IN_ATTEMPT = Template(
     SignInAttempt("ada", _ALLOW, _AT, _AT, "Firefox on Linux", _NOT_ME),
     is_fleeting=True,
 )
+RECOVERY = Template(
+    "recovery",
+    RecoveryNotice,
+    RecoveryNotice("ada", RecoveryStep.READY, _AT, _STOP, _FINISH),
+    is_fleeting=True,
+)
 ORDER = Template(
     "order",
     Order,
@@ -301,10 +356,10 @@ TICKET = Template("ticket", Ticket, Ticket("ada", "An evening", "Row 4, seat 12"
 MAIL_TEST = Template("mail_test", MailTest, MailTest("http://127.0.0.1:3000", _AT))
 
 TEMPLATES: Sequence[Template[MagicLink] | Template[Verification] | Template[PasswordReset]
-    | Template[SecurityAlert] | Template[SignInAttempt] | Template[Order] | Template[Ticket]
-    | Template[MailTest]] = (
-    MAGIC_LINK, VERIFICATION, PASSWORD_RESET, SECURITY_ALERT, SIGN_IN_ATTEMPT, ORDER, TICKET,
-    MAIL_TEST,
+    | Template[SecurityAlert] | Template[SignInAttempt] | Template[RecoveryNotice]
+    | Template[Order] | Template[Ticket] | Template[MailTest]] = (
+    MAGIC_LINK, VERIFICATION, PASSWORD_RESET, SECURITY_ALERT, SIGN_IN_ATTEMPT, RECOVERY, ORDER,
+    TICKET, MAIL_TEST,
 )  # fmt: skip
 
 

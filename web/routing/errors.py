@@ -61,6 +61,10 @@ class NotAllowed(Refused):
     """Raised for what needs a role or a membership one does not have; answered 403."""
 
 
+class Guarded(NotAllowed):
+    """Raised for what is sensitive, of an account that was recovered within a day; answered 403."""
+
+
 class LabClosed(Refused):
     """Raised for an action while LAB_MODE is `readonly` or `off`; answered 503."""
 
@@ -96,6 +100,12 @@ _UNBOUND = (
 )
 
 
+_GUARDED = (
+    "This account was recovered less than a day ago. Until the day is over nothing can be changed "
+    "that opens it."
+)
+
+
 def error_table() -> ErrorTable:
     """Call this to get the table of all errors the site answers on purpose."""
     table = ErrorTable()
@@ -110,6 +120,7 @@ def error_table() -> ErrorTable:
         (UnknownRoom, Answer.NOT_FOUND, "There is no such room."),
         (NotPossible, Answer.CONFLICT, "This is not possible in its present state."),
         (NotAllowed, Answer.FORBIDDEN, None),
+        (Guarded, Answer.FORBIDDEN, _GUARDED),
         (NoLiveStream, Answer.NO_STREAM, None),
         (RateLimited, Answer.RATE_LIMITED, None),
         (EnoughWaiting, Answer.RATE_LIMITED, "Enough of your messages wait for review already."),

@@ -75,6 +75,11 @@ NOT_ME = "/account/not-me"
 ALLOW = "/account/allow"
 ACCOUNT_DEVICES = "/account/devices"
 ACCOUNT_DEVICE_NAME = "/account/devices/name"
+# Who has lost their second factor; what the mails of that lead to; and a member who stops it.
+RECOVERY = "/login/recovery"
+RECOVERY_STOP = "/login/recovery/stop"
+RECOVERY_FINISH = "/login/recovery/finish"
+ACCOUNT_RECOVERY = "/account/recovery"
 ACCOUNT_PASSWORD = "/account/password"  # noqa: S105 - a path
 ACCOUNT_SIGN_INS = "/account/sessions/revoke"
 ACCOUNT_SIGN_IN_NAME = "/account/sessions/name"

@@ -7,6 +7,7 @@ of its field, which is escaped text in quotes like any other; a password never d
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from web.views.pages import Shell
 from web.views.words import (
@@ -226,12 +227,43 @@ class SecondPage:
     rp_id: RpId | None = None
     # A recovery code is taken, too.
     has_codes: bool = True
+    # Who has lost it may begin a recovery from here; who cannot is led to a link first.
+    can_recover: bool = False
+    by_link: LocalPath | None = None
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
         local_path(self.next)
         form_ticket(self.ticket)
         _check_rp_id(self.rp_id)
+        if self.by_link is not None:
+            local_path(self.by_link)
+
+
+class RecoveryForm(StrEnum):
+    """Which step of a recovery its page shows."""
+
+    STARTED = "started"
+    STOP = "stop"
+    STOPPED = "stopped"
+    FINISH = "finish"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPage:
+    """A button that stops or finishes a recovery, or what is told behind one."""
+
+    shell: Shell
+    csrf: CsrfToken
+    form: RecoveryForm
+    token: str
+    by_link: LocalPath
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        local_path(self.by_link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +458,10 @@ class AccountPage:
     devices: tuple[DeviceView, ...] = ()
     # This sign-in changes nothing that is sensitive, for a day.
     is_limited: bool = False
+    # When somebody who lost the second factor may have the account, unless it is stopped.
+    recovered_at: datetime | None = None
+    # Until when nothing sensitive is done, because it was recovered.
+    guarded_until: datetime | None = None
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
@@ -436,3 +472,9 @@ class AccountPage:
         check_text("email", self.email)
         check_text("role", self.role)
         check_utc("since", self.since)
+        for name, at in (
+            ("recovered_at", self.recovered_at),
+            ("guarded_until", self.guarded_until),
+        ):
+            if at is not None:
+                check_utc(name, at)

@@ -33,6 +33,7 @@ from web.views.accounts import (
     OpenLinkPage,
     ProtectedPage,
     ProvePage,
+    RecoveryPage,
     RegisterPage,
     SecondPage,
     SignInPage,
@@ -183,6 +184,10 @@ class Renderer:
     def not_me_page(self, page: NotMePage) -> str:
         """Call this to render `/account/not-me`."""
         return self._render("not_me.html", page=page, shell=page.shell)
+
+    def recovery_page(self, page: RecoveryPage) -> str:
+        """Call this to render `/login/recovery` and what the mails of one lead to."""
+        return self._render("recovery.html", page=page, shell=page.shell)
 
     def left_page(self, page: LeftPage) -> str:
         """Call this to render `/logout/<provider>`."""

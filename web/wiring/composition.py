@@ -29,6 +29,7 @@ from actors.accounts.kept.addresses import Addresses
 from actors.accounts.kept.devices.port import Devices
 from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import Factors
+from actors.accounts.kept.recoveries import Known, Recoveries, Recovery
 from actors.accounts.kept.risk.assessing import WeighedRisk
 from actors.accounts.kept.risk.port import Logins
 from actors.accounts.ways.link_flow import LinkFlow
@@ -37,8 +38,9 @@ from actors.accounts.ways.passkeys import Party, PasskeyEnvironment, PasskeyFlow
 from actors.accounts.ways.provider.flow import FlowEnvironment, ProviderFlow
 from actors.accounts.ways.provider.identities import Identities
 from actors.accounts.ways.provider.renewing import TokenRenewer
+from actors.accounts.ways.recovering import RecoveryTeller
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
-from actors.persistence import EventStore, MailStates
+from actors.persistence import EventStore, MailStates, OutboxMessage
 from actors.persistence.bus import Received
 from actors.reducers import Clock, Environment, Ids
 from actors.runtime import AnyActor, Secret, System
@@ -53,6 +55,9 @@ from web.accounts.own.address_pages import address_routes
 from web.accounts.own.devices.routes import device_routes
 from web.accounts.own.factor_routes import factor_routes
 from web.accounts.own.mending.disavow_pages import disavow_routes
+from web.accounts.own.mending.recovering import tell_ready
+from web.accounts.own.mending.recovery_pages import recovery_routes
+from web.accounts.own.mending.telling import code_used
 from web.accounts.own.session_api import session_api_routes
 from web.accounts.roles.access import keep_access
 from web.accounts.roles.operating import operating_routes
@@ -235,6 +240,7 @@ class Store:
     addresses: Addresses
     devices: Devices
     logins: Logins
+    recoveries: Recoveries
     mails: Mails = field(default_factory=lambda: Mails(None))
     # None: nobody is asked what became of a mail, and no provider reports here.
     mail_states: MailStates | None = None
@@ -629,6 +635,7 @@ class Web:
         app.register_blueprint(allow_routes(services, self.accounts))
         app.register_blueprint(device_routes(services, self.accounts))
         app.register_blueprint(address_routes(services, self.accounts))
+        app.register_blueprint(recovery_routes(services, self.accounts))
         app.register_blueprint(operating_routes(services, self.accounts))
         app.register_blueprint(account_routes(services, self.accounts, is_page))
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))
@@ -702,6 +709,19 @@ class Web:
         """Call this to make what renews the tokens of providers."""
         names = self.accounts.methods.offers.names
         return TokenRenewer(self._store.identities, lambda: names, self._maybe_provider)
+
+    @property
+    def has_recoveries(self) -> bool:
+        """Call this for whether an account can be recovered here: where links are sent."""
+        return self.accounts.methods.has(Method.MAGIC_LINK)
+
+    def recovery_teller(self) -> AnyActor:
+        """Call this to make what tells that recoveries are ready."""
+
+        def mails(recovery: Recovery, known: Known) -> Sequence[OutboxMessage]:
+            return tell_ready(self.accounts, recovery, known)
+
+        return RecoveryTeller(self._store.recoveries, mails, self.accounts.mails.wake)
 
     def link_flows(self) -> AnyActor:
         """Call this to make what stands above the flows of links."""
@@ -910,6 +930,8 @@ def account_services(
         store.devices,
         store.logins,
         desk,
+        store.recoveries,
+        code_used,
         methods=replace(methods, offers=ProviderOffers(providers, store.identities)),
     )
 

@@ -28,6 +28,7 @@
       mail              sends what waits in the outbox, when mail is switched on; with CLUSTER=on
                         one node does, beside the bus
       ending            closes what browser sessions that are over have open
+      recoveries        tells that recoveries of accounts are ready, where links are sent
       renewing          renews the tokens of providers, where there are any
       sweeping          ends sign-ins by their age
       cleaning          removes hourly what was kept long enough
@@ -221,10 +222,13 @@ class Site(Supervisor):
 
 
 def _of_accounts(web: Web) -> list[ChildSpec]:
-    if not web.has_providers:
-        return []
-    # It may be asking somebody: what is cut off is asked again by the next process.
-    return [ChildSpec("renewing", web.token_renewer, shutdown=1.0)]
+    specs: list[ChildSpec] = []
+    if web.has_recoveries:
+        specs.append(ChildSpec("recoveries", web.recovery_teller))
+    if web.has_providers:
+        # It may be asking somebody: what is cut off is asked again by the next process.
+        specs.append(ChildSpec("renewing", web.token_renewer, shutdown=1.0))
+    return specs
 
 
 def _sessions(rooms: Rooms) -> Dynamic[object]:

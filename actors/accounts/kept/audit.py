@@ -69,6 +69,10 @@ class Act(StrEnum):
     ADDRESS_ASK = "account.address_ask"
     ADDRESS = "account.address"
     ADDRESS_BACK = "account.address_back"
+    # A recovery began; it was stopped; it was carried out.
+    RECOVERY_START = "account.recovery_start"
+    RECOVERY_STOP = "account.recovery_stop"
+    RECOVERY = "account.recovery"
     ROLE = "account.role"
     DELETE = "account.delete"
 
@@ -101,6 +105,9 @@ EVENT_TYPES: dict[Act, str] = {
     Act.ADDRESS_ASK: "UserUpdated",
     Act.ADDRESS: "UserUpdated",
     Act.ADDRESS_BACK: "UserUpdated",
+    Act.RECOVERY_START: "UserUpdated",
+    Act.RECOVERY_STOP: "UserUpdated",
+    Act.RECOVERY: "UserUpdated",
     Act.ROLE: "UserUpdated",
     Act.DELETE: "UserDeleted",
 }

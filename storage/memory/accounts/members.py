@@ -40,6 +40,7 @@ from actors.accounts.members import (
 from actors.accounts.ports import HowEnded, check_digest, check_session, check_users
 from actors.accounts.words import SessionId
 from actors.chat import user_subject
+from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.accounts.audit import record
@@ -124,6 +125,7 @@ class MemoryAccounts(Twin):
         by_mailbox, proof = sign_in.by_mailbox, sign_in.proof
         if not use_proof(self.database, user_id, proof, origin, by_mailbox=by_mailbox):
             return None
+        self.database.add_messages(check_messages(sign_in.outbox))
         return self.admit(user_id, sign_in, origin)
 
     def make_account(self, account: NewAccount) -> None:
@@ -256,6 +258,9 @@ class MemoryAccounts(Twin):
             row.is_limited
             and row.level < Level.MULTI_FACTOR
             and now - row.created_at < LIMITED_FOR,
+            timedelta(0)
+            if user.guarded_until is None
+            else max(timedelta(0), user.guarded_until - now),
         )
 
     async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
@@ -328,6 +333,7 @@ class MemoryAccounts(Twin):
             return False
         self._renew(row, step.digest)
         row.level = max(row.level, step.level)
+        self.database.add_messages(check_messages(step.outbox))
         record(self.database, Entry(Act.STEP_UP, step.user_id, origin))
         return True
 
@@ -438,6 +444,9 @@ class MemoryAccounts(Twin):
         changes = self.database.address_changes
         for change in [one for one, kept in changes.items() if kept.user_id == user_id]:
             del changes[change]
+        recoveries = self.database.recoveries
+        for recovery in [one for one, kept in recoveries.items() if kept.user_id == user_id]:
+            del recoveries[recovery]
         self.database.user_names[user_id] = DELETED_NAME
         record(self.database, Entry(Act.DELETE, user_id, origin))
         forget_subject(self.database, user_subject(user_id), FORGOTTEN_BY)

@@ -40,7 +40,24 @@ def use_proof(
     is_good = _is_good(database, user_id, proof, origin)
     if is_good and since is not None:
         _trust(database, user_id, proof, since, origin)
+    if is_good and proof is not None:
+        stop_recovery(database, user_id, origin)
     return is_good
+
+
+def stop_recovery(database: MemoryDatabase, user_id: UUID, origin: Origin) -> None:
+    """Call this in the act of who proved a second factor: it is not lost (AUTH-10)."""
+    if drop_recovery(database, user_id):
+        record(database, Entry(Act.RECOVERY_STOP, user_id, origin), {"because": "proven"})
+
+
+def drop_recovery(database: MemoryDatabase, user_id: UUID) -> bool:
+    """Call this in an act to end a recovery; whether there was one."""
+    rows = database.recoveries
+    gone = [one for one, row in rows.items() if row.user_id == user_id]
+    for one in gone:
+        del rows[one]
+    return bool(gone)
 
 
 def _trust(

@@ -40,6 +40,7 @@ from actors.accounts.members import (
 from actors.accounts.ports import check_digest, check_session, check_users
 from actors.accounts.words import SessionId
 from actors.chat import LOBBY, user_subject
+from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
@@ -113,7 +114,8 @@ WITH found AS (
     SELECT s.id, s.session_id, u.id AS user_id, u.username, u.email, u.role, u.created_at,
         s.level, clock_timestamp() - s.proven_at AS proven_ago,
         has_second_factor(u.id) AS has_second, s.is_limited AND s.level < 2
-            AND s.created_at > clock_timestamp() - $5::interval AS is_limited
+            AND s.created_at > clock_timestamp() - $5::interval AS is_limited,
+        greatest(c.guarded_until - clock_timestamp(), interval '0') AS guarded_for
     FROM sign_ins s JOIN users u ON u.id = s.user_id
         JOIN credentials c ON c.user_id = s.user_id AND c.epoch = s.epoch
     WHERE s.digest = $1 AND s.seen_at > clock_timestamp() - $2::interval
@@ -402,6 +404,7 @@ async def _sign_in(
         connection, user_id, proof, origin, by_mailbox=by_mailbox
     ):
         return None
+    await add_new_messages(connection, check_messages(sign_in.outbox))
     return await admit(connection, user_id, sign_in, origin)
 
 
@@ -540,6 +543,7 @@ async def _step_up(connection: Connection, step: StepUp, origin: Origin) -> bool
         return False
     if not await use_proof(connection, step.user_id, step.proof, origin):
         return False
+    await add_new_messages(connection, check_messages(step.outbox))
     await connection.execute(_STEP_UP, step.user_id, step.reference, step.digest, int(step.level))
     await record(connection, Entry(Act.STEP_UP, step.user_id, origin))
     return True
@@ -568,6 +572,7 @@ async def _who(connection: Connection, digest: bytes) -> Member | None:
         row["proven_ago"],
         row["has_second"],
         row["is_limited"],
+        row["guarded_for"],
     )
 
 

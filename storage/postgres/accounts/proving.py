@@ -19,9 +19,11 @@ from storage.postgres.accounts.audit import NotedAct, record
 from storage.postgres.connecting.session import Connection, change_rows
 
 _LOCK = """
-SELECT has_second_factor($1) AS has_second, doubted_since FROM credentials
-WHERE user_id = $1 FOR UPDATE
+SELECT has_second_factor($1) AS has_second, doubted_since,
+    EXISTS (SELECT FROM recoveries WHERE user_id = $1) AS is_recovered
+FROM credentials WHERE user_id = $1 FOR UPDATE
 """
+_NO_RECOVERY = "DELETE FROM recoveries WHERE user_id = $1"
 _LOCK_ONLY = "SELECT 1 FROM credentials WHERE user_id = $1 FOR UPDATE"
 # No step opens twice, nor one before it.
 _USE_STEP = "UPDATE totp_factors SET last_step = $2 WHERE user_id = $1 AND last_step < $2"
@@ -29,12 +31,14 @@ _USE_CODE = "DELETE FROM recovery_codes WHERE user_id = $1 AND digest = $2"
 # Of two uses at once with one counter the second finds that it does not grow any more (SEC-103).
 _USE_PASSKEY = """
 WITH whose AS MATERIALIZED (
-    SELECT u.username, u.email FROM credentials c JOIN users u ON u.id = c.user_id
+    SELECT u.username, u.email,
+        EXISTS (SELECT FROM recoveries r WHERE r.user_id = c.user_id) AS is_recovered
+    FROM credentials c JOIN users u ON u.id = c.user_id
     WHERE c.user_id = $1 AND ($5 IS FALSE OR c.doubted_since IS NULL) FOR UPDATE OF c)
 UPDATE passkeys SET sign_count = $3, is_backed_up = $4, used_at = clock_timestamp() FROM whose
 WHERE user_id = $1 AND credential_id = $2
     AND ($3 > sign_count OR ($3 = 0 AND sign_count = 0))
-RETURNING id, whose.username, whose.email
+RETURNING id, whose.username, whose.email, whose.is_recovered
 """
 _WAYS = """
 SELECT c.password_hash, (SELECT count(*) FROM passkeys p WHERE p.user_id = c.user_id) AS passkeys,
@@ -79,7 +83,16 @@ async def use_proof(
     is_good = await _is_good(connection, user_id, proof, origin, has_second=row["has_second"])
     if is_good and since is not None:
         await _trust(connection, user_id, proof, since, origin)
+    if is_good and proof is not None and row["is_recovered"]:
+        await stop_recovery(connection, user_id, origin)
     return is_good
+
+
+async def stop_recovery(connection: Connection, user_id: UUID, origin: Origin) -> None:
+    """Call this in the act of who proved a second factor: it is not lost (AUTH-10)."""
+    if await change_rows(connection, _NO_RECOVERY, user_id):
+        entry = Entry(Act.RECOVERY_STOP, user_id, origin)
+        await record(connection, entry, {"because": "proven"})
 
 
 async def _is_good(
@@ -133,6 +146,8 @@ class UsedPasskey:
     username: str
     email: str
     act: NotedAct
+    # A recovery of the account is under way.
+    is_recovered: bool = False
 
 
 async def move_passkey(
@@ -159,7 +174,7 @@ async def move_passkey(
     if row is None:
         return None
     act = Entry(Act.PASSKEY_USE, user_id, origin), {"passkey": str(row["id"])}
-    return UsedPasskey(row["username"], row["email"], act)
+    return UsedPasskey(row["username"], row["email"], act, row["is_recovered"])
 
 
 async def kept_ways(connection: Connection, user_id: UUID) -> KeptWays | None:

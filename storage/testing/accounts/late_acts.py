@@ -20,7 +20,6 @@ from actors.accounts.kept.addresses import NewAddress
 from actors.accounts.kept.factors import NewTotp, TotpProof
 from actors.accounts.ways.passkeys import Added, NewPasskey, Removed
 from actors.accounts.ways.provider.identities import Linking
-from storage.testing.accounts.addresses import ask
 from storage.testing.accounts.identities import gone, linked, shown_of
 from storage.testing.accounts.members import (
     CODES,
@@ -31,6 +30,7 @@ from storage.testing.accounts.members import (
     digest_of,
     sign_in_with,
 )
+from storage.testing.accounts.mending.addresses import ask
 from storage.testing.accounts.passkeys import ORIGIN, new_passkey, removal_of
 
 

@@ -45,6 +45,7 @@ from actors.accounts.kept.addresses import Addresses
 from actors.accounts.kept.devices.port import Devices
 from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, Proof, TotpProof
+from actors.accounts.kept.recoveries import Recoveries
 from actors.accounts.kept.risk.port import Logins
 from actors.accounts.members import Operator
 from actors.accounts.ways.links import SignInLinks
@@ -70,6 +71,7 @@ from storage.memory import (
     MemoryOutbox,
     MemoryPasskeys,
     MemoryRateLimiter,
+    MemoryRecoveries,
     MemorySessionEnds,
     MemorySignInLinks,
     MemorySubjectKeys,
@@ -89,6 +91,7 @@ from storage.postgres import (
     PostgresOutbox,
     PostgresPasskeys,
     PostgresRateLimiter,
+    PostgresRecoveries,
     PostgresSessionEnds,
     PostgresSignInLinks,
     PostgresSubjectKeys,
@@ -112,6 +115,9 @@ UPDATE address_changes SET asked_at = asked_at - $1::interval, made_at = made_at
 UPDATE devices SET first_seen_at = first_seen_at - $1::interval, seen_at = seen_at - $1::interval;
 UPDATE logins SET at = at - $1::interval;
 UPDATE login_allowances SET expires_at = expires_at - $1::interval;
+UPDATE recoveries SET started_at = started_at - $1::interval,
+    ready_at = ready_at - $1::interval, told_at = told_at - $1::interval;
+UPDATE credentials SET guarded_until = guarded_until - $1::interval;
 UPDATE used_disavowals SET expires_at = expires_at - $1::interval;
 UPDATE passkey_challenges SET expires_at = expires_at - $1::interval
 """
@@ -139,6 +145,7 @@ class KeptAccounts:
     addresses: Addresses
     devices: Devices
     logins: Logins
+    recoveries: Recoveries
 
     async def register(self, name: str = "ada") -> NewAccount:
         """Register somebody whose sign-in is of the session of that name."""
@@ -177,6 +184,7 @@ def accounts_in_memory() -> KeptAccounts:
         MemoryAddresses(database),
         MemoryDevices(database),
         MemoryLogins(database),
+        MemoryRecoveries(database),
     )
 
 
@@ -211,6 +219,7 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         PostgresAddresses(database),
         PostgresDevices(database),
         PostgresLogins(database),
+        PostgresRecoveries(database),
     )
 
 

@@ -57,7 +57,9 @@ def test_each_template_is_whole_and_asks_nothing_of_another_host(
         assert template.sample.username in body if hasattr(template.sample, "username") else True
         assert "{{" not in body
         links = re.findall(r"https?://[^\s\"<]+", body)
-        known = {getattr(template.sample, name, None) for name in ("origin", "not_me")}
+        known = {
+            getattr(template.sample, name, None) for name in ("origin", "not_me", "stop", "finish")
+        }
         assert set(links) <= {link} | known
     assert not re.search(r"src=|url\(|<link|<style|<script|@import|background=", said.html)
 

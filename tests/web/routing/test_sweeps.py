@@ -175,7 +175,8 @@ async def test_a_route_that_fails_says_nothing_of_why() -> None:
         # Refused before any route: there is no mail here, and no provider.
         switched_off = {
             paths.ADDRESS, paths.ADDRESS_CONFIRM, paths.ADDRESS_BACK, paths.LOGIN_LINK,
-            paths.LOGIN_LINK_OPEN, paths.LINK_SEND, paths.LINK_VERIFY,
+            paths.LOGIN_LINK_OPEN, paths.LINK_SEND, paths.LINK_VERIFY, paths.RECOVERY,
+            paths.RECOVERY_STOP, paths.RECOVERY_FINISH, paths.ACCOUNT_RECOVERY,
         }  # fmt: skip
 
         async def fail(**_: object) -> None:

@@ -67,6 +67,8 @@ from web.views import (
     ProvePage,
     ProviderLink,
     ProvidersView,
+    RecoveryForm,
+    RecoveryPage,
     RegisterPage,
     Renderer,
     RestartWindow,
@@ -440,6 +442,13 @@ def not_me(token: str = "A" * 200, /, *, is_done: bool = False, **problems: str)
     frame, csrf = shell(page="login", has_stream=False), csrf_token("a.token")
     by_link, way = not problems, local_path("/login/link?next=%2Faccount")
     return NotMePage(frame, csrf, token, is_done, by_link, way, problems)
+
+
+def recovery(
+    form: RecoveryForm = RecoveryForm.STOP, token: str = "A" * 200, /, **problems: str
+) -> RecoveryPage:
+    frame, csrf = shell(page="login", has_stream=False), csrf_token("a.token")
+    return RecoveryPage(frame, csrf, form, token, local_path("/login/link"), problems)
 
 
 def left() -> LeftPage:

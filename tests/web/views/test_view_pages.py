@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from jinja2 import StrictUndefined, UndefinedError
 
 from tests.web.views import samples
-from web.views import MessageState, Renderer, Speaker, make_environment
+from web.views import MessageState, RecoveryForm, Renderer, Speaker, make_environment
 from web.views.renderer import MESSAGE_LIST, PARTS_KEPT_MAX, TEMPLATES
 
 # SITE-97, and those of SITE-101.
@@ -53,6 +54,19 @@ PAGES: dict[str, Callable[[], str]] = {
     ),
     "done not me": lambda: RENDERER.not_me_page(samples.not_me(is_done=True)),
     "back not me": lambda: RENDERER.not_me_page(replace(samples.not_me(), of_address=True)),
+    **{
+        f"recovery {form}": partial(
+            lambda form: RENDERER.recovery_page(samples.recovery(form)), form
+        )
+        for form in RecoveryForm
+    },
+    "refused recovery": lambda: RENDERER.recovery_page(
+        replace(samples.recovery(RecoveryForm.STARTED), problems={"": "No."})
+    ),
+    "lost second factor": lambda: RENDERER.second_page(replace(samples.second(), can_recover=True)),
+    "recovered account": lambda: RENDERER.account_page(
+        replace(samples.account(), recovered_at=samples.AT, guarded_until=samples.AT)
+    ),
     "left": lambda: RENDERER.left_page(samples.left()),
     "allow": lambda: RENDERER.allow_page(samples.allow()),
     "refused allow": lambda: RENDERER.allow_page(replace(samples.allow("x"), problems={"": "No."})),
@@ -286,6 +300,8 @@ def test_what_was_typed_comes_back_as_the_value_of_its_field() -> None:
             RENDERER.open_link_page(samples.open_link(typed)),
             RENDERER.not_me_page(samples.not_me(typed)),
             RENDERER.allow_page(samples.allow(typed)),
+            RENDERER.recovery_page(samples.recovery(RecoveryForm.STOP, typed)),
+            RENDERER.recovery_page(samples.recovery(RecoveryForm.FINISH, typed)),
             RENDERER.confirm_address_page(samples.confirm_address(typed)),
         ):
             assert typed in samples.read(other).values("value")

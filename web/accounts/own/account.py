@@ -1,6 +1,7 @@
 """The page of a member's own account, and its forms: guests are sent to sign in (SITE-41)."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from quart import Blueprint, Response, request
 
@@ -268,8 +269,17 @@ async def _page(
         has_asked_address=request.args.get("address") == "asked",
         devices=await _devices(mine, member),
         is_limited=member.is_limited,
+        recovered_at=await _recovered_at(mine, member),
+        guarded_until=mine.now() + member.guarded_for if member.is_guarded else None,
     )
     return answer_form(services.renderer.account_page(page), problem)
+
+
+async def _recovered_at(mine: AccountServices, member: Member) -> datetime | None:
+    if not member.has_second:
+        return None
+    found = await mine.recoveries.of_user(member.user_id)
+    return None if found is None else found.ready_at
 
 
 async def _factors(mine: AccountServices, member: Member) -> FactorsView:

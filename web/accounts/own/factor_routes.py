@@ -32,7 +32,7 @@ from web.accounts.routes import (
     to_sign_in,
     user_agent,
 )
-from web.accounts.second import enter_with_second, has_passkey
+from web.accounts.second import enter_with_second, has_passkey, is_by_mailbox
 from web.routing import paths
 from web.routing.services import Services
 from web.server import current_request_state, require_media
@@ -57,7 +57,10 @@ def factor_routes(services: Services, mine: AccountServices, is_page: IsPage) ->
             if problem.status == 401 and "" in problem.problems:
                 return forms.sign_in(typed, problem)
             by_passkey = await has_passkey(mine, state, ticket)
-            return forms.second(typed, ticket, problem, by_passkey=by_passkey)
+            by_mailbox = is_by_mailbox(mine, state, ticket)
+            return forms.second(
+                typed, ticket, problem, by_passkey=by_passkey, by_mailbox=by_mailbox
+            )
         then = forms.next_of(typed)
         return redirect(f"{paths.ACCOUNT}?ended=1&next={quote(then, safe='')}" if ended else then)
 

@@ -16,7 +16,7 @@ from web.accounts.identity import member_of
 from web.accounts.routes import to_sign_in
 from web.api import step_up
 from web.routing import paths
-from web.routing.errors import NotAllowed
+from web.routing.errors import Guarded, NotAllowed
 from web.server import Rendering, WebApp, current_request_state
 
 # Shows the form that proves again, and leads back to a page.
@@ -113,6 +113,11 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.REGISTER: {"GET": ANYBODY, "POST": ANYBODY},
     # Whoever has the mail may, without a sign-in.
     paths.NOT_ME: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.RECOVERY: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.RECOVERY_STOP: {"GET": ANYBODY, "POST": ANYBODY},
+    paths.RECOVERY_FINISH: {"GET": ANYBODY, "POST": ANYBODY},
+    # Of a member who is there nothing is lost.
+    paths.ACCOUNT_RECOVERY: {"POST": _OWN},
     paths.ADDRESS_CONFIRM: {"GET": ANYBODY, "POST": ANYBODY},
     paths.ADDRESS_BACK: {"GET": ANYBODY, "POST": ANYBODY},
     paths.ALLOW: {"GET": ANYBODY, "POST": ANYBODY},
@@ -216,6 +221,7 @@ async def judge(access: Access, member: Member | None, ask_again: AskAgain) -> R
 
     A guest is sent to sign in (a command gets `NotSignedIn`), who lacks a role gets `NotAllowed`,
     and who has not proven enough is asked again: 403 `STEP_UP_REQUIRED`, a page with the form.
+    Of an account that was recovered within a day nothing sensitive is done: `Guarded` (AUTH-10).
     """
     if access.level is None:
         return None
@@ -225,6 +231,8 @@ async def judge(access: Access, member: Member | None, ask_again: AskAgain) -> R
         raise NotAllowed(f"this is for the role {access.role}")
     # A sign-in of some risk, which nobody confirmed (AUTH-32): a second factor, where there is one.
     is_held = member.is_limited and (access.is_sensitive or access.role is not None)
+    if access.is_sensitive and member.is_guarded:
+        raise Guarded("this account was recovered within a day")
     level, needs_second = access.level, access.is_sensitive and member.has_second
     if needs_second:
         level = max(level, Level.MULTI_FACTOR)

@@ -66,7 +66,7 @@ def link_routes(services: Services, mine: LinkServices, is_page: IsPage) -> Blue
         if opened.half is not None:
             accounts, state = mine.accounts, current_request_state()
             by_passkey = await has_passkey(accounts, state, opened.half)
-            return forms.second(typed, opened.half, by_passkey=by_passkey)
+            return forms.second(typed, opened.half, by_passkey=by_passkey, by_mailbox=True)
         then = forms.next_of(typed)
         return redirect(ended_path(then) if opened.entered.ended else then)
 

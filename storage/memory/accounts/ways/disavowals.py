@@ -11,6 +11,7 @@ from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import OutboxMessage
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.members import MemoryAccounts
+from storage.memory.accounts.proving import drop_recovery
 from storage.memory.database import MemoryDatabase
 from storage.memory.twin import Twin
 
@@ -60,6 +61,7 @@ def carry_out(
         database.factors[user_id].codes.clear()
     for device in [one for one, row in database.devices.items() if row.user_id == user_id]:
         del database.devices[device]
+    drop_recovery(database, user_id)
     ended = MemoryAccounts(database).end_all_of(user_id)
     database.add_messages(check_messages(outbox))
     record(database, Entry(Act.DISAVOW, user_id, origin), {"ended": str(ended)})

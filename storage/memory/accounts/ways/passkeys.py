@@ -28,7 +28,13 @@ from actors.persistence import OutboxMessage
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.members import MemoryAccounts
-from storage.memory.accounts.proving import has_second, kept_ways, renew_own, use_passkey
+from storage.memory.accounts.proving import (
+    has_second,
+    kept_ways,
+    renew_own,
+    stop_recovery,
+    use_passkey,
+)
 from storage.memory.database import FactorsRow, PasskeyChallengeRow
 from storage.memory.twin import Twin
 
@@ -130,6 +136,7 @@ class MemoryPasskeys(Twin):
             return None
         if not proof.is_verified:
             return Entered(user_id, user.username, user.email, False, 0, needs_second=True)
+        stop_recovery(database, user_id, origin)
         ended = MemoryAccounts(database).admit(user_id, sign_in, origin, proof)
         return entered(user_id, user.username, user.email, ended)
 

@@ -36,6 +36,8 @@ WHERE user_id = $1
 _NO_LINKS = """
 DELETE FROM sign_in_links WHERE email = (SELECT email FROM users WHERE id = $1)
 """
+# Whoever began one may be who is disavowed; its owner begins another.
+_NO_RECOVERY = "DELETE FROM recoveries WHERE user_id = $1"
 _NO_CODES = "DELETE FROM recovery_codes WHERE user_id = $1"
 # Nobody knows from which one it was.
 _NO_DEVICES = "DELETE FROM devices WHERE user_id = $1"
@@ -91,6 +93,7 @@ async def carry_out(
     await connection.execute(_NO_LINKS, user_id)
     await connection.execute(_NO_CODES, user_id)
     await connection.execute(_NO_DEVICES, user_id)
+    await connection.execute(_NO_RECOVERY, user_id)
     ended = await end_all(connection, user_id)
     await add_new_messages(connection, check_messages(outbox))
     await record(connection, Entry(Act.DISAVOW, user_id, origin), {"ended": str(ended)})

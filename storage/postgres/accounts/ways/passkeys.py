@@ -34,7 +34,7 @@ from actors.persistence.words import check_a, check_text, check_uuid
 from storage.postgres.accounts.audit import begin, record
 from storage.postgres.accounts.factors import drop_codes_without_factor, set_codes
 from storage.postgres.accounts.members import admit, renew_own
-from storage.postgres.accounts.proving import is_alive, kept_ways, move_passkey
+from storage.postgres.accounts.proving import is_alive, kept_ways, move_passkey, stop_recovery
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -229,6 +229,8 @@ async def _enter(
     if not proof.is_verified:
         await record(connection, *used.act)
         return Entered(user_id, used.username, used.email, False, 0, needs_second=True)
+    if used.is_recovered:
+        await stop_recovery(connection, user_id, origin)
     ended = await admit(connection, user_id, sign_in, origin, [used.act], proof)
     return entered(user_id, used.username, used.email, ended)
 

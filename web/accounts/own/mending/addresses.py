@@ -161,7 +161,8 @@ def _link_to_new(
     return services.mails.verification(email, context, f"address:{change}")
 
 
-def _back_link(services: AccountServices, change: UUID) -> str:
+def back_link(services: AccountServices, change: UUID) -> str:
+    """Call this for the link by which a former address takes the account back."""
     ticket = services.tickets.make(TakesBack(change), "", _BACK_TICKET_KEPT)
     return f"{services.origin}{paths.ADDRESS_BACK}?token={ticket}"
 
@@ -170,7 +171,7 @@ def _alert(
     services: AccountServices, to: str, username: str, kind: AlertKind, change: UUID
 ) -> Sequence[OutboxMessage]:
     def written() -> Sequence[OutboxMessage]:
-        link = _back_link(services, change) if kind is AlertKind.ADDRESS_ASKED else ""
+        link = back_link(services, change) if kind is AlertKind.ADDRESS_ASKED else ""
         context = SecurityAlert(username, kind, services.now(), not_me=link)
         return services.mails.security_alert(to, context, f"{kind}:{change}")
 
@@ -186,7 +187,7 @@ def _told_of_change(services: AccountServices, change: AddressChange) -> Sequenc
             change.username,
             now,
             f"address:{change.id}",
-            back=_back_link(services, change.id),
+            back=back_link(services, change.id),
             not_me=not_me_link(services, change.user_id, change.email, now),
         )
     )

@@ -24,7 +24,7 @@ from web.accounts.routes import (
     to_sign_in,
     user_agent,
 )
-from web.accounts.second import has_passkey
+from web.accounts.second import has_passkey, is_by_mailbox
 from web.accounts.ways.passkeys.answers import MadeCredential, UseCredential, read_credential
 from web.accounts.ways.passkeys.passkeys import (
     PasskeyServices,
@@ -75,7 +75,8 @@ def passkey_routes(services: Services, mine: PasskeyServices, is_page: IsPage) -
             by_passkey = await has_passkey(accounts, state, ticket)
             if not by_passkey:  # the ticket is over
                 return forms.sign_in(typed, problem)
-            return forms.second(typed, ticket, problem, by_passkey=True)
+            by_mailbox = is_by_mailbox(accounts, state, ticket)
+            return forms.second(typed, ticket, problem, by_passkey=True, by_mailbox=by_mailbox)
         then = forms.next_of(typed)
         return redirect(ended_path(then) if ended else then)
 

@@ -12,7 +12,6 @@ from actors.accounts.ways.links import Entered
 from actors.accounts.ways.provider.identities import AddressTaken
 from actors.persistence import OutboxMessage
 from storage.errors import InvalidField
-from storage.testing.accounts.disavowals import disavow
 from storage.testing.accounts.identities import enter, member_of, shown_of
 from storage.testing.accounts.links import claim_of, link_of, redeem
 from storage.testing.accounts.members import (
@@ -23,6 +22,7 @@ from storage.testing.accounts.members import (
     digest_of,
     sign_in_of,
 )
+from storage.testing.accounts.mending.disavowals import disavow
 
 NEW, FORMER = "new@example.org", "ada@example.org"
 

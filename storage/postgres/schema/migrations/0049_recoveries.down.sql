@@ -1,0 +1,2 @@
+ALTER TABLE credentials DROP COLUMN guarded_until;
+DROP TABLE recoveries;
