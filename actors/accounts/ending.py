@@ -116,9 +116,9 @@ class SignInSweeper(Actor[Sweep]):
             _log.warning("accounts.sweep_waits", code=error.code)
             return
         self.swept += swept.count
-        if swept.count:
-            _log.info("accounts.swept", sign_ins=swept.count)
+        if swept.count or swept.tokens:
+            _log.info("accounts.swept", sign_ins=swept.count, tokens=swept.tokens)
         wait = self._every_s if swept.next_in_s is None else swept.next_in_s + MARGIN_S
-        if swept.count >= SWEPT_AT_ONCE:
+        if max(swept.count, swept.tokens) >= SWEPT_AT_ONCE:
             wait = PAUSE_S
         self.after(max(PAUSE_S, min(self._every_s, wait)), Sweep(), key="sweep")

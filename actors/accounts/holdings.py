@@ -125,6 +125,17 @@ class HeldAddressChange(msgspec.Struct, frozen=True):
     made_at: datetime | None
 
 
+class HeldToken(msgspec.Struct, frozen=True):
+    """An API token, without what opens with it."""
+
+    id: UUID
+    name: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None
+
+
 class HeldMembership(msgspec.Struct, frozen=True):
     """A room of the chat that the account is a member of."""
 
@@ -148,6 +159,7 @@ class HeldAccount(msgspec.Struct, frozen=True):
     devices: tuple[HeldDevice, ...] = ()
     logins: tuple[HeldLogin, ...] = ()
     address_changes: tuple[HeldAddressChange, ...] = ()
+    api_tokens: tuple[HeldToken, ...] = ()
 
 
 class HeldSession(msgspec.Struct, frozen=True):

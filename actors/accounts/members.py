@@ -21,6 +21,7 @@ from uuid import UUID
 from actors.accounts.kept.audit import Origin
 from actors.accounts.kept.factors.port import PasskeyProof, Proof, check_proof
 from actors.accounts.kept.risk.words import Arrival, Proven, Withheld
+from actors.accounts.kept.tokens import Scope
 from actors.accounts.ports import check_digest, check_session
 from actors.accounts.words import SessionId
 from actors.persistence.beside_log.outbox import check_messages
@@ -188,6 +189,8 @@ class Member:
     is_limited: bool = False
     # How long it still takes until anything sensitive can be done: it was recovered (AUTH-10).
     guarded_for: timedelta = timedelta(0)
+    # By an API token, which does this and nothing else; None for a sign-in (SEC-87).
+    scopes: frozenset[Scope] | None = None
 
     @property
     def is_fresh(self) -> bool:
@@ -263,10 +266,11 @@ class StepUp:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many sign-ins were over, and in how many seconds the next is; None without any."""
+    """How many sign-ins and API tokens were over, and in how many seconds the next is, if any."""
 
     count: int
     next_in_s: float | None
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from storage.memory.accounts.factors import MemoryFactors
 from storage.memory.accounts.holdings import MemoryHoldings
 from storage.memory.accounts.kept.logins import MemoryLogins
 from storage.memory.accounts.kept.rate_limits import MemoryRateLimiter
+from storage.memory.accounts.kept.tokens import MemoryApiTokens
 from storage.memory.accounts.links import MemorySignInLinks
 from storage.memory.accounts.members import MemoryAccounts
 from storage.memory.accounts.sessions import MemorySessionEnds, MemorySocketTickets
@@ -41,6 +42,7 @@ __all__ = [
     "HeldCommit",
     "MemoryAccounts",
     "MemoryAddresses",
+    "MemoryApiTokens",
     "MemoryAudit",
     "MemoryChatLog",
     "MemoryDatabase",

@@ -20,6 +20,7 @@ from actors.accounts.kept.devices.words import Trust
 from actors.accounts.kept.factors import Totp
 from actors.accounts.kept.risk.port import JudgedLogin
 from actors.accounts.kept.risk.words import PastLogin
+from actors.accounts.kept.tokens import Scope
 from actors.accounts.members import FIXED_FIELDS, AtProvider, Level, refuse_change
 from actors.accounts.ways.passkeys import Passkey
 from actors.accounts.ways.provider.words import Identity, ProviderTokens
@@ -270,6 +271,20 @@ class DeviceRow:
     passkey: UUID | None = None
 
 
+@dataclass(slots=True)
+class TokenRow:
+    """An API token of an account; by its digest."""
+
+    id: UUID
+    user_id: UUID
+    session_id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class LoginRow:
     """A sign-in that was assessed, and what later ones are compared with."""
@@ -390,6 +405,7 @@ class MemoryDatabase:
     recoveries: dict[UUID, RecoveryRow] = field(default_factory=dict)
     used_disavowals: dict[bytes, datetime] = field(default_factory=dict)
     devices: dict[UUID, DeviceRow] = field(default_factory=dict)
+    api_tokens: dict[bytes, TokenRow] = field(default_factory=dict)
     logins: dict[UUID, LoginRow] = field(default_factory=dict)  # in their order
     allowances: dict[bytes, AllowanceRow] = field(default_factory=dict)
     sign_in_links: dict[bytes, SignInLinkRow] = field(default_factory=dict)

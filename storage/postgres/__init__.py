@@ -23,6 +23,7 @@ from storage.postgres.accounts.factors import PostgresFactors
 from storage.postgres.accounts.holdings import PostgresHoldings
 from storage.postgres.accounts.kept.logins import PostgresLogins
 from storage.postgres.accounts.kept.rate_limits import PostgresRateLimiter
+from storage.postgres.accounts.kept.tokens import PostgresApiTokens
 from storage.postgres.accounts.links import PostgresSignInLinks
 from storage.postgres.accounts.members import PostgresAccounts
 from storage.postgres.accounts.sessions import PostgresSessionEnds, PostgresSocketTickets
@@ -91,6 +92,7 @@ __all__ = [
     "PoolStats",
     "PostgresAccounts",
     "PostgresAddresses",
+    "PostgresApiTokens",
     "PostgresAudit",
     "PostgresChatLog",
     "PostgresDeadLetters",

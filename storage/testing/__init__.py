@@ -23,6 +23,7 @@ from storage.testing.accounts.mending.disavowals import DisavowalsSuite
 from storage.testing.accounts.mending.recoveries import RecoveriesSuite
 from storage.testing.accounts.passkeys import PasskeysSuite
 from storage.testing.accounts.provider_sessions import ProviderSessionsSuite
+from storage.testing.accounts.tokens import TokensSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
@@ -102,6 +103,7 @@ __all__ = [
     "TemporaryServer",
     "TenantsSuite",
     "TimersSuite",
+    "TokensSuite",
     "Told",
     "Toxic",
     "ToxicProxy",

@@ -24,6 +24,7 @@ from storage.testing import (
     RateLimiterSuite,
     RecoveriesSuite,
     SignInLinksSuite,
+    TokensSuite,
 )
 from storage.testing.accounts.members import (
     HASH,
@@ -50,6 +51,7 @@ class TestMemoryAccounts(
     RateLimiterSuite,
     RecoveriesSuite,
     SignInLinksSuite,
+    TokensSuite,
 ):
     @pytest.fixture
     def kept(self) -> KeptAccounts:
@@ -70,6 +72,7 @@ class TestPostgresAccounts(
     RateLimiterSuite,
     RecoveriesSuite,
     SignInLinksSuite,
+    TokensSuite,
 ):
     @pytest.fixture
     def kept(self, database: Database) -> KeptAccounts:

@@ -33,15 +33,18 @@ from actors.accounts.holdings import (
     HeldProfile,
     HeldSession,
     HeldSignIn,
+    HeldToken,
 )
 from actors.accounts.kept.addresses import Addresses, NewAddress
 from actors.accounts.kept.factors import Factors, NewTotp
 from actors.accounts.kept.risk.words import Place
+from actors.accounts.kept.tokens import ApiToken, NewToken, Scope
 from actors.accounts.members import AtProvider
 from actors.accounts.ways.links import Entered, Newcomer
 from actors.accounts.ways.passkeys import Added, NewPasskey, Passkeys
 from actors.accounts.ways.provider.identities import Identities, Linking, NewIdentity
 from actors.accounts.ways.provider.words import Identity, ProviderTokens, Shown
+from actors.accounts.ways.tokens import ApiTokens
 from actors.chat import (
     DEMO_DISPLAY_NAME,
     DEMO_USER_ID,
@@ -59,6 +62,7 @@ from storage.keyring import SubjectKeyring
 from storage.memory import (
     MemoryAccounts,
     MemoryAddresses,
+    MemoryApiTokens,
     MemoryChatLog,
     MemoryDatabase,
     MemoryFactors,
@@ -72,6 +76,7 @@ from storage.postgres import (
     Database,
     PostgresAccounts,
     PostgresAddresses,
+    PostgresApiTokens,
     PostgresChatLog,
     PostgresFactors,
     PostgresHoldings,
@@ -101,6 +106,7 @@ class Site:
     factors: Factors
     identities: Identities
     addresses: Addresses
+    tokens: ApiTokens
 
     async def register(self, name: str, former: str | None = None) -> UUID:
         account = NewAccount(uuid4(), name, f"{name}@example.org", HASH)
@@ -147,6 +153,14 @@ class Site:
         app = NewTotp(member.user_id, _APP_SECRET, 1, member.reference, digest_of(name), codes)
         assert await self.factors.add_totp(app, Origin(method="totp"))
 
+    async def add_token(self, name: str) -> None:
+        member = await self.accounts.who(digest_of(name))
+        assert member is not None
+        session, scopes = SessionId(f"of a token of {name}"), (Scope.CHAT_READ, Scope.CHAT_WRITE)
+        digest, called = digest_of(f"token {name}"), f"token of {name}"
+        new = NewToken(uuid4(), member.user_id, member.reference, digest, session, called, scopes)
+        assert isinstance(await self.tokens.add(new, Origin()), ApiToken)
+
     async def say(self, author: Author, text: str, *, waits: bool = False, **other: str) -> UUID:
         status = Status.PENDING if waits else Status.VISIBLE
         room = RoomName(other.get("room", LOBBY))
@@ -180,6 +194,7 @@ async def fill(place: Site) -> tuple[UUID, UUID]:
         await place.add_passkey(name)
         await place.ask_for_address(name)
         await place.add_factors(name)
+        await place.add_token(name)
     hers, other = Author(ada, None, "ada"), Author(eve, None, "eve")
     for number in range(5):
         await place.say(hers, f"said {number}", client_id=f"c{number}")
@@ -222,6 +237,9 @@ class HoldingsSuite:
         assert account.recovery_codes_left == 3
         (identity,) = account.identities
         assert (identity.provider, identity.subject) == ("example", "ada-1")
+        (token,) = account.api_tokens
+        assert (token.name, token.scopes) == ("token of ada", ("chat:read", "chat:write"))
+        assert token.used_at is None
         messages = await place.rows(ada, HeldPart.MESSAGES)
         texts = sorted(msgspec.to_builtins(one)["text"] for one in messages)
         said = [f"said {number}" for number in range(5)]
@@ -234,7 +252,7 @@ class HoldingsSuite:
         own = [msgspec.to_builtins(one)["action"] for one in await place.rows(ada, HeldPart.ACTS)]
         acts_done = (
             *("register", "device_add", "provider_link", "sign_in", "device_use", "passkey_add"),
-            *("address_ask", "factor_add", "role"),
+            *("address_ask", "factor_add", "token_add", "role"),
         )
         done = [f"account.{act}" for act in acts_done]
         assert own == done
@@ -244,7 +262,7 @@ class HoldingsSuite:
         whole = msgspec.json.encode([account, parts]).decode()
         of_eve = ('"eve', "eve@", "eveland", "there eve", str(eve), "of another")
         secrets = (HASH, "what the provider", _APP_SECRET.decode(), "as a g")
-        judged = ("medium", "0.35")
+        judged = ("medium", ":0.35")
         for nothing in (*of_eve, *secrets, *judged, "was removed", "demo user"):
             assert nothing not in whole
 
@@ -310,6 +328,7 @@ class TestMemoryHoldings(HoldingsSuite):
             MemoryFactors(log.database),
             MemoryIdentities(log.database),
             MemoryAddresses(log.database),
+            MemoryApiTokens(log.database),
         )
 
 
@@ -324,6 +343,7 @@ def in_postgres(database: Database) -> Site:
         PostgresFactors(database, keyring),
         PostgresIdentities(database, keyring),
         PostgresAddresses(database),
+        PostgresApiTokens(database),
     )
 
 
@@ -336,6 +356,7 @@ class TestPostgresHoldings(HoldingsSuite):
 # Every table that holds something of an account, and the shape in which it is given.
 GIVEN: dict[str, type[msgspec.Struct]] = {
     "address_changes": HeldAddressChange,
+    "api_tokens": HeldToken,
     "audit_log": HeldAct,
     "chat_audit_log": HeldChatAct,
     "chat_messages": HeldMessage,
@@ -358,6 +379,7 @@ KEPT_BACK = {
     "events": "the log of what the other tables show",
     "login_allowances": "digests, of a mail that is good for minutes; in the audit too",
     "passkey_challenges": "digests, for minutes",
+    "recoveries": "for a day, and each step of it is in the audit",
     "sign_in_links": "digests, of a mail to an address that may be nobody's; for minutes",
     "subject_keys": "the key of the account, which nobody is given",
 }
@@ -394,7 +416,8 @@ COLUMNS_BACK = {
         "author_key": "theirs",
         "event_id": "a place in the log",
     },
-    "credentials": {"password_hash": "a secret"},
+    "api_tokens": {"session_id": "what stands for it"},
+    "credentials": {"password_hash": "a secret", "guarded_until": "for a day; it is told there"},
     "logins": dict.fromkeys(
         ("network", "score", "level", "factors", "unobserved"),
         "what it is judged by, which is told to nobody (AUTH-30)",

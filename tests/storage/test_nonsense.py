@@ -28,6 +28,7 @@ from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, PasskeyPro
 from actors.accounts.kept.recoveries import NewRecovery, Recoveries, Telling
 from actors.accounts.kept.risk.port import Allowance, Logins
 from actors.accounts.kept.risk.words import Arrival
+from actors.accounts.kept.tokens import NewToken, Scope
 from actors.accounts.members import Operator
 from actors.accounts.ways.links import LinkClaim, Newcomer, NewLink, SignInLinks
 from actors.accounts.ways.passkeys import (
@@ -40,6 +41,7 @@ from actors.accounts.ways.passkeys import (
 )
 from actors.accounts.ways.provider.identities import Identities, NewIdentity, Unlinking
 from actors.accounts.ways.provider.words import Identity, ProviderTokens, SaidLogout, Shown
+from actors.accounts.ways.tokens import ApiTokens
 from actors.chat import (
     LOBBY,
     Author,
@@ -293,6 +295,7 @@ _SIGN_IN = NewSignIn(_ONE, _D, SessionId("s"), "Firefox on Linux")
 _PROOF, _ORIGIN = PasskeyProof(b"key", 1), Origin()
 _TELLING = Telling(["a@b.example"])
 _TOKENS = ProviderTokens(Secret("t"))
+_TOKEN = NewToken(_ONE, _ONE, _ONE, _D, SessionId("s"), "n", (Scope.CHAT_READ,))
 _SHOWN = Shown(Identity("https://id.example.org", "s"), "c@b.example", _TOKENS)
 # Of the ports of accounts; as `_CALLS`.
 _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
@@ -411,6 +414,12 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "rename": {"user_id": _ONE, "id_": _ONE, "name": "n"},
         "revoke": {"user_id": _ONE, "id_": _ONE, "origin": _ORIGIN},
     },
+    "tokens": {
+        "add": {"new": _TOKEN, "origin": _ORIGIN},
+        "of_user": {"user_id": _ONE},
+        "revoke": {"user_id": _ONE, "id_": _ONE, "origin": _ORIGIN},
+        "who": {"digest": _D},
+    },
     "logins": {
         "find": {"login_id": _ONE},
         "allow": {"allowance": Allowance(_ONE, _D, _D, _AT), "origin": _ORIGIN},
@@ -444,6 +453,7 @@ _PORTS: Mapping[str, type] = {
     "devices": Devices,
     "logins": Logins,
     "recoveries": Recoveries,
+    "tokens": ApiTokens,
 }
 
 # What a call or an append is given whole: refused when it is made, so that no store ever sees it.
@@ -464,6 +474,7 @@ _WORDS: tuple[object, ...] = (
     TakeBack(_ONE),
     Allowance(_ONE, _D, _D, _AT),
     Arrival(_ONE, _D, "password", "b", _D),
+    _TOKEN,
 )
 
 

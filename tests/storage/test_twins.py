@@ -30,6 +30,7 @@ from storage.errors import IdempotencyInFlight, StoreUnavailable
 from storage.memory import (
     MemoryAccounts,
     MemoryAddresses,
+    MemoryApiTokens,
     MemoryAudit,
     MemoryChatLog,
     MemoryDatabase,
@@ -171,6 +172,11 @@ def _devices(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[obj
     return twin, lambda: twin.of_user(uuid4())
 
 
+def _tokens(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryApiTokens(database)
+    return twin, lambda: twin.of_user(uuid4())
+
+
 def _logins(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryLogins(database)
     return twin, lambda: twin.find(uuid4())
@@ -210,7 +216,7 @@ _ALL: tuple[Operation, ...] = (
     _accounts, _audit, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox,
     _projections, _ends, _snapshots, _tickets, _keys, _timers, _holdings, _factors, _links, _nodes,
     _mails, _identities, _passkeys, _disavowals, _addresses, _devices,
-    _logins, _recoveries,
+    _logins, _recoveries, _tokens,
 )  # fmt: skip
 
 

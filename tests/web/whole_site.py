@@ -17,6 +17,7 @@ from actors.sagas import SagaIndex
 from storage.memory import (
     MemoryAccounts,
     MemoryAddresses,
+    MemoryApiTokens,
     MemoryAudit,
     MemoryChatLog,
     MemoryDeadLetters,
@@ -173,6 +174,7 @@ async def open_whole_site(
             devices=MemoryDevices(store.database),
             logins=MemoryLogins(store.database),
             recoveries=MemoryRecoveries(store.database),
+            tokens=MemoryApiTokens(store.database),
             mails=mail.mails,
             mail_states=mail.states,
             checkouts=CheckoutPorts(

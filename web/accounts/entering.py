@@ -42,6 +42,7 @@ from actors.accounts.kept.recoveries import Known, Recoveries
 from actors.accounts.kept.risk.port import Logins
 from actors.accounts.kept.risk.words import Arrival, Outcome, Withheld
 from actors.accounts.ways.passkeys import Passkeys
+from actors.accounts.ways.tokens import ApiTokens
 from actors.persistence import OutboxMessage
 from actors.persistence.errors import StoreUnavailable
 from actors.reducers import Ids
@@ -123,6 +124,7 @@ class AccountServices:
     addresses: Addresses
     devices: Devices
     logins: Logins
+    tokens: ApiTokens
     arrivals: Arrivals
     recoveries: Recoveries
     tell_code_used: TellCodeUsed

@@ -6,34 +6,45 @@ Rule 2: the store is asked at each request of a member, so a role and an end cou
 Rule 3: a sign-in says which browser session it goes with: the visitor's cookie follows it.
 Rule 4: client programs bring their token as `Authorization: Bearer`, below `/api/`, on streams and
         sockets; a cookie beside it counts for nothing, and one that opens nothing is 401 (SEC-37).
+Rule 5: an API token comes as a bearer token only. In a cookie it is none; in the query of an
+        address, where logs and histories keep it, it is refused before it is looked up (SEC-87).
 """
 
 import re
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
+from urllib.parse import unquote
 from uuid import UUID
 
 from hypercorn.typing import HTTPScope, WebsocketScope
 
 from actors.accounts import SIGN_IN_KEPT, Accounts, Member
+from actors.accounts.ways.tokens import ApiTokens
 from actors.persistence.errors import StoreError
+from actors.runtime import Log
 from web.routing import paths
-from web.routing.errors import NotSignedIn
+from web.routing.errors import InvalidInput, NotSignedIn
 from web.server import (
     Rendering,
     RequestState,
     SignedIn,
     cookie_name,
     expire_cookie,
+    masked,
     read_cookies,
     set_cookie,
 )
+
+_log = Log("web.accounts")
 
 # SEC-12.
 TOKEN_BYTES = 32
 # As `secrets` writes that many bytes.
 _FORM = re.compile(r"[A-Za-z0-9_-]{43}")
+# Told apart at sight, by people and by what looks for lost secrets.
+API_TOKEN_PREFIX = "grt_"  # noqa: S105 - what all of them begin with
+_API_FORM = re.compile(API_TOKEN_PREFIX + _FORM.pattern)
 _MEMBER_KEY = "greenroom.member"
 _BEARER = b"bearer"
 # Where programs ask.
@@ -43,6 +54,12 @@ _PROGRAMS = ("/api/", paths.EVENTS)
 def new_token() -> tuple[str, bytes]:
     """Call this for the token of a new sign-in and its digest; only the digest is kept."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
+    return token, digest_of(token)
+
+
+def new_api_token() -> tuple[str, bytes]:
+    """Call this for a new API token and its digest; only the digest is kept."""
+    token = API_TOKEN_PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
     return token, digest_of(token)
 
 
@@ -82,6 +99,7 @@ class Identity:
     def __init__(
         self,
         accounts: Accounts,
+        tokens: ApiTokens,
         cookie: SignInCookie,
         tell_away: Callable[[], None] = lambda: None,
         tell_forged: Callable[[], None] = lambda: None,
@@ -89,27 +107,28 @@ class Identity:
         """`tell_away` is called each time the store does not say who it is, `tell_forged` for
         what has not the form of a token: it was not issued here.
         """
-        self._accounts, self._cookie = accounts, cookie
+        self._accounts, self._tokens, self._cookie = accounts, tokens, cookie
         self._tell_away, self._tell_forged = tell_away, tell_forged
 
     async def __call__(self, state: RequestState, scope: HTTPScope | WebsocketScope) -> None:
         """Set who is signed in; raises `StoreUnavailable` and its kin.
 
-        Raises `NotSignedIn` for a bearer token that opens nothing: who shows one is no guest.
+        Raises `NotSignedIn` for a bearer token that opens nothing: who shows one is no guest, and
+        `InvalidInput` for an API token in the query.
         """
+        if _has_token_in_query(state, scope):
+            raise InvalidInput("an API token in the query; show it as Authorization: Bearer")
         bearer = bearer_of(scope)
         token = self._cookie.read(scope) if bearer is None else bearer
         if token is None:
             return
-        member = None
         try:
-            if _FORM.fullmatch(token):
-                member = await self._accounts.who(digest_of(token))
-            else:
-                self._tell_forged()
+            member = await self._who(token, is_by_bearer=bearer is not None)
         except StoreError:
             self._tell_away()  # and nobody is taken for a guest meanwhile (SEC-3)
             raise
+        if bearer is not None and bearer.startswith(API_TOKEN_PREFIX):
+            _log_use(state, member)
         if member is None:
             if bearer is not None:
                 raise NotSignedIn("a bearer token that opens nothing")
@@ -117,13 +136,25 @@ class Identity:
             return
         state.is_by_bearer = bearer is not None
         state.signed_in = SignedIn(
-            member.user_id, member.username, member.role.value, member.reference
+            member.user_id,
+            member.username,
+            member.role.value,
+            member.reference,
+            member.scopes,
         )
         state.visitor.adopt(UUID(member.session_id))
         if state.is_by_bearer:
             state.visitor.must_be_set = False  # a program keeps no cookie
         # Where `state` was found: the edge puts it there.
         scope["state"][_MEMBER_KEY] = member
+
+    async def _who(self, token: str, *, is_by_bearer: bool) -> Member | None:
+        if _FORM.fullmatch(token):
+            return await self._accounts.who(digest_of(token))
+        if is_by_bearer and _API_FORM.fullmatch(token):
+            return await self._tokens.who(digest_of(token))
+        self._tell_forged()
+        return None
 
     def _forget(self, state: RequestState, scope: HTTPScope | WebsocketScope) -> None:
         """Of a sign-in that is over nothing is left in its browser, which the next one may use."""
@@ -132,6 +163,28 @@ class Identity:
             return
         if state.rendering is Rendering.PAGE:
             state.visitor.rotate()
+
+
+def _log_use(state: RequestState, member: Member | None) -> None:
+    """Log that an API token is used (SEC-130); of one that opens nothing nobody knows whose."""
+    facts = {}
+    if member is not None:
+        facts = {"user_id": str(member.user_id), "token_id": str(member.reference)}
+    _log.info(
+        "accounts.token_use",
+        outcome="refused" if member is None else "accepted",
+        address=masked(state.address),
+        request_id=state.request_id,
+        **facts,
+    )
+
+
+def _has_token_in_query(state: RequestState, scope: HTTPScope | WebsocketScope) -> bool:
+    # As it would be read, however it was written.
+    query = scope["query_string"].decode("latin-1")
+    if state.ticket is not None:
+        query += state.ticket.reveal()  # it was taken out of there
+    return bool(query) and _API_FORM.search(unquote(query)) is not None
 
 
 def bearer_of(scope: HTTPScope | WebsocketScope) -> str | None:

@@ -50,6 +50,7 @@ from storage.postgres import (
     PoolSettings,
     PostgresAccounts,
     PostgresAddresses,
+    PostgresApiTokens,
     PostgresAudit,
     PostgresChatLog,
     PostgresDeadLetters,
@@ -554,6 +555,7 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         devices=PostgresDevices(database),
         logins=PostgresLogins(database),
         recoveries=PostgresRecoveries(database),
+        tokens=PostgresApiTokens(database),
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from hypercorn.typing import HTTPScope, WebsocketScope
 
 from actors.accounts import PostAnswer, Poster, PostInRoom
+from actors.accounts.kept.tokens import Scope
 from actors.accounts.session import Messages as SessionMessage
 from actors.chat import (
     LOBBY,
@@ -104,6 +105,9 @@ class SocketGuest:
     address_key: str
     # Where one is signed in on it: session and sign-in end together, and the socket with them.
     member: Poster | None = None
+    # Of an API token: what it was made for.
+    may_hear: bool = True
+    may_post: bool = True
 
 
 class RoomTells:
@@ -163,6 +167,8 @@ class ChatService:
 
     async def may_hear(self, principal: SocketGuest, topic: str) -> bool:
         """Guests read the Lobby; the other rooms have members. Raises `Refused`, see `Service`."""
+        if not principal.may_hear:
+            return False
         room = _maybe_room(topic)
         if room is None:
             return self._hears(principal.session_id, topic)
@@ -171,7 +177,7 @@ class ChatService:
     async def may_publish(self, principal: SocketGuest, topic: str | None) -> bool:
         """Whoever may read a room may post there; without a topic the Lobby is meant."""
         room = LOBBY if topic is None else _maybe_room(topic)
-        return room is not None and await self._is_let_in(principal, room)
+        return principal.may_post and room is not None and await self._is_let_in(principal, room)
 
     async def _is_let_in(self, principal: SocketGuest, room: RoomName) -> bool:
         if room == LOBBY or principal.member is None:
@@ -240,7 +246,8 @@ def _maybe_room(topic: str) -> RoomName | None:
 TakeTicket = Callable[[str], Awaitable[str | None]]
 
 
-# Finds out who is signed in; raises `StoreUnavailable` and its kin, and `NotSignedIn`.
+# Finds out who is signed in; raises `StoreUnavailable` and its kin, `NotSignedIn`, and
+# `InvalidInput` for an API token in the query.
 Identify = Callable[[RequestState, HTTPScope | WebsocketScope], Awaitable[None]]
 
 
@@ -251,7 +258,8 @@ async def socket_guest(
 
     A program without either that names itself (`?client=`) is the same guest each time, else
     someone new. Its id is random and its own, so nobody else becomes that guest by accident. Who
-    shows a bearer token, or a ticket, that is none, is not taken for a guest: that is 401.
+    shows a bearer token, or a ticket, that is none, is not taken for a guest: that is 401. An API
+    token for nothing of chat is 403.
     """
     state, client = request_state(scope), client_of(scope)
     try:
@@ -260,6 +268,8 @@ async def socket_guest(
         return Answer.UNAVAILABLE
     except NotSignedIn:
         return Answer.UNAUTHENTICATED
+    except InvalidInput:
+        return Answer.INVALID
     session_id = state.visitor.text
     if state.visitor.is_new:
         if any(name == b"authorization" for name, _ in scope["headers"]):
@@ -274,6 +284,13 @@ async def socket_guest(
             session_id = known
         elif client is not None:
             session_id = str(guest_of(client))
-    guest = SocketGuest(session_id, address_key(state.address), poster_of(state))
+    scopes = None if state.signed_in is None else state.signed_in.scopes
+    may_hear, may_post = (
+        scopes is None or one in scopes for one in (Scope.CHAT_READ, Scope.CHAT_WRITE)
+    )
+    if not (may_hear or may_post):
+        return Answer.FORBIDDEN
+    key = address_key(state.address)
+    guest = SocketGuest(session_id, key, poster_of(state), may_hear, may_post)
     name = None if client is None else str(client)
     return Caller(guest, session_id, name, guest.address_key)

@@ -37,6 +37,8 @@ from web.views.accounts import (
     SecondPage,
     SignInPage,
     SignInView,
+    TokenPage,
+    TokenView,
 )
 from web.views.chat import (
     ChatView,
@@ -300,6 +302,8 @@ __all__ = [
     "StrategyBadge",
     "StreamView",
     "TimelineView",
+    "TokenPage",
+    "TokenView",
     "TopicLagView",
     "TreeView",
     "UnsafeAttribute",

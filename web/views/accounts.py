@@ -297,6 +297,20 @@ class CodesPage:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenPage:
+    """An API token, shown this once."""
+
+    shell: Shell
+    token: str
+    name: str
+    expires_at: datetime
+
+    def __post_init__(self) -> None:
+        check_text("token", self.token)
+        check_text("name", self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class RegisterPage:
     """The form that makes an account."""
 
@@ -369,6 +383,23 @@ class DeviceView:
     def __post_init__(self) -> None:
         element_id(self.reference)
         check_text("browser", self.browser)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """An API token of a member. `reference` names it and opens nothing; `scopes` are told."""
+
+    reference: ElementId
+    name: str
+    scopes: str
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None
+
+    def __post_init__(self) -> None:
+        element_id(self.reference)
+        check_text("name", self.name)
+        check_text("scopes", self.scopes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,6 +487,10 @@ class AccountPage:
     new_email: str = ""
     has_asked_address: bool = False
     devices: tuple[DeviceView, ...] = ()
+    tokens: tuple[TokenView, ...] = ()
+    # What was typed for a token that was refused.
+    token_name: str = ""
+    token_scopes: tuple[str, ...] = ()
     # This sign-in changes nothing that is sensitive, for a day.
     is_limited: bool = False
     # When somebody who lost the second factor may have the account, unless it is stopped.

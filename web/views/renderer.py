@@ -37,6 +37,7 @@ from web.views.accounts import (
     RegisterPage,
     SecondPage,
     SignInPage,
+    TokenPage,
 )
 from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
@@ -212,6 +213,10 @@ class Renderer:
     def codes_page(self, page: CodesPage) -> str:
         """Call this to render recovery codes."""
         return self._render("codes.html", page=page, shell=page.shell)
+
+    def token_page(self, page: TokenPage) -> str:
+        """Call this to render an API token, this once."""
+        return self._render("token.html", page=page, shell=page.shell)
 
     def register_page(self, page: RegisterPage) -> str:
         """Call this to render `/register`."""

@@ -39,6 +39,7 @@ from actors.accounts.ways.provider.flow import FlowEnvironment, ProviderFlow
 from actors.accounts.ways.provider.identities import Identities
 from actors.accounts.ways.provider.renewing import TokenRenewer
 from actors.accounts.ways.recovering import RecoveryTeller
+from actors.accounts.ways.tokens import ApiTokens
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.persistence import EventStore, MailStates, OutboxMessage
 from actors.persistence.bus import Received
@@ -58,7 +59,8 @@ from web.accounts.own.mending.disavow_pages import disavow_routes
 from web.accounts.own.mending.recovering import tell_ready
 from web.accounts.own.mending.recovery_pages import recovery_routes
 from web.accounts.own.mending.telling import code_used
-from web.accounts.own.session_api import session_api_routes
+from web.accounts.own.programs.session_api import session_api_routes
+from web.accounts.own.programs.token_routes import token_routes
 from web.accounts.roles.access import keep_access
 from web.accounts.roles.operating import operating_routes
 from web.accounts.routes import IsPage, account_routes
@@ -241,6 +243,7 @@ class Store:
     devices: Devices
     logins: Logins
     recoveries: Recoveries
+    tokens: ApiTokens
     mails: Mails = field(default_factory=lambda: Mails(None))
     # None: nobody is asked what became of a mail, and no provider reports here.
     mail_states: MailStates | None = None
@@ -641,6 +644,7 @@ class Web:
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))
         app.register_blueprint(factor_routes(services, self.accounts, is_page))
         app.register_blueprint(session_api_routes(self.accounts))
+        app.register_blueprint(token_routes(services, self.accounts))
         links = LinkServices(
             self.accounts,
             self._directory.link_flow,
@@ -878,7 +882,7 @@ def _identity_of(store: Store, cookie: SignInCookie) -> tuple[Alerts, Identity]:
     alerts = Alerts(trio.current_time)
     away, forged = Alert.SIGN_INS_UNKNOWN, Alert.FORGED_TOKENS
     tell_away, tell_forged = partial(alerts.note, away), partial(alerts.note, forged)
-    return alerts, Identity(store.accounts, cookie, tell_away, tell_forged)
+    return alerts, Identity(store.accounts, store.tokens, cookie, tell_away, tell_forged)
 
 
 def account_services(
@@ -929,6 +933,7 @@ def account_services(
         store.addresses,
         store.devices,
         store.logins,
+        store.tokens,
         desk,
         store.recoveries,
         code_used,

@@ -61,6 +61,9 @@ class Act(StrEnum):
     DEVICE_USE = "account.device_use"
     DEVICE_TRUST = "account.device_trust"
     DEVICE_REVOKE = "account.device_revoke"
+    TOKEN_ADD = "account.token_add"  # noqa: S105 - a word
+    # By its owner, or with all that is open of the account.
+    TOKEN_REVOKE = "account.token_revoke"  # noqa: S105 - a word
     # One more attempt was allowed of who was refused for their risk.
     ALLOW = "account.attempt_allow"
     # Somebody said of a change that it was not theirs.
@@ -100,6 +103,8 @@ EVENT_TYPES: dict[Act, str] = {
     Act.DEVICE_USE: "DeviceAccessed",
     Act.DEVICE_TRUST: "DeviceTrustedByUser",
     Act.DEVICE_REVOKE: "DeviceRevoked",
+    Act.TOKEN_ADD: "ApiTokenAdded",
+    Act.TOKEN_REVOKE: "ApiTokenRevoked",
     Act.ALLOW: "UserUpdated",
     Act.DISAVOW: "UserUpdated",
     Act.ADDRESS_ASK: "UserUpdated",

@@ -26,6 +26,7 @@ from actors.accounts.holdings import (
     HeldProfile,
     HeldSession,
     HeldSignIn,
+    HeldToken,
     check_held,
     message_place,
     parse_message_place,
@@ -94,6 +95,11 @@ class MemoryHoldings(Twin):
             tuple(
                 HeldAddressChange(one.former, one.email, one.asked_at, one.made_at)
                 for one in database.address_changes.values()
+                if one.user_id == user_id
+            ),
+            tuple(
+                HeldToken(one.id, one.name, one.scopes, one.created_at, one.expires_at, one.used_at)
+                for one in self.database.api_tokens.values()
                 if one.user_id == user_id
             ),
         )

@@ -45,6 +45,7 @@ from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.kept.logins import Arrived, arrive, keep_login
+from storage.memory.accounts.kept.tokens import end_tokens, sweep_tokens
 from storage.memory.accounts.proving import (
     at_provider,
     has_second,
@@ -200,6 +201,7 @@ class MemoryAccounts(Twin):
         if row is not None:
             row.epoch = user.epoch
         self._end_others(user_id, reference)
+        end_tokens(self.database, [user_id], "factors")
 
     def is_taken(self, email: str, user_id: UUID | None = None) -> bool:
         """Call this in an act for whether an address is somebody's, or kept for another account."""
@@ -217,6 +219,7 @@ class MemoryAccounts(Twin):
     def end_all_of(self, user_id: UUID) -> int:
         """Call this in an act after which no sign-in of an account is good; how many ended."""
         self.database.users[user_id].epoch += 1
+        end_tokens(self.database, [user_id], "doubt")
         return self._end(lambda row: row.user_id == user_id)
 
     def forget_passkeys(self, user_id: UUID) -> None:
@@ -362,6 +365,10 @@ class MemoryAccounts(Twin):
             facts = {"because": "operator", "count": str(ended)}
             entry = Entry(Act.END_SIGN_IN, user, origin, by=None if by is None else by.user_id)
             record(self.database, entry, facts)
+        if reference is None:
+            who = None if by is None else by.user_id
+            users = [one for one in self.database.users if user_id in (None, one)]
+            count += end_tokens(self.database, users, "operator", origin, who)
         return count
 
     def _operates(self, by: Operator) -> bool:
@@ -412,6 +419,7 @@ class MemoryAccounts(Twin):
         row.epoch = user.epoch
         if change.ends_others:
             self._end_others(change.user_id, change.reference)
+            end_tokens(self.database, [change.user_id], "password", origin)
         self.database.add_messages(change.outbox)
         record(self.database, Entry(Act.PASSWORD, change.user_id, origin))
         return True
@@ -432,6 +440,7 @@ class MemoryAccounts(Twin):
         if by is not None and not is_alive(self.database, user_id, by):
             return False
         self._end(lambda row: row.user_id == user_id)
+        end_tokens(self.database, [user_id], "deletion", origin)
         for end in self.database.session_ends.values():
             end.members.discard(user_id)
         del self.database.users[user_id]
@@ -468,6 +477,7 @@ class MemoryAccounts(Twin):
             record(self.database, entry, {"before": before.value, "role": role.value})
         if is_taken_away(before, role):
             self._end(lambda row: row.user_id == found)
+            end_tokens(self.database, [found], "role")
         self._ring()
         return before
 
@@ -496,7 +506,9 @@ class MemoryAccounts(Twin):
         over = [row.reference for row in rows if self._left(row) <= timedelta(0)][:limit]
         count = self._end(lambda row: row.reference in over)
         left = [self._left(row).total_seconds() for row in rows]
-        return Swept(count, max(0.0, min(left)) if left else None)
+        tokens, next_token = sweep_tokens(self.database, limit)
+        waits = [max(0.0, one) for one in (*left, next_token) if one is not None]
+        return Swept(count, min(waits, default=None), tokens)
 
     def _credentials(self, user_id: UUID | None) -> Credentials | None:
         user = None if user_id is None else self.database.users.get(user_id)

@@ -29,6 +29,7 @@ from actors.accounts.holdings import (
     HeldProfile,
     HeldSession,
     HeldSignIn,
+    HeldToken,
     check_held,
     message_place,
     parse_message_place,
@@ -83,6 +84,10 @@ SELECT (SELECT added_at FROM totp_factors WHERE user_id = $1) AS added_at,
 _IDENTITIES = """
 SELECT provider, issuer, subject, linked_at, used_at FROM provider_identities
 WHERE user_id = $1 ORDER BY linked_at, provider
+"""
+_TOKENS = """
+SELECT id, name, scopes, created_at, expires_at, used_at FROM api_tokens
+WHERE user_id = $1 ORDER BY created_at, id
 """
 _SESSIONS = """
 SELECT session_id AS place, ended_at, how FROM session_ends
@@ -185,6 +190,7 @@ async def _account(connection: Connection, user_id: UUID) -> HeldAccount | None:
     devices = await connection.fetch(_DEVICES, user_id)
     logins = await connection.fetch(_LOGINS, user_id)
     changes = await connection.fetch(_ADDRESS_CHANGES, user_id)
+    tokens = await connection.fetch(_TOKENS, user_id)
     factors = await connection.fetchrow(_FACTORS, user_id)
     assert factors is not None
     since = factors["added_at"]
@@ -199,6 +205,7 @@ async def _account(connection: Connection, user_id: UUID) -> HeldAccount | None:
         tuple(map(_device, devices)),
         tuple(map(_login, logins)),
         tuple(HeldAddressChange(*one) for one in changes),
+        tuple(HeldToken(id_, name, tuple(scopes), *at) for id_, name, scopes, *at in tokens),
     )
 
 

@@ -46,6 +46,7 @@ from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
 from storage.postgres.accounts.audit import NotedAct, begin, record, record_acts
 from storage.postgres.accounts.kept.logins import Arrived, arrive, keep_login
+from storage.postgres.accounts.kept.tokens import end_tokens, sweep_tokens
 from storage.postgres.accounts.proving import is_alive, is_open_there, note_provider, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
@@ -172,8 +173,10 @@ SELECT 1 FROM sign_ins s JOIN credentials c ON c.user_id = s.user_id AND c.epoch
 WHERE s.user_id = $1 AND s.id = $2 AND u.role = 'admin'
 """
 _REVOKED_USERS = """
-SELECT DISTINCT user_id FROM sign_ins
+SELECT user_id FROM sign_ins
 WHERE ($1::uuid IS NULL OR id = $1) AND ($2::uuid IS NULL OR user_id = $2)
+UNION
+SELECT user_id FROM api_tokens WHERE $1 IS NULL AND ($2::uuid IS NULL OR user_id = $2)
 ORDER BY user_id LIMIT $3
 """
 
@@ -534,7 +537,10 @@ async def _revoke(
     for user, count in ended.items():
         facts = {"because": "operator", "count": str(count)}
         await record(connection, Entry(Act.END_SIGN_IN, user, origin, by=by), facts)
-    return sum(ended.values())
+    tokens = 0
+    if reference is None:
+        tokens = await end_tokens(connection, users, "operator", origin, by)
+    return sum(ended.values()) + tokens
 
 
 async def _step_up(connection: Connection, step: StepUp, origin: Origin) -> bool:
@@ -594,6 +600,7 @@ async def renew_own(
             "UPDATE credentials SET epoch = epoch + 1 WHERE user_id = $1", user_id
         )
         await _end(connection, "user_id = $1 AND id <> $2", user_id, reference)
+        await end_tokens(connection, [user_id], "factors")
     await connection.execute(_RENEWED, user_id, reference, digest)
 
 
@@ -603,6 +610,7 @@ async def end_all(connection: Connection, user_id: UUID) -> int:
     The row of the credentials is locked.
     """
     await connection.execute("UPDATE credentials SET epoch = epoch + 1 WHERE user_id = $1", user_id)
+    await end_tokens(connection, [user_id], "doubt")
     return sum((await _end(connection, "user_id = $1", user_id)).values())
 
 
@@ -622,6 +630,7 @@ async def _change_password(connection: Connection, change: NewPassword, origin: 
     await connection.execute(_RENEWED, change.user_id, change.reference, change.digest)
     if change.ends_others:
         await _end(connection, "user_id = $1 AND id <> $2", change.user_id, change.reference)
+        await end_tokens(connection, [change.user_id], "password", origin)
     await add_new_messages(connection, change.outbox)
     await record(connection, Entry(Act.PASSWORD, change.user_id, origin))
     return True
@@ -642,6 +651,7 @@ async def _delete(
     if gone != 1:
         return False
     await _end(connection, "user_id = $1", user_id)
+    await end_tokens(connection, [user_id], "deletion", origin)
     await connection.execute(_FORGET_MEMBER, user_id)
     await connection.execute("DELETE FROM chat_room_memberships WHERE user_id = $1", user_id)
     await connection.execute(_SCRUB, user_id, DELETED_NAME)
@@ -665,6 +675,7 @@ async def _grant(connection: Connection, username: str, role: Role) -> Role | No
         await record(connection, entry, {"before": before.value, "role": role.value})
     if is_taken_away(before, role):
         await _end(connection, "user_id = $1", row["id"])
+        await end_tokens(connection, [row["id"]], "role")
     return before
 
 
@@ -685,4 +696,6 @@ async def _named(connection: Connection, username: str) -> tuple[UUID, Role] | N
 async def _sweep(connection: Connection, limit: int) -> Swept:
     count = sum((await _end(connection, _OVER_TIME, SIGN_IN_IDLE, SIGN_IN_KEPT, limit)).values())
     left: float | None = await connection.fetchval(_NEXT_OVER, SIGN_IN_IDLE, SIGN_IN_KEPT)
-    return Swept(count, None if left is None else max(0.0, left))
+    tokens, next_token = await sweep_tokens(connection, limit)
+    waits = [max(0.0, one) for one in (left, next_token) if one is not None]
+    return Swept(count, min(waits, default=None), tokens)

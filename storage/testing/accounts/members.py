@@ -51,6 +51,7 @@ from actors.accounts.members import Operator
 from actors.accounts.ways.links import SignInLinks
 from actors.accounts.ways.passkeys import Passkeys
 from actors.accounts.ways.provider.identities import Identities
+from actors.accounts.ways.tokens import ApiTokens
 from actors.chat import user_subject
 from actors.persistence import EventStore, Outbox, OutboxMessage, SubjectKeys
 from actors.runtime import Secret
@@ -60,6 +61,7 @@ from storage.keyring import SubjectKeyring
 from storage.memory import (
     MemoryAccounts,
     MemoryAddresses,
+    MemoryApiTokens,
     MemoryAudit,
     MemoryDatabase,
     MemoryDevices,
@@ -81,6 +83,7 @@ from storage.postgres import (
     Database,
     PostgresAccounts,
     PostgresAddresses,
+    PostgresApiTokens,
     PostgresAudit,
     PostgresDevices,
     PostgresDisavowals,
@@ -113,6 +116,8 @@ UPDATE provider_identities SET renew_at = renew_at - $1::interval;
 UPDATE used_states SET expires_at = expires_at - $1::interval;
 UPDATE address_changes SET asked_at = asked_at - $1::interval, made_at = made_at - $1::interval;
 UPDATE devices SET first_seen_at = first_seen_at - $1::interval, seen_at = seen_at - $1::interval;
+UPDATE api_tokens SET created_at = created_at - $1::interval, used_at = used_at - $1::interval,
+    expires_at = expires_at - $1::interval;
 UPDATE logins SET at = at - $1::interval;
 UPDATE login_allowances SET expires_at = expires_at - $1::interval;
 UPDATE recoveries SET started_at = started_at - $1::interval,
@@ -146,6 +151,7 @@ class KeptAccounts:
     devices: Devices
     logins: Logins
     recoveries: Recoveries
+    tokens: ApiTokens
 
     async def register(self, name: str = "ada") -> NewAccount:
         """Register somebody whose sign-in is of the session of that name."""
@@ -185,6 +191,7 @@ def accounts_in_memory() -> KeptAccounts:
         MemoryDevices(database),
         MemoryLogins(database),
         MemoryRecoveries(database),
+        MemoryApiTokens(database),
     )
 
 
@@ -220,6 +227,7 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         PostgresDevices(database),
         PostgresLogins(database),
         PostgresRecoveries(database),
+        PostgresApiTokens(database),
     )
 
 

@@ -15,13 +15,14 @@ import pytest
 from actors.accounts import Level, Role
 from actors.accounts.kept.factors import Totp
 from actors.accounts.kept.throttle import EXPORTS_PER_ACCOUNT_MAX
+from actors.accounts.kept.tokens import Scope
 from actors.accounts.ways.passkeys import Passkey
 from actors.accounts.ways.provider.words import Identity, ProviderTokens
 from actors.chat import LOBBY, Message, RoomName
 from actors.runtime import Secret
 from storage.errors import StoreUnavailable
 from storage.memory import MemoryChatLog, MemoryHoldings
-from storage.memory.database import AddressChangeRow, FactorsRow, IdentityRow
+from storage.memory.database import AddressChangeRow, FactorsRow, IdentityRow, TokenRow
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import captured
 from tests.patience import until
@@ -250,6 +251,9 @@ async def test_a_document_has_the_shape_that_is_described() -> None:
             ada_id, ada_id, "ada@example.org", "ada@new.example.org", database.now()
         )
         database.address_changes[ada_id] = asked
+        database.api_tokens[b"t" * 32] = TokenRow(
+            ada_id, ada_id, "s", "nightly", (Scope.CHAT_READ,), database.now(), database.now()
+        )
         for row in database.sign_ins.values():
             row.level = Level.MULTI_FACTOR
         await in_thread(ada.open_lab)

@@ -47,6 +47,10 @@ ROUTES = {
     paths.ACCOUNT_DEVICES: "POST",
     paths.ACCOUNT_DEVICE_NAME: "POST",
     paths.API_DEVICES: "GET",
+    paths.API_TOKENS: "GET,POST",
+    paths.API_TOKEN: "DELETE",
+    paths.ACCOUNT_TOKENS: "POST",
+    paths.ACCOUNT_TOKEN_REVOKE: "POST",
     paths.API_DEVICE: "DELETE",
     paths.API_DEVICE_TRUST: "POST",
     paths.RECOVERY: "GET,POST",
@@ -135,6 +139,7 @@ SAMPLES = {
     paths.DEV_MAIL_ONE: "/dev/mail/en/order",
     paths.API_PASSKEY: "/api/v1/auth/passkeys/00000000-0000-7000-8000-000000000000",
     paths.API_SESSION_ONE: "/api/v1/auth/sessions/00000000-0000-7000-8000-000000000000",
+    paths.API_TOKEN: "/api/v1/auth/tokens/00000000-0000-7000-8000-000000000000",
     paths.API_DEVICE: "/api/v1/auth/devices/00000000-0000-7000-8000-000000000000",
     paths.API_DEVICE_TRUST: "/api/v1/auth/devices/00000000-0000-7000-8000-000000000000/trust",
     paths.LAB_ACTION: "/api/lab/actors/999999/crash",
@@ -143,6 +148,7 @@ SAMPLES = {
 BARE_GETS = {
     paths.BURST_PROBE: 204,
     paths.API_DEVICES: 401,
+    paths.API_TOKENS: 401,
     paths.ERROR_TEST: 500,
     paths.EVENTS: 400,
     # There is no mail in these tests.

@@ -14,7 +14,8 @@ from uuid import UUID, uuid4
 import pytest
 import structlog
 
-from actors.accounts import Origin, Role
+from actors.accounts import Origin, Role, SessionId
+from actors.accounts.kept.tokens import ApiToken, NewToken, Scope
 from actors.accounts.ways.passkeys import NewPasskey
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import configured_for
@@ -77,6 +78,18 @@ async def passkey_of(site: WholeSite, name: str) -> str:
     return str(new.id)
 
 
+async def token_of(site: WholeSite, name: str) -> str:
+    found = await site.accounts.named(name)
+    assert found is not None
+    (sign_in,) = await site.accounts.sign_ins(found[0])
+    new = NewToken(
+        uuid4(), found[0], sign_in.reference, b"t" * 32, SessionId("t"), "own", (Scope.CHAT_READ,)
+    )
+    made = await site.web.accounts.tokens.add(new, Origin())
+    assert isinstance(made, ApiToken)
+    return str(made.id)
+
+
 Try = Callable[[str], Awaitable[Answer]]
 
 
@@ -89,6 +102,7 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
         (sign_in,) = await site.accounts.sign_ins((await site.accounts.named("ada"))[0])  # type: ignore[index]
         passkey = await passkey_of(site, "ada")
         device = str(next(iter(site.accounts.database.devices)))
+        token = await token_of(site, "ada")
         with await in_thread(ada.open_stream), await in_thread(eve.open_stream):
 
             def command(visitor: Visitor, path: str) -> Answer:
@@ -115,6 +129,10 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
                     str(sign_in.reference),
                     lambda id_: send(eve, "DELETE", f"/api/v1/auth/sessions/{id_}"),
                 ),
+                paths.API_TOKEN: (
+                    token,
+                    lambda id_: send(eve, "DELETE", f"/api/v1/auth/tokens/{id_}"),
+                ),
                 paths.API_DEVICE: (
                     device,
                     lambda id_: send(eve, "DELETE", f"/api/v1/auth/devices/{id_}"),
@@ -133,8 +151,10 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
                 (paths.ACCOUNT_SIGN_IN_NAME, "session_ref"),
                 (paths.ACCOUNT_PASSKEY_REMOVE, "passkey"),
                 (paths.ACCOUNT_PASSKEY_NAME, "passkey"),
+                (paths.ACCOUNT_TOKEN_REVOKE, "token"),
             ):
-                own = str(sign_in.reference) if field == "session_ref" else passkey
+                owns = {"session_ref": str(sign_in.reference), "token": token}
+                own = owns.get(field, passkey)
                 tried[path] = own, _by_form(eve, path, field)
             for path, (own, attempt) in tried.items():
                 theirs, unknown = told(await attempt(own)), told(await attempt(another(own)))

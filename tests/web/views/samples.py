@@ -91,6 +91,8 @@ from web.views import (
     StoryView,
     StrategyBadge,
     StreamView,
+    TokenPage,
+    TokenView,
     TopicLagView,
     TreeView,
     WorkListPage,
@@ -508,6 +510,10 @@ def enrol(text: str = "GEZD GNBV", /, **problems: str) -> EnrolPage:
     return EnrolPage(frame, token, form_ticket("a-ticket"), text, link, problems=problems)
 
 
+def token(text: str = "nightly build") -> TokenPage:
+    return TokenPage(member_shell("account", "ada"), "grt_token", text, AT)
+
+
 def codes(code: str = "aaaa-bbbb") -> CodesPage:
     return CodesPage(member_shell("account", "ada"), (code, "cccc-dddd"))
 
@@ -564,6 +570,10 @@ def account(username: str = "ada", /, **problems: str) -> AccountPage:
         has_address_offer=True,
         new_email="new@example.org",
         has_asked_address=not problems,
+        tokens=(
+            TokenView(element_id("token-1"), username, "chat:read", AT, AT, None),
+            TokenView(element_id("token-2"), username, "chat:read, chat:write", AT, AT, AT),
+        ),
     )
 
 

@@ -71,6 +71,7 @@ PLACES: dict[str, Callable[[str], str]] = {
     "who is signed in": lambda text: RENDERER.sign_ins_page(samples.operated(text)),
     "acts": lambda text: RENDERER.acts_page(samples.acts(text)),
     "enrol": lambda text: RENDERER.enrol_page(samples.enrol(text)),
+    "token": lambda text: RENDERER.token_page(samples.token(text)),
     "codes": lambda text: RENDERER.codes_page(samples.codes(text)),
     "prove": lambda text: RENDERER.prove_page(samples.prove(text)),
     "protected": lambda text: RENDERER.protected_page(samples.protected(text)),

@@ -84,6 +84,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "second factor": lambda: RENDERER.second_page(samples.second()),
     "refused second factor": lambda: RENDERER.second_page(samples.second(code="Wrong.")),
     "enrol": lambda: RENDERER.enrol_page(samples.enrol()),
+    "token": lambda: RENDERER.token_page(samples.token()),
+    "account with a refused token": lambda: RENDERER.account_page(
+        samples.account(token_name="Too long.", scopes="Choose.")
+    ),
     "codes": lambda: RENDERER.codes_page(samples.codes()),
     "account with an app": lambda: RENDERER.account_page(samples.account(code="No.")),
     "protected": lambda: RENDERER.protected_page(samples.protected()),
@@ -275,7 +279,7 @@ def test_forms_are_for_password_managers() -> None:
         "sign-in": ["username", "current-password"],
         "registration": ["nickname", "username", "new-password"],
         "account": [
-            *("email", "username", "current-password", "new-password"),
+            *("email", "username", "current-password", "new-password", "off"),
             *2 * ["username", "current-password"],
         ],
     }

@@ -1,6 +1,6 @@
 """The page of a member's own account, and its forms: guests are sent to sign in (SITE-41)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from quart import Blueprint, Response, request
@@ -43,6 +43,7 @@ from web.views import (
     PasskeyView,
     ProvePage,
     SignInView,
+    TokenView,
     UnsafeAttribute,
     element_id,
     local_path,
@@ -128,10 +129,19 @@ class AccountPages:
         self._services, self._mine = services, mine
 
     async def show(
-        self, member: Member, problem: NotEntered | None = None, *, new_email: str = ""
+        self,
+        member: Member,
+        problem: NotEntered | None = None,
+        *,
+        new_email: str = "",
+        token: tuple[str, Sequence[str]] = ("", ()),
     ) -> Response:
-        """Call this to show it, with what was wrong with a form, and what was typed there."""
-        return await _page(self._services, self._mine, member, problem, new_email=new_email)
+        """Call this to show it, with what was wrong with a form, and what was typed there.
+
+        `token` is the name and the scopes of one that was refused.
+        """
+        services, mine = self._services, self._mine
+        return await _page(services, mine, member, problem, new_email=new_email, token=token)
 
     async def prove(
         self, member: Member, then: LocalPath, problem: NotEntered | None = None
@@ -244,6 +254,7 @@ async def _page(
     back: LocalPath | None = None,
     has_ended_one: bool = False,
     new_email: str = "",
+    token: tuple[str, Sequence[str]] = ("", ()),
 ) -> Response:
     state = current_request_state()
     page = AccountPage(
@@ -268,6 +279,9 @@ async def _page(
         new_email=new_email,
         has_asked_address=request.args.get("address") == "asked",
         devices=await _devices(mine, member),
+        tokens=await _tokens(mine, member),
+        token_name=token[0],
+        token_scopes=tuple(token[1]),
         is_limited=member.is_limited,
         recovered_at=await _recovered_at(mine, member),
         guarded_until=mine.now() + member.guarded_for if member.is_guarded else None,
@@ -319,6 +333,20 @@ async def _devices(mine: AccountServices, member: Member) -> tuple[DeviceView, .
             seen_at=one.seen_at,
         )
         for one in await mine.devices.of_user(member.user_id, limit=DEVICES_SHOWN)
+    )
+
+
+async def _tokens(mine: AccountServices, member: Member) -> tuple[TokenView, ...]:
+    return tuple(
+        TokenView(
+            reference=element_id(str(one.id)),
+            name=one.name,
+            scopes=", ".join(one.scopes),
+            created_at=one.created_at,
+            expires_at=one.expires_at,
+            used_at=one.used_at,
+        )
+        for one in await mine.tokens.of_user(member.user_id)
     )
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from quart import Response, request
 
 from actors.accounts import Level, Member, Role
+from actors.accounts.kept.tokens import Scope
 from web.accounts.identity import member_of
 from web.accounts.routes import to_sign_in
 from web.api import step_up
@@ -45,6 +46,8 @@ class Access:
     back: str | None
     # Of an account that has a second factor it needs one, and a fresh proof of it.
     is_sensitive: bool = False
+    # What an API token must be made for; without one no token may.
+    scope: Scope | None = None
 
     @property
     def is_for_all(self) -> bool:
@@ -60,20 +63,25 @@ def requires(
     owner: Owner = Owner.NOBODY,
     back: str | None = None,
     sensitive: bool = False,
+    scope: Scope | None = None,
 ) -> Access:
     """Call this to say what something needs. A role, or a fresh proof, needs a sign-in too.
 
-    What needs a fresh proof is sensitive; what asks for the password itself is told to be.
+    What needs a fresh proof is sensitive; what asks for the password itself is told to be. With a
+    `scope` API tokens may that have it: of nothing that is sensitive, or needs a role.
     """
     if level is None and (fresh or sensitive or role is not None or owner is Owner.MEMBER):
         level = Level.BASIC
-    return Access(level, fresh, role, owner, back, fresh or sensitive)
+    if scope is not None and (fresh or sensitive or role is not None):
+        raise ValueError("an API token proves nobody afresh, and has no role")
+    return Access(level, fresh, role, owner, back, fresh or sensitive, scope)
 
 
 ANYBODY = requires()
 _OWN_SESSION = requires(owner=Owner.SESSION)
 _MEMBER = requires(level=Level.BASIC)
 _OWN = requires(owner=Owner.MEMBER, back=paths.ACCOUNT)
+_OWN_READ = requires(owner=Owner.MEMBER, back=paths.ACCOUNT, scope=Scope.ACCOUNT_READ)
 _OWN_SENSITIVE = requires(owner=Owner.MEMBER, sensitive=True, back=paths.ACCOUNT)
 _OWN_FRESH = requires(owner=Owner.MEMBER, fresh=True, back=paths.ACCOUNT)
 _MODERATOR = requires(role=Role.MODERATOR)
@@ -93,7 +101,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         )
     },
     # A tab's stream, and what only the own session has caused.
-    paths.EVENTS: {"GET": _OWN_SESSION},
+    paths.EVENTS: {"GET": requires(owner=Owner.SESSION, scope=Scope.CHAT_READ)},
     paths.OPS_TRACES: {"GET": _OWN_SESSION},
     paths.DEMO_PANEL: {"GET": ANYBODY, "POST": _OWN_SESSION},
     **{
@@ -124,7 +132,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.ADDRESS: {"POST": _OWN_FRESH},
     paths.ACCOUNT_DEVICES: {"POST": _OWN_FRESH},
     paths.ACCOUNT_DEVICE_NAME: {"POST": _OWN},
-    paths.API_DEVICES: {"GET": _OWN},
+    paths.API_DEVICES: {"GET": _OWN_READ},
     paths.API_DEVICE: {"DELETE": _OWN_FRESH},
     paths.API_DEVICE_TRUST: {"POST": _OWN_FRESH},
     paths.LOGIN_LINK: {"GET": ANYBODY, "POST": ANYBODY},
@@ -138,14 +146,18 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.API_PASSKEY_ENTER: {"POST": ANYBODY},
     paths.API_PASSKEY_NEW: {"POST": _OWN_FRESH},
     paths.API_PASSKEY_ADD: {"POST": _OWN_FRESH},
-    paths.API_PASSKEYS: {"GET": _OWN},
-    paths.API_PASSKEY: {"GET": _OWN, "DELETE": _OWN_FRESH},
+    paths.API_PASSKEYS: {"GET": _OWN_READ},
+    paths.API_PASSKEY: {"GET": _OWN_READ, "DELETE": _OWN_FRESH},
     paths.API_SESSION: {"GET": _OWN},
     # To end all that one has oneself, with the own sign-in, is safe to whoever is in doubt.
     paths.API_LOGOUT: {"POST": _OWN},
     paths.API_LOGOUT_ALL: {"POST": _OWN},
-    paths.API_SESSIONS: {"GET": _OWN, "DELETE": _OWN_FRESH},
-    paths.API_SESSION_ONE: {"GET": _OWN, "DELETE": _OWN_FRESH},
+    paths.API_TOKENS: {"GET": _OWN_READ, "POST": _OWN_FRESH},
+    paths.API_TOKEN: {"DELETE": _OWN_FRESH},
+    paths.ACCOUNT_TOKENS: {"POST": _OWN_FRESH},
+    paths.ACCOUNT_TOKEN_REVOKE: {"POST": _OWN_FRESH},
+    paths.API_SESSIONS: {"GET": _OWN_READ, "DELETE": _OWN_FRESH},
+    paths.API_SESSION_ONE: {"GET": _OWN_READ, "DELETE": _OWN_FRESH},
     paths.API_STEP_UP_ASK: {"POST": _OWN},
     paths.API_STEP_UP: {"POST": _OWN},
     paths.OAUTH_BEGIN: {"GET": ANYBODY},
@@ -222,7 +234,11 @@ async def judge(access: Access, member: Member | None, ask_again: AskAgain) -> R
     A guest is sent to sign in (a command gets `NotSignedIn`), who lacks a role gets `NotAllowed`,
     and who has not proven enough is asked again: 403 `STEP_UP_REQUIRED`, a page with the form.
     Of an account that was recovered within a day nothing sensitive is done: `Guarded` (AUTH-10).
+    An API token without the scope gets `NotAllowed`, also for what guests may.
     """
+    if member is not None and member.scopes is not None and access.scope not in member.scopes:
+        needed = "a sign-in" if access.scope is None else f"the scope {access.scope}"
+        raise NotAllowed(f"this API token may not do this: it needs {needed}")
     if access.level is None:
         return None
     if member is None:

@@ -210,6 +210,8 @@ class SignedIn:
     name: str
     role: str
     reference: uuid.UUID
+    # What an API token was made for; None for a sign-in, which may all that its member may.
+    scopes: frozenset[str] | None = None
 
 
 class VisitorSigner:
