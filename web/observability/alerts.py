@@ -61,6 +61,8 @@ _WAYS_IN = frozenset(
         paths.LOGIN_LINK_OPEN,
         paths.LINK_VERIFY,
         paths.API_PASSKEY_ENTER,
+        paths.RECOVERY,
+        paths.RECOVERY_FINISH,
     }
 )
 
