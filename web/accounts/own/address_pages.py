@@ -1,5 +1,7 @@
 """The forms by which an address is changed, confirmed and taken back; plain ones (AUTH-11)."""
 
+from functools import partial
+
 from quart import Blueprint, Response, request
 
 from web.accounts.entering import AccountServices, NotEntered
@@ -7,6 +9,7 @@ from web.accounts.identity import member_of
 from web.accounts.own.account import AccountPages
 from web.accounts.own.mending.addresses import ask_for_address, confirm_address, take_back
 from web.accounts.own.mending.disavowing import needs_mailbox
+from web.accounts.own.mending.mailed_form import add_mailed_form
 from web.accounts.routes import (
     FORM,
     REFUSED,
@@ -14,7 +17,6 @@ from web.accounts.routes import (
     redirect,
     refused,
     to_sign_in,
-    user_agent,
 )
 from web.routing import paths
 from web.routing.errors import NoSuchThing
@@ -67,20 +69,7 @@ def _add_confirming(routes: Blueprint, services: Services, mine: AccountServices
         )
         return answer_form(services.renderer.confirm_address_page(page), problem)
 
-    @routes.get(paths.ADDRESS_CONFIRM)
-    async def confirm_form() -> Response:
-        # Behind the form that was taken: a reload sends nothing again.
-        return show(request.args.get("token", ""), is_done=request.args.get("done") == "1")
-
-    @routes.post(paths.ADDRESS_CONFIRM)
-    async def confirm() -> Response:
-        require_media(FORM)
-        token = (await request.form).get("token", "")
-        try:
-            await confirm_address(mine, current_request_state(), token, user_agent())
-        except REFUSED as error:
-            return show(token, refused(error), is_done=False)
-        return redirect(f"{paths.ADDRESS_CONFIRM}?done=1")
+    add_mailed_form(routes, paths.ADDRESS_CONFIRM, show, partial(confirm_address, mine))
 
 
 def _add_taking_back(routes: Blueprint, services: Services, mine: AccountServices) -> None:
@@ -98,16 +87,4 @@ def _add_taking_back(routes: Blueprint, services: Services, mine: AccountService
         )
         return answer_form(services.renderer.not_me_page(page), problem)
 
-    @routes.get(paths.ADDRESS_BACK)
-    async def back_form() -> Response:
-        return show(request.args.get("token", ""), is_done=request.args.get("done") == "1")
-
-    @routes.post(paths.ADDRESS_BACK)
-    async def back() -> Response:
-        require_media(FORM)
-        token = (await request.form).get("token", "")
-        try:
-            await take_back(mine, current_request_state(), token, user_agent())
-        except REFUSED as error:
-            return show(token, refused(error), is_done=False)
-        return redirect(f"{paths.ADDRESS_BACK}?done=1")
+    add_mailed_form(routes, paths.ADDRESS_BACK, show, partial(take_back, mine))

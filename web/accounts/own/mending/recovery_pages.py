@@ -1,5 +1,6 @@
 """The forms that begin, stop and finish a recovery; plain ones, which need no script (AUTH-10)."""
 
+from functools import partial
 from typing import Protocol
 
 from quart import Blueprint, Response, request
@@ -7,6 +8,7 @@ from quart import Blueprint, Response, request
 from actors.accounts import Method
 from web.accounts.entering import AccountServices, NotEntered
 from web.accounts.identity import member_of
+from web.accounts.own.mending.mailed_form import ShowForm, add_mailed_form
 from web.accounts.own.mending.recovering import (
     finish_recovery,
     recover_by_code,
@@ -85,8 +87,10 @@ def recovery_routes(services: Services, mine: AccountServices) -> Blueprint:
         # A reload begins nothing again.
         return redirect(paths.RECOVERY)
 
-    _add_stopping(routes, mine, show)
-    _add_finishing(routes, mine, show)
+    stop = _either(show, RecoveryForm.STOP, RecoveryForm.STOPPED)
+    add_mailed_form(routes, paths.RECOVERY_STOP, stop, partial(stop_recovery, mine))
+    finish = _either(show, RecoveryForm.FINISH, RecoveryForm.FINISHED)
+    add_mailed_form(routes, paths.RECOVERY_FINISH, finish, partial(finish_recovery, mine))
 
     @routes.post(paths.ACCOUNT_RECOVERY)
     async def stop_own() -> Response:
@@ -100,38 +104,8 @@ def recovery_routes(services: Services, mine: AccountServices) -> Blueprint:
     return routes
 
 
-def _add_stopping(routes: Blueprint, mine: AccountServices, show: Show) -> None:
-    @routes.get(paths.RECOVERY_STOP)
-    async def stop_form() -> Response:
-        # Behind the form that was taken: a reload sends nothing again.
-        if request.args.get("done") == "1":
-            return show(RecoveryForm.STOPPED)
-        return show(RecoveryForm.STOP, request.args.get("token", ""))
+def _either(show: Show, asked: RecoveryForm, done: RecoveryForm) -> ShowForm:
+    def shown(token: str = "", problem: NotEntered | None = None, *, is_done: bool) -> Response:
+        return show(done) if is_done else show(asked, token, problem)
 
-    @routes.post(paths.RECOVERY_STOP)
-    async def stop() -> Response:
-        require_media(FORM)
-        token = (await request.form).get("token", "")
-        try:
-            await stop_recovery(mine, current_request_state(), token, user_agent())
-        except REFUSED as error:
-            return show(RecoveryForm.STOP, token, refused(error))
-        return redirect(f"{paths.RECOVERY_STOP}?done=1")
-
-
-def _add_finishing(routes: Blueprint, mine: AccountServices, show: Show) -> None:
-    @routes.get(paths.RECOVERY_FINISH)
-    async def finish_form() -> Response:
-        if request.args.get("done") == "1":
-            return show(RecoveryForm.FINISHED)
-        return show(RecoveryForm.FINISH, request.args.get("token", ""))
-
-    @routes.post(paths.RECOVERY_FINISH)
-    async def finish() -> Response:
-        require_media(FORM)
-        token = (await request.form).get("token", "")
-        try:
-            await finish_recovery(mine, current_request_state(), token, user_agent())
-        except REFUSED as error:
-            return show(RecoveryForm.FINISH, token, refused(error))
-        return redirect(f"{paths.RECOVERY_FINISH}?done=1")
+    return shown

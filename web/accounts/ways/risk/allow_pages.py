@@ -1,15 +1,18 @@
 """The page behind the link of a mail that tells of an attempt: one button, without a sign-in."""
 
-from quart import Blueprint, Response, request
+from functools import partial
+
+from quart import Blueprint, Response
 
 from web.accounts.entering import AccountServices, NotEntered
-from web.accounts.routes import FORM, REFUSED, answer_form, redirect, refused, user_agent
+from web.accounts.own.mending.mailed_form import add_mailed_form
+from web.accounts.routes import answer_form
 from web.accounts.ways.risk.allowing import allow
 from web.routing import paths
 from web.routing.services import Services
-from web.server import current_request_state, require_media
+from web.server import current_request_state
 from web.server.edge.tickets import TICKET_CHARS_MAX
-from web.site.pages import PAGE_LOGIN, form_response, shell, sign_in_path
+from web.site.pages import PAGE_LOGIN, shell, sign_in_path
 from web.views import AllowPage
 
 
@@ -27,22 +30,7 @@ def allow_routes(services: Services, mine: AccountServices) -> Blueprint:
             sign_in=sign_in_path(paths.ACCOUNT),
             problems={} if problem is None else problem.problems,
         )
-        html = services.renderer.allow_page(page)
-        return form_response(html) if problem is None else answer_form(html, problem)
+        return answer_form(services.renderer.allow_page(page), problem)
 
-    @routes.get(paths.ALLOW)
-    async def form() -> Response:
-        # Behind the form that was taken: a reload sends nothing again.
-        return show(request.args.get("token", ""), is_done=request.args.get("done") == "1")
-
-    @routes.post(paths.ALLOW)
-    async def act() -> Response:
-        require_media(FORM)
-        token = (await request.form).get("token", "")
-        try:
-            await allow(mine, current_request_state(), token, user_agent())
-        except REFUSED as error:
-            return show(token, refused(error), is_done=False)
-        return redirect(f"{paths.ALLOW}?done=1")
-
+    add_mailed_form(routes, paths.ALLOW, show, partial(allow, mine))
     return routes
