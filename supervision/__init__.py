@@ -17,7 +17,8 @@ everything else in a chapter.
     doing/     the actor behind every supervisor, and its hands
     deciding/  what it decides, as pure state machines: the heart of the matter
     tree/      what others see: the tree, its past, reports
-    guards/    retry, breaker, bulkhead, fallback: around any call, no supervisor needed
+    guards/    retry, breaker, bulkhead, token bucket, fallback: around any call, no supervisor
+               needed; all of them in one, by name: a dependency
     specs/     what a person writes, checked; errors; words
 
 Words of our own. A **machine** decides: events in, moves out. A **move** is one thing decided, as
@@ -47,7 +48,17 @@ from supervision.guards.breaker import (
     BreakerStats,
     CircuitOpen,
 )
+from supervision.guards.bucket import BucketPolicy, BucketStats, RateExceeded, TokenBucket
 from supervision.guards.bulkhead import Bulkhead, BulkheadFull, BulkheadPolicy, BulkheadStats
+from supervision.guards.dependency import (
+    ONCE,
+    Dependencies,
+    Dependency,
+    DependencyPolicy,
+    DependencyStats,
+    DependencyTimeout,
+    UnknownDependency,
+)
 from supervision.guards.fallback import (
     Fallback,
     FallbackStats,
@@ -55,7 +66,14 @@ from supervision.guards.fallback import (
     queue_fallback,
     value_fallback,
 )
-from supervision.guards.retry import NotRetried, RetryPolicy, is_transient, retry
+from supervision.guards.retry import (
+    EFFECT_RETRY,
+    LIGHT_RETRY,
+    NotRetried,
+    RetryPolicy,
+    is_transient,
+    retry,
+)
 from supervision.opening import GaveUp, open_system
 from supervision.partition import Partitioned
 from supervision.pool import ByKey, Pool, Route, Router, by_key, router, router_method
@@ -97,6 +115,9 @@ from supervision.tree.tree import (
 
 __all__ = [
     "BREAKERS",
+    "EFFECT_RETRY",
+    "LIGHT_RETRY",
+    "ONCE",
     "REPORTS",
     "Absent",
     "AlreadyPresent",
@@ -108,6 +129,8 @@ __all__ = [
     "BreakerChange",
     "BreakerPolicy",
     "BreakerStats",
+    "BucketPolicy",
+    "BucketStats",
     "Bulkhead",
     "BulkheadFull",
     "BulkheadPolicy",
@@ -121,6 +144,11 @@ __all__ = [
     "Decision",
     "DeclaredChild",
     "DeclaredDynamic",
+    "Dependencies",
+    "Dependency",
+    "DependencyPolicy",
+    "DependencyStats",
+    "DependencyTimeout",
     "Dynamic",
     "DynamicFlags",
     "FailedToStart",
@@ -139,6 +167,7 @@ __all__ = [
     "Passivated",
     "Plan",
     "Pool",
+    "RateExceeded",
     "Report",
     "RetryPolicy",
     "Route",
@@ -152,11 +181,13 @@ __all__ = [
     "SupervisionError",
     "Supervisor",
     "TellsOfItself",
+    "TokenBucket",
     "TooManyChildren",
     "Tree",
     "TreeChange",
     "TreeHistory",
     "TreeSnapshot",
+    "UnknownDependency",
     "Unsupported",
     "Window",
     "administer",

@@ -6,7 +6,8 @@ One that raises is logged, and disturbs no call.
 
 Rule 1: cancellation counts as neither success nor failure.
 Rule 2: every call that was let through is settled, also when `counts` raises: that error is the
-caller's, and the call a failure.
+caller's, and the call a failure. An error of which `counts` says None is neither, like a
+cancellation: nothing was asked, or nobody waited for the answer.
 """
 
 from collections import deque
@@ -196,7 +197,7 @@ class Breaker:
         name: str,
         policy: BreakerPolicy = BreakerPolicy(),
         *,
-        counts: Callable[[BaseException], bool] = lambda error: True,
+        counts: Callable[[BaseException], bool | None] = lambda error: True,
         on_change: Callable[[BreakerChange], object] | None = None,
     ) -> None:
         self._machine = BreakerState(name, policy)
@@ -248,13 +249,16 @@ class Breaker:
             self._machine.withdrawn()
             return
         try:
-            is_failure = bool(self._counts(error))
+            is_failure = self._counts(error)
         except BaseException:
             # Whoever judges is broken: its error is the caller's. The call has failed all the
             # same, and a probe that is never settled would keep everybody out for good.
             self._settle(is_failure=True)
             raise
-        self._settle(is_failure=is_failure)
+        if is_failure is None:
+            self._machine.withdrawn()
+        else:
+            self._settle(is_failure=is_failure)
 
     def _settle(self, *, is_failure: bool) -> None:
         before = self._machine.state

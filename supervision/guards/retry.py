@@ -55,7 +55,8 @@ def is_transient(error: BaseException) -> bool:
 class RetryPolicy:
     """At most `attempts` calls, `first` seconds apart and doubling up to `max`, jittered.
 
-    The defaults are 3 attempts after 100 and 200 ms. `retries` decides which errors count.
+    The defaults are 3 attempts after 100 and 200 ms. A wait is its length times 1 +- `jitter`; with
+    a `least`, times something between that and 1. `retries` decides which errors count.
     """
 
     attempts: int = 3
@@ -63,6 +64,7 @@ class RetryPolicy:
     max: float = 30.0
     factor: float = 2.0
     jitter: float = 0.2
+    least: float | None = field(default=None, kw_only=True)
     retries: Callable[[BaseException], bool] = field(default=is_transient)
 
     def __post_init__(self) -> None:
@@ -70,6 +72,8 @@ class RetryPolicy:
             raise ValueError(f"{self!r}: attempts >= 1, 0 < first <= max, factor >= 1")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter is {self.jitter!r}; it must be in [0, 1]")
+        if self.least is not None and not 0 <= self.least <= 1:
+            raise ValueError(f"least is {self.least!r}; it must be in [0, 1]")
 
     def wait(self, attempt: int, error: BaseException, u: float) -> float | None:
         """Call this after failed `attempt` (from 1): seconds to wait, None to stop trying.
@@ -85,7 +89,16 @@ class RetryPolicy:
             grown = self.first * self.factor ** (attempt - 1)
         except OverflowError:
             grown = self.max
+        if self.least is not None:
+            return min(self.max, grown) * (self.least + (1 - self.least) * (1 + u) / 2)
         return min(self.max, grown) * (1 + u * self.jitter)
+
+
+# Of a call that somebody waits for: 3 more, and whoever failed together does not come together
+# again (full jitter; M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
+LIGHT_RETRY: Final = RetryPolicy(attempts=4, first=0.1, max=30.0, least=0.0)
+# Of an effect, which nobody waits for.
+EFFECT_RETRY: Final = RetryPolicy(attempts=5, first=1.0, max=32.0, least=0.5)
 
 
 async def retry(
