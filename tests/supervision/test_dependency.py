@@ -100,7 +100,6 @@ async def test_an_open_breaker_calls_nothing_and_takes_no_token(autojump_clock: 
 
 
 async def test_a_reset_by_hand_is_tried_at_once(autojump_clock: MockClock) -> None:
-    # RES-9
     outside = Outside(ConnectionError("gone"))
     gateway = Dependency("gateway", DependencyPolicy(retry=ONCE, breaker=BreakerPolicy(failures=1)))
     await _failed(gateway, outside, ConnectionError)
@@ -299,7 +298,6 @@ def test_nonsense_is_refused_when_it_is_made(make: Callable[[], object]) -> None
 
 
 def test_an_unknown_name_tells_those_there_are() -> None:
-    # RES-9
     outside = Dependencies({"mail": DependencyPolicy(), "gateway": DependencyPolicy()})
     assert [one.name for one in outside] == ["mail", "gateway"]
     with pytest.raises(UnknownDependency, match="mail, gateway"):
@@ -309,7 +307,6 @@ def test_an_unknown_name_tells_those_there_are() -> None:
 
 
 async def test_figures_of_all_are_told_in_their_order(autojump_clock: MockClock) -> None:
-    # RES-9
     outside = Dependencies({"mail": DependencyPolicy(), "gateway": DependencyPolicy()})
     ask: Callable[[], Awaitable[str]] = Outside().ask
     await outside.dependency("gateway").call(ask)
