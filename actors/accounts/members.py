@@ -20,6 +20,7 @@ from uuid import UUID
 
 from actors.accounts.kept.audit import Origin
 from actors.accounts.kept.factors.port import PasskeyProof, Proof, check_proof
+from actors.accounts.kept.recoveries import TellStopped, check_teller
 from actors.accounts.kept.risk.words import Arrival, Proven, Withheld
 from actors.accounts.kept.tokens import Scope
 from actors.accounts.ports import check_digest, check_session
@@ -131,6 +132,8 @@ class NewSignIn:
     arrival: Arrival | None = None
     # Written in the same transaction, where it is made.
     outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
+    # Who is told when what is proven stops a recovery of the account.
+    tell_stopped: TellStopped | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_uuid("reference", self.reference)
@@ -146,6 +149,7 @@ class NewSignIn:
         check_a("by_mailbox", self.by_mailbox, bool)
         check_text("browser", self.browser)
         check_messages(self.outbox)
+        check_teller(self.tell_stopped)
         if self.former is not None:
             check_session(self.former)
         if self.proof is not None:
@@ -251,6 +255,8 @@ class StepUp:
     proof: Proof | None = None
     # Written in the same transaction, where it is good.
     outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
+    # As with a sign-in.
+    tell_stopped: TellStopped | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_uuid("user_id", self.user_id)
@@ -258,6 +264,7 @@ class StepUp:
         check_digest(self.digest)
         check_a("level", self.level, Level)
         check_messages(self.outbox)
+        check_teller(self.tell_stopped)
         if self.former_hash is not None:
             check_hash(self.former_hash)
         if self.proof is not None:

@@ -50,6 +50,7 @@ from actors.runtime import Log, Secret
 from web.accounts.hashing import HashingBusy, Passwords, common_passwords
 from web.accounts.identity import SignInCookie, new_token
 from web.accounts.methods import Methods
+from web.api import count
 from web.mail.mails import Mails
 from web.routing.quota import address_key
 from web.server import RequestState, Tickets, masked
@@ -100,6 +101,8 @@ class Arrivals(Protocol):
 
 # The mails to all who are known of a recovery code that is used, by its digest (AUTH-10).
 TellCodeUsed = Callable[["AccountServices", UUID, Known, bytes], Sequence[OutboxMessage]]
+# The mails to all who are known that a recovery was stopped by a second factor.
+TellRecoveryStopped = Callable[["AccountServices", UUID, Known], Sequence[OutboxMessage]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class AccountServices:
     arrivals: Arrivals
     recoveries: Recoveries
     tell_code_used: TellCodeUsed
+    tell_recovery_stopped: TellRecoveryStopped
     # Of the site, for mails (SEC-84); none while it serves nothing.
     origin: str = ""
     methods: Methods = field(default_factory=Methods)
@@ -135,6 +139,10 @@ class AccountServices:
     def login_limits(self, state: RequestState, email: str) -> tuple[Limit, Limit]:
         """Call this for how often a password may be tried: by an address, and of an account."""
         return login_limits(address_key(state.address), _account_key(email))
+
+    def tell_stopped(self, recovery_id: UUID, known: Known) -> Sequence[OutboxMessage]:
+        """Call this for what a sign-in writes that stops a recovery; see `TellStopped`."""
+        return self.tell_recovery_stopped(self, recovery_id, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,7 @@ async def register(
     if problems:
         raise NotEntered(422, problems)
     tries, accounts = register_limits(address_key(state.address))
-    match await services.limiter.hit(tries, accounts):
+    match await count(services.limiter, state, "register", tries, accounts):
         case Limited(wait):
             tell(state, "accounts.register", "refused", reason="too_many")
             raise NotEntered(
@@ -215,7 +223,7 @@ async def log_in(
         raise NotEntered(422, blank)
     address = email.strip().lower()
     limits = services.login_limits(state, address)
-    match await services.limiter.hit(*limits):
+    match await count(services.limiter, state, "sign-in", *limits):
         case Limited(wait):
             tell(state, "accounts.sign_in", "refused", reason="too_many")
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
@@ -362,7 +370,15 @@ def new_sign_in(
         services, state, reference, method, browser, keeps_cookies=keeps_cookies
     )
     session_id = SessionId(str(uuid4()))
-    return token, NewSignIn(reference, digest, session_id, browser, former, arrival=arrival)
+    return token, NewSignIn(
+        reference,
+        digest,
+        session_id,
+        browser,
+        former,
+        arrival=arrival,
+        tell_stopped=services.tell_stopped,
+    )
 
 
 _WITHHELD = {

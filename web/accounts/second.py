@@ -165,7 +165,13 @@ async def step_up(
     token, digest = new_token()
     told = await _told_of_code(services, member.user_id, proof)
     step = StepUp(
-        member.user_id, member.reference, digest, Level.MULTI_FACTOR, proof=proof, outbox=told
+        member.user_id,
+        member.reference,
+        digest,
+        Level.MULTI_FACTOR,
+        proof=proof,
+        outbox=told,
+        tell_stopped=services.tell_stopped,
     )
     if not await services.accounts.step_up(step, origin_of(state, method=method)):
         raise await refuse(services, state, member.user_id, Act.STEP_UP, method)

@@ -58,7 +58,7 @@ from web.accounts.own.factor_routes import factor_routes
 from web.accounts.own.mending.disavow_pages import disavow_routes
 from web.accounts.own.mending.recovering import tell_ready
 from web.accounts.own.mending.recovery_pages import recovery_routes
-from web.accounts.own.mending.telling import code_used
+from web.accounts.own.mending.telling import code_used, recovery_stopped
 from web.accounts.own.programs.session_api import session_api_routes
 from web.accounts.own.programs.token_routes import token_routes
 from web.accounts.roles.access import keep_access
@@ -937,6 +937,7 @@ def account_services(
         desk,
         store.recoveries,
         code_used,
+        recovery_stopped,
         methods=replace(methods, offers=ProviderOffers(providers, store.identities)),
     )
 

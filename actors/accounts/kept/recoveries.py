@@ -5,7 +5,7 @@ Rule 1: it begins with a link to the address, so nobody learns of an account who
 Rule 2: every address the account is known by hears of it when it begins and when the day is over,
         with a link that stops it; and again when it is stopped or done. A mail and what it tells of
         are one transaction.
-Rule 3: who proves a second factor has not lost it: that stops it as well.
+Rule 3: who proves a second factor has not lost it: that stops it as well, and all are told.
 Rule 4: what is done voids every way to sign in but the link, and ends all sign-ins. For another day
         nothing sensitive can be done, so that a sign-in stays at its first level.
 Rule 5: the times are those of the store. No program's clock makes a day shorter.
@@ -14,7 +14,7 @@ Kept by `storage/postgres/accounts/ways/recoveries.py` and its twin in `storage/
 `storage.testing.RecoveriesSuite`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -75,6 +75,10 @@ class Known:
     def emails(self) -> list[str]:
         """Call this for the addresses alone."""
         return [one.email for one in self.addresses]
+
+
+# The mails to all who are known that one was stopped. Pure: it runs on a thread of the store.
+TellStopped = Callable[[UUID, Known], Sequence[OutboxMessage]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,12 @@ def check_recover(new: object, proof: object, origin: object) -> None:
     """Call this with what `recover` takes; raises `InvalidField`."""
     check_start(new, origin)
     check_a("proof", proof, CodeProof)
+
+
+def check_teller(tell: object) -> None:
+    """Call this with what a sign-in brings to tell of a stop; raises `InvalidField`."""
+    if tell is not None and not callable(tell):
+        raise InvalidField("tell_stopped", "is no function")
 
 
 def check_due(limit: object) -> None:

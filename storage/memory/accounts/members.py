@@ -123,8 +123,14 @@ class MemoryAccounts(Twin):
             return None
         if not is_open_there(self.database, user_id, sign_in.at_provider):
             return None
-        by_mailbox, proof = sign_in.by_mailbox, sign_in.proof
-        if not use_proof(self.database, user_id, proof, origin, by_mailbox=by_mailbox):
+        if not use_proof(
+            self.database,
+            user_id,
+            sign_in.proof,
+            origin,
+            by_mailbox=sign_in.by_mailbox,
+            tell_stopped=sign_in.tell_stopped,
+        ):
             return None
         self.database.add_messages(check_messages(sign_in.outbox))
         return self.admit(user_id, sign_in, origin)
@@ -332,7 +338,8 @@ class MemoryAccounts(Twin):
             return False
         if step.former_hash not in (None, user.password_hash):
             return False
-        if not use_proof(self.database, step.user_id, step.proof, origin):
+        tell = step.tell_stopped
+        if not use_proof(self.database, step.user_id, step.proof, origin, tell_stopped=tell):
             return False
         self._renew(row, step.digest)
         row.level = max(row.level, step.level)

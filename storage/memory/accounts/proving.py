@@ -4,13 +4,22 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from actors.accounts.kept.addresses import REVERT_KEPT
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import CodeProof, PasskeyProof, Proof, TotpProof
+from actors.accounts.kept.recoveries import (
+    ADDRESSES_TOLD_MAX,
+    RECOVERY_KEPT,
+    Known,
+    KnownAddress,
+    TellStopped,
+)
 from actors.accounts.members import NO_PASSWORD, AtProvider, Level
 from actors.accounts.ways.left import KeptWays
 from actors.accounts.ways.passkeys import counter_fell
 from actors.accounts.ways.provider.identities import session_digest
 from actors.accounts.ways.provider.words import Identity
+from actors.persistence.beside_log.outbox import check_messages
 from storage.memory.accounts.audit import record
 from storage.memory.database import FactorsRow, MemoryDatabase
 
@@ -29,6 +38,7 @@ def use_proof(
     origin: Origin,
     *,
     by_mailbox: bool = False,
+    tell_stopped: TellStopped | None = None,
 ) -> bool:
     """Call this to use a proof up; without one, whether none is needed.
 
@@ -41,23 +51,53 @@ def use_proof(
     if is_good and since is not None:
         _trust(database, user_id, proof, since, origin)
     if is_good and proof is not None:
-        stop_recovery(database, user_id, origin)
+        stop_recovery(database, user_id, origin, tell_stopped)
     return is_good
 
 
-def stop_recovery(database: MemoryDatabase, user_id: UUID, origin: Origin) -> None:
+def stop_recovery(
+    database: MemoryDatabase, user_id: UUID, origin: Origin, tell: TellStopped | None
+) -> None:
     """Call this in the act of who proved a second factor: it is not lost (AUTH-10)."""
-    if drop_recovery(database, user_id):
-        record(database, Entry(Act.RECOVERY_STOP, user_id, origin), {"because": "proven"})
+    id_ = drop_recovery(database, user_id)
+    if id_ is None:
+        return
+    record(database, Entry(Act.RECOVERY_STOP, user_id, origin), {"because": "proven"})
+    known = None if tell is None else known_of(database, user_id)
+    if tell is not None and known is not None:
+        database.add_messages(check_messages(tell(id_, known)))
 
 
-def drop_recovery(database: MemoryDatabase, user_id: UUID) -> bool:
-    """Call this in an act to end a recovery; whether there was one."""
-    rows = database.recoveries
-    gone = [one for one, row in rows.items() if row.user_id == user_id]
+def known_of(database: MemoryDatabase, user_id: UUID) -> Known | None:
+    """Call this for where an account is told; None for nobody."""
+    now = database.now()
+    user = database.users.get(user_id)
+    if user is None or user.password_hash is None:
+        return None
+    made = [
+        (row.made_at, row.former, one)
+        for one, row in database.address_changes.items()
+        if row.user_id == user_id and row.made_at is not None and now - row.made_at < REVERT_KEPT
+    ]
+    found = {user.email: KnownAddress(user.email)}
+    for _, former, one in sorted(made):
+        found.setdefault(former, KnownAddress(former, one))
+    return Known(user.username, tuple(found.values())[:ADDRESSES_TOLD_MAX])
+
+
+def drop_recovery(database: MemoryDatabase, user_id: UUID) -> UUID | None:
+    """Call this in an act to end a recovery; which, None when there was none under way."""
+    rows, now, email = database.recoveries, database.now(), database.users[user_id].email
+    gone = {one: row for one, row in rows.items() if row.user_id == user_id}
     for one in gone:
         del rows[one]
-    return bool(gone)
+    # One that is over, or of a former address, is nothing any more.
+    under_way = (
+        one
+        for one, row in gone.items()
+        if row.email == email and now - row.ready_at < RECOVERY_KEPT
+    )
+    return next(under_way, None)
 
 
 def _trust(

@@ -402,9 +402,13 @@ async def _sign_in(
     )
     if not await is_open_there(connection, user_id, sign_in.at_provider):
         return None
-    by_mailbox, proof = sign_in.by_mailbox, sign_in.proof
     if found is None or not await use_proof(
-        connection, user_id, proof, origin, by_mailbox=by_mailbox
+        connection,
+        user_id,
+        sign_in.proof,
+        origin,
+        by_mailbox=sign_in.by_mailbox,
+        tell_stopped=sign_in.tell_stopped,
     ):
         return None
     await add_new_messages(connection, check_messages(sign_in.outbox))
@@ -547,7 +551,9 @@ async def _step_up(connection: Connection, step: StepUp, origin: Origin) -> bool
     await begin(connection, step.user_id)
     if not await is_alive(connection, step.user_id, step.reference, step.former_hash):
         return False
-    if not await use_proof(connection, step.user_id, step.proof, origin):
+    if not await use_proof(
+        connection, step.user_id, step.proof, origin, tell_stopped=step.tell_stopped
+    ):
         return False
     await add_new_messages(connection, check_messages(step.outbox))
     await connection.execute(_STEP_UP, step.user_id, step.reference, step.digest, int(step.level))

@@ -9,21 +9,45 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from actors.accounts.kept.addresses import REVERT_KEPT
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import CodeProof, PasskeyProof, Proof, TotpProof
+from actors.accounts.kept.recoveries import (
+    ADDRESSES_TOLD_MAX,
+    RECOVERY_KEPT,
+    Known,
+    KnownAddress,
+    TellStopped,
+)
 from actors.accounts.members import NO_PASSWORD, AtProvider
 from actors.accounts.ways.left import KeptWays
 from actors.accounts.ways.provider.identities import session_digest
 from actors.accounts.ways.provider.words import SaidLogout
+from actors.persistence.beside_log.outbox import check_messages
 from storage.postgres.accounts.audit import NotedAct, record
 from storage.postgres.connecting.session import Connection, change_rows
+from storage.postgres.outbox import add_new_messages
 
 _LOCK = """
 SELECT has_second_factor($1) AS has_second, doubted_since,
     EXISTS (SELECT FROM recoveries WHERE user_id = $1) AS is_recovered
 FROM credentials WHERE user_id = $1 FOR UPDATE
 """
-_NO_RECOVERY = "DELETE FROM recoveries WHERE user_id = $1"
+# One that is over, or of a former address, is nothing any more, and nobody is told.
+_NO_RECOVERY = """
+WITH gone AS (DELETE FROM recoveries WHERE user_id = $1 RETURNING id, email, ready_at)
+SELECT gone.id FROM gone JOIN users u ON u.id = $1 AND u.email = gone.email
+WHERE gone.ready_at > clock_timestamp() - $2::interval
+"""
+_KNOWN = """
+SELECT u.username, u.email, NULL::uuid AS change, NULL::timestamptz AS made_at
+FROM users u JOIN credentials c ON c.user_id = u.id WHERE u.id = $1
+UNION ALL
+(SELECT u.username, a.former, a.id, a.made_at
+FROM address_changes a JOIN users u ON u.id = a.user_id
+WHERE a.user_id = $1 AND a.made_at > clock_timestamp() - $2::interval AND a.former <> u.email)
+ORDER BY made_at NULLS FIRST
+"""
 _LOCK_ONLY = "SELECT 1 FROM credentials WHERE user_id = $1 FOR UPDATE"
 # No step opens twice, nor one before it.
 _USE_STEP = "UPDATE totp_factors SET last_step = $2 WHERE user_id = $1 AND last_step < $2"
@@ -71,6 +95,7 @@ async def use_proof(
     origin: Origin,
     *,
     by_mailbox: bool = False,
+    tell_stopped: TellStopped | None = None,
 ) -> bool:
     """Call this to use a proof up; without one, whether none is needed. Locks the credentials.
 
@@ -84,15 +109,34 @@ async def use_proof(
     if is_good and since is not None:
         await _trust(connection, user_id, proof, since, origin)
     if is_good and proof is not None and row["is_recovered"]:
-        await stop_recovery(connection, user_id, origin)
+        await stop_recovery(connection, user_id, origin, tell_stopped)
     return is_good
 
 
-async def stop_recovery(connection: Connection, user_id: UUID, origin: Origin) -> None:
+async def stop_recovery(
+    connection: Connection, user_id: UUID, origin: Origin, tell: TellStopped | None
+) -> None:
     """Call this in the act of who proved a second factor: it is not lost (AUTH-10)."""
-    if await change_rows(connection, _NO_RECOVERY, user_id):
-        entry = Entry(Act.RECOVERY_STOP, user_id, origin)
-        await record(connection, entry, {"because": "proven"})
+    id_ = await connection.fetchval(_NO_RECOVERY, user_id, RECOVERY_KEPT)
+    if id_ is None:
+        return
+    entry = Entry(Act.RECOVERY_STOP, user_id, origin)
+    await record(connection, entry, {"because": "proven"})
+    known = None if tell is None else await known_of(connection, user_id)
+    if tell is not None and known is not None:
+        await add_new_messages(connection, check_messages(tell(id_, known)))
+
+
+async def known_of(connection: Connection, user_id: UUID) -> Known | None:
+    """Call this for where an account is told; None for nobody."""
+    rows = await connection.fetch(_KNOWN, user_id, REVERT_KEPT)
+    if not rows:
+        return None
+    # Of an address that was had twice the first time counts: it takes back the most.
+    found: dict[str, KnownAddress] = {}
+    for row in rows:
+        found.setdefault(row["email"], KnownAddress(row["email"], row["change"]))
+    return Known(rows[0]["username"], tuple(found.values())[:ADDRESSES_TOLD_MAX])
 
 
 async def _is_good(

@@ -106,6 +106,7 @@ async def test_what_needs_a_fresh_proof_asks_for_one_and_goes_on() -> None:
             "/ops/",
             "/devices",
             "/tokens",
+            "/recovery",
         )
         paths_of = [path for path, _, _ in sensitive if not any(one in path for one in elsewhere)]
         assert paths_of == [

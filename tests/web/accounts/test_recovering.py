@@ -24,7 +24,7 @@ from storage.memory import MemoryRecoveries
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import captured
 from tests.patience import until
-from tests.web.accounts.test_access import asked
+from tests.web.accounts.test_access import asked, let_proofs_age
 from tests.web.accounts.test_addresses import CONFIRM
 from tests.web.accounts.test_disavowing import NOT_ME
 from tests.web.accounts.test_entering import PASSWORD, form, get, opened
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.slow
 ADA, NEW = "ada@example.org", "new@example.org"
 START, STOP, FINISH = "/login/recovery", "/login/recovery/stop", "/login/recovery/finish"
 OWN_STOP = "/account/recovery"
+STOPPED = "The recovery of the account was stopped"
 
 
 def links_in(text: str, path: str) -> list[str]:
@@ -232,34 +233,65 @@ async def test_a_link_in_any_mail_stops_it_once_and_all_are_told() -> None:
 
 
 async def test_its_owner_stops_it_from_the_account_or_by_the_second_factor() -> None:
-    # AUTH-10
+    # AUTH-10: a stop by the second factor is told as any other, also to a former address
     async with open_post() as post:
         site = post.site
         owner, app, _ = await with_app(site)
+        await form(owner, "/account/address", new_email=NEW)
+        (confirm,) = links_in(await mail_with(post, "confirm that you read", NEW), CONFIRM)
+        assert (await form(owner, CONFIRM, token=confirm)).status == 303
         reader = site.visitor()
-        await start(post, reader)
+        await start(post, reader, NEW)
         twin = site.web.accounts.recoveries
         assert isinstance(twin, MemoryRecoveries)
         twin.fail_next(StoreUnavailable("planted"))
         assert ((await form(owner, OWN_STOP)).status, recoveries(site)) == (503, 1)
         stopped = await form(owner, OWN_STOP)
         assert (stopped.status, stopped.headers["location"]) == (303, "/account")
-        await mail_with(post, "The recovery of the account was stopped")
+        await mail_with(post, STOPPED)
         assert recoveries(site) == 0
         assert "Somebody recovers" not in (await get(owner, "/account")).text
         assert (await form(owner, OWN_STOP)).status == 303, "there is none any more"
         guest = await form(site.visitor(), OWN_STOP)
         assert guest.headers["location"] == "/login?next=%2Faccount"
-        await start(post, reader)
+        await start(post, reader, NEW)
         assert recoveries(site) == 1
-        other, half = await half_in(site)
+        other, half = await half_in(site, email=NEW)
         assert (await form(other, "/login/second", ticket=half, code=app.code())).status == 303
         assert recoveries(site) == 0
+        await until(lambda: [stops_told(post, one) for one in (ADA, NEW)] == [2, 2])
         acts = [one for one in site.accounts.database.audit if "recovery" in one.action]
         assert [one.action for one in acts] == [
             "account.recovery_start", "account.recovery_stop",
             "account.recovery_start", "account.recovery_stop",
         ]  # fmt: skip
+
+
+async def test_with_a_sign_in_alone_nobody_keeps_its_owner_out() -> None:
+    # AUTH-10, AUTH-23, SEC-20: a thief of a cookie, of one factor, held for its risk, or old
+    async with open_post() as post:
+        site = post.site
+        thief, app, _ = await with_app(site)
+        reader = site.visitor()
+        await start(post, reader)
+        (row,) = site.accounts.database.sign_ins.values()
+        for level, is_limited, is_fresh in (
+            (Level.BASIC, False, True),
+            (Level.BASIC, True, True),
+            (Level.MULTI_FACTOR, False, False),
+        ):
+            row.level = level
+            object.__setattr__(row, "is_limited", is_limited)  # fixed: no act changes it
+            if not is_fresh:
+                let_proofs_age(site)
+            refused = await form(thief, OWN_STOP)
+            assert (refused.status, refused.headers["x-greenroom-step-up"]) == (403, "MULTIFACTOR")
+            assert recoveries(site) == 1
+        assert stops_told(post, ADA) == 0
+        # Who has the factor shows it, and has stopped it by that.
+        proven = await form(thief, "/account/prove", code=app.code(), next="/account")
+        assert (proven.status, recoveries(site)) == (303, 0)
+        await mail_with(post, STOPPED)
 
 
 async def test_it_is_begun_and_tried_a_few_times_only() -> None:
@@ -281,6 +313,10 @@ async def test_it_is_begun_and_tried_a_few_times_only() -> None:
         for path in (STOP, FINISH):
             late = await form(reader, path, token="x")
             assert (late.status, "retry-after" in late.headers) == (429, True)
+
+
+def stops_told(post: Post, address: str) -> int:
+    return sum(STOPPED in one for one in mails_to(post, address))
 
 
 def _told(post: Post) -> Sequence[str]:

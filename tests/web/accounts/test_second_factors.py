@@ -69,9 +69,11 @@ async def with_app(site: WholeSite, **fields: str) -> tuple[Visitor, App, list[s
     return visitor, app, codes_of(shown)
 
 
-async def half_in(site: WholeSite, visitor: Visitor | None = None) -> tuple[Visitor, str]:
+async def half_in(
+    site: WholeSite, visitor: Visitor | None = None, **typed: str
+) -> tuple[Visitor, str]:
     other = visitor or site.visitor()
-    asked = await form(other, "/login", **TYPED, next="/lab")
+    asked = await form(other, "/login", **{**TYPED, **typed}, next="/lab")
     assert asked.status == 200
     assert 'action="/login/second"' in asked.text
     assert "gr_auth" not in other.cookies

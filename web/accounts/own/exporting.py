@@ -12,6 +12,7 @@ from actors.accounts import HeldAccount, HeldPart, Limited, Member, export_limit
 from actors.persistence.errors import StoreError
 from web.accounts.entering import AccountServices, NotEntered, in_words, tell
 from web.accounts.own.managing import prove
+from web.api import count
 from web.server import RequestState
 
 FORMAT = "greenroom.account"
@@ -38,7 +39,7 @@ async def export(
     """
     await prove(services, state, member, password, FIELD)
     limit = export_limit(member.user_id)
-    match await services.limiter.hit(limit):
+    match await count(services.limiter, state, "export", limit):
         case Limited(wait):
             tell(
                 state, "accounts.export", "refused", reason="too_many", user_id=str(member.user_id)

@@ -124,8 +124,9 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.RECOVERY: {"GET": ANYBODY, "POST": ANYBODY},
     paths.RECOVERY_STOP: {"GET": ANYBODY, "POST": ANYBODY},
     paths.RECOVERY_FINISH: {"GET": ANYBODY, "POST": ANYBODY},
-    # Of a member who is there nothing is lost.
-    paths.ACCOUNT_RECOVERY: {"POST": _OWN},
+    # By whoever has shown the second factor just now: with a cookie alone a thief would keep its
+    # owner out for ever. Who lost the factor has the links of the mails.
+    paths.ACCOUNT_RECOVERY: {"POST": _OWN_FRESH},
     paths.ADDRESS_CONFIRM: {"GET": ANYBODY, "POST": ANYBODY},
     paths.ADDRESS_BACK: {"GET": ANYBODY, "POST": ANYBODY},
     paths.ALLOW: {"GET": ANYBODY, "POST": ANYBODY},

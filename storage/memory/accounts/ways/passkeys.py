@@ -136,7 +136,7 @@ class MemoryPasskeys(Twin):
             return None
         if not proof.is_verified:
             return Entered(user_id, user.username, user.email, False, 0, needs_second=True)
-        stop_recovery(database, user_id, origin)
+        stop_recovery(database, user_id, origin, sign_in.tell_stopped)
         ended = MemoryAccounts(database).admit(user_id, sign_in, origin, proof)
         return entered(user_id, user.username, user.email, ended)
 

@@ -3,17 +3,14 @@
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from actors.accounts.kept.addresses import REVERT_KEPT
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import CodeProof, Totp
 from actors.accounts.kept.recoveries import (
-    ADDRESSES_TOLD_MAX,
     GUARDED_FOR,
     READY_MAX,
     RECOVERY_KEPT,
     RECOVERY_WAIT,
     Known,
-    KnownAddress,
     NewRecovery,
     Recovery,
     Telling,
@@ -27,7 +24,7 @@ from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import check_a, check_uuid
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.members import MemoryAccounts
-from storage.memory.accounts.proving import has_second, use_proof
+from storage.memory.accounts.proving import has_second, known_of, use_proof
 from storage.memory.database import MemoryDatabase, RecoveryRow
 from storage.memory.twin import Twin
 
@@ -39,7 +36,7 @@ class MemoryRecoveries(Twin):
         """See `Recoveries.known`."""
         check_uuid("user_id", user_id)
         await self.pass_faults()
-        return self._known(user_id)
+        return known_of(self.database, user_id)
 
     async def start(self, new: NewRecovery, origin: Origin) -> Recovery | None:
         """See `Recoveries.start`."""
@@ -151,25 +148,8 @@ class MemoryRecoveries(Twin):
         _void(database, user_id, origin)
         return ended
 
-    def _known(self, user_id: UUID) -> Known | None:
-        database, now = self.database, self.database.now()
-        user = database.users.get(user_id)
-        if user is None or user.password_hash is None:
-            return None
-        made = [
-            (row.made_at, row.former, one)
-            for one, row in database.address_changes.items()
-            if row.user_id == user_id
-            and row.made_at is not None
-            and now - row.made_at < REVERT_KEPT
-        ]
-        found = {user.email: KnownAddress(user.email)}
-        for _, former, one in sorted(made):
-            found.setdefault(former, KnownAddress(former, one))
-        return Known(user.username, tuple(found.values())[:ADDRESSES_TOLD_MAX])
-
     def _are_known(self, user_id: UUID, telling: Telling) -> bool:
-        known = self._known(user_id)
+        known = known_of(self.database, user_id)
         return known is not None and set(known.emails) == set(telling.emails)
 
     def _of(self, recovery_id: UUID) -> Recovery | None:

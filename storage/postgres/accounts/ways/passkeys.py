@@ -230,7 +230,7 @@ async def _enter(
         await record(connection, *used.act)
         return Entered(user_id, used.username, used.email, False, 0, needs_second=True)
     if used.is_recovered:
-        await stop_recovery(connection, user_id, origin)
+        await stop_recovery(connection, user_id, origin, sign_in.tell_stopped)
     ended = await admit(connection, user_id, sign_in, origin, [used.act], proof)
     return entered(user_id, used.username, used.email, ended)
 

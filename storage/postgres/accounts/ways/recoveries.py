@@ -8,17 +8,14 @@ from uuid import UUID
 
 import asyncpg
 
-from actors.accounts.kept.addresses import REVERT_KEPT
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.factors import CodeProof
 from actors.accounts.kept.recoveries import (
-    ADDRESSES_TOLD_MAX,
     GUARDED_FOR,
     READY_MAX,
     RECOVERY_KEPT,
     RECOVERY_WAIT,
     Known,
-    KnownAddress,
     NewRecovery,
     Recovery,
     Telling,
@@ -32,7 +29,7 @@ from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import check_a, check_uuid
 from storage.postgres.accounts.audit import NotedAct, begin, record, record_acts
 from storage.postgres.accounts.members import end_all
-from storage.postgres.accounts.proving import use_proof
+from storage.postgres.accounts.proving import known_of, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -40,15 +37,6 @@ from storage.postgres.outbox import add_new_messages
 
 _LOCK = """
 SELECT has_second_factor(user_id) AS has_second FROM credentials WHERE user_id = $1 FOR UPDATE
-"""
-_KNOWN = """
-SELECT u.username, u.email, NULL::uuid AS change, NULL::timestamptz AS made_at
-FROM users u JOIN credentials c ON c.user_id = u.id WHERE u.id = $1
-UNION ALL
-(SELECT u.username, a.former, a.id, a.made_at
-FROM address_changes a JOIN users u ON u.id = a.user_id
-WHERE a.user_id = $1 AND a.made_at > clock_timestamp() - $2::interval AND a.former <> u.email)
-ORDER BY made_at NULLS FIRST
 """
 # With it whatever is over, also of others; each removes more than it adds when there is that much.
 _FORGET = """
@@ -106,7 +94,7 @@ class PostgresRecoveries:
     async def known(self, user_id: UUID) -> Known | None:
         """See `Recoveries.known`."""
         check_uuid("user_id", user_id)
-        return await self._database.run(_known, user_id)
+        return await self._database.run(known_of, user_id)
 
     async def start(self, new: NewRecovery, origin: Origin) -> Recovery | None:
         """See `Recoveries.start`."""
@@ -153,19 +141,8 @@ class PostgresRecoveries:
         )
 
 
-async def _known(connection: Connection, user_id: UUID) -> Known | None:
-    rows = await connection.fetch(_KNOWN, user_id, REVERT_KEPT)
-    if not rows:
-        return None
-    # Of an address that was had twice the first time counts: it takes back the most.
-    found: dict[str, KnownAddress] = {}
-    for row in rows:
-        found.setdefault(row["email"], KnownAddress(row["email"], row["change"]))
-    return Known(rows[0]["username"], tuple(found.values())[:ADDRESSES_TOLD_MAX])
-
-
 async def _are_known(connection: Connection, user_id: UUID, telling: Telling) -> bool:
-    known = await _known(connection, user_id)
+    known = await known_of(connection, user_id)
     return known is not None and set(known.emails) == set(telling.emails)
 
 

@@ -1,6 +1,7 @@
 """Recoveries of accounts, as tests. Fixture `kept`, empty."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,6 +14,7 @@ from actors.accounts.kept.recoveries import (
     GUARDED_FOR,
     RECOVERY_KEPT,
     RECOVERY_WAIT,
+    Known,
     NewRecovery,
     Recovery,
     Telling,
@@ -227,25 +229,33 @@ class RecoveriesSuite:
         assert other.id != one.id
 
     async def test_a_second_factor_that_is_proven_stops_it(self, kept: KeptAccounts) -> None:
-        # AUTH-10: at a sign-in, behind a link, by a passkey alone, at a step-up
+        # AUTH-10: at a sign-in, behind a link, by a passkey alone, at a step-up; all are told
         user_id, passkey, _ = await passkey_and_app(kept)
+        told: list[tuple[UUID, list[str], OutboxMessage]] = []
+
+        def tell(recovery_id: UUID, known: Known) -> list[OutboxMessage]:
+            told.append((recovery_id, known.emails, mail("stopped")))
+            return [told[-1][2]]
 
         async def sign_in(proof: Proof | None) -> object:
-            return await kept.accounts.sign_in(user_id, HASH, sign_in_with(str(uuid4()), proof))
+            plain = sign_in_with(str(uuid4()), proof)
+            return await kept.accounts.sign_in(user_id, HASH, replace(plain, tell_stopped=tell))
 
         async def step_up() -> object:
             member = await kept.accounts.who(digest_of("app"))
             assert member is not None
             digest = digest_of("app")
             return await kept.accounts.step_up(
-                StepUp(user_id, member.reference, digest, proof=TotpProof(900))
+                StepUp(user_id, member.reference, digest, proof=TotpProof(900), tell_stopped=tell)
             )
 
         acts = (
             step_up,
             lambda: sign_in(TotpProof(901)),
             lambda: by_link(kept, user_id, TotpProof(902), password_hash=HASH),
-            lambda: kept.passkeys.enter(user_id, used(passkey, 1), sign_in_of("key")),
+            lambda: kept.passkeys.enter(
+                user_id, used(passkey, 1), replace(sign_in_of("key"), tell_stopped=tell)
+            ),
         )
         for act in acts:
             one = await started(kept, user_id)
@@ -260,6 +270,10 @@ class RecoveriesSuite:
             assert done is not False
             assert await kept.recoveries.find(one.id) is None
             assert await finish(kept, one) is None
+            if act is not acts[2]:
+                assert told[-1][:2] == (one.id, ["ada@example.org"])
+                assert await kept.outbox.add([told[-1][2]]) == 0, "with the act"
+        assert len(told) == 3, "nothing else is told of"
         rows = await kept.audit.search(AuditQuery(user_id=user_id, action="account.recovery_stop"))
         assert len(rows) == len(acts)
 

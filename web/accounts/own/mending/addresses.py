@@ -31,6 +31,7 @@ from web.accounts.entering import (
     tell,
 )
 from web.accounts.own.mending.disavowing import needs_mailbox, not_me_link
+from web.api import count
 from web.mail.templates import AlertKind, SecurityAlert, Verification
 from web.mail.words import BadMail, parse_address
 from web.routing import paths
@@ -73,7 +74,7 @@ async def ask_for_address(
         raise NotEntered(422, {FIELD: _problem(error)}) from error
     if email == member.email:
         raise NotEntered(422, {FIELD: _SAME})
-    match await services.limiter.hit(ask_limit(member.user_id)):
+    match await count(services.limiter, state, "address-ask", ask_limit(member.user_id)):
         case Limited(wait):
             _tell(state, "accounts.address_ask", "refused", member.user_id, reason="too_many")
             raise NotEntered(429, {FIELD: "Too many changes; " + in_words(wait)}, wait)
@@ -146,7 +147,8 @@ async def take_back(
 
 
 async def _count(services: AccountServices, state: RequestState, act: str) -> None:
-    match await services.limiter.hit(try_limit(address_key(state.address))):
+    limit = try_limit(address_key(state.address))
+    match await count(services.limiter, state, "address", limit):
         case Limited(wait):
             _tell(state, act, "refused", None, reason="too_many")
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)

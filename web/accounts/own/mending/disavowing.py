@@ -27,6 +27,7 @@ from web.accounts.entering import (
     origin_of,
     tell,
 )
+from web.api import count
 from web.mail.templates import AlertKind, SecurityAlert
 from web.mail.words import BadMail
 from web.routing import paths
@@ -86,7 +87,7 @@ async def disavow(
     kin: then nothing is done, and it is good as before.
     """
     limit = disavow_limit(address_key(state.address))
-    match await services.limiter.hit(limit):
+    match await count(services.limiter, state, "not-me", limit):
         case Limited(wait):
             tell(state, "accounts.disavow", "refused", "", reason="too_many")
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)

@@ -35,7 +35,7 @@ from web.accounts.entering import (
     origin_of,
     tell,
 )
-from web.accounts.own.mending.telling import alert_all, to_all, undo_link
+from web.accounts.own.mending.telling import alert_all, recovery_stopped, to_all, undo_link
 from web.accounts.second import (
     AGAIN,
     FIELD,
@@ -46,6 +46,7 @@ from web.accounts.second import (
     open_half,
     refuse,
 )
+from web.api import count
 from web.mail.templates import AlertKind, RecoveryNotice, RecoveryStep
 from web.routing import paths
 from web.routing.quota import address_key
@@ -80,7 +81,7 @@ async def start_recovery(
     """
     half = _open_mailbox(services, state, ticket)
     origin = origin_of(state, user_agent, Method.MAGIC_LINK)
-    match await services.limiter.hit(start_limit(half.user_id)):
+    match await count(services.limiter, state, "recovery-start", start_limit(half.user_id)):
         case Limited(wait):
             _tell(state, "accounts.recovery_start", "refused", half.user_id, reason="too_many")
             raise NotEntered(429, {"": "Too many recoveries; " + in_words(wait)}, wait)
@@ -165,13 +166,7 @@ async def stop_recovery(
     """Call this when the reader of a mail stops one; raises `NotEntered` 401 or 429."""
 
     async def done(given: _Given) -> bool:
-        outbox = alert_all(
-            services,
-            given.known,
-            AlertKind.RECOVERY_STOPPED,
-            str(given.recovery.id),
-            lambda _, __: "",
-        )
+        outbox = recovery_stopped(services, given.recovery.id, given.known)
         telling = Telling(given.known.emails, outbox)
         return await services.recoveries.stop(given.recovery.id, telling, given.origin)
 
@@ -209,10 +204,7 @@ async def stop_own_recovery(
     known = await services.recoveries.known(member.user_id)
     if recovery is None or known is None:
         return False
-    outbox = alert_all(
-        services, known, AlertKind.RECOVERY_STOPPED, str(recovery.id), lambda _, __: ""
-    )
-    telling = Telling(known.emails, outbox)
+    telling = Telling(known.emails, recovery_stopped(services, recovery.id, known))
     origin = origin_of(state, user_agent, "")
     is_stopped = await services.recoveries.stop(recovery.id, telling, origin)
     if is_stopped:
@@ -238,7 +230,7 @@ async def _act(
 ) -> UUID:
     """Count the try, look, and do it; gives whose it was. One answer to all that is no good."""
     limit, name = recovery_limit(address_key(state.address)), f"accounts.{act.name.lower()}"
-    match await services.limiter.hit(limit):
+    match await count(services.limiter, state, "recovery", limit):
         case Limited(wait):
             _tell(state, name, "refused", None, reason="too_many")
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)

@@ -61,6 +61,15 @@ def code_used(
     return alert_all(services, known, AlertKind.CODE_USED, digest.hex(), undo)
 
 
+def recovery_stopped(
+    services: AccountServices, recovery_id: UUID, known: Known
+) -> Sequence[OutboxMessage]:
+    """Call this for the mails that a recovery was stopped; there is nothing to undo."""
+    return alert_all(
+        services, known, AlertKind.RECOVERY_STOPPED, str(recovery_id), lambda _, __: ""
+    )
+
+
 def undo_link(
     services: AccountServices, user_id: UUID, one: KnownAddress, told_at: datetime
 ) -> str:

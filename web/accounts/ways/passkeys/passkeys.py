@@ -254,6 +254,7 @@ async def enter_by_key(
         half = Half(entered.user_id, Method.PASSKEY, fingerprint_of(kept.password_hash))
         ticket = half_of(accounts, state, half)
         return ByKey(entered, sign_in.reference, Secret(token), ticket)
+    accounts.mails.wake()
     tell(state, "accounts.sign_in", "accepted", Method.PASSKEY, ended=entered.ended, **facts)
     if by_cookie:
         enter(accounts, state, sign_in, token)
@@ -309,11 +310,19 @@ async def prove_with_key(
         services, state, read, member.user_id, bound_to(state, member), origin, Act.STEP_UP
     )
     token, digest = new_token()
-    step = StepUp(member.user_id, member.reference, digest, proven.level, proof=proven.proof)
+    step = StepUp(
+        member.user_id,
+        member.reference,
+        digest,
+        proven.level,
+        proof=proven.proof,
+        tell_stopped=accounts.tell_stopped,
+    )
     if not await accounts.accounts.step_up(step, origin):
         refused = NotEntered(422, {FIELD: WRONG})
         raise await _not_taken(services, state, proven, origin, refused)
     await forgive(accounts, state, member.user_id)
+    accounts.mails.wake()
     facts = {"user_id": str(member.user_id), "level": proven.level.name}
     tell(state, "accounts.step_up", "accepted", Method.PASSKEY, **facts)
     renew(accounts, state, token)

@@ -58,6 +58,7 @@ from web.accounts.own.managing import alert
 from web.accounts.second import Half, fingerprint_of, half_of
 from web.accounts.ways.links import FlowCookie, LinkServices, flow_id, new_secret
 from web.accounts.ways.provider.asking import AskedProvider
+from web.api import count
 from web.mail.templates import AlertKind
 from web.routing import paths
 from web.routing.errors import NoSuchThing
@@ -215,7 +216,7 @@ async def come_back(
     """
     accounts, provider = services.accounts, services.provider(opened.began.provider).provider
     limit = return_limit(address_key(state.address))
-    match await accounts.limiter.hit(limit):
+    match await count(accounts.limiter, state, "provider-return", limit):
         case Limited(wait):
             _tell(state, provider, "refused", reason="too_many")
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)

@@ -19,6 +19,7 @@ from actors.accounts.kept.risk.port import Allowance, allow_limit
 from actors.accounts.kept.risk.words import ALLOWED_FOR, Arrival
 from actors.accounts.ways.links import mailbox_of
 from web.accounts.entering import AccountServices, NotEntered, in_words, origin_of, tell
+from web.api import count
 from web.routing import paths
 from web.routing.quota import address_key
 from web.server import RequestState
@@ -65,7 +66,7 @@ async def allow(
     `StoreUnavailable` and its kin: then nothing is done, and it is good as before.
     """
     limit = allow_limit(address_key(state.address))
-    match await services.limiter.hit(limit):
+    match await count(services.limiter, state, "attempt-allow", limit):
         case Limited(wait):
             tell(state, "accounts.attempt_allow", "refused", "", reason="too_many")
             raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
