@@ -250,6 +250,9 @@ class Settings:
     nats_tls_ca: Path | None = None
     nats_tls_cert: Path | None = None
     nats_tls_key: Path | None = None
+    # Where tries are counted, when not in the database.
+    redis_url: Secret[str] | None = None
+    redis_tls_ca: Path | None = None
     bus: Bus = Bus.POSTGRES
     bus_retention: BusRetention = BusRetention.TIME
     bus_cloudevents: Switch = Switch.OFF
@@ -408,6 +411,25 @@ def _database_url(text: str) -> Secret[str]:
         known = False
     if not known:
         raise _Bad("must be postgres://... or postgresql://... with a valid port")
+    return Secret(text)
+
+
+def _redis_url(text: str) -> Secret[str]:
+    # Never echoed: it may hold a password.
+    rule = "must be redis://host:port/number or rediss://host:port/number"
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in {"redis", "rediss"} and parts.port != 0
+    except ValueError:
+        raise _Bad(rule) from None
+    number = parts.path.removeprefix("/") or "0"
+    known = known and bool(parts.hostname) and re.fullmatch("[0-9]{1,5}", number) is not None
+    if not known or parts.query or parts.fragment:
+        raise _Bad(rule)
+    if parts.username and not parts.password:
+        raise _Bad("must give a user's password, too")
+    if parts.scheme == "redis" and not is_loopback(parts.hostname or ""):
+        raise _Bad("must be rediss:// beyond this machine: nothing is said in the clear there")
     return Secret(text)
 
 
@@ -661,6 +683,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "NATS_TLS_CA": ("nats_tls_ca", _file),
     "NATS_TLS_CERT": ("nats_tls_cert", _file),
     "NATS_TLS_KEY": ("nats_tls_key", _file),
+    "REDIS_URL": ("redis_url", _redis_url),
+    "REDIS_TLS_CA": ("redis_tls_ca", _file),
     "BUS": ("bus", _word(Bus)),
     "BUS_RETENTION": ("bus_retention", _word(BusRetention)),
     "BUS_CLOUDEVENTS": ("bus_cloudevents", _word(Switch)),
@@ -740,6 +764,7 @@ SECRETS = (
     "PRIVATE_KEYS_PREVIOUS",
     "CLUSTER_SECRET",
     "CLUSTER_SECRET_PREVIOUS",
+    "REDIS_URL",
     "KAFKA_PASSWORD",
     "SMTP_PASSWORD",
     "MAILGUN_HOOK_KEY",

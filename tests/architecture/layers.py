@@ -62,7 +62,13 @@ IO_MODULES = frozenset(
 )
 
 # Only the composition root names concrete adapters.
-ADAPTERS = ("storage.postgres", "storage.memory", "storage.bus", "storage.link")
+ADAPTERS = (
+    "storage.postgres",
+    "storage.memory",
+    "storage.bus",
+    "storage.link",
+    "storage.redis",
+)
 COMPOSITION_ROOTS = ("web.app", "web.storing", "web.cli")
 
 FUNCTION_LINES_MAX = 60

@@ -48,6 +48,9 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         # Each came by a message of a bounded mailbox, and waits for its turn (CORE-14).
         "actors.reducers.performing:Places._queue",
     ),
+    "looked at before it grows: who asks beyond it is refused": (
+        "storage.redis.client:_Connection.waiting",
+    ),
     "looked at before it grows: what is beyond is dropped, and counted": (
         "actors.cluster.reaching.talking.speaking:Speaking.inbox",
         "actors.cluster.reaching.talking.speaking:Speaking.loose",

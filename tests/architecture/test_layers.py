@@ -17,6 +17,7 @@ FULLER_WITH_REASON = {
     "actors.testing": "a tool a file, and the chapters below them",
     "storage.memory": "one file a port, named as its twin in storage.postgres",
     "storage.postgres": "one file a port, and the chapters below them",
+    "storage": "a folder an engine or a kind of server, and the four files they stand on",
     "storage.testing": "a suite a port or subject, and what they stand on",
     "supervision": "the six files a person uses, and the chapters below them",
     "web.cli": "a file a group of commands, and what they stand on",

@@ -20,7 +20,9 @@ import trio
 from actors.accounts import Limit, NewAccount, NewSignIn, Origin, SessionId, Shape
 from storage.postgres import PostgresAccounts, PostgresRateLimiter, migrate, open_database
 from storage.postgres.embedded.server import start
+from storage.redis import RedisRateLimiter, open_redis
 from tests.bench.rows import RUNS_MIN, Row, row
+from tests.redis_server import RedisServer, missing
 
 EACH, AT_ONCE = 400, 8
 
@@ -33,6 +35,33 @@ async def _took(work: Callable[[int], Awaitable[object]], count: int) -> list[fl
         await work(number)
         took.append((time.perf_counter() - began) * 1000)
     return took
+
+
+async def _measure_redis(server: RedisServer) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {"window": [], "one key": []}
+    async with open_redis(server.settings) as client:
+        limiter, minute = RedisRateLimiter(client), timedelta(minutes=1)
+
+        async def window(number: int) -> None:
+            await limiter.hit(
+                Limit(f"a:{number % 50}", 20, minute), Limit(f"b:{number % 50}", 60, minute)
+            )
+
+        async def guess(number: int) -> None:
+            await limiter.hit(Limit("guessed", 10_000, minute, Shape.BUCKET))
+
+        for _ in range(RUNS_MIN):
+            found["window"].append(statistics.median(await _took(window, EACH)))
+            at_once = list[float]()
+
+            async def several(at_once: list[float] = at_once) -> None:
+                at_once += await _took(guess, EACH // AT_ONCE)
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(AT_ONCE):
+                    nursery.start_soon(several)
+            found["one key"].append(statistics.median(at_once))
+    return found
 
 
 async def _measure(url: str) -> dict[str, list[float]]:
@@ -96,4 +125,20 @@ def limits() -> Sequence[Row]:
     ]
 
 
-benchmarks = [limits]
+def limits_in_redis() -> Sequence[Row]:
+    """Call this for what a try takes where Redis counts; nothing where there is no server."""
+    if missing():
+        return []
+    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
+        found = trio.run(_measure_redis, server)
+    told = (
+        ("a try at two windows in Redis, p50", "window", "<= 2"),
+        (f"a try at one key in Redis, {AT_ONCE} at once, p50", "one key", ""),
+    )
+    return [
+        row(name, "ms", found[key], target=target, is_lower_better=True)
+        for name, key, target in told
+    ]
+
+
+benchmarks = [limits, limits_in_redis]

@@ -26,6 +26,7 @@ from storage.postgres import (
     check_health,
     judge_pool,
 )
+from storage.redis import RedisClient
 from web.observability.health import Component, Finding, degraded, healthy, unhealthy
 from web.observability.health.of_store import (
     AWAY,
@@ -55,6 +56,19 @@ def store_components(
         projections_component(PostgresProjections(database), events, late),
         letters_component(PostgresDeadLetters(database)),
     ]
+
+
+def redis_components(redis: RedisClient | None) -> list[Component]:
+    """Call this for that of Redis, where tries are counted by it."""
+    return [] if redis is None else [Component("redis", partial(check_redis, redis))]
+
+
+def check_redis(redis: RedisClient) -> Finding:
+    """Call this for how it is. While it is away nobody signs in, and whoever is in goes on."""
+    now = redis.statistics()
+    if not now.is_up:
+        return degraded("nobody can sign in: tries cannot be counted", down_s=round(now.down_s, 1))
+    return healthy(version=now.version, connects=now.connects, waiting=now.waiting)
 
 
 def memory_components(

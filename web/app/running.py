@@ -81,10 +81,18 @@ from storage.postgres import (
     open_embedded,
     remove_tombstoned,
 )
+from storage.redis import (
+    RedisActor,
+    RedisClient,
+    RedisRateLimiter,
+    RedisRejected,
+    RedisSettings,
+    open_redis,
+)
 from supervision import StartFailed, open_system
 from web.app.bus import BusRefused, SiteBus, bus_tree, check_bus, make_bus
 from web.app.clustering import EXIT_SETTINGS, Refused, SiteNode, check_company, part_of
-from web.app.health import store_components
+from web.app.health import redis_components, store_components
 from web.app.linking import EXIT_ABSENT, check_link
 from web.app.reaching import together
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
@@ -177,6 +185,7 @@ async def run_site(settings: Settings) -> int:
         async with open_server(settings) as (url, trouble):
             await prepare_database(settings, url)
             await prepare_link(settings)
+            await prepare_redis(settings)
             # Told by a site that starts, not by one that is refused.
             if HEADING_FONT not in files.static.hashed_names and (
                 settings.heading_font is HeadingFont.FETCHED
@@ -275,6 +284,30 @@ async def prepare_link(settings: Settings) -> None:
         await check_link(settings)
     except Refused as refused:
         raise CannotStart(str(refused), refused.code) from refused
+
+
+async def prepare_redis(settings: Settings) -> None:
+    """Call this to see whether tries can be counted where the settings say; raises `CannotStart`.
+
+    The connection is closed again: the tree opens its own.
+    """
+    if settings.redis_url is None:
+        return
+    try:
+        async with open_redis(redis_settings(settings), wait_s=settings.database_wait_s):
+            pass
+    except* (RedisRejected, OSError) as group:
+        raise CannotStart(f"REDIS_URL: {first_leaf(group)}") from group
+    except* StoreUnavailable as group:
+        # Its text goes on with what is known of a write, and nothing was written here.
+        reason = getattr(first_leaf(group), "reason", "")
+        raise CannotStart(f"REDIS_URL: {reason}", EXIT_ABSENT) from group
+
+
+def redis_settings(settings: Settings) -> RedisSettings:
+    """Call this where there is a `REDIS_URL`."""
+    assert settings.redis_url is not None
+    return RedisSettings.of(settings.redis_url, settings.redis_tls_ca)
 
 
 def make_keyring(settings: Settings, database: Database) -> SubjectKeyring:
@@ -418,6 +451,7 @@ async def _run_tree(
     database = site_database(settings, url)
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
     nodes = together(settings, database, keyring, directory)
+    redis = None if settings.redis_url is None else RedisClient(redis_settings(settings))
     bus = await _bus_of(settings, database, directory)
     log, told = nodes.log, directory.tell_forgotten
     mail = _mail_of(settings, database, directory.wake_mail)
@@ -432,8 +466,11 @@ async def _run_tree(
             *nodes.components(),
             bus_component(bus.engine, bus.lags, is_needed=False),
             *mail.components,
+            *redis_components(redis),
         ],
-        store=replace(store_of(database, log, keyring), mails=mail.mails, mail_states=mail.states),
+        store=replace(
+            store_of(database, log, keyring, redis), mails=mail.mails, mail_states=mail.states
+        ),
         ids=SystemIds(),
         documents=files.documents,
     )
@@ -451,6 +488,7 @@ async def _run_tree(
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
         server_shutdown_s=server_shutdown_s(settings),
+        redis=None if redis is None else partial(RedisActor, redis),
         nodes=nodes.children(web),
         bus=bus_tree(settings, bus, nodes.host, web.hear),
         mail=nodes.mail_child(mail),
@@ -528,15 +566,20 @@ def _chat_of(
     )
 
 
-def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) -> Store:
-    """Call this for the ports that the web half needs, all of one database."""
+def store_of(
+    database: Database,
+    log: PostgresChatLog,
+    keyring: SubjectKeyring,
+    redis: RedisClient | None = None,
+) -> Store:
+    """Call this for the ports that the web half needs: of one database, and of Redis if any."""
     return Store(
         chat_log=log,
         session_ends=PostgresSessionEnds(database),
         socket_tickets=PostgresSocketTickets(database),
         accounts=PostgresAccounts(database),
         audit=PostgresAudit(database),
-        limiter=PostgresRateLimiter(database),
+        limiter=PostgresRateLimiter(database) if redis is None else RedisRateLimiter(redis),
         holdings=PostgresHoldings(database, keyring),
         factors=PostgresFactors(database, keyring),
         events=PostgresEventStore(database),

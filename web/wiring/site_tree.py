@@ -2,6 +2,7 @@
 
     site                one_for_one
       database          the asyncio loop under the event store
+      redis             with REDIS_URL: the connection to where tries are counted
       link              with CLUSTER=on: the connection to the other nodes
       reaching          with CLUSTER=on, one_for_one: the way to the others' actors
       node              with CLUSTER=on: beats, and owns shards
@@ -103,6 +104,7 @@ class SiteParts:
     forgetting: Callable[[], AnyActor] | None = None
     ending: Callable[[], AnyActor] | None = None
     sweeping: Callable[[], AnyActor] | None = None
+    redis: Callable[[], AnyActor] | None = None
     # With `CLUSTER=on` what makes this process a node, in the order of starts.
     nodes: Sequence[ChildSpec] = ()
     bus: Callable[[], AnyActor] | None = None
@@ -215,10 +217,14 @@ class Site(Supervisor):
         if parts.bus is not None:
             # Before whoever publishes, so that it ends behind them.
             specs.insert(0, ChildSpec("bus", parts.bus))
-        specs[:0] = parts.nodes
-        if parts.database is not None:
-            specs.insert(0, database_child(parts.database))
+        specs[:0] = [*_stores(parts), *parts.nodes]
         return Plan(Flags(intensity=10, period=5.0), specs)
+
+
+def _stores(parts: SiteParts) -> list[ChildSpec]:
+    """What all others stand on."""
+    specs = [] if parts.database is None else [database_child(parts.database)]
+    return specs if parts.redis is None else [*specs, ChildSpec("redis", parts.redis)]
 
 
 def _of_accounts(web: Web) -> list[ChildSpec]:
