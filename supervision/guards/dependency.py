@@ -71,7 +71,8 @@ def is_failure(error: BaseException) -> bool:
 class DependencyPolicy:
     """`deadline` seconds for all of a call, `attempt` for each try of it; and the guards' own.
 
-    Calls that must not be made twice get `retry=ONCE`.
+    Calls that must not be made twice get `retry=ONCE`. `counts` tells of an error whether it speaks
+    against the dependency; None is neither for nor against it.
     """
 
     deadline: float = 30.0
@@ -80,7 +81,7 @@ class DependencyPolicy:
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     retry: RetryPolicy = LIGHT_RETRY
     bucket: BucketPolicy = field(default_factory=BucketPolicy)
-    counts: Callable[[BaseException], bool] = field(default=is_failure)
+    counts: Callable[[BaseException], bool | None] = field(default=is_failure)
 
     def __post_init__(self) -> None:
         if not 0 < self.attempt <= self.deadline < inf:
@@ -225,6 +226,10 @@ class Dependencies:
         if found is None:
             raise UnknownDependency(name, tuple(self._all))
         return found
+
+    def maybe(self, name: str) -> Dependency | None:
+        """Call this for one of them, None when it was not declared: nothing is called there."""
+        return self._all.get(name)
 
     def stats(self) -> list[DependencyStats]:
         """Call this for the figures of all, in the order in which they were declared."""

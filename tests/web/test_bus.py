@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from actors.cluster import Host, LinkState, NodeState
-from actors.persistence import EVENTS, OutboxEntry, StreamId
+from actors.persistence import EVENTS, InvalidField, NotSent, OutboxEntry, StreamId
 from actors.persistence.beside_log.outbox import PARTITIONS
 from actors.persistence.bus import (
     BusRejected,
@@ -31,7 +32,7 @@ from storage.bus import MemoryBus, PostgresBus
 from storage.bus.kafka import KafkaBus
 from storage.postgres import Database, PostgresEventStore, PostgresOutbox
 from storage.testing.samples import NOON, message, new_events
-from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
+from supervision import ChildSpec, Dependency, Flags, Plan, Supervisor, open_system
 from tests.logged import captured
 from tests.patience import PATIENCE_S
 from web.app.bus import (
@@ -52,6 +53,7 @@ from web.observability.bus_lag import BusLags
 from web.settings import Bus, Cluster, SaslMechanism, Settings, Switch
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock
+from web.wiring.frame.outside import BROKER, BUS_POLICY
 
 KAFKA = Settings(
     bus=Bus.KAFKA,
@@ -209,6 +211,37 @@ async def test_a_message_that_is_none_of_the_bus_is_kept(database: Database) -> 
     ((entry,),) = [batch for part in held if (batch := await outbox.next_batch(part, held[part]))]
     with pytest.raises(NobodySends, match="kind command"):
         await send(entry)
+
+
+class _Away(MemoryBus):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error, self.asked = error, 0
+
+    async def publish(self, topic: str, *records: Record) -> None:
+        self.asked += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(BusUnavailable("nobody there"), "open"), (InvalidField("key", "it is empty"), "closed")],
+)
+async def test_a_broker_that_is_away_is_left_alone_and_waited_for(
+    error: Exception, state: str, autojump_clock: MockClock
+) -> None:
+    # RES-9: a record that it refuses is no failure of it
+    bus, guard = _Away(error), Dependency(BROKER, BUS_POLICY)
+    send, tries = sender(bus, guard=guard), BUS_POLICY.breaker.failures + 5
+    entry = OutboxEntry(1, uuid4(), "bus", TOPIC, "k", b"{}", {}, 0, NOON)
+    for _ in range(tries):
+        with pytest.raises((NotSent, InvalidField)) as caught:
+            await send(entry)
+        # Whatever the outage lasts, nothing is given up.
+        if isinstance(caught.value, NotSent):
+            assert caught.value.retry_in is not None
+    assert guard.stats().breaker.state == state
+    assert bus.asked == (BUS_POLICY.breaker.failures if state == "open" else tries)
 
 
 class _Refusing(MemoryBus):

@@ -39,7 +39,19 @@ from actors.reducers import Environment
 from actors.runtime import Actor, Exit, Log
 from storage.bus import PostgresBus, Retention
 from storage.postgres import Database, PostgresDeadLetters, PostgresOutbox
-from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
+from supervision import (
+    BulkheadFull,
+    ChildSpec,
+    CircuitOpen,
+    Dependency,
+    DependencyTimeout,
+    Dynamic,
+    DynamicFlags,
+    Flags,
+    Plan,
+    RateExceeded,
+    Supervisor,
+)
 from web.app.clustering import node_name
 from web.lab import lasting
 from web.observability.bus_lag import BusLags, LagWatch
@@ -164,10 +176,15 @@ def cloud_events(settings: Settings) -> CloudEvents | None:
     return CloudEvents(settings.public_origin or SOURCE)
 
 
-def sender(engine: Engine, marks: CloudEvents | None = None) -> Send:
-    """Call this for what a relay sends with; the site's own topics are declared on the way."""
+def sender(
+    engine: Engine, marks: CloudEvents | None = None, guard: Dependency | None = None
+) -> Send:
+    """Call this for what a relay sends with; the site's own topics are declared on the way.
+
+    A bus that is a program of its own is published to through its dependency, `guard`.
+    """
     declared: set[str] = set()
-    publish = publisher(engine, marks)
+    publish = guarded(publisher(engine, marks), guard)
 
     async def send(entry: OutboxEntry) -> None:
         if entry.kind != BUS:
@@ -177,6 +194,21 @@ def sender(engine: Engine, marks: CloudEvents | None = None) -> Send:
                 await engine.declare(entry.target, TOPICS[entry.target])
             declared.add(entry.target)
         await publish(entry)
+
+    return send
+
+
+def guarded(publish: Send, guard: Dependency | None) -> Send:
+    """Call this to put a guard before what publishes; a broker left alone is one that is away."""
+    if guard is None:
+        return publish
+
+    async def send(entry: OutboxEntry) -> None:
+        try:
+            await guard.call(partial(publish, entry))
+        except (BulkheadFull, CircuitOpen, DependencyTimeout, RateExceeded) as error:
+            with awaited_bus(entry):
+                raise BusUnavailable(str(error)) from error
 
     return send
 
@@ -235,17 +267,22 @@ class BusSupervisor(Supervisor):
 
 
 def bus_tree(
-    settings: Settings, bus: SiteBus, host: Host | None, hear: Handler
+    settings: Settings,
+    bus: SiteBus,
+    host: Host | None,
+    hear: Handler,
+    guard: Dependency | None = None,
 ) -> Callable[[], BusSupervisor]:
     """Call this for how the supervisor of the bus is made; `hear` is given what others publish.
 
-    With a `host` the parts of the outbox are singletons of the cluster, which the host begins.
+    A broker is published to through its dependency, `guard`. With a `host` the parts of the outbox
+    are singletons of the cluster, which the host begins.
     """
     process, outbox = str(uuid4()), PostgresOutbox(bus.database)
     letters, env = PostgresDeadLetters(bus.database), Environment(SystemClock(), SystemIds())
 
     def relay(owner: str, parts: Sequence[int], shard: ShardLease | None = None) -> OutboxRelay:
-        send = sender(bus.engine, cloud_events(settings))
+        send = sender(bus.engine, cloud_events(settings), guard)
         return OutboxRelay(
             outbox, send, env, owner, dead_letters=letters, partitions=parts, shard=shard
         )

@@ -89,7 +89,7 @@ from storage.redis import (
     RedisSettings,
     open_redis,
 )
-from supervision import StartFailed, open_system
+from supervision import Dependencies, StartFailed, open_system
 from web.app.bus import BusRefused, SiteBus, bus_tree, check_bus, make_bus
 from web.app.clustering import EXIT_SETTINGS, Refused, SiteNode, check_company, part_of
 from web.app.health import redis_components, store_components
@@ -103,6 +103,7 @@ from web.lab.demos.checkout.visitors import CheckoutPorts
 from web.lab.sandbox.recording import CATEGORY, LEFT_AFTER, end_left_streams
 from web.mail.sealing import MailSeal
 from web.observability import first_leaf
+from web.observability.health.of_guards import outside_component
 from web.observability.health.of_store import bus_component
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import HeadingFont, Migrate, Settings, StoreTimeline
@@ -115,6 +116,7 @@ from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.frame.mailing import DESK_ADDRESS, SiteMail, maybe_sender
+from web.wiring.frame.outside import BROKER, outside_of
 from web.wiring.frame.serving import server_shutdown_s
 from web.wiring.leaving import WayOut
 from web.wiring.secret import FILE_NAME as SECRET_FILE_NAME
@@ -454,7 +456,8 @@ async def _run_tree(
     redis = None if settings.redis_url is None else RedisClient(redis_settings(settings))
     bus = await _bus_of(settings, database, directory)
     log, told = nodes.log, directory.tell_forgotten
-    mail = _mail_of(settings, database, directory.wake_mail)
+    outside = outside_of(settings, directory.tell_breaker)
+    mail = _mail_of(settings, database, directory.wake_mail, outside)
     web = Web(
         settings,
         secrets,
@@ -467,12 +470,14 @@ async def _run_tree(
             bus_component(bus.engine, bus.lags, is_needed=False),
             *mail.components,
             *redis_components(redis),
+            outside_component(outside),
         ],
         store=replace(
             store_of(database, log, keyring, redis), mails=mail.mails, mail_states=mail.states
         ),
         ids=SystemIds(),
         documents=files.documents,
+        outside=outside,
     )
     database.tell_statements = statements_teller(web.timeline)
     parts = SiteParts(
@@ -490,7 +495,7 @@ async def _run_tree(
         server_shutdown_s=server_shutdown_s(settings),
         redis=None if redis is None else partial(RedisActor, redis),
         nodes=nodes.children(web),
-        bus=bus_tree(settings, bus, nodes.host, web.hear),
+        bus=bus_tree(settings, bus, nodes.host, web.hear, outside.maybe(BROKER)),
         mail=nodes.mail_child(mail),
     )
     await _serve_tree(parts, stopping, way_out, nodes.node)
@@ -534,9 +539,11 @@ def _serving(settings: Settings, stopping: Stopping, web: Web) -> ServingActor:
     )
 
 
-def _mail_of(settings: Settings, database: Database, wake: Callable[[], None]) -> SiteMail:
+def _mail_of(
+    settings: Settings, database: Database, wake: Callable[[], None], outside: Dependencies
+) -> SiteMail:
     return SiteMail(
-        maybe_sender(settings),
+        maybe_sender(settings, outside),
         settings.mail_from or DESK_ADDRESS,
         PostgresOutbox(database),
         PostgresMailStates(database),

@@ -21,6 +21,7 @@ from web.mail.words import BadMail, Mail, address_digest, parse_address
 from web.settings import Settings, read_settings
 from web.wiring.environment import SystemClock
 from web.wiring.frame.mailing import DESK_ADDRESS, maybe_sender
+from web.wiring.frame.outside import outside_of
 
 # A person waits; what a server needs for one mail and a half.
 TEST_S_MAX = 60.0
@@ -42,7 +43,7 @@ async def command(
 
 async def _test(typed: str, settings: Settings, teller: Teller) -> int:
     address = _address(typed)
-    sender = maybe_sender(settings)
+    sender = maybe_sender(settings, outside_of(settings))
     if sender is None:
         raise CommandFailed(
             Code.REFUSED, "mail is switched off; nothing was sent", "Set SMTP_HOST and MAIL_FROM"

@@ -46,7 +46,7 @@ from actors.persistence.bus import Received
 from actors.reducers import Clock, Environment, Ids
 from actors.runtime import AnyActor, Secret, System
 from actors.timeline import Timeline
-from supervision import ChildSpec, Dynamic, DynamicFlags
+from supervision import ChildSpec, Dependencies, Dynamic, DynamicFlags
 from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
@@ -199,6 +199,7 @@ from web.timeline.routes import TimelineServices, timeline_routes
 from web.views import LastedView, Renderer, StaticTable
 from web.wiring.directory import Directory, room_name
 from web.wiring.ending import OpenRoles, OpenRooms, OpenSessions
+from web.wiring.frame.outside import outside_of
 from web.wiring.frame.probes import probe_routes, ready_answers, streams_component
 from web.wiring.frame.serving import edge_of, served
 from web.wiring.stopping import Served
@@ -270,16 +271,16 @@ class Web:
         ids: Ids,
         stream_caps: StreamCaps | None = None,
         documents: Documents | None = None,
+        outside: Dependencies | None = None,
     ) -> None:
+        self.outside = outside or outside_of(settings)
         self._settings, self._static, self._clock = settings, static, clock
         self._directory, self.health = directory, self._make_health(store_health, directory)
-        self._ring = KeyRing(secrets.current, secrets.previous)
-        self._renderer = Renderer(static)
+        self._ring, self._renderer = KeyRing(secrets.current, secrets.previous), Renderer(static)
         self._version = program_version()
         self._mechanisms = load_mechanisms()
         self._documents, self._optional = documents, optional_pages(documents)
-        self._began = trio.current_time()
-        self.is_draining = False
+        self._began, self.is_draining = trio.current_time(), False
         self.rooms = Rooms(directory.maybe_room)
         caps = stream_caps or StreamCaps(per_address=settings.streams_per_address_max)
         self.timeline, self.timeline_viewers = _timeline(directory)
@@ -694,7 +695,9 @@ class Web:
         return Dynamic(flags, ChildSpec("flow", partial(PasskeyFlow, env=env), restart="temporary"))
 
     def _provider_services(self, links: LinkServices) -> ProviderServices:
-        asked = asked_providers(self._settings.providers, links.origin, self._clock.now)
+        asked = asked_providers(
+            self._settings.providers, links.origin, self._clock.now, self.outside
+        )
         return ProviderServices(
             self.accounts,
             self._store.identities,

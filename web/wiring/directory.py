@@ -20,7 +20,7 @@ from actors.chat import (
 )
 from actors.persistence import LookAtOutbox
 from actors.runtime import AnyRef, NoProc, Ref
-from supervision import Dynamic, Node, Tree, tree_of
+from supervision import BREAKERS, BreakerChange, Dynamic, Node, Tree, tree_of
 from web.chat.moderation import Messages as ModerationFeedMessage
 from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import Messages as RoomFeedMessage
@@ -150,6 +150,10 @@ class Directory(Finder):
         """Call this when somebody looks at what they have open; its feed looks again by itself."""
         with suppress(NoProc):
             self._find(PANELS_FEED, PanelsFeed).tell(Wake())
+
+    def tell_breaker(self, change: BreakerChange) -> None:
+        """Call this when a breaker of what is outside changed: who listens to them hears it."""
+        self.system.topics.publish(BREAKERS, change)
 
     def tell_panels(self) -> None:
         """Call this when a saga of a visitor looks different."""

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import open_actors
-from supervision import value_fallback
+from supervision import ONCE, BreakerPolicy, Dependencies, DependencyPolicy, value_fallback
 from supervision.guards.fallback import DEGRADED_FOR
 from web.observability.health import (
     CHECK_S_MAX,
@@ -26,7 +26,7 @@ from web.observability.health import (
     healthy,
     unhealthy,
 )
-from web.observability.health.of_guards import fallback_component
+from web.observability.health.of_guards import fallback_component, outside_component
 from web.observability.health.words import DETAILS_MAX, TEXT_CHARS_MAX
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -416,6 +416,27 @@ async def test_what_is_answered_by_a_fallback_is_degraded_for_a_minute(
             await trio.sleep(after_s)
             found = (await health.report()).components["weather"]
             assert (found.status, found.finding.details["uses"]) == (status, 1)
+
+
+async def test_what_is_left_alone_outside_is_degraded(autojump_clock: MockClock) -> None:
+    # RES-9
+    policy = DependencyPolicy(retry=ONCE, breaker=BreakerPolicy(failures=1, successes=1))
+    outside = Dependencies({"mail": policy, "provider.big-one": policy})
+    async with running(Health([outside_component(outside)], lambda: AT)) as health:
+        assert (await health.report()).status == "healthy"
+
+        async def away() -> None:
+            raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            await outside.dependency("provider.big-one").call(away)
+        await trio.sleep(KEPT_S + 0.1)
+        found = (await health.report()).components["outside"]
+        assert (found.status, found.finding.message) == (
+            "degraded",
+            "left alone for now: provider.big-one",
+        )
+        assert found.finding.details == {"mail": "closed", "provider_big_one": "open"}
 
 
 def test_a_check_may_be_any_of_these() -> None:

@@ -8,11 +8,13 @@ from functools import partial
 
 from actors.persistence import DeadLetters, MailStates, Outbox
 from actors.reducers import Environment
+from supervision import Dependencies
 from web.mail.delivering import MailDelivery, MailRelay
 from web.mail.mails import Mails
 from web.mail.sealing import MailSeal
 from web.mail.senders.console import ConsoleSender
 from web.mail.senders.file import FileSender
+from web.mail.senders.guarded import MAIL, GuardedSender
 from web.mail.senders.memory import MemorySender
 from web.mail.senders.port import Sender
 from web.mail.senders.smtp import SmtpSender, SmtpSettings
@@ -28,8 +30,11 @@ MAIL_FOLDER = "mail"
 DESK_ADDRESS = MailAddress("greenroom@localhost.test", "Greenroom")
 
 
-def maybe_sender(settings: Settings) -> Sender | None:
-    """Call this for the way out that the settings name; None when mail is switched off."""
+def maybe_sender(settings: Settings, outside: Dependencies) -> Sender | None:
+    """Call this for the way out that the settings name; None when mail is switched off.
+
+    A mail server is called through its dependency, which `outside` has declared.
+    """
     match settings.mail_by:
         case MailSender.OFF:
             return None
@@ -40,7 +45,7 @@ def maybe_sender(settings: Settings) -> Sender | None:
         case MailSender.MEMORY:
             return MemorySender()
         case MailSender.SMTP:
-            return SmtpSender(smtp_settings(settings))
+            return GuardedSender(SmtpSender(smtp_settings(settings)), outside.dependency(MAIL))
 
 
 def smtp_settings(settings: Settings) -> SmtpSettings:

@@ -16,7 +16,7 @@ from tests.journeys.visitor import Answer
 from tests.web.accounts.provider.lying import CLIENT, SECRET, rsa, signed, unsigned
 from tests.web.accounts.provider.town import open_town, path_of
 from tests.web.accounts.test_entering import get
-from web.accounts.ways.provider.calling import ANSWER_BYTES_MAX, BREAKER
+from web.accounts.ways.provider.calling import ANSWER_BYTES_MAX, PROVIDER
 from web.accounts.ways.provider.returning import WRONG
 
 pytestmark = pytest.mark.slow
@@ -275,11 +275,11 @@ async def test_one_that_is_away_is_left_alone() -> None:
     async with open_town() as town:
         guest = town.site.visitor()
         town.lie(status={"/.well-known/openid-configuration": 500})
-        for _ in range(BREAKER.failures + 3):
+        for _ in range(PROVIDER.breaker.failures + 3):
             answer = await town.begin(guest)
             assert (answer.status, answer.headers["retry-after"]) == (503, "30")
             assert "Sign in with" in answer.text
-        assert town.provider.calls["/.well-known/openid-configuration"] == BREAKER.failures
+        assert town.provider.calls["/.well-known/openid-configuration"] == PROVIDER.breaker.failures
         assert (await town.begin(guest, then=None)).status == 503
 
 

@@ -19,7 +19,7 @@ from tests.logged import captured
 from tests.patience import until
 from tests.web.accounts.provider.town import Town, open_town, path_of
 from tests.web.accounts.test_entering import get
-from web.accounts.ways.provider.calling import BREAKER
+from web.accounts.ways.provider.calling import PROVIDER
 
 pytestmark = pytest.mark.slow
 
@@ -110,10 +110,10 @@ async def test_one_that_is_away_is_tried_again_later_and_left_alone_meanwhile() 
         # Else what it gave with the answers that were lost is the only one it takes.
         town.provider.rotates = False
         town.lie(status={"/token": 500})
-        for tries in range(1, BREAKER.failures + 3):
+        for tries in range(1, PROVIDER.breaker.failures + 3):
             make_due(town)
             await until(partial(_begun, town, tries))
-        asked = 1 + BREAKER.failures
+        asked = 1 + PROVIDER.breaker.failures
         await until(lambda: town.provider.calls["/token"] == asked)
         assert tokens_of(town) == kept
         town.lie()

@@ -44,7 +44,8 @@ from actors.accounts.ways.provider.words import (
     Shown,
 )
 from actors.runtime import Log, Secret
-from web.accounts.ways.provider.calling import Answered, Caller
+from supervision import Dependencies, Dependency
+from web.accounts.ways.provider.calling import Answered, Caller, dependency_of
 from web.mail.words import BadMail, parse_address
 from web.routing import paths
 
@@ -124,10 +125,15 @@ class AskedProvider(AskProvider):
     """
 
     def __init__(
-        self, provider: Provider, back: str, left: str, now: Callable[[], datetime]
+        self,
+        provider: Provider,
+        back: str,
+        left: str,
+        now: Callable[[], datetime],
+        dependency: Dependency,
     ) -> None:
         self._provider, self._back, self._left, self._now = provider, back, left, now
-        self.caller = Caller(provider)
+        self.caller = Caller(provider, dependency)
         self._found: _Found | None = None
         self._keys: list[dict[str, object]] = []
         self._keys_at = self.looked_at = float("-inf")
@@ -384,11 +390,15 @@ def verified(token: str, header: TokenHeader, key: Mapping[str, object]) -> byte
 
 
 def asked_providers(
-    providers: Sequence[Provider], origin: str, now: Callable[[], datetime]
+    providers: Sequence[Provider],
+    origin: str,
+    now: Callable[[], datetime],
+    outside: Dependencies,
 ) -> dict[str, AskedProvider]:
     """Call this for the providers of the settings, which send people back to this origin (SEC-90).
 
-    Where one is sent back to is one text a provider, with its name in the path.
+    Where one is sent back to is one text a provider, with its name in the path. Each is called
+    through its dependency, which `outside` has declared.
     """
     return {
         one.name: AskedProvider(
@@ -396,6 +406,7 @@ def asked_providers(
             origin + paths.OAUTH_BACK.replace("<provider>", one.name),
             origin + paths.HOME,
             now,
+            outside.dependency(dependency_of(one)),
         )
         for one in providers
     }

@@ -9,7 +9,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote_plus, urlsplit
 
@@ -18,7 +18,18 @@ import trio
 
 from actors.accounts.ways.provider.words import Provider, ProviderAway
 from actors.runtime import Log
-from supervision import Breaker, BreakerPolicy, CircuitOpen
+from supervision import (
+    ONCE,
+    BreakerPolicy,
+    BucketPolicy,
+    BulkheadFull,
+    BulkheadPolicy,
+    CircuitOpen,
+    Dependency,
+    DependencyPolicy,
+    DependencyTimeout,
+    RateExceeded,
+)
 from web.accounts.ways.provider.configured import hosts_of, is_this_machine
 
 if TYPE_CHECKING:
@@ -29,11 +40,32 @@ CALL_S_MAX = 5.0
 ANSWER_BYTES_MAX = 2**20
 # At once; further ones wait, each for its own time.
 CALLS_MAX = 20
-# Five in a row that did not answer: what else waits for it is told at once, for half a minute.
-BREAKER = BreakerPolicy(failures=5, open_for=30.0, successes=1)
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, (ProviderAway, DependencyTimeout))
+
+
+# Five in a row that did not answer: what else waits for it is told at once, for half a minute. A
+# code is good for one call (RFC 6749, 4.1.2), so nothing is tried again here. The rate is what no
+# crowd of people reaches.
+PROVIDER = DependencyPolicy(
+    deadline=CALL_S_MAX,
+    attempt=CALL_S_MAX,
+    bulkhead=BulkheadPolicy(concurrent=CALLS_MAX, wait=CALL_S_MAX, queue=1000),
+    breaker=BreakerPolicy(failures=5, open_for=30.0, successes=1),
+    retry=ONCE,
+    bucket=BucketPolicy(rate=200.0, burst=1000),
+    counts=_is_away,
+)
 
 T = TypeVar("T")
 log = Log("web.accounts")
+
+
+def dependency_of(provider: Provider) -> str:
+    """Call this for the name of a provider among the dependencies of a program."""
+    return f"provider.{provider.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +89,11 @@ class Answered:
 
 
 class Caller:
-    """Calls one provider."""
+    """Calls one provider, through its dependency."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, dependency: Dependency) -> None:
         self._provider, self._hosts = provider, hosts_of(provider)
-        self._breaker = Breaker(f"provider {provider.name}", BREAKER, counts=_is_away)
-        self._turns = trio.CapacityLimiter(CALLS_MAX)
+        self._dependency = dependency
 
     async def get(self, url: str, token: str | None = None) -> Answered:
         """Call this to get something, by an access token where one is needed; see `post`."""
@@ -95,7 +126,7 @@ class Caller:
 
     def reset(self) -> None:
         """Call this to ask again at once one that was left alone."""
-        self._breaker.reset()
+        self._dependency.reset()
 
     def _away(self, reason: str) -> ProviderAway:
         return ProviderAway(self._provider.name, reason)
@@ -105,19 +136,16 @@ class Caller:
     ) -> Answered:
         self.check(url)
 
-        async def call() -> Answered:
-            with trio.move_on_after(CALL_S_MAX):
-                async with self._turns:
-                    return await self._call(method, url, headers, body)
-            raise self._away("slow")
-
         try:
-            return await self._breaker.call(call)
+            return await self._dependency.call(partial(self._call, method, url, headers, body))
         except CircuitOpen:
             raise self._away("breaker") from None
-        except ProviderAway as error:
-            log.warning("accounts.provider_away", provider=error.name, reason=error.reason)
-            raise
+        except (BulkheadFull, RateExceeded, DependencyTimeout):
+            error = self._away("slow")
+        except ProviderAway as away:
+            error = away
+        log.warning("accounts.provider_away", provider=error.name, reason=error.reason)
+        raise error
 
     async def _call(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
@@ -154,10 +182,6 @@ class Caller:
         if len(body) > ANSWER_BYTES_MAX:
             raise self._away("huge")
         return bytes(body)
-
-
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, ProviderAway)
 
 
 @cache

@@ -1,0 +1,73 @@
+"""What the site calls outside of itself, by name, each behind all guards (RES-9).
+
+- `mail`: the relay of mails, when `MAIL_SENDER=smtp`. The outbox asks again: after 1, 5 and 30
+  minutes, 2 and 12 hours.
+- `provider.NAME`: who signs in by a provider of the settings, and asks again themselves.
+- `bus`: the relay of the outbox, when `BUS=kafka`. The outbox asks again while the broker is away.
+
+None is tried again by its guard: each is asked again by something that outlives the process, or
+must not be asked twice.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from actors.persistence import NotSent
+from actors.persistence.bus import BusUnavailable
+from actors.runtime import Log
+from supervision import (
+    ONCE,
+    BreakerChange,
+    BreakerPolicy,
+    BucketPolicy,
+    BulkheadPolicy,
+    Dependencies,
+    DependencyPolicy,
+    DependencyTimeout,
+)
+from web.accounts.ways.provider.calling import PROVIDER, dependency_of
+from web.mail.senders.guarded import MAIL, MAIL_POLICY
+from web.settings import Bus, MailSender, Settings
+
+BROKER: Final = "bus"
+
+
+def _is_bus_away(error: BaseException) -> bool:
+    """A record that the broker refuses is the record's trouble, not the broker's."""
+    cause = error.__cause__ if isinstance(error, NotSent) else error
+    return isinstance(cause, (BusUnavailable, DependencyTimeout))
+
+
+# The client has limits of its own within these. A relay publishes what waits side by side; the
+# broker's own answers are what slows it. Half open, one record at a time tells whether it is back.
+BUS_POLICY: Final = DependencyPolicy(
+    deadline=30.0,
+    attempt=30.0,
+    bulkhead=BulkheadPolicy(concurrent=1000, wait=30.0, queue=10_000),
+    breaker=BreakerPolicy(failures=20, least=100, open_for=5.0, successes=1),
+    retry=ONCE,
+    bucket=BucketPolicy(rate=100_000.0, burst=100_000),
+    counts=_is_bus_away,
+)
+
+log = Log("web.outside")
+
+
+def outside_of(
+    settings: Settings, tell: Callable[[BreakerChange], object] = lambda change: None
+) -> Dependencies:
+    """Call this for what a site with these settings calls; `tell` hears of breakers, too."""
+    policies: dict[str, DependencyPolicy] = {}
+    if settings.mail_by is MailSender.SMTP:
+        policies[MAIL] = MAIL_POLICY
+    for provider in settings.providers:
+        policies[dependency_of(provider)] = PROVIDER
+    if settings.bus is Bus.KAFKA:
+        policies[BROKER] = BUS_POLICY
+
+    def changed(change: BreakerChange) -> None:
+        line = log.warning if change.state == "open" else log.info
+        line("outside.breaker", dependency=change.name, before=change.before, state=change.state)
+        tell(change)
+
+    return Dependencies(policies, on_change=changed)
