@@ -2,7 +2,7 @@
 
 - `mail`: the relay of mails, when `MAIL_SENDER=smtp`. The outbox asks again: after 1, 5 and 30
   minutes, 2 and 12 hours.
-- `provider.NAME`: who signs in by a provider of the settings, and asks again themselves.
+- each provider of the settings: who signs in by it, and asks again themselves.
 - `bus`: the relay of the outbox, when `BUS=kafka`. The outbox asks again while the broker is away.
 
 None is tried again by its guard: each is asked again by something that outlives the process, or
