@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import outcome
@@ -23,6 +24,8 @@ from storage.asyncio_thread import ServingActor
 from storage.errors import StoreUnavailable
 from storage.redis.codec import NotRedis, Part, Refusal, Replies, Reply, encode
 from storage.redis.words import (
+    UNGUARDED,
+    Guard,
     RedisRefused,
     RedisRejected,
     RedisSettings,
@@ -187,16 +190,23 @@ class _Connection:
 class RedisClient:
     """The handle; see the module. Belongs to the trio thread.
 
-    Whoever runs `serve` (`RedisActor` under a supervisor, `open_redis` where there is none) gives
-    it a connection, and another one when that is lost::
+    Every command goes through the `guard`, which raises `StoreUnavailable` for one that it does not
+    let pass. Whoever runs `serve` (`RedisActor` under a supervisor, `open_redis` where there is
+    none) gives it a connection, and another one when that is lost::
 
         async with open_redis(RedisSettings("127.0.0.1")) as redis:
             await redis.call("SET", "greeting", "hello")
             assert await redis.call("GET", "greeting") == b"hello"
     """
 
-    def __init__(self, settings: RedisSettings, *, random: Random | None = None) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: RedisSettings,
+        *,
+        random: Random | None = None,
+        guard: Guard = UNGUARDED,
+    ) -> None:
+        self.settings, self._guard = settings, guard
         self._random = random if random is not None else Random()
         self._connection: _Connection | None = None
         self._changed = trio.Event()
@@ -365,6 +375,9 @@ class RedisClient:
             _log.warning("redis.forgets", policy=policy, should_be=_KEEPS)
 
     async def _ask(self, data: bytes) -> Reply:
+        return await self._guard.call(partial(self._ask_now, data))
+
+    async def _ask_now(self, data: bytes) -> Reply:
         connection = self._connection
         if connection is None:
             connection = await self._wait_a_moment()

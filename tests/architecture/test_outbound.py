@@ -42,6 +42,7 @@ MAY = {
     "storage/bus/postgres.py": STORE,
     "storage/link/": LINK,
     "storage/postgres/": STORE,
+    "storage/redis/": GUARDED,
     "storage/testing/": "suites, and the servers that tests start",
     "web/accounts/ways/provider/calling.py": GUARDED,
     "web/client/": CLIENT,
@@ -49,6 +50,7 @@ MAY = {
 }
 # What makes a call outside, and the only thing that it may be handed to.
 HANDED = {
+    "storage/redis/client.py": ("_ask_now", "call"),
     "web/accounts/ways/provider/calling.py": ("_call", "call"),
     "web/app/bus.py": ("publisher", "guarded"),
     "web/mail/senders/guarded.py": ("send", "call"),

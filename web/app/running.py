@@ -116,7 +116,7 @@ from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.frame.mailing import DESK_ADDRESS, SiteMail, maybe_sender
-from web.wiring.frame.outside import BROKER, outside_of
+from web.wiring.frame.outside import BROKER, REDIS, StoreGuard, outside_of
 from web.wiring.frame.serving import server_shutdown_s
 from web.wiring.leaving import WayOut
 from web.wiring.secret import FILE_NAME as SECRET_FILE_NAME
@@ -306,6 +306,13 @@ async def prepare_redis(settings: Settings) -> None:
         raise CannotStart(f"REDIS_URL: {reason}", EXIT_ABSENT) from group
 
 
+def maybe_redis(settings: Settings, outside: Dependencies) -> RedisClient | None:
+    """Call this for the client of the Redis that the settings name, behind its dependency."""
+    if settings.redis_url is None:
+        return None
+    return RedisClient(redis_settings(settings), guard=StoreGuard(outside.dependency(REDIS)))
+
+
 def redis_settings(settings: Settings) -> RedisSettings:
     """Call this where there is a `REDIS_URL`."""
     assert settings.redis_url is not None
@@ -453,10 +460,10 @@ async def _run_tree(
     database = site_database(settings, url)
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
     nodes = together(settings, database, keyring, directory)
-    redis = None if settings.redis_url is None else RedisClient(redis_settings(settings))
+    outside = outside_of(settings, directory.tell_breaker)
+    redis = maybe_redis(settings, outside)
     bus = await _bus_of(settings, database, directory)
     log, told = nodes.log, directory.tell_forgotten
-    outside = outside_of(settings, directory.tell_breaker)
     mail = _mail_of(settings, database, directory.wake_mail, outside)
     web = Web(
         settings,

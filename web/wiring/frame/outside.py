@@ -4,15 +4,16 @@
   minutes, 2 and 12 hours.
 - each provider of the settings: who signs in by it, and asks again themselves.
 - `bus`: the relay of the outbox, when `BUS=kafka`. The outbox asks again while the broker is away.
+- `redis`: whoever counts tries, when `REDIS_URL` is set. Without it nobody is let in.
 
 None is tried again by its guard: each is asked again by something that outlives the process, or
 must not be asked twice.
 """
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
-from actors.persistence import NotSent
+from actors.persistence import NotSent, StoreUnavailable
 from actors.persistence.bus import BusUnavailable
 from actors.runtime import Log
 from supervision import (
@@ -20,10 +21,14 @@ from supervision import (
     BreakerChange,
     BreakerPolicy,
     BucketPolicy,
+    BulkheadFull,
     BulkheadPolicy,
+    CircuitOpen,
     Dependencies,
+    Dependency,
     DependencyPolicy,
     DependencyTimeout,
+    RateExceeded,
 )
 from web.accounts.ways.provider.calling import PROVIDER, dependency_of
 from web.mail.senders.guarded import MAIL, MAIL_POLICY
@@ -50,7 +55,44 @@ BUS_POLICY: Final = DependencyPolicy(
     counts=_is_bus_away,
 )
 
+REDIS: Final = "redis"
+
+
+def _is_store_away(error: BaseException) -> bool:
+    """A command that it refuses is ours, not the server's."""
+    return isinstance(error, (StoreUnavailable, DependencyTimeout))
+
+
+# A request waits for it, and all of them share one connection. It is asked again soon: while it is
+# left alone nobody is let in.
+REDIS_POLICY: Final = DependencyPolicy(
+    deadline=5.0,
+    attempt=5.0,
+    bulkhead=BulkheadPolicy(concurrent=1000, wait=5.0, queue=10_000),
+    breaker=BreakerPolicy(failures=10, least=100, open_for=2.0, successes=1),
+    retry=ONCE,
+    bucket=BucketPolicy(rate=100_000.0, burst=100_000),
+    counts=_is_store_away,
+)
+
+T = TypeVar("T")
 log = Log("web.outside")
+
+
+class StoreGuard:
+    """A dependency in front of a store: what it does not let pass is a store that is away."""
+
+    def __init__(self, dependency: Dependency) -> None:
+        self._dependency = dependency
+
+    async def call(self, make: Callable[[], Awaitable[T]]) -> T:
+        """Call this to make a call; raises `StoreUnavailable` for what the guards refuse."""
+        try:
+            return await self._dependency.call(make)
+        except (BulkheadFull, CircuitOpen, RateExceeded) as error:
+            raise StoreUnavailable(str(error), nothing_written=True) from error
+        except DependencyTimeout as error:
+            raise StoreUnavailable(str(error)) from error
 
 
 def outside_of(
@@ -62,6 +104,8 @@ def outside_of(
         policies[MAIL] = MAIL_POLICY
     for provider in settings.providers:
         policies[dependency_of(provider)] = PROVIDER
+    if settings.redis_url is not None:
+        policies[REDIS] = REDIS_POLICY
     if settings.bus is Bus.KAFKA:
         policies[BROKER] = BUS_POLICY
 
