@@ -31,7 +31,8 @@ from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
 from web.accounts.ways.provider.configured import SECRET as PROVIDER_SECRET
 from web.accounts.ways.provider.configured import read_providers
-from web.mail.routes.signed import BadKey, public_key
+from web.mail.routes.amazon import BadTopic, SesHook
+from web.mail.routes.signed import LOGIN_PASSWORD_CHARS_MIN, BadKey, public_key
 from web.mail.words import BadMail, MailAddress, SmtpSecurity, parse_sender
 
 Network = IPv4Network | IPv6Network
@@ -277,6 +278,9 @@ class Settings:
     # Providers report what bounced, signed by these.
     mailgun_hook_key: Secret[str] | None = None
     sendgrid_hook_key: str | None = None
+    # Or shown with a password, or come by a topic.
+    postmark_hook_login: Secret[str] | None = None
+    ses_topic: str | None = None
     sign_in_methods: tuple[Method, ...] | None = None
     magic_link_bind_flow: MagicLinkFlow = MagicLinkFlow.ON
     # Whether the risk of a sign-in is acted on, only written down, or not looked at.
@@ -547,6 +551,23 @@ def _sendgrid_key(text: str) -> str:
     return text
 
 
+def _hook_login(text: str) -> Secret[str]:
+    name, colon, password = text.partition(":")
+    is_ascii = text.isascii() and text.isprintable() and len(text) <= SMTP_LOGIN_CHARS_MAX
+    if not is_ascii or not name or not colon or len(password) < LOGIN_PASSWORD_CHARS_MIN:
+        least = LOGIN_PASSWORD_CHARS_MIN
+        raise _Bad(f"must be name:password in ASCII, the password of {least} characters or more")
+    return Secret(text)
+
+
+def _ses_topic(text: str) -> str:
+    try:
+        SesHook(text)
+    except BadTopic as error:
+        raise _Bad(str(error)) from None
+    return text
+
+
 def _key(text: str) -> Secret[bytes]:
     key = _base64url(text)
     if len(key) != PRIVATE_KEY_BYTES:
@@ -739,6 +760,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SMTP_CA_FILE": ("smtp_ca_file", _file),
     "MAILGUN_HOOK_KEY": ("mailgun_hook_key", _password),
     "SENDGRID_HOOK_KEY": ("sendgrid_hook_key", _sendgrid_key),
+    "POSTMARK_HOOK_LOGIN": ("postmark_hook_login", _hook_login),
+    "SES_TOPIC": ("ses_topic", _ses_topic),
     "SIGN_IN_METHODS": ("sign_in_methods", _methods),
     "MAGIC_LINK_BIND_FLOW": ("magic_link_bind_flow", _word(MagicLinkFlow)),
     "RISK": ("risk", _word(RiskMode)),
@@ -768,6 +791,7 @@ SECRETS = (
     "KAFKA_PASSWORD",
     "SMTP_PASSWORD",
     "MAILGUN_HOOK_KEY",
+    "POSTMARK_HOOK_LOGIN",
 )
 # Far more than the longest of them: a list of former keys.
 SECRET_FILE_BYTES_MAX = 65_536

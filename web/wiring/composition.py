@@ -137,7 +137,14 @@ from web.lab.switch import LabSwitch
 from web.lab.tree.feed import TreeFeed, TreeSource
 from web.lab.tree.picture import TreePicture
 from web.mail.mails import Mails
-from web.mail.routes.bounces import BounceServices, bounce_routes, hooks_of, quota_of_refused
+from web.mail.routes.bounces import (
+    BounceServices,
+    HookKeys,
+    bounce_routes,
+    hooks_of,
+    quota_of_fetches,
+    quota_of_refused,
+)
 from web.mail.routes.previews import preview_routes
 from web.observability import RequestLog
 from web.observability.alerts import Alert, Alerts, watched
@@ -369,6 +376,7 @@ class Web:
         self.ledger = Ledger(ids, self._clock.now, directory.wake_recorder)
         self._policy_reports = PolicyReports(trio.current_time)
         self._refused_reports = quota_of_refused(trio.current_time)
+        self._certificate_fetches = quota_of_fetches(trio.current_time)
         self._lab_switch = LabSwitch(
             self._settings.lab_mode,
             self._settings.state_dir / LAB_MODE_FILE,
@@ -663,12 +671,16 @@ class Web:
     def _register_mail(self, app: WebApp, services: Services) -> None:
         settings, now = self._settings, self._clock.now
         app.register_blueprint(preview_routes(services, now, is_desk=settings.is_desk))
-        states, keys = (
-            self._store.mail_states,
-            (settings.mailgun_hook_key, settings.sendgrid_hook_key),
+        states, limiter = self._store.mail_states, self._store.limiter
+        keys = HookKeys(
+            settings.mailgun_hook_key,
+            settings.sendgrid_hook_key,
+            settings.postmark_hook_login,
+            settings.ses_topic,
         )
-        hooks = () if states is None else hooks_of(*keys)
-        mine = BounceServices(hooks, states, self._store.limiter, now, self._refused_reports)
+        hooks = () if states is None else hooks_of(keys)
+        refused, fetches = self._refused_reports, self._certificate_fetches
+        mine = BounceServices(hooks, states, limiter, now, refused, fetches)
         app.register_blueprint(bounce_routes(mine))
 
     def _register_passkeys(self, app: WebApp, services: Services, is_page: IsPage) -> None:

@@ -6,6 +6,7 @@ import base64
 import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from actors.runtime import Secret
 from storage.memory import MemoryMailStates
 from tests.journeys.visitor import Answer
+from tests.logged import captured
 from tests.patience import until
 from tests.web.accounts.test_entering import form, get, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
@@ -30,6 +32,7 @@ from web.mail.routes.signed import (
     BadReport,
     MailgunHook,
     NotSigned,
+    PostmarkHook,
     SendGridHook,
     Why,
     public_key,
@@ -115,6 +118,69 @@ def test_what_a_provider_says_is_read_by_its_own_words() -> None:
         assert other.read(headers, body, NOW).addresses == ({} if why is None else {ADA: why})
 
 
+POSTMARK_LOGIN = "postmark:a-password-of-16"
+HARD = {"RecordType": "Bounce", "Type": "HardBounce", "Email": ADA, "ID": 1, "Inactive": True}
+
+
+def postmark(said: object, login: str = POSTMARK_LOGIN) -> tuple[dict[str, str], bytes]:
+    shown = base64.b64encode(login.encode()).decode()
+    return {"authorization": f"Basic {shown}"}, json.dumps(said).encode()
+
+
+def test_who_shows_the_password_of_postmark_is_believed() -> None:
+    # MAIL-7
+    hook = PostmarkHook(Secret(POSTMARK_LOGIN))
+    change = {"RecordType": "SubscriptionChange", "Recipient": ADA, "SuppressSending": True}
+    for said, why in (
+        (HARD, Why.BOUNCED),
+        ({**HARD, "Type": "BadEmailAddress"}, Why.BOUNCED),
+        ({**HARD, "Type": "SoftBounce"}, None),
+        ({**HARD, "Type": "Transient"}, None),
+        ({**HARD, "RecordType": "SpamComplaint", "Type": "SpamComplaint"}, Why.COMPLAINED),
+        ({**change, "SuppressionReason": "HardBounce"}, Why.BOUNCED),
+        ({**change, "SuppressionReason": "SpamComplaint"}, Why.COMPLAINED),
+        ({**change, "SuppressionReason": "ManualSuppression"}, None),
+        ({**change, "SuppressSending": False, "SuppressionReason": None}, None),
+        ({"RecordType": "Open", "Recipient": ADA}, None),
+    ):
+        found = hook.read(*postmark(said), NOW).addresses
+        assert found == ({} if why is None else {ADA: why}), said
+    headers, body = postmark(HARD)
+    shown = headers["authorization"].removeprefix("Basic ")
+    for wrong in (
+        {},
+        {"authorization": ""},
+        {"authorization": "Basic"},
+        {"authorization": "Basic *"},
+        {"authorization": "Basic \xe4"},
+        {"authorization": f"Bearer {shown}"},
+        postmark(HARD, "postmark:another")[0],
+        postmark(HARD, POSTMARK_LOGIN + "\0")[0],
+    ):
+        with pytest.raises(NotSigned):
+            hook.read(wrong, body, NOW)
+    others: list[object] = [5, [], {}, {"RecordType": 5}]
+    for nonsense in others:
+        with pytest.raises(BadReport):
+            hook.read(*postmark(nonsense), NOW)
+
+
+@pytest.mark.slow
+async def test_a_report_of_postmark_ends_the_mail_to_an_address() -> None:
+    # MAIL-7, SEC-131
+    settings = replace(with_keys(), postmark_hook_login=Secret(POSTMARK_LOGIN))
+    async with open_whole_site(settings=settings, has_documents=False) as site:
+        with captured() as lines:
+            headers, body = postmark(HARD)
+            wrong, _ = postmark(HARD, "postmark:a-password-of-17")
+            assert (await report(site, "postmark", body, wrong)).status == 401
+            for taken in (1, 0):
+                answer = await report(site, "postmark", body, headers)
+                assert (answer.status, json.loads(answer.body)) == (200, {"suppressed": taken})
+        assert "a-password-of" not in repr(lines)
+        assert len(site.accounts.database.suppressed) == 1
+
+
 def test_only_what_the_provider_signed_is_believed() -> None:
     # MAIL-7
     hook, own = MailgunHook(Secret(KEY)), mailgun()
@@ -155,6 +221,7 @@ def test_a_report_is_good_for_a_day_by_the_clock_of_who_signed() -> None:
         (NOW - REPORT_KEPT - second, False),
         (NOW + AHEAD_MAX, True),
         (NOW + AHEAD_MAX + second, False),
+        (datetime(5000, 1, 1, tzinfo=UTC), False),
     ):
         for read in (
             partial(hook.read, {}, mailgun(at=at), NOW),
@@ -270,7 +337,7 @@ async def test_who_is_no_provider_changes_nothing_and_is_heard_no_more() -> None
     # MAIL-7
     async with open_whole_site(settings=with_keys(), has_documents=False) as site:
         suppressed = site.accounts.database.suppressed
-        for provider in ("postmark", "nobody", "..", "MAILGUN"):
+        for provider in ("postmark", "ses", "nobody", "..", "MAILGUN"):
             assert (await report(site, provider, mailgun())).status == 404, provider
         own = {"sec-fetch-site": "cross-site"}
         assert (await report(site, "mailgun", mailgun(at=datetime.now(UTC)), own)).status == 403

@@ -3,7 +3,7 @@
 Rule: nothing is believed that the provider has not signed, and each report has one effect.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,15 +12,18 @@ from quart import Blueprint, Response, request
 from actors.accounts import Limit, Limited, RateLimiter
 from actors.persistence import MailStates
 from actors.runtime import Log, Secret
-from web.api import bad_request, ok, unauthorized
+from web.api import bad_request, ok, unauthorized, unavailable
 from web.api.reading import raw_body
+from web.mail.routes.amazon import CertificateAway, SesHook, fetch_certificate
 from web.mail.routes.signed import (
     AHEAD_MAX,
     REPORT_KEPT,
     BadReport,
     Hook,
     MailgunHook,
+    NeedsCertificate,
     NotSigned,
+    PostmarkHook,
     Report,
     SendGridHook,
 )
@@ -35,6 +38,8 @@ log = Log("web.mail")
 # A provider whose key was changed tries some times a minute; who guesses tries for ever.
 REFUSED_PER_ADDRESS_MAX = 30
 REFUSED_PERIOD_S = 60.0
+# Whose reports name a certificate can name many: each is asked for at somebody else's.
+FETCHES_MAX = 5
 # As long as a report may come again.
 _ONCE = REPORT_KEPT + AHEAD_MAX
 
@@ -49,6 +54,8 @@ class BounceServices:
     limiter: RateLimiter
     now: Callable[[], datetime]
     refused: Quota
+    fetches: Quota
+    fetch: Callable[[str], Awaitable[bytes]] = fetch_certificate
 
 
 def bounce_routes(mine: BounceServices) -> Blueprint:
@@ -71,6 +78,10 @@ def bounce_routes(mine: BounceServices) -> Blueprint:
             reason = f"{why.value}, told by {provider}"
             await states.suppress(address_digest(address), reason)
         await mine.limiter.hit(once)
+        if given.asks:
+            # Who runs the site gives it back, once, or the provider will not report here. It is no
+            # secret: it lets the topic that has signed it write to this address.
+            log.warning("mail.report_wants_consent", provider=provider, confirm_by=given.asks)
         log.info("mail.report", provider=provider, suppressed=len(given.addresses))
         return ok({"suppressed": len(given.addresses)})
 
@@ -81,7 +92,11 @@ async def _read(mine: BounceServices, hook: Hook) -> Report:
     body = await raw_body()
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
-        return hook.read(headers, body, mine.now())
+        try:
+            return hook.read(headers, body, mine.now())
+        except NeedsCertificate as missing:
+            await _learn(mine, hook, missing)
+            return hook.read(headers, body, mine.now())
     except NotSigned as error:
         mine.refused.take(None, current_request_state().address)
         log.warning("mail.report_refused", provider=hook.provider, reason=str(error))
@@ -90,14 +105,44 @@ async def _read(mine: BounceServices, hook: Hook) -> Report:
         raise bad_request(f"This report was not taken: {error}.") from error
 
 
-def hooks_of(mailgun: Secret[str] | None, sendgrid: str | None) -> Sequence[Hook]:
-    """Call this with the keys of the settings for the providers that report here."""
+async def _learn(mine: BounceServices, hook: Hook, missing: NeedsCertificate) -> None:
+    mine.fetches.take(None, hook.provider)
+    try:
+        missing.learn(await mine.fetch(missing.url))
+    except CertificateAway as error:
+        log.warning("mail.certificate_away", provider=hook.provider, reason=str(error))
+        raise unavailable("The provider's certificate could not be had.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class HookKeys:
+    """What the settings hold for each provider; None: it does not report here."""
+
+    mailgun: Secret[str] | None
+    sendgrid: str | None
+    postmark: Secret[str] | None
+    ses: str | None
+
+
+def hooks_of(keys: HookKeys) -> Sequence[Hook]:
+    """Call this for the providers that report here."""
     found: list[Hook] = []
-    if mailgun is not None:
-        found.append(MailgunHook(mailgun))
-    if sendgrid is not None:
-        found.append(SendGridHook(sendgrid))
+    if keys.mailgun is not None:
+        found.append(MailgunHook(keys.mailgun))
+    if keys.sendgrid is not None:
+        found.append(SendGridHook(keys.sendgrid))
+    if keys.postmark is not None:
+        found.append(PostmarkHook(keys.postmark))
+    if keys.ses is not None:
+        found.append(SesHook(keys.ses))
     return found
+
+
+def quota_of_fetches(now: Callable[[], float]) -> Quota:
+    """Call this for how many certificates of a provider are asked for in a minute."""
+    return Quota(
+        now, per_session_max=FETCHES_MAX, per_address_max=FETCHES_MAX, period_s=REFUSED_PERIOD_S
+    )
 
 
 def quota_of_refused(now: Callable[[], float]) -> Quota:

@@ -5,16 +5,16 @@ kept of it: which address takes no more mail, and whether it bounced or its read
 
 SendGrid signs time and body with a key of the elliptic curve P-256. Mailgun signs a time and a
 random token, and not the body: whoever could read one report could write another, so a token is
-taken once (`Report.once`), and the site must be reached by TLS. Postmark signs nothing, and for
-Amazon a certificate would have to be fetched for each report: neither is here.
+taken once (`Report.once`), and the site must be reached by TLS. Postmark signs nothing and shows a
+password. Amazon's are in `amazon.py`.
 """
 
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol
@@ -55,12 +55,27 @@ class BadReport(Exception):
     """Raised for a report that was signed, and is not understood; nothing of it was taken."""
 
 
+class NeedsCertificate(Exception):
+    """Raised when a report can be judged only by a certificate that is not there yet.
+
+    `url` is where it is, as the hook allows it; give it to `learn` and read the report again.
+    """
+
+    def __init__(self, url: str, learn: Callable[[bytes], None]) -> None:
+        super().__init__("a certificate is missing")
+        self.url, self.learn = url, learn
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a provider says: addresses in their one form. `once` names it: it is taken once."""
+    """What a provider says: addresses in their one form. `once` names it: it is taken once.
+
+    `asks` is a word by which an operator lets the provider report here; mostly there is none.
+    """
 
     once: bytes
     addresses: Mapping[str, Why]
+    asks: str = ""
 
 
 class Hook(Protocol):
@@ -126,7 +141,7 @@ class MailgunHook:
             raise NotSigned("another signature")
         _check_time(str(signed.timestamp), now)
         return Report(
-            sha256(told).digest(), _addresses([(found.event.recipient, _of(found.event))])
+            sha256(told).digest(), addresses_of([(found.event.recipient, _of(found.event))])
         )
 
 
@@ -176,7 +191,7 @@ class SendGridHook:
             events = msgspec.json.decode(body, type=list[_SendGridEvent])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BadReport("it is no list of events") from None
-        told = _addresses([(one.email, _of_sendgrid(one)) for one in events])
+        told = addresses_of([(one.email, _of_sendgrid(one)) for one in events])
         # Not of the signature: it can be written in two ways.
         return Report(sha256(at.encode("latin-1") + body).digest(), told)
 
@@ -205,18 +220,78 @@ def public_key(text: str) -> EllipticCurvePublicKey:
     return key
 
 
-# -- both ----------------------------------------------------------------------------------------
+# -- Postmark ------------------------------------------------------------------------------------
+
+# Types of bounces after which it sends nothing to an address any more.
+_POSTMARK_GONE = frozenset({"HardBounce", "BadEmailAddress"})
+LOGIN_PASSWORD_CHARS_MIN = 16
+
+
+class _Postmark(msgspec.Struct, rename="pascal"):
+    record_type: str
+    type: str = ""
+    email: str = ""
+    recipient: str = ""
+    suppress_sending: bool = False
+    suppression_reason: str | None = None
+
+
+class PostmarkHook:
+    """Postmark: who shows the name and password of the address that it was given."""
+
+    provider = "postmark"
+
+    def __init__(self, login: Secret[str]) -> None:
+        """`login` is `name:password`."""
+        self._login = login
+
+    def read(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Report:
+        """See `Hook.read`. No time is signed: a report is good whenever it comes."""
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        try:
+            shown = base64.b64decode(given.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            raise NotSigned("no login") from None
+        is_right = hmac.compare_digest(shown, self._login.reveal().encode())
+        if kind.lower() != "basic" or not is_right:
+            raise NotSigned("another login")
+        try:
+            found = msgspec.json.decode(body, type=_Postmark)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise BadReport("it is no report of mail") from None
+        to = found.recipient or found.email
+        return Report(sha256(body).digest(), addresses_of([(to, _of_postmark(found))]))
+
+
+def _of_postmark(found: _Postmark) -> Why | None:
+    kind = found.type
+    if found.record_type == "SubscriptionChange" and found.suppress_sending:
+        kind = found.suppression_reason or ""
+    elif found.record_type not in {"Bounce", "SpamComplaint"}:
+        return None
+    if kind == "SpamComplaint":
+        return Why.COMPLAINED
+    return Why.BOUNCED if kind in _POSTMARK_GONE else None
+
+
+# -- all ----------------------------------------------------------------------------------------
 
 
 def _check_time(text: str, now: datetime) -> None:
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+    if not (text.isascii() and text.isdigit() and len(text) <= 11):
         raise NotSigned("no time")
-    age = timedelta(seconds=now.timestamp() - int(text))
+    check_age(datetime.fromtimestamp(int(text), UTC), now)
+
+
+def check_age(at: datetime, now: datetime) -> None:
+    """Call this with the time that was signed; raises `NotSigned`."""
+    age = now - at
     if not -AHEAD_MAX <= age <= REPORT_KEPT:
         raise NotSigned("signed too long ago, or yet to come")
 
 
-def _addresses(told: Sequence[tuple[str, Why | None]]) -> Mapping[str, Why]:
+def addresses_of(told: Sequence[tuple[str, Why | None]]) -> Mapping[str, Why]:
+    """Call this with what is said of addresses as they were written; raises `BadReport`."""
     found: dict[str, Why] = {}
     for text, why in told:
         if why is None:

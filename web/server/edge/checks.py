@@ -30,6 +30,7 @@ API_BODY_BYTES_MAX = 1024 * 1024
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
 _FORM = "application/x-www-form-urlencoded"
+_TEXT = "text/plain"
 # Browsers choose these types for their own reports, which are some hundred bytes each (SEC-66).
 _REPORT_PATH = "/csp-report"
 _REPORT_BYTES_MAX = 16 * 1024
@@ -95,6 +96,8 @@ class Checks:
     return_paths: re.Pattern[str] | None = None
     # Where programs send a form, as a protocol of theirs says, though the path is of the API.
     form_paths: re.Pattern[str] | None = None
+    # Where a program says of its JSON that it is text.
+    text_paths: frozenset[str] = field(default_factory=frozenset)
     body_bytes_max: int = MESSAGE_BYTES_MAX
     # Every origin that may change something here, the own ones included.
     origins: frozenset[str] = field(init=False)
@@ -266,6 +269,8 @@ class Checks:
         media = given.split(";", 1)[0].strip().lower()
         if path == _REPORT_PATH:
             return media in _REPORTS
+        if media == _TEXT:
+            return path in self.text_paths
         return media == _JSON or (media == _FORM and self._takes_forms(path))
 
     def _takes_forms(self, path: str) -> bool:

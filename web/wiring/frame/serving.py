@@ -108,6 +108,8 @@ def _checks(
         stream_paths=stream_paths,
         return_paths=_RETURNS,
         form_paths=_FORMS,
+        # Amazon's messages are JSON, and said to be text.
+        text_paths=frozenset({paths.MAIL_BOUNCE.replace("<provider>", "ses")}),
         api_prefixes=("/api/", paths.MAIL_BOUNCE.partition("<")[0]),
     )
 
