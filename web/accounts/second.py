@@ -6,7 +6,7 @@ Rule 2: wrong, used and unknown codes are answered alike; a good one is used up 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from uuid import UUID
 
@@ -34,6 +34,7 @@ from actors.accounts.kept.factors import (
 from actors.accounts.kept.risk.words import Withheld
 from actors.accounts.members import AtProvider
 from actors.persistence import OutboxMessage
+from actors.runtime import Secret
 from web.accounts.entering import (
     AccountServices,
     NotEntered,
@@ -48,7 +49,7 @@ from web.accounts.entering import (
 from web.accounts.identity import new_token
 from web.api import count
 from web.routing.quota import address_key
-from web.server import RequestState
+from web.server import Rendering, RequestState
 
 FIELD = "code"
 WRONG = "This code is not right, or was used already. Wait for the next one, and type it anew."
@@ -75,14 +76,36 @@ def fingerprint_of(password_hash: str) -> str:
     return sha256(b"greenroom half" + password_hash.encode()).hexdigest()[:32]
 
 
-def half_of(services: AccountServices, state: RequestState, half: Half) -> str:
-    """Call this for the ticket of a first factor; it opens in this browser only."""
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who came in by two factors, and how many other sign-ins that ended."""
+
+    reference: UUID
+    token: Secret[str]
+    email: str
+    ended: int
+
+
+def half_of(
+    services: AccountServices, state: RequestState, half: Half, *, is_bound: bool = True
+) -> str:
+    """Call this for the ticket of a first factor; it opens in this browser only.
+
+    Where programs keep no cookies it is not bound to one: then whoever has it opens it, as a
+    program, and with a second factor.
+    """
+    if not is_bound:
+        return services.tickets.make(half, "")
+    if state.visitor.is_new:
+        state.visitor.must_be_set = True  # a program has no page that gave it the cookie
     return services.tickets.make(half, state.visitor.text)
 
 
 def open_half(services: AccountServices, state: RequestState, ticket: str) -> Half:
     """Call this for the first factor that a ticket stands for; raises `NotEntered` for none."""
     half = services.tickets.open(Half, ticket, state.visitor.text)
+    if half is None and state.rendering is Rendering.API:
+        half = services.tickets.open(Half, ticket, "")
     if half is None:
         raise NotEntered(401, {"": AGAIN})
     return half
@@ -103,15 +126,21 @@ async def has_passkey(services: AccountServices, state: RequestState, ticket: st
 
 
 async def enter_with_second(
-    services: AccountServices, state: RequestState, ticket: str, typed: str, user_agent: str
-) -> int:
+    services: AccountServices,
+    state: RequestState,
+    ticket: str,
+    typed: str,
+    user_agent: str,
+    *,
+    by_cookie: bool = True,
+) -> Admitted:
     """Call this to sign in who gave the first factor, by a code; raises as `entering.log_in`.
 
-    Gives how many other sign-ins it ended.
+    With `by_cookie` off the browser is given no cookie.
     """
     half = open_half(services, state, ticket)
     proof, method = await judged_code(services, state, half.user_id, Act.SIGN_IN, typed)
-    return await finish(services, state, half, proof, method, user_agent)
+    return await finish(services, state, half, proof, method, user_agent, by_cookie=by_cookie)
 
 
 async def finish(
@@ -122,12 +151,14 @@ async def finish(
     method: str,
     user_agent: str,
     level: Level = Level.MULTI_FACTOR,
-) -> int:
+    *,
+    by_cookie: bool = True,
+) -> Admitted:
     """Call this with both factors to sign in; raises and gives as `enter_with_second`."""
     kept = await services.accounts.credentials_of(half.user_id)
     if kept is None or fingerprint_of(kept.password_hash) != half.fingerprint:
         raise NotEntered(401, {"": AGAIN})
-    token, plain = new_sign_in(services, state, user_agent, half.method)
+    token, plain = new_sign_in(services, state, user_agent, half.method, keeps_cookies=by_cookie)
     by_mailbox = half.method == Method.MAGIC_LINK
     at = AtProvider(half.provider, half.session) if half.provider else None
     told = await _told_of_code(services, half.user_id, proof)
@@ -143,8 +174,9 @@ async def finish(
     await forgive(services, state, half.user_id)
     services.mails.wake()
     tell(state, "accounts.sign_in", "accepted", method, user_id=str(half.user_id), ended=ended)
-    enter(services, state, sign_in, token)
-    return ended
+    if by_cookie:
+        enter(services, state, sign_in, token)
+    return Admitted(sign_in.reference, Secret(token), kept.email, ended)
 
 
 async def prove_with_second(

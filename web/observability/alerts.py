@@ -61,6 +61,7 @@ _WAYS_IN = frozenset(
         paths.LOGIN_LINK_OPEN,
         paths.LINK_VERIFY,
         paths.API_PASSKEY_ENTER,
+        paths.API_SECOND,
         paths.RECOVERY,
         paths.RECOVERY_FINISH,
     }

@@ -56,6 +56,7 @@ API_TOKENS = "/api/v1/auth/tokens"
 API_TOKEN = "/api/v1/auth/tokens/<token>"  # noqa: S105 - a path
 API_STEP_UP_ASK = "/api/v1/auth/step-up/begin"
 API_STEP_UP = "/api/v1/auth/step-up/complete"
+API_SECOND = "/api/v1/auth/second"
 API_SESSION = "/api/v1/auth/session"
 API_LOGOUT = "/api/v1/auth/logout"
 API_LOGOUT_ALL = "/api/v1/auth/logout/all"

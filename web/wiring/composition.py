@@ -70,6 +70,7 @@ from web.accounts.ways.links import FlowCookie, LinkServices, link_environment
 from web.accounts.ways.passkeys.passkey_api import passkey_api_routes, step_up_routes
 from web.accounts.ways.passkeys.passkey_pages import passkey_routes
 from web.accounts.ways.passkeys.passkeys import PasskeyServices
+from web.accounts.ways.passkeys.second_api import second_api_routes
 from web.accounts.ways.passkeys.verifying import WebauthnVerifier, read_roots
 from web.accounts.ways.provider.asking import AskedProvider, asked_providers
 from web.accounts.ways.provider.leaving import leaving_routes
@@ -698,6 +699,7 @@ class Web:
         app.register_blueprint(passkey_routes(services, mine, is_page))
         app.register_blueprint(passkey_api_routes(mine))
         app.register_blueprint(step_up_routes(mine))
+        app.register_blueprint(second_api_routes(mine))
 
     def passkey_flows(self) -> AnyActor:
         """Call this to make what stands above the challenges for passkeys."""

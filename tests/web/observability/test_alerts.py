@@ -57,18 +57,18 @@ def test_each_way_in_that_refuses_somebody_is_counted() -> None:
         for path, methods in ACCESS.items()
         if "POST" in methods
         and methods["POST"].is_for_all
-        and any(word in path for word in ("login", "magic-link"))
+        and any(word in path for word in ("login", "magic-link", "auth/second"))
         # Those ask for the means only, or take them away.
         and not path.endswith(("/begin", "/send", "/link", "/stop"))
     }
-    assert len(ways) == 9
+    assert len(ways) == 10
     alerts = Alerts(lambda: 0.0)
     for number, path in enumerate(ways, 1):
         for method, status in (("POST", 401), ("POST", 303), ("GET", 401), ("POST", 422)):
             alerts.note_answer(_span(method, path, status))
         assert alerts.counts()[Alert.FAILED_SIGN_INS] == number, path
     alerts.note_answer(_span("POST", "/account/password", 401))
-    assert alerts.counts()[Alert.FAILED_SIGN_INS] == 9
+    assert alerts.counts()[Alert.FAILED_SIGN_INS] == 10
 
 
 def _span(method: str, path: str, status: int) -> RequestSpan:

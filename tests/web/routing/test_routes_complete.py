@@ -34,6 +34,7 @@ ROUTES = {
     paths.API_PASSKEY_ENTER: "POST",
     paths.API_PASSKEYS: "GET",
     paths.API_PASSKEY: "DELETE,GET",
+    paths.API_SECOND: "POST",
     paths.API_SESSION: "GET",
     paths.API_LOGOUT: "POST",
     paths.API_LOGOUT_ALL: "POST",

@@ -4,7 +4,6 @@ Who is asked for a code at the sign-in is no member yet; all else is a member's 
 """
 
 from collections.abc import Mapping
-from urllib.parse import quote
 
 from quart import Blueprint, Response, request
 
@@ -27,6 +26,7 @@ from web.accounts.routes import (
     Forms,
     IsPage,
     answer_form,
+    ended_path,
     redirect,
     refused,
     to_sign_in,
@@ -51,7 +51,7 @@ def factor_routes(services: Services, mine: AccountServices, is_page: IsPage) ->
         typed, state = await request.form, current_request_state()
         ticket, code = typed.get("ticket", ""), typed.get("code", "")
         try:
-            ended = await enter_with_second(mine, state, ticket, code, user_agent())
+            found = await enter_with_second(mine, state, ticket, code, user_agent())
         except REFUSED as error:
             problem = refused(error)
             if problem.status == 401 and "" in problem.problems:
@@ -62,7 +62,7 @@ def factor_routes(services: Services, mine: AccountServices, is_page: IsPage) ->
                 typed, ticket, problem, by_passkey=by_passkey, by_mailbox=by_mailbox
             )
         then = forms.next_of(typed)
-        return redirect(f"{paths.ACCOUNT}?ended=1&next={quote(then, safe='')}" if ended else then)
+        return redirect(ended_path(then) if found.ended else then)
 
     _add_app(routes, services, mine, pages)
     _add_removal(routes, mine, pages)

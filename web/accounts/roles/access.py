@@ -145,6 +145,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.ACCOUNT_PROVE_PASSKEY: {"POST": _OWN},
     paths.API_PASSKEY_ASK: {"POST": ANYBODY},
     paths.API_PASSKEY_ENTER: {"POST": ANYBODY},
+    paths.API_SECOND: {"POST": ANYBODY},
     paths.API_PASSKEY_NEW: {"POST": _OWN_FRESH},
     paths.API_PASSKEY_ADD: {"POST": _OWN_FRESH},
     paths.API_PASSKEYS: {"GET": _OWN_READ},

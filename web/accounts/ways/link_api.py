@@ -9,8 +9,9 @@ from quart import Blueprint, Response, request
 from actors.accounts import SIGN_IN_KEPT, Method
 from web.accounts.entering import NotEntered
 from web.accounts.routes import REFUSED, redirect, refused, user_agent
+from web.accounts.ways.half import ask_for_second
 from web.accounts.ways.links import WRONG, LinkServices, Opening, ask_for_link, open_link
-from web.api import body, forbidden, ok, step_up, too_many, unauthorized, unavailable, validation
+from web.api import body, forbidden, ok, too_many, unauthorized, unavailable, validation
 from web.routing import paths
 from web.server import ErrorAnswer, FieldProblem, current_request_state, read_cookies
 
@@ -72,7 +73,7 @@ def link_api_routes(mine: LinkServices) -> Blueprint:
         except REFUSED as error:
             raise _answer_of(refused(error)) from error
         if opened.half is not None:
-            raise step_up("MULTIFACTOR")  # a second factor is given on the page
+            return await ask_for_second(mine.accounts, state, opened.half)
         return ok(
             {
                 "session_id": str(opened.reference),

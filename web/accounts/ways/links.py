@@ -50,7 +50,7 @@ from web.mail.mails import Mails
 from web.mail.templates import MagicLink
 from web.mail.words import BadMail, parse_address
 from web.routing.quota import address_key
-from web.server import RequestState, cookie_name, expire_cookie, set_cookie
+from web.server import Rendering, RequestState, cookie_name, expire_cookie, set_cookie
 
 TOKEN_BYTES = 32
 # As `secrets` writes that many bytes.
@@ -226,7 +226,7 @@ async def open_link(
     await accounts.limiter.give_back(limit)
     if found.needs_second:
         _tell(state, "accounts.sign_in", "half", user_id=str(found.user_id))
-        half = await _half(accounts, state, found.user_id)
+        half = await _half(services, state, found.user_id)
         return Opened(found, sign_in.reference, Secret(token), half)
     _tell(state, "accounts.sign_in", "accepted", user_id=str(found.user_id), ended=found.ended)
     if by_cookie:
@@ -235,12 +235,14 @@ async def open_link(
     return Opened(found, sign_in.reference, Secret(token))
 
 
-async def _half(accounts: AccountServices, state: RequestState, user_id: UUID) -> str:
+async def _half(services: LinkServices, state: RequestState, user_id: UUID) -> str:
+    accounts = services.accounts
     kept = await accounts.accounts.credentials_of(user_id)
     if kept is None:
         raise NotEntered(401, {"": _WRONG_IN_WORDS})
     half = Half(user_id, Method.MAGIC_LINK, fingerprint_of(kept.password_hash))
-    return half_of(accounts, state, half)
+    is_program = state.rendering is Rendering.API
+    return half_of(accounts, state, half, is_bound=services.binds or not is_program)
 
 
 async def _answer(

@@ -16,6 +16,7 @@ from web.accounts.identity import member_of
 from web.accounts.own.managing import has_password, prove_again
 from web.accounts.routes import REFUSED, refused, user_agent
 from web.accounts.second import prove_with_second
+from web.accounts.ways.half import ask_for_second, second_methods
 from web.accounts.ways.passkeys.answers import MadeCredential, UseCredential, b64
 from web.accounts.ways.passkeys.passkeys import (
     Offer,
@@ -36,7 +37,6 @@ from web.api import (
     forbidden,
     not_found,
     ok,
-    step_up,
     too_many,
     unauthorized,
     unavailable,
@@ -220,7 +220,7 @@ def _add_signing_in(routes: Blueprint, mine: PasskeyServices) -> None:
         except REFUSED as error:
             raise answer_of(refused(error)) from error
         if found.half is not None:
-            raise step_up("MULTIFACTOR")  # a second factor is given on the page
+            return await ask_for_second(mine.accounts, state, found.half)
         return ok({
             "session_id": str(found.reference),
             **({} if by_cookie else {"session_token": found.token.reveal()}),
@@ -274,20 +274,13 @@ async def _methods(mine: PasskeyServices, member: Member, level: Level) -> list[
     if not member.has_second:
         is_known = level is Level.BASIC and await has_password(mine.accounts, member)
         return [Method.PASSWORD] if is_known else []
-    found: list[Method] = []
-    if mine.accounts.methods.has(Method.PASSKEY):
-        keys = await mine.passkeys.of_user(member.user_id)
-        is_hardware = any(one.is_attested and not one.is_backup_eligible for one in keys)
-        if keys and (
-            level <= Level.MULTI_FACTOR or (level is Level.HARDWARE_BACKED and is_hardware)
-        ):
-            found.append(Method.PASSKEY)
     if level <= Level.MULTI_FACTOR:
-        held = await mine.accounts.factors.held(member.user_id)
-        found += [Method.TOTP] if held.totp is not None else []
-        has_codes = held.codes_left and mine.accounts.methods.has(Method.RECOVERY_CODE)
-        found += [Method.RECOVERY_CODE] if has_codes else []
-    return found
+        return await second_methods(mine.accounts, member.user_id)
+    if level is Level.HARDWARE_BACKED and mine.accounts.methods.has(Method.PASSKEY):
+        keys = await mine.passkeys.of_user(member.user_id)
+        if any(one.is_attested and not one.is_backup_eligible for one in keys):
+            return [Method.PASSKEY]
+    return []
 
 
 def _offered(offer: Offer) -> dict[str, object]:

@@ -69,7 +69,7 @@ def passkey_routes(services: Services, mine: PasskeyServices, is_page: IsPage) -
         typed, state = await request.form, current_request_state()
         ticket = typed.get("ticket", "")
         try:
-            ended = await enter_with_key(mine, state, ticket, use_in(typed), user_agent())
+            found = await enter_with_key(mine, state, ticket, use_in(typed), user_agent())
         except REFUSED as error:
             problem = refused(error)
             by_passkey = await has_passkey(accounts, state, ticket)
@@ -78,7 +78,7 @@ def passkey_routes(services: Services, mine: PasskeyServices, is_page: IsPage) -
             by_mailbox = is_by_mailbox(accounts, state, ticket)
             return forms.second(typed, ticket, problem, by_passkey=True, by_mailbox=by_mailbox)
         then = forms.next_of(typed)
-        return redirect(ended_path(then) if ended else then)
+        return redirect(ended_path(then) if found.ended else then)
 
     @routes.post(paths.ACCOUNT_PROVE_PASSKEY)
     async def prove() -> Response:

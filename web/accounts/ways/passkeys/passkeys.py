@@ -68,7 +68,16 @@ from web.accounts.entering import (
 from web.accounts.identity import new_token
 from web.accounts.own.managing import alert, alert_of
 from web.accounts.own.second_factors import digests_of, first_codes
-from web.accounts.second import Half, count_try, fingerprint_of, finish, forgive, half_of, open_half
+from web.accounts.second import (
+    Admitted,
+    Half,
+    count_try,
+    fingerprint_of,
+    finish,
+    forgive,
+    half_of,
+    open_half,
+)
 from web.accounts.ways.links import flow_id
 from web.accounts.ways.passkeys.answers import creation_options, request_options
 from web.api import count
@@ -283,11 +292,10 @@ async def enter_with_key(
     ticket: str,
     read: Callable[[], UseAnswer],
     user_agent: str,
-) -> int:
-    """Call this to sign in who gave the first factor, by a passkey; raises as `enter_by_key`.
-
-    Gives how many other sign-ins it ended.
-    """
+    *,
+    by_cookie: bool = True,
+) -> Admitted:
+    """Call this to sign in who gave the first factor, by a passkey; raises as `enter_by_key`."""
     half = open_half(services.accounts, state, ticket)
     origin = origin_of(state, user_agent, Method.PASSKEY)
     proven = await _proven(
@@ -295,7 +303,14 @@ async def enter_with_key(
     )
     try:
         return await finish(
-            services.accounts, state, half, proven.proof, Method.PASSKEY, user_agent, proven.level
+            services.accounts,
+            state,
+            half,
+            proven.proof,
+            Method.PASSKEY,
+            user_agent,
+            proven.level,
+            by_cookie=by_cookie,
         )
     except NotEntered as error:
         raise await _not_taken(services, state, proven, origin, error) from error

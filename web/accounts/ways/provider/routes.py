@@ -23,6 +23,8 @@ from web.accounts.routes import (
     to_sign_in,
     user_agent,
 )
+from web.accounts.second import has_passkey
+from web.accounts.ways.half import ask_for_second
 from web.accounts.ways.provider.returning import (
     Opened,
     ProviderServices,
@@ -33,7 +35,7 @@ from web.accounts.ways.provider.returning import (
     unlink,
     wrong,
 )
-from web.api import bad_request, conflict, ok, step_up, too_many, unavailable
+from web.api import bad_request, conflict, forbidden, ok, too_many, unavailable
 from web.routing import paths
 from web.routing.services import Services
 from web.server import current_request_state, read_cookies, require_media
@@ -91,15 +93,16 @@ async def _came_back(
     if found is None:
         return redirect(paths.ACCOUNT)
     if then is None:
+        if found.half is not None:
+            return await ask_for_second(mine.accounts, state, found.half)
         return _session(mine, found)
     if found.half is not None:
-        return forms.second({"next": then}, found.half)
+        by_passkey = await has_passkey(mine.accounts, state, found.half)
+        return forms.second({"next": then}, found.half, by_passkey=by_passkey)
     return redirect(ended_path(then) if found.entered.ended else then)
 
 
 def _session(mine: ProviderServices, found: Returned) -> Response:
-    if found.half is not None:
-        raise step_up("MULTIFACTOR")  # a second factor is given on the page
     return ok(
         {
             "session_id": str(found.reference),
@@ -120,6 +123,8 @@ def _told(forms: Forms, problem: NotEntered, then: str | None) -> Response:
 def _raise(problem: NotEntered) -> NoReturn:
     text = problem.problems.get("", "")
     match problem.status:
+        case 403:
+            raise forbidden(text)
         case 409:
             raise conflict(text)
         case 429:
