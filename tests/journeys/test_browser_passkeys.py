@@ -87,7 +87,7 @@ def go_the_way(page: Page, site: SiteProcess, name: str, look: Callable[[], None
     look()
     press(page, "Use a passkey")
     expect(page).to_have_url(f"{url}/account")
-    press(page, "Remove the passkey this phone")
+    press(page, "Remove this phone")
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
     expect(page.get_by_text("this phone")).to_have_count(0)
     # A device that cannot verify its user is not taken.

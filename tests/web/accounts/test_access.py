@@ -54,7 +54,7 @@ async def test_a_route_that_nobody_declared_stops_the_start() -> None:
                 fewer = {**ACCESS, path: {one: methods[one] for one in methods if one != method}}
                 assert undeclared(app, fewer) == [f"{method} {path}"]
         with pytest.raises(NotDeclared, match="GET /lab"):
-            keep_access(app, lambda _member, _then: None, {})  # type: ignore[arg-type, return-value]
+            keep_access(app, lambda _member, _level, _then: None, {})  # type: ignore[arg-type, return-value]
 
 
 async def test_what_needs_a_sign_in_asks_guests_for_one() -> None:

@@ -123,6 +123,7 @@ async def test_a_new_device_changes_nothing_for_a_day() -> None:
         for path in ("/account/sessions/revoke", "/account/factors/app/new", "/account/delete"):
             refused = await form(other, path, others="1", password=PASSWORD)
             assert refused.status == 403, path
+            assert refused.headers["x-greenroom-step-up"] == "MULTIFACTOR", "as programs are told"
             assert "nobody has confirmed it" in refused.text
             assert 'name="password"' not in refused.text, "no proof there is would be enough"
         (_, device) = site.accounts.database.devices

@@ -22,6 +22,7 @@ from web.views import (
     CrashTarget,
     CrashView,
     Decision,
+    DeviceView,
     DiagramView,
     DocumentFolder,
     DocumentLink,
@@ -61,6 +62,7 @@ from web.views import (
     PairView,
     PanelPage,
     PanelView,
+    PasskeyView,
     PathView,
     ProofView,
     ProtectedPage,
@@ -103,6 +105,7 @@ from web.views import (
     local_path,
     nonce,
     otpauth_link,
+    rp_id,
     sample_code,
     table,
 )
@@ -570,6 +573,17 @@ def account(username: str = "ada", /, **problems: str) -> AccountPage:
         has_address_offer=True,
         new_email="new@example.org",
         has_asked_address=not problems,
+        rp_id=rp_id("example.org"),
+        passkeys=tuple(
+            PasskeyView(element_id(f"passkey-{number}"), username, AT, None, True, True)
+            for number in range(2)
+        ),
+        devices=tuple(
+            DeviceView(
+                element_id(f"device-{number}"), username, "Firefox on Linux", "new", False, AT, AT
+            )
+            for number in range(2)
+        ),
         tokens=(
             TokenView(element_id("token-1"), username, "chat:read", AT, AT, None),
             TokenView(element_id("token-2"), username, "chat:read, chat:write", AT, AT, AT),

@@ -150,9 +150,8 @@ class AccountPages:
         page = await self._prove_page(member, then, problem)
         return answer_form(self._services.renderer.prove_page(page), problem)
 
-    async def ask_again(self, member: Member, then: str) -> Response:
-        """Call this for the form of a proof where an old one is not enough (SEC-20)."""
-        level = Level.MULTI_FACTOR if member.has_second else Level.BASIC
+    async def ask_again(self, member: Member, level: Level, then: str) -> Response:
+        """Call this for the form of a proof where what was shown is not enough (SEC-20)."""
         row = step_up(level.name.replace("_", "")).row
         headers = {name.decode(): value.decode() for name, value in row.headers}
         page = await self._prove_page(member, _way_back(then))

@@ -20,8 +20,8 @@ from web.routing import paths
 from web.routing.errors import Guarded, NotAllowed
 from web.server import Rendering, WebApp, current_request_state
 
-# Shows the form that proves again, and leads back to a page.
-AskAgain = Callable[[Member, str], Awaitable[Response]]
+# Shows the form that proves again, of the level that is missing, and leads back to a page.
+AskAgain = Callable[[Member, Level, str], Awaitable[Response]]
 
 
 class Owner(StrEnum):
@@ -260,4 +260,4 @@ async def judge(access: Access, member: Member | None, ask_again: AskAgain) -> R
         return None
     if current_request_state().rendering is not Rendering.PAGE:
         raise step_up(level.name.replace("_", ""))
-    return await ask_again(member, access.back or request.path)
+    return await ask_again(member, level, access.back or request.path)
