@@ -76,6 +76,8 @@ def test_a_recovery_is_begun_and_stopped_and_done_by_a_code(
     page.get_by_label("Password").fill("x9 qv, tz!")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Add an app").press("Enter")
+    look()
+    expect(page.get_by_role("img", name="The key, for the camera")).to_be_visible()
     secret = base64.b32decode(page.locator(".secret code").inner_text().replace(" ", ""))
     page.get_by_label("The code it shows now").fill(
         code_of_step(secret, step_of(datetime.now(UTC)))

@@ -27,6 +27,7 @@ from web.views.accounts import (
     NotMePage,
     OpenLinkPage,
     PasskeyView,
+    PictureView,
     ProtectedPage,
     ProvePage,
     ProviderLink,
@@ -161,6 +162,7 @@ from web.views.words import (
     Origin,
     OtpauthLink,
     RpId,
+    SvgPath,
     UnsafeAttribute,
     ViewError,
     csrf_token,
@@ -173,6 +175,7 @@ from web.views.words import (
     origin,
     otpauth_link,
     rp_id,
+    svg_path,
 )
 
 __all__ = [
@@ -259,6 +262,7 @@ __all__ = [
     "PanelView",
     "PasskeyView",
     "PathView",
+    "PictureView",
     "PresenceView",
     "ProofLines",
     "ProofView",
@@ -301,6 +305,7 @@ __all__ = [
     "StoryView",
     "StrategyBadge",
     "StreamView",
+    "SvgPath",
     "TimelineView",
     "TokenPage",
     "TokenView",
@@ -324,5 +329,6 @@ __all__ = [
     "otpauth_link",
     "rp_id",
     "sample_code",
+    "svg_path",
     "table",
 ]

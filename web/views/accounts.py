@@ -14,9 +14,11 @@ from web.views.words import (
     CsrfToken,
     ElementId,
     FormTicket,
+    ImpossibleView,
     LocalPath,
     OtpauthLink,
     RpId,
+    SvgPath,
     check_text,
     check_utc,
     csrf_token,
@@ -25,7 +27,11 @@ from web.views.words import (
     local_path,
     otpauth_link,
     rp_id,
+    svg_path,
 )
+
+# Of the largest that there is, with its margin.
+PICTURE_SIDE_MAX = 185
 
 
 def _check_rp_id(domain: str | None) -> None:
@@ -267,14 +273,31 @@ class RecoveryPage:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureView:
+    """A square picture of squares for a camera: `side` of them, with the margin it needs."""
+
+    side: int
+    path: SvgPath
+
+    def __post_init__(self) -> None:
+        svg_path(self.path)
+        if not 1 <= self.side <= PICTURE_SIDE_MAX:
+            raise ImpossibleView("side", self.side, f"1 to {PICTURE_SIDE_MAX}")
+
+
+@dataclass(frozen=True, slots=True)
 class EnrolPage:
-    """The secret that an app is to take, in groups and as a link, and a form for its first code."""
+    """The secret that an app is to take: in groups, as a link and as a picture of that link.
+
+    With a form for its first code.
+    """
 
     shell: Shell
     csrf: CsrfToken
     ticket: FormTicket
     secret: str
     link: OtpauthLink
+    picture: PictureView
     problems: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ LocalPath = NewType("LocalPath", str)
 OtpauthLink = NewType("OtpauthLink", str)
 FormTicket = NewType("FormTicket", str)
 RpId = NewType("RpId", str)
+SvgPath = NewType("SvgPath", str)
 Origin = NewType("Origin", str)
 Nonce = NewType("Nonce", str)
 CsrfToken = NewType("CsrfToken", str)
@@ -30,6 +31,8 @@ _ELEMENT_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ELEMENT_ID_LENGTH_MAX}}}")
 # browser reads a host or a scheme into it.
 _FORM_TICKET = re.compile(r"[A-Za-z0-9_-]{1,1024}")
 _OTPAUTH_LINK = re.compile(r"otpauth://totp/[\w%@.:~-]+\?[\w%=&.~-]+", re.ASCII)
+# A picture for a camera has some thousand squares; the letters are those that draw them.
+_SVG_PATH = re.compile(r"[Mhvz0-9 -]{1,65536}", re.ASCII)
 _RP_ID = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){0,10}")
 _LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~/%?#=&,+-]{0,2000}")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,260}")
@@ -103,6 +106,13 @@ def otpauth_link(text: str) -> OtpauthLink:
     if not _OTPAUTH_LINK.fullmatch(text):
         raise UnsafeAttribute("link of an app for codes", text)
     return OtpauthLink(text)
+
+
+def svg_path(text: str) -> SvgPath:
+    """Call this to make what a picture draws of `text`; raises `UnsafeAttribute`."""
+    if not _SVG_PATH.fullmatch(text):
+        raise UnsafeAttribute("path of a picture", text)
+    return SvgPath(text)
 
 
 def form_ticket(text: str) -> FormTicket:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+import segno
 from structlog.testing import capture_logs
 
 from actors.accounts import FRESH_FOR, Level, Method
@@ -23,7 +24,7 @@ from tests.patience import until
 from tests.web.accounts.test_access import asked, declared, let_proofs_age
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
-from web.accounts.own.second_factors import otpauth_uri
+from web.accounts.own.second_factors import PICTURE_MARGIN, PICTURE_MASK, otpauth_uri, picture_of
 from web.accounts.roles.access import Access
 from web.mail.senders.memory import MemorySender
 from web.settings import Settings
@@ -88,6 +89,8 @@ async def test_an_app_is_added_by_its_first_code_and_codes_are_shown_once() -> N
         offered = await form(visitor, "/account/factors/app/new")
         app, ticket = App(site, offered), ticket_of(offered)
         assert 'href="otpauth://totp/greenroom:ada@example.org?secret=' in offered.text
+        picture = picture_of(otpauth_uri(app.secret, "ada@example.org"))
+        assert f'<path d="{picture.path}"/>' in offered.text
         for wrong in ("", "000", "12345a"):
             refused = await form(visitor, "/account/factors/app", ticket=ticket, code=wrong)
             assert (refused.status, set(problems(refused))) == (422, {"code"})
@@ -279,6 +282,28 @@ def with_only(*methods: Method) -> Settings:
     return Settings(
         port=0, overload_late_ms=60_000, overload_after_ms=60_000, sign_in_methods=methods
     )
+
+
+@pytest.mark.parametrize("address", ["ada@example.org", "a" * 64 + "@" + "é" * 120 + ".example"])
+def test_the_picture_is_the_link_square_by_square(address: str) -> None:
+    # AUTH-9: with the margin that a camera needs; the same text gives the same picture
+    link = otpauth_uri(b"s" * 20, address)
+    picture = picture_of(link)
+    drawn = set[tuple[int, int]]()
+    for left, top, count, back in re.findall(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z", picture.path):
+        assert count == back
+        drawn |= {(int(left) + one, int(top)) for one in range(int(count))}
+    code = segno.make_qr(link, error="m", mask=PICTURE_MASK, boost_error=False)
+    squares = {
+        (left, top)
+        for top, row in enumerate(code.matrix, PICTURE_MARGIN)
+        for left, is_dark in enumerate(row, PICTURE_MARGIN)
+        if is_dark
+    }
+    assert drawn == squares
+    assert picture.side == len(code.matrix) + 2 * PICTURE_MARGIN
+    assert picture_of(link) == picture
+    assert picture_of(otpauth_uri(b"t" * 20, address)) != picture
 
 
 async def test_what_is_switched_off_weakens_nobody_and_locks_nobody_out() -> None:

@@ -64,6 +64,7 @@ from web.views import (
     PanelView,
     PasskeyView,
     PathView,
+    PictureView,
     ProofView,
     ProtectedPage,
     ProvePage,
@@ -107,6 +108,7 @@ from web.views import (
     otpauth_link,
     rp_id,
     sample_code,
+    svg_path,
     table,
 )
 
@@ -510,7 +512,8 @@ def second(**problems: str) -> SecondPage:
 def enrol(text: str = "GEZD GNBV", /, **problems: str) -> EnrolPage:
     link = otpauth_link("otpauth://totp/greenroom:a%40b?secret=GEZDGNBV")
     frame, token = member_shell("account", "ada"), csrf_token("a.token")
-    return EnrolPage(frame, token, form_ticket("a-ticket"), text, link, problems=problems)
+    picture = PictureView(29, svg_path("M4 4h7v1h-7z"))
+    return EnrolPage(frame, token, form_ticket("a-ticket"), text, link, picture, problems=problems)
 
 
 def token(text: str = "nightly build") -> TokenPage:

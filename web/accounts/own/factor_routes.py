@@ -17,6 +17,7 @@ from web.accounts.own.second_factors import (
     add_totp,
     offer_again,
     offer_totp,
+    picture_of,
     remove_totp,
     renew_codes,
 )
@@ -146,6 +147,7 @@ def _enrol_page(
         ticket=form_ticket(offered.ticket),
         secret=in_groups(secret_text(offered.secret)),
         link=otpauth_link(offered.link),
+        picture=picture_of(offered.link),
         problems={} if problem is None else problem.problems,
     )
     return answer_form(services.renderer.enrol_page(page), problem)
