@@ -74,7 +74,7 @@ async def main(count: int) -> None:
         partial(addresses_in_turn, Turns(8)),
         partial(
             addresses_under_quota,
-            Quota(trio.current_time, per_session_max=6, per_address_max=20, period_s=60),
+            Quota(trio.current_time, "many", per_session_max=6, per_address_max=20, period_s=60),
         ),
         partial(addresses_that_burst, Buckets(trio.current_time)),
         partial(commands_of_clients, CommandMemory()),

@@ -4,6 +4,8 @@ Each class is one thing a visitor can do next. The texts are fixed: no value of 
 stands in an answer.
 """
 
+from collections.abc import Iterable
+
 from actors.chat import ChatLogUnavailable, UnknownRoom
 from web.api import add_errors
 from web.realtime import (
@@ -74,11 +76,14 @@ class NoLiveStream(Refused):
 
 
 class RateLimited(Refused):
-    """Raised at a limit; answered 429 with `retry-after` rounded up from `retry_after` seconds."""
+    """Raised at a limit; answered 429 with `retry-after` rounded up from `retry_after` seconds.
 
-    def __init__(self, retry_after: float) -> None:
+    `rate_limits` are headers that say which limit it is.
+    """
+
+    def __init__(self, retry_after: float, rate_limits: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(f"a limit is reached; try again in {retry_after:.1f} s")
-        self.retry_after = retry_after
+        self.retry_after, self.rate_limits = retry_after, tuple(rate_limits)
 
 
 class EnoughWaiting(RateLimited):

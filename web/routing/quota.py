@@ -1,12 +1,18 @@
-"""How often visitors may do something: per session, and per address behind it.
+"""How often visitors may do something in this process: per session, and per address behind it.
+
+For what is harmless, or is this process's own: its sandboxes, its log. It asks no store, so over
+several nodes it is as many times more. What guards accounts is the port `RateLimiter`.
 
 Bounded: whoever has done nothing for long is forgotten first, and by then has full quota again.
 """
 
 from collections.abc import Callable, Hashable
+from datetime import timedelta
 from hashlib import blake2b
 from uuid import UUID
 
+from actors.accounts import Limit, Limited
+from web.api.limits import rate_limit_headers
 from web.routing.errors import RateLimited
 from web.server import BoundedMap
 
@@ -22,19 +28,21 @@ def address_key(address: str) -> str:
 class Quota:
     """Counts what is done; `now` is the loop's clock.
 
-    At most so many within any `period_s` seconds, of a session and of an address.
+    At most so many within any `period_s` seconds, of a session and of an address. `name` is what
+    client programs know the limit by.
     """
 
     def __init__(
         self,
         now: Callable[[], float],
+        name: str,
         *,
         per_session_max: int,
         per_address_max: int,
         period_s: float,
         kept_max: int = KEPT_MAX,
     ) -> None:
-        self._now, self._period_s = now, period_s
+        self._now, self._name, self._period_s = now, name, period_s
         self.per_session_max, self.per_address_max = per_session_max, per_address_max
         self._times: BoundedMap[Hashable, list[float]] = BoundedMap(kept_max)
 
@@ -53,7 +61,10 @@ class Quota:
         recent = {who: self._recent(who, now) for who in limits}
         for who, limit in limits.items():
             if len(recent[who]) >= limit:
-                raise RateLimited(recent[who][-limit] + self._period_s - now)
+                wait_s = recent[who][-limit] + self._period_s - now
+                told = Limit(self._name, limit, timedelta(seconds=self._period_s))
+                headers = rate_limit_headers(self._name, told, Limited(wait_s))
+                raise RateLimited(wait_s, headers)
         for who, times in recent.items():
             self._times.put(who, [*times, now])
 

@@ -136,6 +136,7 @@ class PolicyReports:
         self._now = now
         self.quota = Quota(
             now,
+            "policy-reports",
             per_session_max=REPORTS_PER_ADDRESS_MAX,
             per_address_max=REPORTS_PER_ADDRESS_MAX,
             period_s=PERIOD_S,

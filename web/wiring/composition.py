@@ -778,6 +778,7 @@ class Web:
     def _demo_services(self) -> DemoServices:
         quota = Quota(
             trio.current_time,
+            "demos",
             per_session_max=ASKED_PER_SESSION_MAX,
             per_address_max=ASKED_PER_ADDRESS_MAX,
             period_s=ASKED_PERIOD_S,

@@ -137,6 +137,7 @@ async def test_the_31st_action_is_refused_with_a_wait_and_repeats_are_not() -> N
         assert {answer.status for answer in answers} == {202}
         over = await guest.act("actors/feed-sink/flood", "c30", count=1)
         assert over.status == 429
+        assert over.headers["ratelimit-policy"] == '"lab";q=30;w=60'
         assert 60 - (trio.current_time() - began) <= int(over.headers["retry-after"]) <= 60
         assert (await guest.act("actors/feed-sink/flood", "c0", count=1)).status == 202
         outcomes = [one.outcome for one in await guest.recorded()]

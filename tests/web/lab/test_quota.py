@@ -26,7 +26,7 @@ class Clock:
         return self.at
 
 
-def test_the_31st_action_of_a_minute_waits() -> None:  # LAB-7
+def test_the_31st_action_of_a_minute_waits() -> None:  # LAB-7 AUTH-40
     clock = Clock()
     quota, session = LabQuota(clock), uuid.uuid4()
     for _ in range(ACTIONS_PER_SESSION_MAX):
@@ -35,6 +35,10 @@ def test_the_31st_action_of_a_minute_waits() -> None:  # LAB-7
     with pytest.raises(RateLimited) as raised:
         quota.take(session, "address")
     assert raised.value.retry_after == PERIOD_S - ACTIONS_PER_SESSION_MAX
+    assert raised.value.rate_limits == (
+        (b"ratelimit-policy", b'"lab";q=30;w=60'),
+        (b"ratelimit", b'"lab";r=0;t=30'),
+    )
     clock.at += raised.value.retry_after
     quota.take(session, "address")
 

@@ -350,6 +350,9 @@ async def test_who_is_no_provider_changes_nothing_and_is_heard_no_more() -> None
         refused = await report(site, "sendgrid", b"[]")
         assert refused.status == 429
         assert int(refused.headers["retry-after"]) <= 60
+        # AUTH-40: programs are told which limit it was
+        assert refused.headers["ratelimit-policy"] == '"refused-reports";q=30;w=60'
+        assert refused.headers["ratelimit"].startswith('"refused-reports";r=0;t=')
         assert suppressed == {}
         assert (await report(site, "mailgun", mailgun(at=datetime.now(UTC)))).status == 200
 

@@ -17,6 +17,7 @@ class LabQuota(Quota):
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__(
             now,
+            "lab",
             per_session_max=ACTIONS_PER_SESSION_MAX,
             per_address_max=ACTIONS_PER_ADDRESS_MAX,
             period_s=PERIOD_S,

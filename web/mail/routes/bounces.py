@@ -141,7 +141,11 @@ def hooks_of(keys: HookKeys) -> Sequence[Hook]:
 def quota_of_fetches(now: Callable[[], float]) -> Quota:
     """Call this for how many certificates of a provider are asked for in a minute."""
     return Quota(
-        now, per_session_max=FETCHES_MAX, per_address_max=FETCHES_MAX, period_s=REFUSED_PERIOD_S
+        now,
+        "certificates",
+        per_session_max=FETCHES_MAX,
+        per_address_max=FETCHES_MAX,
+        period_s=REFUSED_PERIOD_S,
     )
 
 
@@ -149,6 +153,7 @@ def quota_of_refused(now: Callable[[], float]) -> Quota:
     """Call this for how many reports of an address may be refused, until it is heard no more."""
     return Quota(
         now,
+        "refused-reports",
         per_session_max=REFUSED_PER_ADDRESS_MAX,
         per_address_max=REFUSED_PER_ADDRESS_MAX,
         period_s=REFUSED_PERIOD_S,

@@ -180,7 +180,8 @@ class ErrorTable:
     def row(self, error: BaseException) -> ErrorRow:
         """Call this to get the answer to `error`; unmapped is 500, a group its gravest leaf.
 
-        An error's own `retry_after` (seconds) replaces the row's; an `ErrorAnswer` has its own row.
+        An error's own `retry_after` (seconds) replaces the row's, and its `rate_limits` stand
+        behind the row's headers; an `ErrorAnswer` has its own row.
         """
         if isinstance(error, ErrorAnswer):
             return error.row
@@ -190,7 +191,9 @@ class ErrorTable:
         for base in type(error).__mro__:
             row = self._rows.get(base)
             if row is not None:
-                return _with_retry(row, getattr(error, "retry_after", None))
+                row = _with_retry(row, getattr(error, "retry_after", None))
+                own = getattr(error, "rate_limits", ())
+                return replace(row, headers=row.headers + own) if own else row
         return Answer.INTERNAL.value
 
 
