@@ -35,7 +35,15 @@ from actors.reducers.effects import (
     par,
     seq,
 )
-from actors.reducers.environment import Clock, Environment, Ids, Random, RandomOfIds
+from actors.reducers.environment import (
+    Clock,
+    Environment,
+    Guarded,
+    Ids,
+    Outside,
+    Random,
+    RandomOfIds,
+)
 from actors.reducers.handles import EffectHandle
 from actors.reducers.messages import (
     Refusal,
@@ -45,7 +53,7 @@ from actors.reducers.messages import (
     is_event,
     mark_event,
 )
-from actors.reducers.performing import EffectTimeout, Interpreter
+from actors.reducers.performing import EffectTimeout, Interpreter, NothingOutside
 from actors.reducers.reducer import (
     Case,
     Next,
@@ -89,6 +97,7 @@ __all__ = [
     "Environment",
     "Fire",
     "Future",
+    "Guarded",
     "Health",
     "Ids",
     "Interpreter",
@@ -97,8 +106,10 @@ __all__ = [
     "Next",
     "NotPure",
     "Nothing",
+    "NothingOutside",
     "Operation",
     "OutcomeTimeout",
+    "Outside",
     "Parallel",
     "Publish",
     "Random",

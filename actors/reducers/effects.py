@@ -51,7 +51,12 @@ Callback: TypeAlias = Callable[[Never], object]
 
 
 class Operation(Protocol[E_contra]):
-    """What `Future` runs: a frozen dataclass that gives one action, or None."""
+    """What `Future` runs: a frozen dataclass that gives one action, or None.
+
+    One that calls something outside names it on the class: `dependency: ClassVar = "gateway"`. It
+    is run through the `outside` of its actor's environment then, with all guards of that name, and
+    may be run again when it failed in a way that passes.
+    """
 
     def run(self, env: E_contra) -> Awaitable[object]:
         """Do it; cancelled when its time is over, its key is cancelled or its actor ends."""
@@ -385,6 +390,11 @@ def _check_operation(of: Effect, op: object, *, is_stream: bool) -> None:
         raise TypeError(f"{where}.run must be `async def` with `yield`, for a Stream ({here()})")
     if not is_stream and not _is_coroutine(run):
         raise TypeError(f"{where}.run must be `async def run(self, env)` ({here()})")
+    outside = getattr(kind, "dependency", None)
+    if outside is not None and (is_stream or not isinstance(outside, str) or not outside):
+        raise TypeError(
+            f"{where}.dependency is {outside!r}; it names what a Future calls outside ({here()})"
+        )
 
 
 def _check_seconds(of: Effect, name: str, value: object, *, least: float) -> None:

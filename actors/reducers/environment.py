@@ -4,10 +4,13 @@ No file below `actors/` reads the wall clock or makes random ids. The compositio
 builds an environment with real ones, a test one with fixed ones.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeVar, cast
 from uuid import UUID
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -53,16 +56,34 @@ class RandomOfIds:
 _OF_IDS: Final = cast("Random", object())
 
 
+class Guarded(Protocol):
+    """Something outside of the process, behind what guards calls of it."""
+
+    async def call(self, make: Callable[[], Awaitable[T]], *, deadline: float | None = None) -> T:
+        """Make a call, or raise without; `make` may be called again. `deadline` is absolute."""
+        ...
+
+
+class Outside(Protocol):
+    """All that a program calls outside of itself, by name; `supervision.Dependencies` is one."""
+
+    def dependency(self, name: str) -> Guarded:
+        """Call this for one of them; raises an error that tells those there are."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """What every actor of the domain is handed; a feature's own environment adds its ports.
 
-    Without a `random` of its own it has one that is made of its ids.
+    Without a `random` of its own it has one that is made of its ids. Operations that name a
+    `dependency` are run through `outside`.
     """
 
     clock: Clock
     ids: Ids
     random: Random = field(kw_only=True, default=_OF_IDS)
+    outside: Outside | None = field(kw_only=True, default=None)
 
     def __post_init__(self) -> None:
         if self.random is _OF_IDS:

@@ -27,6 +27,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Never, Protocol, TypeAlias, cast
 
 import trio
@@ -39,14 +40,16 @@ from actors.reducers.effects import (
     Effect,
     Future,
     Nothing,
+    Operation,
     Parallel,
     Reply,
     Sequential,
     Stream,
     is_durable,
 )
-from actors.reducers.environment import Environment
+from actors.reducers.environment import Environment, Outside
 from actors.reducers.handles import Follower
+from actors.reducers.messages import place_of
 from actors.runtime import Ask, Cell, Context
 from actors.runtime.delivery.envelope import Activity, current_activity
 
@@ -60,6 +63,17 @@ _DONE_AT_ONCE: Final = (Nothing, Cancel)
 # Carries out an effect of one class: `async def (effect, env)`. What it returns is put through the
 # effect's `ok`; where it has none it is the action itself, or None.
 Interpreter: TypeAlias = Callable[[Never, Never], Awaitable[object]]
+
+
+class NothingOutside(Exception):
+    """Raised for an operation with a `dependency` whose actor's environment has no `outside`."""
+
+    def __init__(self, operation: str, name: str) -> None:
+        super().__init__(
+            f"{operation} calls {name!r}, but its environment has no `outside`; nothing was "
+            "called. Give it the program's Dependencies"
+        )
+        self.name = name
 
 
 class EffectTimeout(Exception):
@@ -448,7 +462,11 @@ class Performing:
         try:
             if timed is not None:
                 # The scope of its job has its deadline: another one costs a tenth of the effect.
-                action = await timed.op.run(cast("Never", self._env))
+                outside = getattr(timed.op, "dependency", None)
+                if outside is None:
+                    action = await timed.op.run(cast("Never", self._env))
+                else:
+                    action = await self._through(outside, timed.op, job.scope.deadline)
                 if job.scope.cancel_called:
                     # It did not look: its time is over all the same, and it is told so.
                     await trio.lowlevel.checkpoint()
@@ -477,6 +495,14 @@ class Performing:
             return None
         await self._actor.feed(job, action)
         return self._refused(job)
+
+    async def _through(self, name: str, op: Operation[Never], deadline: float) -> object:
+        """Run what calls outside through its guards; their errors are those of the effect."""
+        outside: Outside | None = getattr(self._env, "outside", None)
+        if outside is None:
+            raise NothingOutside(place_of(type(op)), name)
+        run = partial(op.run, cast("Never", self._env))
+        return await outside.dependency(name).call(run, deadline=deadline)
 
     def _items(self, effect: Effect) -> AsyncIterator[object] | None:
         """The actions of an effect that gives several; None for one that gives at most one."""

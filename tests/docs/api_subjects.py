@@ -358,6 +358,9 @@ REDUCERS: Final = Page(
                 "Publish",
                 "Reply",
                 "EffectTimeout",
+                "Outside",
+                "Guarded",
+                "NothingOutside",
             ),
         ),
         Subject(
