@@ -212,10 +212,7 @@ class Ref(Generic[M_contra]):
             cell.mailbox.offer(envelope, None)
         if reply.task is not None:
             # Not settled at once. Only now into the wheel: most asks of dispatched actors never
-            # come here, and a deadline can only pass while this task is parked. For the same
-            # reason the scopes are asked only now, which is a third of what an ask costs.
-            if at_once:
-                reply.deadline = min(deadline, trio.current_effective_deadline())
+            # come here, and a deadline can only pass while this task is parked.
             cell.system.wheel.add(reply)
             reply.parked = True
             await trio.lowlevel.wait_task_rescheduled(reply.withdraw)

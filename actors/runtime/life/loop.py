@@ -441,6 +441,10 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
         life.set_aside = None  # It is in the stash, and answered when it comes back.
         if reply is not None:
             reply.stage = "stashed"
+            if reply.task is trio.lowlevel.current_task():
+                # Served at once, in the task of its asker, whose scopes were not asked: to do so
+                # each time is a twentieth of what an ask costs that has to wait.
+                reply.deadline = min(reply.deadline, trio.current_effective_deadline())
     elif type(result) is Later:
         pass
     elif life.owed and life.owes(envelope):

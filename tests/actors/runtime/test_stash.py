@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
+    AskTimeout,
     Ref,
     StashFull,
     System,
@@ -45,6 +48,38 @@ async def test_stash_keeps_order_and_asks_stay_open(
         ref.tell(Note("behind"))
     await trio.testing.wait_all_tasks_blocked()
     assert log == ["answered", "behind"]
+
+
+async def test_what_is_set_aside_is_not_handled_behind_the_scopes_of_its_asker(
+    mock_clock: MockClock, system: System
+) -> None:
+    # ACT-13, ACT-74
+    log: list[object] = []
+    ref = await system.start(Puppet, log)
+
+    def stashes(me: AnyPuppet) -> object:
+        if me.state.get("open"):
+            return me.log.append("handled")
+        return me.stash()
+
+    def opens(me: AnyPuppet) -> None:
+        # The scopes have ended, and trio has had no turn yet to say so.
+        mock_clock.jump(2)
+        me.state["open"] = True
+        me.unstash_all()
+
+    async def asks() -> None:
+        with trio.move_on_after(1), suppress(AskTimeout):
+            await ref.ask(Call(stashes), timeout=60)
+
+    async with trio.open_nursery() as nursery:
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(asks)
+        await trio.testing.wait_all_tasks_blocked()
+        assert system.stats(ref).stashed == 1
+        ref.tell(Do(opens))
+    assert log == []
+    assert system.dead_letters.by_reason["expired"] == 1
 
 
 async def test_a_full_stash_is_an_error_in_the_handler(
