@@ -15,6 +15,7 @@ from uuid import uuid4
 import trio
 
 from actors.persistence import Appended, AppendRequest, NewEvent, StreamId
+from actors.reducers import Environment
 from actors.sagas import Outcome, SagaCommand, SagaIndex, Succeeded
 from storage.postgres import Database, PostgresEventStore, migrate, open_database
 from storage.postgres.embedded.server import start
@@ -22,6 +23,7 @@ from tests.actors.sagas.checkouts import Basket, Paid, Placed, Purchase
 from tests.actors.sagas.desks import Desk, Player, open_desk
 from tests.actors.sagas.shops import Plan, World, postgres_world
 from tests.bench.rows import Row, row
+from web.wiring.environment import SystemClock, SystemIds
 
 _RUNS = 3
 _ALONE, _TOGETHER, _RESUMED = 50, 100, 1000
@@ -76,6 +78,8 @@ class _Events(PostgresEventStore):
 
 def _world(database: Database, timed: _Timed) -> World:
     world = postgres_world(database)
+    # As a site's: the tests' ask the system for the chance of each id, and wait for the driver.
+    world.env = Environment(SystemClock(), SystemIds())
     events = _Events(database, inline=[SagaIndex()])
     events.timed, events.ended, events.over = timed, {}, trio.Event()
     world.events = events

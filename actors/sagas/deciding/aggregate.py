@@ -56,7 +56,7 @@ from actors.sagas.words.log import (
     UndoStarted,
     UndoSucceeded,
 )
-from actors.sagas.words.state import SagaState, apply
+from actors.sagas.words.state import Applied, SagaState
 from actors.sagas.words.words import (
     COMMANDS,
     LETTER_TARGET,
@@ -102,10 +102,13 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
     def __init__(self, saga: SagaId, versions: Mapping[int, Definition]) -> None:
         self.saga, self.versions = saga, versions
         self.latest = versions[max(versions)]
+        # Made once: they are in each message and timer.
+        self._stream, self._text = saga.stream, str(saga)
+        self._applied = Applied()
 
     def stream_of(self, id_: str) -> StreamId:
         """See `Aggregate.stream_of`: each kind is a category of its own."""
-        return self.saga.stream
+        return self._stream
 
     def initial(self) -> SagaState:
         """See `Aggregate.initial`."""
@@ -128,11 +131,12 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
         if found is None:
             why = f"this program has no v{state.version} with its steps"
             return Refusal(UNKNOWN_VERSION, why)
-        return decide(found, state, command, env)
+        self._applied.forget()
+        return decide(found, state, command, env, self._applied)
 
     def apply(self, state: SagaState, event: SagaEvent) -> SagaState:
         """See `Aggregate.apply`."""
-        return apply(state, event)
+        return self._applied.take(state, event)
 
     def beside(
         self, before: SagaState, events: Sequence[SagaEvent], metadata: Mapping[str, str]
@@ -143,7 +147,7 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
         state, outbox = before, list[OutboxMessage]()
         timers = list[TimerChange]()
         for event in events:
-            state = apply(state, event)
+            state = self._applied(state, event)
             outbox += self._messages(state, event, metadata)
             timers += self._timers(state, event)
         return Beside(tuple(outbox), tuple(timers))
@@ -184,11 +188,10 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
                 return
 
     def _set(self, name: str, token: str, due_at: datetime) -> SetTimer:
-        address = self.saga.stream
-        return SetTimer(named_id(self.saga, name, token), address, name, token, due_at)
+        return SetTimer(named_id(self._text, name, token), self._stream, name, token, due_at)
 
     def _cancel(self, name: str) -> CancelTimer:
-        return CancelTimer(self.saga.stream, name)
+        return CancelTimer(self._stream, name)
 
     # Messages
 
@@ -203,7 +206,7 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
                 body, name, target = self._work(state, one, one.do, BEGIN)
                 yield _message(
                     SagaCommand(
-                        name, target, body, str(self.saga), step, attempt, token, False, due_at
+                        name, target, body, self._text, step, attempt, token, False, due_at
                     ),
                     metadata,
                 )
@@ -211,9 +214,7 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
                 one = self._step(state, step)
                 body, name, target = self._work(state, one, one.undo, UNDO_CHILD)
                 yield _message(
-                    SagaCommand(
-                        name, target, body, str(self.saga), step, attempt, token, True, due_at
-                    ),
+                    SagaCommand(name, target, body, self._text, step, attempt, token, True, due_at),
                     metadata,
                 )
             case SagaCompleted():
@@ -271,7 +272,7 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
             if one.phase == "done" and (found := definition.step(name)) is not None
         }
         data: object = msgspec.convert(state.data, definition.data_type, str_keys=True)
-        return Facts(str(self.saga), data, results, state.reason)
+        return Facts(self._text, data, results, state.reason)
 
     def _to_parent(
         self,
@@ -286,10 +287,10 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
         body = {"step": parent.step, "token": token, "outcome": outcome, **told}
         yield OutboxMessage(
             # Stuck again, it must not look like the first time.
-            named_id(self.saga, ANSWER, token, outcome, state.times_stuck),
+            named_id(self._text, ANSWER, token, outcome, state.times_stuck),
             "command",
             SAGA_TARGET,
-            self.saga.stream,
+            self._stream,
             msgspec.json.encode(body),
             {**metadata, "saga-name": ANSWER, "saga-id": parent.saga},
         )
@@ -297,14 +298,14 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
     def _letter(
         self, state: SagaState, event: SagaStuck, metadata: Mapping[str, str]
     ) -> OutboxMessage:
-        body = {"saga": str(self.saga), "step": event.step, "reason": event.reason}
+        body = {"saga": self._text, "step": event.step, "reason": event.reason}
         return OutboxMessage(
-            named_id(self.saga, LETTER_TARGET, state.times_stuck),
+            named_id(self._text, LETTER_TARGET, state.times_stuck),
             "command",
             LETTER_TARGET,
-            self.saga.stream,
+            self._stream,
             msgspec.json.encode(body),
-            {**metadata, "saga-name": LETTER_TARGET, "saga-id": str(self.saga)},
+            {**metadata, "saga-name": LETTER_TARGET, "saga-id": self._text},
         )
 
 

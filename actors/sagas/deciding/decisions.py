@@ -12,7 +12,7 @@ Rule 4: nothing is undone while a step is in flight.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
 
@@ -41,7 +41,7 @@ from actors.sagas.words.log import (
     UndoStarted,
     UndoSucceeded,
 )
-from actors.sagas.words.state import SagaState, apply
+from actors.sagas.words.state import Applied, SagaState
 from actors.sagas.words.words import (
     Break,
     Cancel,
@@ -82,13 +82,14 @@ class _Turn:
     definition: Definition
     env: Environment
     state: SagaState
+    applied: Applied
     events: tuple[SagaEvent, ...] = ()
 
     def then(self, *events: SagaEvent) -> _Turn:
-        state = self.state
+        state, applied = self.state, self.applied
         for event in events:
-            state = apply(state, event)
-        return replace(self, state=state, events=(*self.events, *events))
+            state = applied(state, event)
+        return _Turn(self.definition, self.env, state, applied, (*self.events, *events))
 
     def step(self, name: str) -> Step[object]:
         found = self.definition.step(name)
@@ -98,14 +99,19 @@ class _Turn:
 
 
 def decide(
-    definition: Definition, state: SagaState, told: SagaInput, env: Environment
+    definition: Definition,
+    state: SagaState,
+    told: SagaInput,
+    env: Environment,
+    applied: Applied | None = None,
 ) -> Decision[SagaEvent]:
     """Call this for the events that what a saga is told causes, an answer, or a refusal.
 
+    `applied` has the states after them, for whoever wants them next.
     Refusals have the codes `unknown_saga`, `saga_exists`, `invalid_transition`,
     `too_many_signals` and `cannot_migrate`.
     """
-    turn = _Turn(definition, env, state)
+    turn = _Turn(definition, env, state, Applied() if applied is None else applied)
     if state.phase is Status.NEW:
         return _when_new(turn, told)
     match told:

@@ -149,6 +149,37 @@ def apply(state: SagaState, event: SagaEvent) -> SagaState:
     assert_never(event)
 
 
+class Applied:
+    """`apply`, with what it gave for the events of one decision, which three ask for in turn.
+
+    Whoever decides, whoever makes the messages beside, and whoever keeps the state that is stored.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        # By the id of the event, which is held as long as that stands for it.
+        self._known: dict[int, tuple[SagaState, SagaEvent, SagaState]] = {}
+
+    def forget(self) -> None:
+        """Call this before a decision: what an earlier one came to is not asked for any more."""
+        self._known.clear()
+
+    def __call__(self, state: SagaState, event: SagaEvent) -> SagaState:
+        """Call this for the state after an event, which is kept."""
+        known = self._known.get(id(event))
+        if known is not None and known[0] is state:
+            return known[2]
+        after = apply(state, event)
+        self._known[id(event)] = state, event, after
+        return after
+
+    def take(self, state: SagaState, event: SagaEvent) -> SagaState:
+        """Call this for the same at last: nothing of it is kept."""
+        known = self._known.pop(id(event), None)
+        return known[2] if known is not None and known[0] is state else apply(state, event)
+
+
 def _started(event: SagaStarted) -> SagaState:
     parent = None
     if event.parent:

@@ -59,8 +59,10 @@ async def test_what_is_set_aside_is_not_handled_behind_the_scopes_of_its_asker(
 
     def stashes(me: AnyPuppet) -> object:
         if me.state.get("open"):
-            return me.log.append("handled")
-        return me.stash()
+            me.log.append("handled")
+        else:
+            me.stash()
+        return None
 
     def opens(me: AnyPuppet) -> None:
         # The scopes have ended, and trio has had no turn yet to say so.

@@ -1,8 +1,12 @@
 """What a saga does next: each way through it, and what comes late, twice or never."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from actors.sagas import Break, Intervene, Refused, Saga, Succeeded, TakeTimer, step
+from actors.sagas.words.log import StepStarted
+from actors.sagas.words.state import Applied, SagaState, apply
 from actors.testing.cases.sagas import SagaTest
 from tests.actors.sagas.checkouts import (
     Basket,
@@ -252,3 +256,22 @@ def test_a_crash_behind_any_append_changes_nothing(crash: int, fails: str) -> No
         case.expect_undo("place").reply()
     case.expect_status("failed" if fails else "completed")
     assert len({(one.key, one.is_undo) for one in case.sent}) == len(case.sent)
+
+
+def test_a_state_that_is_known_is_that_of_the_same_event_behind_the_same_state() -> None:
+    # SAGA-1: whoever decides, sends and keeps asks in turn; a conflict asks behind another state
+    applied, new = Applied(), SagaState()
+    first, second = (StepStarted("place", one, "t", datetime.now(UTC)) for one in (1, 2))
+    after = applied(new, first)
+    assert applied(new, first) is after
+    assert after == apply(new, first)
+    assert applied(after, second) == apply(after, second)
+    assert applied(after, first) == apply(after, first)
+    assert applied.take(after, first) == apply(after, first)
+    again = applied(new, first)
+    assert again is not after
+    assert applied.take(new, first) is again
+    assert applied.take(new, first) is not again
+    applied(new, second)
+    applied.forget()
+    assert applied.take(new, second) == apply(new, second)
