@@ -5,6 +5,7 @@ ones added here concern starting, migrating and moving a store: what an operator
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 # All of them, without a list to keep true: whoever catches what an adapter raises needs one import.
 from actors.persistence.errors import *  # noqa: F403
@@ -65,6 +66,76 @@ class EmbeddedFailed(StoreError):
         tail = f"\nIts log ends:\n{log_tail}" if log_tail else ""
         super().__init__(f"the embedded PostgreSQL did not start: {reason}{tail}")
         self.reason, self.log_tail = reason, log_tail
+
+
+class EmbeddedOutdated(EmbeddedFailed):
+    """Raised when the data of the embedded PostgreSQL are of another major version than it is.
+
+    Nothing was touched. Older data are dumped by the program that wrote them and restored here; for
+    newer ones start the newer program.
+    """
+
+    code = "embedded_outdated"
+
+    def __init__(self, path: str, found: int, ours: int) -> None:
+        remedy = (
+            "Dump them with the program that wrote them, and restore the dump here"
+            if found < ours
+            else "Start the newer program"
+        )
+        super().__init__(
+            f"the data in {path} are of PostgreSQL {found}, this program brings {ours}; nothing "
+            f"was touched. {remedy}"
+        )
+        self.path, self.found, self.ours = path, found, ours
+
+
+class BackupRefused(StoreError):
+    """Raised when the state of things does not allow a backup or what is done with one.
+
+    Another backup is under way, a folder is another server's or not empty, nothing is archived.
+    Nothing was done; the message says what must change.
+    """
+
+    code = "backup_refused"
+
+
+class BackupFailed(StoreError):
+    """Raised when a backup could not be made, or its recovery not be ended; nothing half is left.
+
+    A full disk, a program of the server that failed. What was there before is there still.
+    """
+
+    code = "backup_failed"
+
+
+class BackupBroken(StoreError):
+    """Raised when a file of a backup or of the archive is missing or damaged; names it.
+
+    What needs it cannot be restored. Restore to a moment before it, or to the end of a backup, and
+    make a new base: it begins what can be restored anew.
+    """
+
+    code = "backup_broken"
+
+
+class OutsideBackups(StoreError):
+    """Raised when a moment is asked for that no backup reaches; nothing was done.
+
+    The message tells what can be restored; `spans` has it as moments.
+    """
+
+    code = "outside_backups"
+
+    def __init__(self, asked: datetime, spans: Sequence[tuple[datetime, datetime]]) -> None:
+        told = " and ".join(
+            f"from {first.isoformat()} to {last.isoformat()}" for first, last in spans
+        )
+        super().__init__(
+            f"{asked.isoformat()} cannot be restored; what can is {told or 'nothing'}. Nothing "
+            "was done."
+        )
+        self.asked, self.spans = asked, tuple(spans)
 
 
 class StateDirInUse(StoreError):

@@ -211,6 +211,9 @@ class Settings:
     lab_letters_per_s: int = 1000
     compression: Compression = Compression.ON
     state_dir: Path = Path(".greenroom")
+    # Where the embedded database is backed up to, with its log a write is at most so long away.
+    backup_dir: Path | None = None
+    backup_every_s: int = 60
     datastar_js: Path | None = None
     heading_font: HeadingFont = HeadingFont.FETCHED
     chat_posts_per_author_max: int = 5
@@ -730,6 +733,9 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "LAB_LETTERS_PER_SECOND": ("lab_letters_per_s", _integer(50, 100_000)),
     "COMPRESSION": ("compression", _word(Compression)),
     "STATE_DIR": ("state_dir", _folder),
+    "BACKUP_DIR": ("backup_dir", _folder),
+    # Each costs a file: more often, they cost more than what happens; an hour is for who copies.
+    "BACKUP_EVERY_SECS": ("backup_every_s", _integer(5, 3600)),
     "DATASTAR_JS": ("datastar_js", _file),
     "HEADING_FONT": ("heading_font", _word(HeadingFont)),
     "CHAT_POSTS_PER_AUTHOR_MAX": ("chat_posts_per_author_max", _integer(1, 10**6)),
@@ -897,6 +903,11 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
     problems += _mail_problems(settings, already_bad)
     problems += _passkey_problems(settings)
     # In a server of one's own the data outlive this machine, and a key made here would not.
+    if settings.backup_dir is not None and settings.database_url is not None:
+        problems.append(
+            "BACKUP_DIR: is for the embedded database; a server of one's own is backed up by its "
+            "own means"
+        )
     needs_key = needs_secret and settings.database_url is not None
     if needs_key and settings.private_key is None and "PRIVATE_KEY" not in already_bad:
         problems.append(

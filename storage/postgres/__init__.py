@@ -44,6 +44,7 @@ from storage.postgres.connecting.health import (
 from storage.postgres.connecting.pool import PoolSettings, PoolStats
 from storage.postgres.connecting.session import Connection
 from storage.postgres.dead_letters import PostgresDeadLetters
+from storage.postgres.embedded.archive import Archive, kept_archive
 from storage.postgres.embedded.server import (
     EmbeddedServer,
     find_embedded,
@@ -77,6 +78,7 @@ from storage.postgres.schema.rewind import Rewound, accept_rewind
 from storage.postgres.timers import PostgresTimers
 
 __all__ = [
+    "Archive",
     "Connection",
     "Database",
     "DatabaseActor",
@@ -132,6 +134,7 @@ __all__ = [
     "find_embedded",
     "has_embedded",
     "judge_pool",
+    "kept_archive",
     "migrate",
     "migrate_down",
     "open_database",

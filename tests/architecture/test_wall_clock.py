@@ -18,6 +18,7 @@ LOOKS_WITH_REASON = {
     "storage.bus.kafka": "how old a record is, by the time that its broker has noted",
     "storage.memory.database": "when a row was written, as `now()` of the other engine",
     "storage.testing": "suites compare moments",
+    "web.cli.backup": "what is asked for must not lie in the future",
     "web.cli.beside_log": "an operator asks what is due by now",
     "web.observability.requests": "the time of a line",
     "web.server.connection.http.answers": "the Date of an answer",

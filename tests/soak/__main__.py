@@ -42,6 +42,12 @@ SOAKS = {
         "tests/storage/test_order_proof.py::test_a_killed_server_loses_and_doubles_nothing",
         rounds=70,
     ),
+    "backups": Soak(
+        "OPS-2: 100,000 events, a base, an incremental backup, 200 writes a second, a moment back",
+        "tests/storage/backups/test_drill.py::test_a_moment_amid_writing_comes_back_with_exactly_its_events",
+        rounds=3,
+        environment=(("EVENTS", "100000"), ("SECONDS", "30")),
+    ),
     "site": Soak(
         "REL-91: the site killed",
         "tests/journeys/test_process.py::test_acknowledged_messages_survive_kill_9",

@@ -15,7 +15,14 @@ import trio
 from storage.errors import EmbeddedFailed, StateDirInUse, StoreUnavailable
 from storage.postgres import Connection, open_database, open_embedded
 from storage.postgres.embedded import server as server_module
-from storage.postgres.embedded.process import LOG_NAME, LOGS_KEPT, is_postgres, launch, wait_ended
+from storage.postgres.embedded.process import (
+    LOG_NAME,
+    LOGS_KEPT,
+    Patience,
+    is_postgres,
+    launch,
+    wait_ended,
+)
 from storage.postgres.embedded.server import SOCKET_NAME, EmbeddedServer, start
 from storage.testing import TemporaryServer
 from storage.testing.samples import PATIENCE_S
@@ -262,13 +269,13 @@ async def test_one_that_cannot_be_brought_back_is_tried_until_it_can(
     # REL-89: the program goes on, says why, and needs no restart
     tries = 0
 
-    def fail_twice(command: list[str], data: Path) -> subprocess.Popen[bytes]:
+    def fail_twice(command: list[str], data: Path, patience: Patience) -> subprocess.Popen[bytes]:
         nonlocal tries
         tries += 1
         if tries < 3:
             raise EmbeddedFailed("it ended at once", "FATAL: No space left on device")
         troubles.append(server.trouble)
-        return launch(command, data)
+        return launch(command, data, patience)
 
     troubles: list[str] = []
     async with (

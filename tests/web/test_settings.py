@@ -93,6 +93,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "LAB_LETTERS_PER_SECOND": "500",
             "COMPRESSION": "off",
             "STATE_DIR": "here",
+            "BACKUP_EVERY_SECS": "30",
             "DATASTAR_JS": str(script),
             "HEADING_FONT": "system",
             "CHAT_POSTS_PER_AUTHOR_MAX": "50",
@@ -141,8 +142,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "PASSWORDS_WAITING_MAX": "10",
         }
     )
-    # A node says who it is in one way: `tests/web/test_linking.py` reads the others.
-    others = {"NATS_NKEY_FILE", "NATS_TOKEN_FILE"}
+    # A node says who it is in one way: `tests/web/test_linking.py` reads the others. Backups are
+    # of the embedded database.
+    others = {"NATS_NKEY_FILE", "NATS_TOKEN_FILE", "BACKUP_DIR"}
     same = [
         name
         for name, (field, _) in VARIABLES.items()
@@ -158,9 +160,20 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
     assert settings.is_https
 
 
+def test_backups_are_of_the_embedded_database() -> None:  # OPS-1
+    given = {"BACKUP_DIR": "/mnt/backups", "BACKUP_EVERY_SECS": "30"}
+    settings = read_settings(given)
+    assert (settings.backup_dir, settings.backup_every_s) == (Path("/mnt/backups"), 30)
+    (problem,) = problems_of({**given, "DATABASE_URL": "postgres://db/greenroom"})
+    assert problem.startswith("BACKUP_DIR: is for the embedded database")
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("BACKUP_DIR", " "),
+        ("BACKUP_EVERY_SECS", "4"),
+        ("BACKUP_EVERY_SECS", "3601"),
         ("WEBAUTHN_RP_ID", "127.0.0.1"),
         ("WEBAUTHN_RP_ID", "elsewhere.example"),
         ("WEBAUTHN_ROOTS", "/nowhere"),

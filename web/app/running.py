@@ -35,7 +35,9 @@ from actors.sagas import (
     Sagas,
 )
 from storage.errors import (
+    BackupRefused,
     EmbeddedFailed,
+    EmbeddedOutdated,
     MasterKeyMissing,
     StateDirInUse,
     StoreError,
@@ -45,6 +47,7 @@ from storage.errors import (
 )
 from storage.keyring import SubjectKeyring
 from storage.postgres import (
+    Archive,
     Database,
     DatabaseActor,
     PoolSettings,
@@ -351,12 +354,19 @@ async def open_server(settings: Settings) -> AsyncIterator[tuple[Secret[str], Tr
         yield settings.database_url, str
         return
     try:
-        async with open_embedded(settings.state_dir) as server:
+        archive = None
+        if settings.backup_dir is not None:
+            archive = Archive(settings.backup_dir.absolute(), settings.backup_every_s)
+        async with open_embedded(settings.state_dir, archive=archive) as server:
             yield Secret(server.url), lambda: server.trouble
     except StateDirInUse as error:
         raise CannotStart(f"STATE_DIR: {error}") from error
+    except EmbeddedOutdated as error:
+        raise CannotStart(f"STATE_DIR: {error}") from error
     except EmbeddedFailed as error:
         raise CannotStart(f"STATE_DIR: {error}", EXIT_ABSENT) from error
+    except BackupRefused as error:
+        raise CannotStart(f"BACKUP_DIR: {error}") from error
 
 
 def read_secret(settings: Settings) -> Secret[bytes]:

@@ -17,13 +17,16 @@ from actors.persistence import StoreMisuse, StoreUnavailable
 from actors.persistence.bus import InvalidTopic
 from actors.runtime.words.showing import shown
 from storage.errors import (
+    BackupRefused,
     CursorOutdated,
     EmbeddedFailed,
+    EmbeddedOutdated,
     InvalidField,
     MigrationChanged,
     MigrationGap,
     MigrationPending,
     MigrationRefused,
+    OutsideBackups,
     RewindNotLossless,
     SchemaNewer,
     StateDirInUse,
@@ -62,8 +65,9 @@ class CommandFailed(Exception):
 
 # The first that fits; what is not among them has failed.
 _CODES: Sequence[tuple[tuple[type[Exception], ...], Code]] = (
-    ((InvalidField, InvalidTopic), Code.USAGE),
+    ((InvalidField, InvalidTopic, OutsideBackups), Code.USAGE),
     ((LookupError,), Code.UNKNOWN),
+    ((EmbeddedOutdated, BackupRefused), Code.REFUSED),
     ((StoreUnavailable, StoreRejected, EmbeddedFailed, StateDirInUse), Code.UNREACHABLE),
     (
         (

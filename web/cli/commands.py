@@ -98,7 +98,7 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
         from web.cli import lab
 
         return lambda: lab.command(parsed.mode, environment, is_json=parsed.json)
-    from web.cli import beside_log, bus, cluster, members, projections, roles, sagas, store
+    from web.cli import backup, beside_log, bus, cluster, members, projections, roles, sagas, store
     from web.cli.answering import answer
 
     match parsed.command:
@@ -116,6 +116,8 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
             command = projections.command
         case "bus":
             command = bus.command
+        case "backup":
+            command = backup.command
         case _:
             command = beside_log.command
     return lambda: _interruptibly(lambda: answer(command, parsed, environment))

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lab(commands)
     for add in (
         _add_store_commands, _add_roles, _add_sessions, _add_audit, _add_risk, _add_projection,
-        _add_saga,
+        _add_saga, _add_backup,
         _add_dlq, _add_outbox, _add_mail, _add_timers, _add_bus, _add_cluster,
     ):  # fmt: skip
         add(commands)
@@ -63,6 +63,8 @@ def environment_of(parsed: argparse.Namespace) -> dict[str, str]:
         environment["STATE_DIR"] = parsed.state_dir
     if parsed.database_url is not None:
         environment["DATABASE_URL"] = parsed.database_url
+    if getattr(parsed, "backup_dir", None) is not None:
+        environment["BACKUP_DIR"] = parsed.backup_dir
     return environment
 
 
@@ -295,6 +297,44 @@ def _add_saga(commands: Commands) -> None:
     for parser in (show, retry, skip, undo, fail):
         parser.add_argument("saga", help="its id, such as checkout-42")
     graph.add_argument("saga", help="its id, such as checkout-42, or a kind")
+
+
+def _add_backup(commands: Commands) -> None:
+    actions = _group(commands, "backup", "back the embedded database up, and bring a moment back")
+    base = _reading(actions, "base", "copy all of it, while it runs or not")
+    incremental = _reading(actions, "incremental", "copy what changed since the last backup")
+    listed = _reading(
+        actions, "list", "list backups and what can be restored; ends with 1 when a part is missing"
+    )
+    verify = _reading(
+        actions, "verify", "restore to look: into a scratch folder, check the store, tell the time"
+    )
+    restore = _reading(
+        actions, "restore", "restore a moment into an empty folder, which a site then serves"
+    )
+    prune = _reading(actions, "prune", "remove the oldest backups and their part of the log")
+    for parser in (base, incremental, listed, verify, restore, prune):
+        parser.add_argument("--backup-dir", help="where the backups lie (BACKUP_DIR)")
+    verify.add_argument("--dir", help="an empty folder to restore into (one of the system's)")
+    restore.add_argument("--dir", required=True, help="the empty folder, a STATE_DIR to be")
+    for parser in (verify, restore):
+        parser.add_argument(
+            "--to", metavar="TIME", help="a moment such as 2026-01-31T12:00:00Z; else all there is"
+        )
+    for parser in (listed, verify, restore):
+        parser.add_argument(
+            "--timeline",
+            type=_number(1, 2**31),
+            metavar="N",
+            help="another line of history than the newest, after an earlier restore",
+        )
+    prune.add_argument(
+        "--keep",
+        type=_number(1, 10_000),
+        required=True,
+        metavar="N",
+        help="how many bases stay, with all that stands on them",
+    )
 
 
 def _add_dlq(commands: Commands) -> None:

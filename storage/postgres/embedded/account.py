@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,11 @@ class Account:
     prefix: tuple[str, ...]
 
 
-def choose_account(data: Path, programs: Path) -> Account:
-    """Call this to learn as whom the server of a data folder runs; raises `EmbeddedFailed`."""
+def choose_account(data: Path, programs: Path, also: Sequence[Path] = ()) -> Account:
+    """Call this to learn as whom the server of a data folder runs; raises `EmbeddedFailed`.
+
+    `also` are other places that it must come to, such as those of its backups.
+    """
     uid = os.geteuid()
     if uid != 0:
         return Account(uid, os.getegid(), ())
@@ -54,15 +58,16 @@ def choose_account(data: Path, programs: Path) -> Account:
             "run as a normal user, or set DATABASE_URL"
         )
     prefix = [setpriv, f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
-    prefix += _lent_right(data, programs, entry)
+    prefix += _lent_right((data, *also), programs, entry)
     return Account(entry.pw_uid, entry.pw_gid, tuple(prefix))
 
 
-def _lent_right(data: Path, programs: Path, entry: pwd.struct_passwd) -> list[str]:
+def _lent_right(places: Sequence[Path], programs: Path, entry: pwd.struct_passwd) -> list[str]:
     """What `setpriv` is told so that the user gets past all that is closed to them."""
     closed_program = _first_closed_program(programs, entry)
     on_the_way_to_programs = closed_program or _first_closed_folder(programs, entry)
-    blocked = on_the_way_to_programs or _first_closed_folder(data, entry)
+    closed = (_first_closed_folder(place, entry) for place in places)
+    blocked = on_the_way_to_programs or next((one for one in closed if one is not None), None)
     if blocked is None:
         return []
     held = _held()

