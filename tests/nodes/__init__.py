@@ -4,6 +4,6 @@ Read `kit.py` first: `Nodes`, what a test holds. `balancer.py` is what stands be
 `lines.py` the lines to the database and to the servers of messages.
 """
 
-from tests.nodes.kit import Nodes, Setup, missing, until
+from tests.nodes.kit import Nodes, Setup, missing, settled, until
 
-__all__ = ["Nodes", "Setup", "missing", "until"]
+__all__ = ["Nodes", "Setup", "missing", "settled", "until"]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from urllib.parse import quote
 
@@ -25,10 +26,15 @@ from web.client import ClientSettings, Gap, TopicEvent, connect
 LOBBY = "room:lobby"
 # What the page waits at first and at most, and by how much that is spread.
 AGAIN_S, AGAIN_S_MAX, SPREAD = 1.0, 30.0, 0.2
-# What a caller of a site that is away waits until it says so again.
-POST_AGAIN_S = 0.1
+# What a caller of a site that is away waits until it says so again: doubled with each try. A
+# thousand that came every 0.1 s had this process for themselves: answers lay unread in sockets that
+# the balancer had closed, and the lines of the nodes, which are of this process, stood still too.
+POST_AGAIN_S, POST_AGAIN_S_MAX = 0.1, 2.0
+# No more posts are open at once; those that would begin beside them are held back, and counted.
+POSTS_OPEN_MAX = 100
 # For the page, a stream that lived so long was a good one; the next wait is the first again.
 STEADY_S = 2.0
+_FILES = Path("/proc/self/fd")
 _CHUNK = 64 * 1024
 
 
@@ -58,10 +64,12 @@ class Figures:
     gaps: int = 0
     # Pages that had to be loaded anew to post on.
     reloads: int = 0
+    # Posts that did not begin, as too many were open.
+    held: int = 0
 
     def post_s(self, share: float) -> float:
         """The time within which that share of the posts was accepted."""
-        took = sorted(self.accepted.values())
+        took = sorted(self.accepted.values()) or [0.0]
         return took[min(len(took) - 1, int(len(took) * share))]
 
 
@@ -74,17 +82,34 @@ class Crowd:
     random: Random
     said: set[str] = field(default_factory=set)
     last: str = ""
+    # Posts that have begun and are not accepted.
+    posts_open: int = 0
     pages: list[Page] = field(default_factory=list)
     programs: list[Program] = field(default_factory=list)
+
+    @property
+    def hearers(self) -> Sequence[Page | Program]:
+        """All that hear what is said."""
+        return [*self.pages, *self.programs]
+
+    def progress(self) -> str:
+        """How it is just now, in a line; any thread may ask."""
+        figures, heard = self.figures, [len(one.places) for one in self.programs]
+        return (
+            f"{len(figures.accepted)} of {len(self.said)} posts accepted, {self.posts_open} open, "
+            f"{figures.held} held back; tries refused {dict(sorted(figures.refused.items()))}; "
+            f"{sum(one.is_listening for one in self.pages)} of {len(self.pages)} pages listen; "
+            f"programs have heard {min(heard, default=0)} to {max(heard, default=0)}, "
+            f"{figures.gaps} gaps; {len(list(_FILES.iterdir()))} files open"
+        )
 
     async def come(self, pages: int, programs: int, nursery: trio.Nursery) -> None:
         """Open pages and programs; returns when all have heard something."""
         self.pages = [Page(self, number) for number in range(pages)]
         self.programs = [Program(self) for _ in range(programs)]
-        hearers: list[Page | Program] = [*self.pages, *self.programs]
-        for one in hearers:
+        for one in self.hearers:
             nursery.start_soon(one.run)
-        for one in hearers:
+        for one in self.hearers:
             with trio.fail_after(PATIENCE_S):
                 await one.is_live.wait()
 
@@ -92,18 +117,32 @@ class Crowd:
         """Have posts begin at a pace, each in a task of its own, until the event is set."""
         began, count = trio.current_time(), 0
         while not until.is_set():
-            nursery.start_soon(self.random.choice(self.pages).post, uuid.uuid4().hex)
+            if self.posts_open < POSTS_OPEN_MAX:
+                nursery.start_soon(self.random.choice(self.pages).post, uuid.uuid4().hex)
+            else:
+                self.figures.held += 1
             count += 1
             await trio.sleep_until(began + count / per_s)
 
     async def end(self) -> None:
-        """Say the last word, and wait until every page and program has heard it."""
+        """Say the last word, and wait until all have heard it; `deaf` is who did not."""
         self.last = uuid.uuid4().hex
-        await self.pages[0].post(self.last)
-        hearers: list[Page | Program] = [*self.pages, *self.programs]
-        for one in hearers:
-            with trio.fail_after(PATIENCE_S):
+        with trio.move_on_after(PATIENCE_S):
+            await self.pages[0].post(self.last)
+        with trio.move_on_after(PATIENCE_S):
+            for one in self.hearers:
                 await one.has_heard_last.wait()
+
+    def deaf(self) -> Sequence[str]:
+        """Who has not heard the last word."""
+        pages = [
+            f"page {at}" for at, one in enumerate(self.pages) if not one.has_heard_last.is_set()
+        ]
+        return pages + [
+            f"program {at}"
+            for at, one in enumerate(self.programs)
+            if not one.has_heard_last.is_set()
+        ]
 
 
 class Page:
@@ -115,6 +154,7 @@ class Page:
         self._address = f"10.1.{number // 250}.{number % 250 + 1}"
         self._cookies: dict[str, str] = {}
         self._tab = ""
+        self.is_listening = False
         self.is_live, self.has_heard_last = trio.Event(), trio.Event()
 
     async def run(self) -> None:
@@ -143,10 +183,18 @@ class Page:
 
     async def post(self, client_id: str) -> None:
         """Post until it was accepted."""
-        figures = self._crowd.figures
+        self._crowd.posts_open += 1
+        try:
+            await self._post(client_id)
+        finally:
+            self._crowd.posts_open -= 1
+
+    async def _post(self, client_id: str) -> None:
+        figures, random = self._crowd.figures, self._crowd.random
         values = {"chatDemoDraftBody": f"post {client_id}", "demoClientId": client_id}
         values["roomName"] = "Lobby"
         began, unbound_at = trio.current_time(), None
+        again_s = POST_AGAIN_S
         self._crowd.said.add(client_id)
         while True:
             body = json.dumps({**values, "sseTabId": self._tab}).encode()
@@ -165,7 +213,8 @@ class Page:
                 if trio.current_time() - unbound_at > 5 * AGAIN_S:
                     figures.reloads += 1
                     await self._until(self.load)
-            await trio.sleep(POST_AGAIN_S)
+            await trio.sleep(again_s * random.uniform(1 - SPREAD, 1 + SPREAD))
+            again_s = min(POST_AGAIN_S_MAX, 2 * again_s)
 
     async def _listen(self, lost_at: float | None) -> bool:
         """Read one stream to its end; whether it said anything."""
@@ -188,6 +237,7 @@ class Page:
                         if lost_at is not None:
                             figures.away_s.append(now - lost_at)
                         self.is_live.set()
+                        self.is_listening = True
                     else:
                         figures.silent_s.append(now - heard_at)
                     heard_at = now
@@ -195,6 +245,8 @@ class Page:
                     tail = data[-64:]
         except (OSError, trio.BrokenResourceError):
             pass
+        finally:
+            self.is_listening = False
         if heard_at is None:
             figures.streams_refused[0] += 1
         return heard_at is not None
@@ -296,7 +348,8 @@ def gather(
 ) -> Crowd:
     """Have a crowd of (pages, programs, posts a second) around `work`, which runs in a thread.
 
-    Returns when all that was said has been accepted, and all have heard the last word.
+    Returns when all that was said has been accepted and all have heard the last word, or when
+    patience is over: `judge_crowd` says what is missing then.
     """
     pages, programs, per_s = sizes
     crowd = Crowd(port, Figures(), Random(seed))
@@ -311,6 +364,7 @@ def gather(
                     await trio.to_thread.run_sync(work, crowd)
                 finally:
                     is_done.set()
+                    posting.cancel_scope.deadline = trio.current_time() + PATIENCE_S
             await crowd.end()
             nursery.cancel_scope.cancel()
 

@@ -107,6 +107,8 @@ class Nodes:
     sites: dict[str, SiteProcess] = field(default_factory=dict, init=False)
     lines: dict[str, NodeLines] = field(default_factory=dict, init=False)
     balancer: Balancer | None = field(default=None, init=False)
+    # Every node that ever started, in order, with what it has said; those that are dead too.
+    lives: list[tuple[str, SiteProcess]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         file = ServerFile(users=[User(publish=OWN, subscribe=OWN)])
@@ -247,6 +249,7 @@ class Nodes:
         """Start a node; one state folder has the one secret that they share."""
         site = self.program(self.folder / "state", **self.settings_of(name))
         self.sites[name] = site
+        self.lives.append((name, site))
         return site
 
     def stop(self, name: str) -> int:
@@ -298,3 +301,11 @@ def until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < limit, "it never came"
         time.sleep(0.05)
+
+
+def settled(judge: Callable[[], Sequence[str]]) -> Sequence[str]:
+    """Wait until nothing is wrong any more; gives what still is when patience is over."""
+    limit = time.monotonic() + PATIENCE_S
+    while (wrong := judge()) and time.monotonic() < limit:
+        time.sleep(0.05)
+    return wrong

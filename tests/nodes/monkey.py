@@ -53,6 +53,11 @@ class Monkey:
         if self._failed:
             raise self._failed[0]
 
+    def progress(self) -> str:
+        """How far it is, in a line; any thread may ask."""
+        with self._lock:
+            return f"{len(self.done)} faults, now struck: {', '.join(sorted(self._busy)) or '-'}"
+
     def _begin_one(self) -> None:
         faults = [
             self._node_killed,

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.nodes import Nodes, Setup, missing, until
+from tests.nodes import Nodes, Setup, missing, settled
 from tests.nodes.crowd import Crowd, gather
-from tests.nodes.judging import judge, judge_store, say
+from tests.nodes.judging import SOON, STORE, invariants, judge_soon, judge_store, say
 from tests.nodes.monkey import Monkey
+from tests.nodes.telling import leaving, telling, verdict
 from web.settings import NODE_DRAIN_S
 
 SETUP = Setup(servers=3, balancer="haproxy", has_lines=True)
@@ -41,11 +42,14 @@ def test_whatever_is_struck_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     }
     with Nodes(tmp_path, "abc", SETUP, settings) as nodes:
         monkey = Monkey(nodes, SEED)
+        crowds: list[Crowd] = []
         converged: list[float] = []
 
         def strike(crowd: Crowd) -> None:
+            crowds.append(crowd)
             try:
-                monkey.run(SECONDS)
+                with telling(lambda: f"{crowd.progress()}; {monkey.progress()}"):
+                    monkey.run(SECONDS)
             finally:
                 print("\n".join(monkey.done))
             began = time.monotonic()
@@ -53,7 +57,9 @@ def test_whatever_is_struck_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
             converged.append(time.monotonic() - began)
 
         assert nodes.balancer is not None
-        crowd = gather(nodes.balancer.port, (PAGES, PROGRAMS, POSTS_PER_S), SEED, strike)
-        print(json.dumps({**say(crowd), "converged_s": round(converged[0], 1)}))
-        until(lambda: not judge_store(nodes))
-        assert judge(nodes, crowd) == []
+        with leaving(nodes, monkey.done, crowds):
+            crowd = gather(nodes.balancer.port, (PAGES, PROGRAMS, POSTS_PER_S), SEED, strike)
+            print(json.dumps({**say(crowd), "converged_s": round(converged[0], 1)}))
+            store = settled(lambda: judge_store(nodes))
+            found = {**invariants(nodes, crowd), STORE: store, SOON: judge_soon(converged[0])}
+            assert verdict(found) == []

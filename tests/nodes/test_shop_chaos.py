@@ -12,7 +12,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.site_process import SiteProcess
-from tests.nodes import Nodes, Setup, missing, until
-from tests.nodes.judging import judge_store
+from tests.nodes import Nodes, Setup, missing, settled
+from tests.nodes.judging import SOON, STORE, judge_soon, judge_store
 from tests.nodes.monkey import Monkey
 from tests.nodes.shop.judging import (
     Said,
@@ -33,6 +32,7 @@ from tests.nodes.shop.judging import (
     read_sold,
     read_stored,
 )
+from tests.nodes.telling import leaving, telling, verdict
 from tests.processes.forked import run
 
 SETUP = Setup(servers=3, has_lines=True)
@@ -41,6 +41,9 @@ SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
 
 _NO = missing(SETUP) or ("" if SECONDS else "not run: `make soak` runs it")
 _runs = pytest.mark.skipif(bool(_NO), reason=_NO)
+READERS = "each record is handled once, and the projection is the fold"
+SAGAS = "every checkout ends done or undone"
+ASKS = "each ask ends by its deadline, in truth"
 _ORDERED = ("OrderPlaced",)
 
 
@@ -58,17 +61,9 @@ class ShopProcess(SiteProcess):
         return done.stdout
 
 
-def settle(judge: Callable[[], Sequence[str]]) -> None:
+def settle(name: str, judge: Callable[[], Sequence[str]]) -> None:
     """Wait until nothing is wrong any more, or fail with what still is."""
-    wrong: list[str] = []
-
-    def is_right() -> bool:
-        wrong[:] = judge()
-        return not wrong
-
-    with suppress(AssertionError):
-        until(is_right)
-    assert not wrong
+    assert verdict({name: settled(judge)}) == []
 
 
 @pytest.mark.slow
@@ -84,28 +79,31 @@ def test_whatever_is_struck_what_a_program_began_is_ended(tmp_path: Path) -> Non
 
     with Nodes(tmp_path, "abc", SETUP, program=program) as nodes:
         monkey = Monkey(nodes, SEED)
-        try:
-            monkey.run(SECONDS)
-        finally:
-            print("\n".join(monkey.done))
-        began = time.monotonic()
-        nodes.wait_shared_out()
-        converged_s = time.monotonic() - began
-        # Nothing begins any more; one is left to end what has begun.
-        for name in "abc":
-            assert nodes.stop(name) == 0
-        nodes.program = partial(program, QUIET="on")
-        nodes.start("a")
-        settle(lambda: judge_store(nodes))
-        said = Said.of(one.lines for one in started)
-        print(json.dumps({"converged_s": round(converged_s, 1), "asks": dict(said.ends)}))
-        settle(lambda: judge_readers(read_stored(nodes)))
-        settle(lambda: judge_sold(read_sold(nodes)))
-        print(json.dumps(Counter(f"{one.name[:4]} {one.status}" for one in read_sold(nodes))))
-        nodes.stop("a")
-        stored, said = read_stored(nodes), Said.of(one.lines for one in started)
-        assert judge_asks(said, stored) == []
-        assert said.answered
+        with leaving(nodes, monkey.done, []):
+            try:
+                with telling(monkey.progress):
+                    monkey.run(SECONDS)
+            finally:
+                print("\n".join(monkey.done))
+            began = time.monotonic()
+            nodes.wait_shared_out()
+            converged_s = time.monotonic() - began
+            # Nothing begins any more; one is left to end what has begun.
+            for name in "abc":
+                assert nodes.stop(name) == 0
+            nodes.program = partial(program, QUIET="on")
+            nodes.start("a")
+            settle(STORE, lambda: judge_store(nodes))
+            said = Said.of(one.lines for one in started)
+            print(json.dumps({"converged_s": round(converged_s, 1), "asks": dict(said.ends)}))
+            settle(READERS, lambda: judge_readers(read_stored(nodes)))
+            settle(SAGAS, lambda: judge_sold(read_sold(nodes)))
+            print(json.dumps(Counter(f"{one.name[:4]} {one.status}" for one in read_sold(nodes))))
+            nodes.stop("a")
+            stored, said = read_stored(nodes), Said.of(one.lines for one in started)
+            found = {ASKS: judge_asks(said, stored), SOON: judge_soon(converged_s)}
+            assert verdict(found) == []
+            assert said.answered
 
 
 def test_who_judges_finds_what_is_wrong() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nodes import Nodes, missing, until
+from tests.nodes import Nodes, missing, settled, until
 from tests.nodes.crowd import Crowd, gather
 from tests.nodes.judging import judge, judge_store, say
 
@@ -80,5 +80,5 @@ def test_a_node_that_stands_still_loses_and_doubles_nothing(
         assert (bool(fenced), after.node_id != before.node_id) == (is_fenced, is_fenced), fenced
         if not is_fenced:
             assert after.shards == before.shards
-        until(lambda: not judge_store(nodes))
+        assert settled(lambda: judge_store(nodes)) == []
         assert judge(nodes, crowd) == []

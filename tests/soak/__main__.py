@@ -2,7 +2,8 @@
 
 `python -m tests.soak` runs all, `python -m tests.soak order` one, `MINUTES=1` shortens each.
 A line a round, and a report in build/soak.json; a round that fails ends the run, with the seed
-that it printed. Every round is a process of its own, with servers and folders of its own.
+that it printed. All that a round said, and what a failed one left, is in build/soak/.
+Every round is a process of its own, with servers and folders of its own.
 """
 
 import json
@@ -10,14 +11,24 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from tests.nodes.telling import MARK
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "build" / "soak.json"
 # The longest is of an hour where the machine is quiet. The suite ends a test after ten minutes.
 ROUND_S_MAX = 3 * 3600
+
+
+# Of a run that lasts: how often it says how it is, and what CLU-43 promises on a quiet machine.
+CHAOS = (("PROGRESS_S", "30"), ("CONVERGED_S_MAX", "15"))
+# Lines of a round that are passed on at once: how it is, and its figures.
+TOLD = (MARK, "SEED=", "{")
+LAST_LINES = 60
 
 
 @dataclass(frozen=True)
@@ -80,25 +91,25 @@ SOAKS = {
         "CLU-43: nodes, servers of messages and all lines struck for a minute",
         "tests/nodes/test_chaos.py::test_whatever_is_struck_nothing_is_lost_or_doubled",
         rounds=3,
-        environment=(("CHAOS_S", "60"),),
+        environment=(("CHAOS_S", "60"), *CHAOS),
     ),
     "nodes-chaos-long": Soak(
         "CLU-43: the same for half an hour",
         "tests/nodes/test_chaos.py::test_whatever_is_struck_nothing_is_lost_or_doubled",
         rounds=1,
-        environment=(("CHAOS_S", "1800"),),
+        environment=(("CHAOS_S", "1800"), *CHAOS),
     ),
     "nodes-shop": Soak(
         "CLU-43: nodes of a program struck for a minute; sagas, a projection, the bus and asks",
         "tests/nodes/test_shop_chaos.py::test_whatever_is_struck_what_a_program_began_is_ended",
         rounds=3,
-        environment=(("CHAOS_S", "60"),),
+        environment=(("CHAOS_S", "60"), *CHAOS),
     ),
     "nodes-shop-long": Soak(
         "CLU-43: the same for half an hour",
         "tests/nodes/test_shop_chaos.py::test_whatever_is_struck_what_a_program_began_is_ended",
         rounds=1,
-        environment=(("CHAOS_S", "1800"),),
+        environment=(("CHAOS_S", "1800"), *CHAOS),
     ),
     "bus-days": Soak(
         "BUS-14: a million records of eight days, read by three groups",
@@ -262,32 +273,52 @@ def command(one: Soak) -> list[str]:
     ]
 
 
+def run_round(
+    words: Sequence[str], environment: dict[str, str], left: Path
+) -> tuple[int, list[str]]:
+    """Run one, passing on what it tells; its exit code and last lines. All is in `output.txt`."""
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    with (
+        (left / "output.txt").open("w") as output,
+        subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env={"LEFT": str(left), **os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            output.write(line)
+            output.flush()
+            last.append(line.rstrip("\n"))
+            if line.startswith(TOLD):
+                print(f"  {last[-1]}", flush=True)
+    return process.returncode, list(last)
+
+
 def soak(name: str, one: Soak, minutes: float | None) -> Report:
     """Repeat a proof until its time or its rounds are over, or until it fails."""
     began, done, limit_s = time.monotonic(), 0, None if one.minutes is None else one.minutes * 60
     if minutes is not None:
         limit_s = minutes * 60
+    left = OUTPUT.parent / "soak" / name
+    left.mkdir(parents=True, exist_ok=True)
     while True:
-        process = subprocess.run(
-            command(one),
-            cwd=ROOT,
-            env={**os.environ, **dict(one.environment)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        code, lines = run_round(command(one), dict(one.environment), left)
         done += 1
         seconds = time.monotonic() - began
-        is_green = process.returncode == 0
+        is_green = code == 0
         print(
             f"{name}: round {done}, {seconds:.0f} s, {'green' if is_green else 'RED'}", flush=True
         )
         if not is_green:
-            lines = "\n".join(process.stdout.splitlines()[-60:])
-            print(lines)
-            return Report(name, one.proves, done, seconds, is_green=False, last_lines=lines)
+            print("\n".join(lines), f"\nall it said: {left / 'output.txt'}")
+            last = "\n".join(lines)
+            return Report(name, one.proves, done, seconds, is_green=False, last_lines=last)
         if (limit_s is not None and seconds >= limit_s) or done == one.rounds:
             return Report(name, one.proves, done, seconds, is_green=True)
 

@@ -22,11 +22,19 @@ def test_an_unknown_name_is_told() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_green", [True, False])
-def test_it_repeats_until_it_is_over_or_red(tmp_path: Path, is_green: bool) -> None:
+def test_it_repeats_until_it_is_over_or_red(
+    tmp_path: Path,
+    is_green: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tests.soak.__main__.OUTPUT", tmp_path / "soak.json")
     proof = tmp_path / "test_proof.py"
     proof.write_text(
         "def test_it(pytestconfig):\n"
         "    print('SEED=7')\n"
+        "    print('> half of it is over')\n"
+        "    print('a word')\n"
         # An hour is more than a test of the suite has.
         "    assert float(pytestconfig.getini('timeout')) > 3600\n"
         f"    assert {is_green}\n"
@@ -34,3 +42,8 @@ def test_it_repeats_until_it_is_over_or_red(tmp_path: Path, is_green: bool) -> N
     report = soak("proof", Soak("nothing", str(proof), rounds=2), None)
     assert (report.rounds, report.is_green) == ((2, True) if is_green else (1, False))
     assert ("SEED=7" in report.last_lines) is not is_green
+    # How it goes is told at once, and all of it is kept.
+    rounds, _, _ = capsys.readouterr().out.partition("RED")
+    assert rounds.count("  > half of it is over\n") == report.rounds
+    assert "a word" not in rounds
+    assert "a word\n" in (tmp_path / "soak" / "proof" / "output.txt").read_text()
