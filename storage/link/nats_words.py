@@ -250,6 +250,8 @@ def fault_of(error: BaseException) -> LinkFault:
 
 def words_of(error: BaseException) -> str:
     """Call this for what an error says, short and on one line."""
+    if isinstance(error, TimeoutError):
+        return "it says nothing"
     text = str(error).removeprefix("nats: ").strip("'") or type(error).__name__
     return " ".join(text.split())[:_TEXT_LENGTH_MAX]
 

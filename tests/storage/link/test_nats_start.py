@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,6 +247,39 @@ async def test_what_is_no_server_is_told_as_absent_and_never_hangs(kind: str) ->
             async with open_nats_link(of, wait_s=0.3):
                 pytest.fail("it is none")
     assert place in str(told.value.exceptions[0])
+
+
+@contextmanager
+def half_open() -> Iterator[str]:
+    """A port whose queue is full and that nobody takes from: who connects gets no answer."""
+    with socket.socket() as listens, ExitStack() as stack:
+        listens.bind(("127.0.0.1", 0))
+        listens.listen(0)
+        for _ in range(3):
+            waits = stack.enter_context(socket.socket())
+            waits.setblocking(False)
+            waits.connect_ex(listens.getsockname())
+        yield f"127.0.0.1:{listens.getsockname()[1]}"
+
+
+@pytest.mark.slow
+async def test_a_server_that_says_nothing_is_told_as_that() -> None:
+    """An attempt has 4 s at most; what came of it is known before the start gives up."""
+    # CLU-4
+    wait_s = 6.0
+
+    async def given_up(place: str) -> None:
+        of = NatsSettings((f"nats://{place}",))
+        with pytest.RaisesGroup(LinkAbsent, flatten_subgroups=True) as told:
+            async with open_nats_link(of, wait_s=wait_s):
+                pytest.fail("nobody is there")
+        (error,) = told.value.exceptions
+        assert str(error) == f"no answer from {place} for 6 s: it says nothing"
+
+    with silenced(), half_open() as behind, trio.fail_after(PATIENCE_S):
+        async with pretending(says()) as silent, trio.open_nursery() as nursery:
+            nursery.start_soon(given_up, silent)
+            nursery.start_soon(given_up, behind)
 
 
 async def test_nothing_is_said_to_a_server_that_offers_no_tls_where_it_must(

@@ -136,7 +136,7 @@ def test_one_server_by_tls_means_all_of_them() -> None:
 
 def test_what_an_error_says_is_one_short_line() -> None:
     assert words_of(errors.Error("nats: 'a\nb'")) == "a b"
-    assert words_of(TimeoutError()) == "TimeoutError"
+    assert words_of(TimeoutError()) == "it says nothing"
     assert len(words_of(ValueError("x" * 1000))) == 200
 
 
