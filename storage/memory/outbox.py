@@ -60,6 +60,9 @@ class MemoryOutbox(Twin):
         for partition in partitions:
             holder, epoch, until = self.database.outbox_leases.get(partition, ("", 0, now))
             if until > now and holder != owner and shard is None:
+                if until > now + 2 * LEASE:
+                    # From before the clock was set back.
+                    self.database.outbox_leases[partition] = (holder, epoch, now + LEASE)
                 continue
             # A holder that was late to renew, and that nobody replaced, keeps the epoch.
             epoch = epoch if holder == owner else epoch + 1

@@ -9,6 +9,8 @@ from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.timers import (
     CLAIM,
     CLAIM_MAX,
+    HELD_ANEW,
+    HELD_MAX,
     OVER_KEPT,
     check_claimed,
     check_due,
@@ -48,6 +50,13 @@ class MemoryTimers(Twin):
         await self.pass_faults()
         if shard is not None:
             self.database.check_shard(shard)
+        for row in self._open():
+            if (
+                row.claimed_until is not None
+                and row.claimed_until > now + HELD_MAX
+                and (shard is None or row.claimed_by in (None, worker))
+            ):
+                row.claimed_until = now + HELD_ANEW
         due = [
             row
             for row in self._open()

@@ -51,14 +51,18 @@ PLACE_S_MAX = 30.0
 # In the order of parts: two relays that lease at once lock them in one direction, and cannot
 # wait for each other. The epoch rises when a part changes hands; it, and not the clock, tells
 # whose marks count: a holder that was late to renew, and that nobody replaced, is still the one.
+# A lease that is longer than any is from before the clock was set back: it begins anew.
 _LEASE = """
 INSERT INTO outbox_leases AS l (partition, owner, epoch, lease_until)
 SELECT p, $1, 1, clock_timestamp() + $3::interval FROM unnest($2::int[]) p ORDER BY p
 ON CONFLICT (partition) DO UPDATE
-SET owner = $1, lease_until = clock_timestamp() + $3::interval,
-    epoch = CASE WHEN l.owner = $1 THEN l.epoch ELSE l.epoch + 1 END
+SET owner = CASE WHEN l.lease_until > clock_timestamp() THEN l.owner ELSE $1 END,
+    lease_until = clock_timestamp() + $3::interval,
+    epoch = CASE WHEN l.owner = $1 OR l.lease_until > clock_timestamp() THEN l.epoch
+        ELSE l.epoch + 1 END
 WHERE l.owner = $1 OR l.lease_until <= clock_timestamp()
-RETURNING partition, epoch
+    OR l.lease_until > clock_timestamp() + 2 * $3::interval
+RETURNING partition, epoch, owner
 """
 
 # The shard is the lease: whoever holds it takes the parts, whoever had them.
@@ -225,6 +229,7 @@ async def _lease(
     args = (owner, partitions, LEASE)
     if shard is None:
         rows = await connection.fetch(_LEASE, *args)
+        rows = [row for row in rows if row["owner"] == owner]
     else:
         token = (shard.id, shard.owner, shard.epoch)
         rows = await connection.fetch(_LEASE_BY_SHARD, *args, *token)

@@ -19,6 +19,8 @@ from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.timers import (
     CLAIM,
     CLAIM_MAX,
+    HELD_ANEW,
+    HELD_MAX,
     OVER_KEPT,
     check_claimed,
     check_due,
@@ -108,6 +110,15 @@ claimed AS (
 )
 """
 
+# From before the clock was set back. Whoever has one in hand is not waited for: a next look may.
+_HELD_LONG = f"""
+SELECT timer_id FROM timers WHERE {OPEN} AND claimed_until > $2 + $6::interval
+"""  # noqa: S608  (our own words)
+_ANEW = """
+UPDATE timers SET claimed_until = $2 + $7::interval
+FROM held WHERE timers.timer_id = held.timer_id
+"""
+
 # Claimed rows of others are skipped, not waited for: two services share the work.
 _CLAIM = f"""
 WITH due AS (
@@ -115,21 +126,26 @@ WITH due AS (
     WHERE {OPEN} AND due_at <= $2 AND (claimed_until IS NULL OR claimed_until <= $2)
         AND address <> ALL ($5::text[])
     ORDER BY due_at, timer_id LIMIT $3 FOR UPDATE SKIP LOCKED
-), {_CLAIMED}
+), held AS (
+    {_HELD_LONG} FOR UPDATE SKIP LOCKED
+), anew AS ({_ANEW}), {_CLAIMED}
 SELECT * FROM claimed ORDER BY due_at, timer_id
 """  # noqa: S608  (our own words)
 
 # The shard is the claim: what another had claimed is free. No row at all tells that it is not ours.
 _CLAIM_BY_SHARD = f"""
 WITH mine AS MATERIALIZED (
-    SELECT FROM shards WHERE id = $6 AND owner = $7 AND epoch = $8 FOR KEY SHARE
+    SELECT FROM shards WHERE id = $8 AND owner = $9 AND epoch = $10 FOR KEY SHARE
 ), due AS (
     SELECT timer_id FROM timers
     WHERE EXISTS (SELECT FROM mine) AND {OPEN} AND due_at <= $2
         AND (claimed_until IS NULL OR claimed_until <= $2 OR claimed_by <> $1)
         AND address <> ALL ($5::text[])
     ORDER BY due_at, timer_id LIMIT $3 FOR UPDATE SKIP LOCKED
-), {_CLAIMED}
+), held AS (
+    {_HELD_LONG} AND EXISTS (SELECT FROM mine) AND (claimed_by IS NULL OR claimed_by = $1)
+    FOR UPDATE SKIP LOCKED
+), anew AS ({_ANEW}), {_CLAIMED}
 SELECT claimed.* FROM mine LEFT JOIN claimed ON true ORDER BY due_at, timer_id
 """  # noqa: S608  (our own words)
 _EPOCH = "SELECT epoch FROM shards WHERE id = $1"
@@ -262,7 +278,7 @@ async def _claim_due(
     busy: Sequence[str],
     shard: Shard | None,
 ) -> list[DueTimer]:
-    args = (worker, now, limit, CLAIM, list(busy))
+    args = (worker, now, limit, CLAIM, list(busy), HELD_MAX, HELD_ANEW)
     if shard is None:
         rows = await connection.fetch(_CLAIM, *args)
     else:

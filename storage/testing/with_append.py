@@ -227,6 +227,24 @@ class TimersSuite:
         assert await kept.timers.pending() == 3
         assert await kept.timers.next_due() == bad.due_at
 
+    async def test_timers_outlive_a_clock_that_is_set_back(self, kept: Kept) -> None:
+        # REL-88, STORE-50: what the dead hold ends in a minute, and nothing comes early
+        held, tried = timer(1), timer(2, name="b")
+        for one in (held, tried):
+            await kept.timers.set(one)
+        before = NOON + timedelta(hours=1)
+        assert len(await kept.timers.claim_due("w-1", before)) == 2
+        assert await kept.timers.failed("w-1", tried.timer_id, "no", before + timedelta(seconds=60))
+        back = NOON + timedelta(seconds=10)
+        assert await kept.timers.claim_due("w-2", back) == []
+        # Who lives renews what it has in hand; it does so no more.
+        assert await kept.timers.renew("w-1", [held.timer_id], back + timedelta(seconds=10)) == 1
+        assert await kept.timers.claim_due("w-2", back + timedelta(seconds=39)) == []
+        due = await kept.timers.claim_due("w-2", back + timedelta(seconds=59))
+        assert [one.timer_id for one in due] == [held.timer_id]
+        due = await kept.timers.claim_due("w-3", back + timedelta(seconds=60))
+        assert [one.timer_id for one in due] == [tried.timer_id]
+
     async def test_timers_that_are_over_are_removed_in_time(self, kept: Kept) -> None:
         # STORE-54
         fired, cancelled, given_up, still = (timer(name=name) for name in "abcd")
@@ -351,6 +369,26 @@ class OutboxSuite:
         third = await kept.outbox.lease("r-1", [_P])
         assert third[_P] == second[_P] + 1
         assert len(await kept.outbox.next_batch(_P, third[_P])) == 1
+
+    async def test_a_part_outlives_a_clock_that_is_set_back(self, kept: Kept) -> None:
+        # REL-88, STORE-52: a dead relay does not hold it for as long as that
+        await kept.events.append(A, new_events(1), outbox=[message()])
+        dead = (_P + 1) % PARTITIONS
+        await kept.outbox.lease("r-0", [dead])
+        first = await kept.outbox.lease("r-1", [_P])
+        (entry,) = await kept.outbox.next_batch(_P, first[_P])
+        await kept.pass_time(-3600)
+        assert await kept.outbox.lease("r-2", [_P, dead]) == {}
+        # Who lives renews it as before.
+        assert await kept.outbox.lease("r-1", [_P]) == first
+        await kept.pass_time(14)
+        assert await kept.outbox.lease("r-2", [_P, dead]) == {}
+        await kept.pass_time(2)
+        second = await kept.outbox.lease("r-2", [_P, dead])
+        assert second == {_P: first[_P] + 1, dead: 2}
+        assert await kept.outbox.mark_sent(_P, first[_P], [entry.id]) == 0
+        (again,) = await kept.outbox.next_batch(_P, second[_P])
+        assert again.id == entry.id
 
     async def test_marks_count_until_another_takes_the_part(self, kept: Kept) -> None:
         # STORE-52: the epoch is the fence, not the clock

@@ -22,7 +22,7 @@ from actors.persistence.beside_log.dead_letters import (
     NewDeadLetter,
     words_of,
 )
-from actors.persistence.beside_log.outbox import retry_delay
+from actors.persistence.beside_log.outbox import RETRY_S_MAX, retry_delay
 from actors.persistence.errors import Fenced, StoreError
 from actors.persistence.words import (
     KEY_BYTES_MAX,
@@ -43,6 +43,11 @@ from actors.runtime import Actor, Exit, Log, Shutdown, message
 CLAIM_MAX = 100
 # A dead service's timers are delivered by another after this; a living one renews in a third.
 CLAIM = timedelta(seconds=30)
+# No claim and no wait for the next try is as long. One that ends later was made before the clock
+# was set back, and would hold for as long as that: it begins anew.
+HELD_MAX = timedelta(minutes=3)
+# As long as the longest wait is: no try comes early, and who lives has renewed its claims.
+HELD_ANEW = timedelta(seconds=RETRY_S_MAX)
 
 # So many addresses are delivered to at once; each gets its timers one after the other.
 ADDRESSES_MAX = 100
@@ -154,7 +159,9 @@ class DurableTimers(Protocol):
 
         Addresses in `busy` are left out. `worker` is the name of one service in one process. Who
         owns the `shard` of the timers is alone with them, and takes also what another had claimed
-        before. Raises `Fenced` when it is another's; nothing was claimed.
+        before. A claim or a wait that ends in more than three minutes is from before the clock was
+        set back: it ends in one from now on, unless it is renewed. Raises `Fenced` when the shard
+        is another's; nothing was claimed.
         """
         ...
 
