@@ -69,6 +69,8 @@ class RequestReader:
     def next_head(self) -> Head | Refusal | None:
         """Call this when the body before was taken to its end."""
         buffer = self._buffer
+        if not buffer:
+            return None
         if buffer[:2] == b"\r\n":
             if not self._may_skip:
                 return _TWO_EMPTY_LINES

@@ -37,7 +37,8 @@ def date_header() -> tuple[bytes, bytes]:
 
 
 def _lines(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
-    lines = b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+    # Put together by `+`: a format takes twice as long, and these are most of a head.
+    lines = b"".join([name + b": " + value + b"\r\n" for name, value in pairs])
     # Counted, not looked at one by one: a name or value that holds an end of line makes one more.
     if not (lines.count(b"\n") == lines.count(b"\r") == len(pairs)) or b"\0" in lines:
         raise ValueError("an answer's header holds a control character; nothing was sent")
@@ -73,7 +74,7 @@ def head_bytes(
 ) -> bytes:
     """Call this to write a head, with its date; raises ValueError for what would break it."""
     line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-    return b"%b%b%b%b\r\n" % (line, _lines(headers), fixed.lines, _DATE.line())
+    return b"".join((line, _lines(headers), fixed.lines, _DATE.line(), b"\r\n"))
 
 
 def refusal_bytes(refusal: Refusal, settings: TransportSettings, *, is_head: bool) -> bytes:

@@ -204,6 +204,7 @@ class Exchange:
         "_is_bodyless",
         "_is_chunked",
         "_is_lost",
+        "_is_over",
         "_is_read",
         "_is_receiving",
         "_keeps",
@@ -242,8 +243,9 @@ class Exchange:
         self._is_chunked = False
         self._is_read = False
         self._is_lost = False
-        # Set when nothing more will come of it: answered, or its client gone.
-        self._ended = trio.Event()
+        # When nothing more will come of it: answered, or its client gone; and who waits for that.
+        self._is_over = False
+        self._ended: trio.Event | None = None
         self._watching: trio.CancelScope | None = None
         self._watch_over: trio.Event | None = None
         # What ends the application when the client has left.
@@ -270,8 +272,10 @@ class Exchange:
     async def receive(self) -> ASGIReceiveEvent:
         """ASGI's `receive`: the body piece by piece, then the client's end."""
         if self._is_read or self._is_lost or self._at is _At.DONE:
-            if not self._ended.is_set():
+            if not self._is_over:
                 self._watch_on()
+                if self._ended is None:
+                    self._ended = trio.Event()
                 await self._ended.wait()
             await trio.lowlevel.checkpoint()
             return {"type": "http.disconnect"}
@@ -327,7 +331,7 @@ class Exchange:
         return True
 
     def _watch_on(self) -> None:
-        if self._watching is None and not self._ended.is_set():
+        if self._watching is None and not self._is_over:
             self._watching = trio.CancelScope()
             self._watch_over = trio.Event()
             self._link.spawn(self._watch)
@@ -366,9 +370,14 @@ class Exchange:
         """Note that the client is gone: the application has a moment to see it."""
         self._is_lost = True
         self._keeps = False
-        self._ended.set()
+        self._end()
         if self._scope is not None:
             self._end_soon(self._scope)
+
+    def _end(self) -> None:
+        self._is_over = True
+        if self._ended is not None:
+            self._ended.set()
 
     def _end_soon(self, scope: trio.CancelScope) -> None:
         scope.deadline = min(scope.deadline, trio.current_time() + self._settings.gone_grace_s)
@@ -472,7 +481,7 @@ class Exchange:
         if self._left and not self._is_bodyless:
             raise RuntimeError("an answer's body is shorter than its content-length")
         self._at = _At.DONE
-        self._ended.set()
+        self._end()
         try:
             await write_last(self._link.pipe, data)
         except trio.BrokenResourceError:
@@ -489,7 +498,7 @@ class Exchange:
         is_first = self._at in (_At.NOTHING, _At.HEAD) and not self._is_lost
         self._at = _At.DONE
         self._keeps = False
-        self._ended.set()
+        self._end()
         log.debug("server.request_refused", status=int(refusal.status), rule=refusal.rule)
         if is_first:
             await self._write(

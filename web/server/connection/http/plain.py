@@ -72,6 +72,8 @@ class PlainHttp:
         self._app, self._link, self._settings = app, link, settings
         self._maybe_ready: MaybeReady | None = getattr(app, "maybe_ready", None)
         self._enters_scope: bool = getattr(app, "enters_scope", False)
+        # Where the application enters none of its own: cancelled when a client has left.
+        self._ends: trio.CancelScope | None = None
         self._watchman = watchman
         self._state = state
         self._client, self._server = addresses
@@ -107,6 +109,15 @@ class PlainHttp:
 
     async def serve(self) -> Head | None:
         """Serve until the connection is to end (None) or leaves HTTP by this handshake."""
+        if self._enters_scope:
+            return await self._serve()
+        # One for all requests: it ends an application whose client has left, and then no further
+        # request comes.
+        with trio.CancelScope() as self._ends:
+            return await self._serve()
+        return None
+
+    async def _serve(self) -> Head | None:
         try:
             while True:
                 found = await self._next_head()
@@ -292,13 +303,11 @@ class PlainHttp:
         self._watchman.add(exchange)
         try:
             try:
-                if self._enters_scope:
+                if self._ends is None:
                     watched[EXCHANGE] = exchange
-                    has_failed = await run_application(*served)
                 else:
-                    with trio.CancelScope() as ended:
-                        exchange.ends(ended)
-                        has_failed = await run_application(*served)
+                    exchange.ends(self._ends)
+                has_failed = await run_application(*served)
             finally:
                 self._watchman.discard(exchange)
             return await exchange.finish(has_failed=has_failed or exchange.is_lost)
