@@ -88,9 +88,10 @@ class SignInCookie:
     def read(self, scope: HTTPScope | WebsocketScope) -> str | None:
         """Call this for what a request brought as its token, whatever it is; None for nothing."""
         # Most requests are guests': one look, before the cookies are taken apart.
-        if not any(name == b"cookie" and self._sign in value for name, value in scope["headers"]):
-            return None
-        return read_cookies(scope["headers"]).get(self._name) or None
+        for name, value in scope["headers"]:
+            if name == b"cookie" and self._sign in value:
+                return read_cookies(scope["headers"]).get(self._name) or None
+        return None
 
 
 class Identity:
@@ -181,6 +182,8 @@ def _log_use(state: RequestState, member: Member | None) -> None:
 
 def _has_token_in_query(state: RequestState, scope: HTTPScope | WebsocketScope) -> bool:
     # As it would be read, however it was written.
+    if not scope["query_string"] and state.ticket is None:
+        return False
     query = scope["query_string"].decode("latin-1")
     if state.ticket is not None:
         query += state.ticket.reveal()  # it was taken out of there

@@ -46,7 +46,11 @@ class RequestLog:
         """Call this to write what was told."""
         told, self._told = self._told, []
         if told:
-            lost.guard(lambda: self._writer.write("\n".join(map(self._line, told))), tell_lost)
+            # They are of one turn of the loop, and so of one moment.
+            line, now = self._line, _now()
+            lost.guard(
+                lambda: self._writer.write("\n".join([line(span, now) for span in told])), tell_lost
+            )
 
 
 def _fields(span: RequestSpan) -> dict[str, object]:
@@ -69,19 +73,19 @@ def _fields(span: RequestSpan) -> dict[str, object]:
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
-def _as_json(span: RequestSpan) -> str:
-    record = {"timestamp": _now(), "level": "info", "event": "request.end", **_fields(span)}
+def _as_json(span: RequestSpan, now: str) -> str:
+    record = {"timestamp": now, "level": "info", "event": "request.end", **_fields(span)}
     return _encode(record).decode("utf-8")
 
 
-def _as_text(span: RequestSpan) -> str:
+def _as_text(span: RequestSpan, now: str) -> str:
     status = "left" if span.status is None else str(span.status)
     what = f"{one_line(span.method)} {one_line(span.path[:PATH_SHOWN_MAX])}".strip()
     if span.rule is not None:
         what = f"no request: {one_line(span.rule)}"
     took = f"{span.latency_s * 1000:.1f} ms"
     who = _masked(span.address) if span.address else ""
-    return f"{_now()} {status:>4} {took:>9}  {what}  {who} {span.request_id}"
+    return f"{now} {status:>4} {took:>9}  {what}  {who} {span.request_id}"
 
 
 def _now() -> str:

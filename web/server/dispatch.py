@@ -27,7 +27,7 @@ from types import CodeType
 from typing import ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from quart import Response, signals
-from quart.ctx import RequestContext
+from quart.ctx import AppContext, RequestContext, _sentinel
 from quart.globals import _cv_app, _cv_request, request_ctx
 from quart.routing import QuartMap, QuartRule
 from quart.sessions import NullSession, SecureCookieSessionInterface, SessionMixin
@@ -43,6 +43,7 @@ from werkzeug.routing import MapAdapter, RuleFactory
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from web.server.bounded import BoundedMap
+from web.server.lean import LateHeaders
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,6 +131,35 @@ class SharedContext(RequestContext):
         if self._rule is not None or self._adapter is not None:
             self.match_request()
 
+    async def pop(self, exc: BaseException | None = _sentinel) -> None:  # type: ignore[assignment]  # reason: Quart's own line
+        """Make it the context of this task no more."""
+        app_context = self._cv_tokens[-1][1] if len(self._cv_tokens) == 1 else None
+        if (
+            exc is _sentinel
+            or app_context is None
+            or len(app_context._cv_tokens) != 1
+            or type(app_context) is not AppContext
+            or signals.appcontext_popped.receivers
+        ):
+            await super().pop(exc)
+            return
+        # The lines of both, but for a signal that nobody hears.
+        try:
+            await self.app.do_teardown_request(exc, self)
+            await self.request.close()
+        finally:
+            request_context, (token, _) = _cv_request.get(), self._cv_tokens.pop()
+            _cv_request.reset(token)
+            try:
+                await self.app.do_teardown_appcontext(exc)
+            finally:
+                found = _cv_app.get()
+                _cv_app.reset(app_context._cv_tokens.pop())
+                if found is not app_context:
+                    raise AssertionError(f"Popped wrong app context. ({found!r})")
+            if request_context is not self:
+                raise AssertionError(f"Popped wrong request context. ({request_context!r})")
+
 
 class LateRule(QuartRule):
     """Quart's route, whose way back from its name to a path is compiled when it is first asked.
@@ -201,7 +231,7 @@ class LeanApp(QuartTrio):
         """Bind the routes to a request; of a host that was seen before nothing is read again."""
         if request is None or not self._may_remember(request):
             return super().create_url_adapter(request)
-        host = request.headers.get("host")
+        host = _host_of(request)
         if host is None:
             return super().create_url_adapter(request)
         known = self._hosts.get((request.scheme, host))
@@ -231,7 +261,7 @@ class LeanApp(QuartTrio):
         own = getattr(self.create_url_adapter, "__func__", None)
         if own is not LeanApp.create_url_adapter or not self._may_remember(request):
             return None
-        host = request.headers.get("host")
+        host = _host_of(request)
         return rule if host is not None and (request.scheme, host) in self._hosts else None
 
     def note_rule(self, request: BaseRequestWebsocket) -> None:
@@ -335,6 +365,11 @@ class LeanApp(QuartTrio):
         """Call what was registered for the end of a context, if anything was."""
         if self.teardown_appcontext_funcs or signals.appcontext_tearing_down.receivers:
             await super().do_teardown_appcontext(exc)
+
+
+def _host_of(request: BaseRequestWebsocket) -> str | None:
+    headers = request.headers
+    return headers.host if isinstance(headers, LateHeaders) else headers.get("host")
 
 
 def _leave_asyncio(response: Response, body: IterableBody) -> None:

@@ -47,6 +47,49 @@ _BODY_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
 _BODILESS = frozenset({204, 304})
 
 
+@lru_cache(256)
+def _titled(name: bytes) -> str:
+    """Spell a field's name as Quart does; what browsers send is the same few names."""
+    return name.decode("latin1").title()
+
+
+def _peer(scope: HTTPScope) -> str:
+    return (scope.get("client") or ("<local>", 0))[0]
+
+
+class LateHeaders(Headers):
+    """A request's headers, put into Quart's form once somebody asks for one of them."""
+
+    _scope: HTTPScope
+
+    @classmethod
+    def of(cls, scope: HTTPScope) -> Self:
+        """Call this with a scope that was read here: its names are in lower case."""
+        made = cls.__new__(cls)
+        made._scope = scope
+        return made
+
+    @cached_property
+    def _list(self) -> list[tuple[str, str]]:  # type: ignore[override]  # reason: it can be written to all the same
+        # Put in its place and not added one by one: each would be looked at for line ends, which
+        # no field of a request has that was read here.
+        scope = self._scope
+        return [
+            ("Remote-Addr", _peer(scope)),
+            *[(_titled(name), value.decode("latin1")) for name, value in scope["headers"]],
+        ]
+
+    @property
+    def host(self) -> str | None:
+        """Tell the name that the client has asked for, as it is or was changed to."""
+        if "_list" in self.__dict__:
+            return self.get("host")
+        for name, value in self._scope["headers"]:
+            if name == b"host":
+                return value.decode("latin1")
+        return None
+
+
 class LazyBody(TrioBody):
     """A body that is read when somebody asks for it; filled from outside as Quart's own is."""
 
@@ -132,7 +175,7 @@ class LeanRequest(TrioRequest):
         self.method, self.scheme, self.server = method.upper(), scheme, scope.get("server")
         self.root_path, self.path = root_path.rstrip("/"), "/" + path.lstrip("/")
         self.query_string, self.headers = query_string, headers
-        self.remote_addr = headers.get("Remote-Addr")
+        self.remote_addr = _peer(scope)
         self.http_version, self.scope = http_version, scope
         self.body_timeout = body_timeout
         self._cached_json = {False: Ellipsis, True: Ellipsis}
@@ -228,20 +271,13 @@ class LeanConnection(TrioASGIHTTPConnection):
         scope = self.scope
         if not _is_watched(scope) or scope["http_version"] < "1.1" or scope["path"][:1] != "/":
             return super()._create_request_from_scope(send)
-        headers = Headers()
-        # Put in its place and not added one by one: each would be looked at for line ends, which
-        # no field of a request has that was read here.
-        headers._list = [
-            ("Remote-Addr", (scope.get("client") or ("<local>", 0))[0]),
-            *[(_titled(name), value.decode("latin1")) for name, value in scope["headers"]],
-        ]
         config = self.app.config
         return self.app.request_class(
             scope["method"],
             scope["scheme"],
             scope["path"],
             scope["query_string"],
-            headers,
+            LateHeaders.of(scope),
             "",
             scope["http_version"],
             max_content_length=config["MAX_CONTENT_LENGTH"],
@@ -343,12 +379,6 @@ def _has_body(scope: HTTPScope) -> bool:
 def _blueprints_of(endpoint: str) -> tuple[str, ...]:
     name, dot, _ = endpoint.rpartition(".")
     return (name, *_blueprints_of(name)) if dot else ()
-
-
-@lru_cache(256)
-def _titled(name: bytes) -> str:
-    """Spell a field's name as Quart does; what browsers send is the same few names."""
-    return name.decode("latin1").title()
 
 
 def _ready_body(response: Response | WerkzeugResponse) -> bytes | None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import trio
 from hypercorn.typing import ASGIFramework, HTTPScope, WebsocketScope
 from quart import Response, current_app, g, request
+from quart.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -177,16 +178,17 @@ class WebApp(LeanApp):
         return self.error_table.row(error)
 
     async def _check_token(self) -> None:
-        state = request_state(request.scope)
-        kept = g._get_current_object()  # asked once, and not for each of them
+        # Asked once, and not for each of them.
+        asked, kept = request_ctx.request, g._get_current_object()
+        state = request_state(asked.scope)
         kept.edge, kept.csp_nonce = state, state.nonce
-        state.route = None if request.url_rule is None else request.url_rule.rule
-        await self._identify(state, request.scope)
+        state.route = None if asked.url_rule is None else asked.url_rule.rule
+        await self._identify(state, asked.scope)
         if not state.needs_csrf_token:
             return
-        token = request.headers.get("x-csrf-token", "")
-        if not token and request.mimetype == "application/x-www-form-urlencoded":
-            token = (await request.form).get("csrf", "")
+        token = asked.headers.get("x-csrf-token", "")
+        if not token and asked.mimetype == "application/x-www-form-urlencoded":
+            token = (await asked.form).get("csrf", "")
         if not self.csrf.verifies(token, state.visitor.id, sign_in_of(state)):
             raise CsrfTokenMissing
 

@@ -2,10 +2,10 @@
 
 import io
 import json
-from dataclasses import replace
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from tests.patience import until
 from web.observability import RequestLog

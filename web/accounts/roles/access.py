@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from quart import Response, request
+from quart.globals import request_ctx
 
 from actors.accounts import Level, Member, Role
 from actors.accounts.kept.tokens import Scope
@@ -221,11 +222,15 @@ def keep_access(
         raise NotDeclared(", ".join(missing))
 
     async def check() -> Response | None:
-        rule = request.url_rule
-        if rule is None or request.method == "OPTIONS":
+        asked = request_ctx.request  # asked once, and not for each of them
+        rule = asked.url_rule
+        if rule is None or asked.method == "OPTIONS":
             return None
-        method = "GET" if request.method == "HEAD" else request.method
-        return await judge(declared[rule.rule][method], member_of(request.scope), ask_again)
+        access = declared[rule.rule]["GET" if asked.method == "HEAD" else asked.method]
+        member = member_of(asked.scope)
+        if member is None and access.level is None:
+            return None
+        return await judge(access, member, ask_again)
 
     app.before_request(check)
 

@@ -16,6 +16,7 @@ import enum
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from hypercorn.typing import HTTPScope, WebsocketScope
 
@@ -38,6 +39,12 @@ _PORT = re.compile(":[0-9]+$")
 _REPORTS = ("application/csp-report", "application/reports+json", _JSON)
 
 
+@lru_cache(256)
+def _name_of(raw: bytes) -> str:
+    # What browsers send is the same few names.
+    return raw.decode("latin-1").lower()
+
+
 def header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Call this to get a request's headers by lower-case name; repeated ones are one list.
 
@@ -46,7 +53,7 @@ def header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        name, value = _name_of(raw_name), raw_value.decode("latin-1")
         before = found.get(name)
         if before is not None:
             value = f"{before}; {value}" if name == "cookie" else f"{before}, {value}"
@@ -60,8 +67,10 @@ def takes_gzip(accepted: str | None) -> bool:
     RFC 9110 12.5.3 would let us send anything to who says nothing; those are the programs that
     know of no encoding.
     """
+    if accepted is None:
+        return False
     is_rest_taken = False
-    for part in (accepted or "").lower().split(","):
+    for part in accepted.lower().split(","):
         coding, _, parameter = part.partition(";")
         name, _, weight = parameter.strip().partition("=")
         is_taken = name.strip() != "q" or weight.strip().strip("0.") != ""
@@ -190,7 +199,9 @@ class Checks:
         but for probes the rest is not asked: it is answered the same whatever it brings.
         """
         # HTTP/1.1 refuses it before (`reading/heads.py`); here it is for HTTP/2.
-        if repeated(scope["headers"]) is not None:
+        given = [*scope["headers"]]
+        # Where the map is as long as the list nothing came twice.
+        if len(headers) != len(given) and repeated(given) is not None:
             return Answer.INVALID.value
         host = headers.get("host", "")
         is_known = self._knows_name(host) if is_plain else self._knows_host(host)
@@ -200,11 +211,15 @@ class Checks:
             return None
         if len(scope["raw_path"]) + len(scope["query_string"]) > URL_BYTES_MAX:
             return Answer.URL_TOO_LONG.value
-        size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        size = sum([len(name) + len(value) + 4 for name, value in given])
         if size > HEADER_BYTES_MAX:
             return Answer.HEAD_TOO_LARGE.value
+        length = headers.get("content-length")
+        if length is None:
+            length = "0"
+            if "transfer-encoding" not in headers:
+                return None
         # `int` would take "+1", "1_0" and digits of other scripts; a proxy in front would not.
-        length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
             return Answer.INVALID.value
         if int(length) > self.body_limit(scope["path"]):
@@ -244,11 +259,12 @@ class Checks:
         return judge_request(scope["method"], headers, self.origins, is_api=is_api)
 
     def _is_return(self, path: str, headers: Mapping[str, str]) -> bool:
-        is_one = self.return_paths is not None and self.return_paths.fullmatch(path) is not None
+        if self.return_paths is None or self.return_paths.fullmatch(path) is None:
+            return False
         # What a script fetches, or a page embeds, says so.
         is_window = headers.get("sec-fetch-mode", "navigate") == "navigate"
         is_window = is_window and headers.get("sec-fetch-dest", "document") == "document"
-        return is_one and is_window and "origin" not in headers
+        return is_window and "origin" not in headers
 
     def handshake(
         self, scope: WebsocketScope, headers: Mapping[str, str], *, has_ticket: bool

@@ -74,7 +74,8 @@ class NoRequestState(RuntimeError):
 def request_state(scope: Mapping[str, object]) -> RequestState:
     """Call this with an ASGI scope; raises `NoRequestState` when no `Edge` stands before."""
     state = scope.get("state")
-    found = state.get(STATE_KEY) if isinstance(state, Mapping) else None
+    # A dictionary, nearly always: to ask the abstract class is dearer than all else here.
+    found = state.get(STATE_KEY) if isinstance(state, (dict, Mapping)) else None
     if not isinstance(found, RequestState):
         raise NoRequestState("this scope did not pass web.server.Edge; wrap the application in it")
     return found

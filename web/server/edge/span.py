@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from web.server.edge.request_state import RequestState
 
@@ -12,8 +13,7 @@ from web.server.edge.request_state import RequestState
 USER_AGENT_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestSpan:
+class RequestSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request from its head to the head of its answer; streams go on behind that.
 
     `path` is without its query and as it came, `route` the pattern that took it, if one did.
@@ -46,4 +46,6 @@ def user_agent_of(given: str | None) -> str | None:
     """Call this to get what a client says it is: printable ASCII, of a bounded length."""
     if not given:
         return None
+    if given.isascii() and given.isprintable():
+        return given[:USER_AGENT_MAX]
     return "".join(c for c in given if " " <= c <= "~")[:USER_AGENT_MAX] or None

@@ -214,6 +214,11 @@ class SignedIn:
     scopes: frozenset[str] | None = None
 
 
+_ID_BYTES = 16
+# As `base64` does it, without two functions around it: read once a request.
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
+
+
 class VisitorSigner:
     """Turns ids into cookie values and back; a `purpose` of its own for another cookie."""
 
@@ -230,14 +235,15 @@ class VisitorSigner:
         """Call this with what the browser sent; None unless it was signed here."""
         name, _, signature = value.partition(".")
         try:
-            visitor_id = uuid.UUID(hex=name)
-            given = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
+            number = bytes.fromhex(name)
+            padded = signature.encode("ascii") + b"=" * (-len(signature) % 4)
+            given = binascii.a2b_base64(padded.translate(_FROM_URL))
         except (ValueError, binascii.Error):
             return None
-        # The spelling counts too: one id has one cookie value.
-        if name != visitor_id.hex or not self._key.verifies(visitor_id.bytes, given):
+        # The spelling counts too: one id is written in one way.
+        if len(number) != _ID_BYTES or name != number.hex():
             return None
-        return visitor_id
+        return uuid.UUID(bytes=number) if self._key.verifies(number, given) else None
 
 
 def _text(data: bytes) -> str:
