@@ -61,7 +61,14 @@ from web.server.edge.answers import (
     row_of_status,
 )
 from web.server.edge.checks import Checks, header_map
-from web.server.edge.edge import REQUEST_S, Edge, EdgeSettings, ReadyAnswer, ready_answer
+from web.server.edge.edge import (
+    REQUEST_S,
+    Edge,
+    EdgeSettings,
+    ReadyAnswer,
+    new_uuid,
+    ready_answer,
+)
 from web.server.edge.request_state import NoRequestState, RequestState, request_state
 from web.server.edge.span import RequestSpan, TellBegin, TellSpan
 from web.server.edge.tickets import Tickets
@@ -78,7 +85,7 @@ from web.server.edge.visitor import (
     set_cookie,
 )
 from web.server.errors import CookieTooLong, PortBusy, PortForbidden, SecretTooShort, ServerError
-from web.server.lean import KeptBody
+from web.server.lean import KeptBody, WholeResponse
 from web.server.quart_app import (
     CsrfTokenMissing,
     MediaTypeRefused,
@@ -160,6 +167,7 @@ __all__ = [
     "Visitor",
     "VisitorSigner",
     "WebApp",
+    "WholeResponse",
     "Wire",
     "bundled",
     "chunk",
@@ -174,6 +182,7 @@ __all__ = [
     "header_map",
     "host_of",
     "masked",
+    "new_uuid",
     "normal_origin",
     "open_listeners",
     "origin_of",

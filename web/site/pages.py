@@ -16,6 +16,7 @@ from web.server import (
     STREAM_HEAD,
     GzipSum,
     RequestState,
+    WholeResponse,
     current_request_state,
     deflated,
     gzipped,
@@ -24,6 +25,7 @@ from web.views import (
     CsrfToken,
     ElementId,
     FilledPage,
+    FrameWords,
     LocalPath,
     MemberView,
     NavLink,
@@ -59,6 +61,10 @@ _PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 _VERSION = re.compile(r'^version = "([^"]+)"', re.MULTILINE)
 
 HTML = "text/html; charset=utf-8"
+_AS_PAGE = (
+    ("Cache-Control", "no-store"), ("Vary", "accept-encoding"), ("Content-Type", HTML)
+)  # fmt: skip
+_AS_PACKED_PAGE = (*_AS_PAGE, ("Content-Encoding", "gzip"))
 # Pages, and those that one is led back to; what a visitor made up is soon forgotten.
 _LINKS_KEPT = 256
 
@@ -96,7 +102,6 @@ def shell(
     """
     shown = element_id(room) if page in (PAGE_LAB, PAGE_WORK) else None
     signed_in, back = state.signed_in, back or _BACK_TO.get(page)
-    is_moderator = signed_in is not None and signed_in.role == Role.MODERATOR
     return Shell(
         title=title,
         page=element_id(page),
@@ -109,9 +114,26 @@ def shell(
         origin=origin(services.origin) if services.origin and page in _SHOWN_ELSEWHERE else None,
         stream=None if tab is None else StreamView(element_id(tab), shown, viewer_mark(state)),
         member=None if signed_in is None else member_view(services.csrf_of(state)),
-        queue=QueueLink(services.waiting_count() or 0) if is_moderator else None,
+        queue=QueueLink(services.waiting_count() or 0) if is_moderator(state) else None,
         sign_in=sign_in_path(back) if signed_in is None else None,
         register=register_path(back) if signed_in is None else None,
+    )
+
+
+def is_moderator(state: RequestState) -> bool:
+    """Tell whether the frame shows somebody how many messages wait for review."""
+    return state.signed_in is not None and state.signed_in.role == Role.MODERATOR
+
+
+def frame_words(services: Services, state: RequestState, tab: str) -> FrameWords:
+    """Call this for what `shell` shows to nobody else, where all the rest of it is known."""
+    signed_in = state.signed_in
+    return FrameWords(
+        nonce(state.nonce),
+        viewer_name(state),
+        element_id(tab),
+        viewer_mark(state),
+        None if signed_in is None else services.csrf_of(state),
     )
 
 
@@ -182,16 +204,15 @@ def page_response(page: FilledPage) -> Response:
     Compressed for who takes gzip. Beside what people wrote stands no secret that is the same in two
     answers (SEC-32), so the length tells nobody anything.
     """
-    headers = {"cache-control": "no-store", "vary": "accept-encoding"}
     body = page.body()
-    if current_request_state().takes_gzip:
-        # What all visitors see is compressed once for all; each one's own words stand between, as
-        # they are. Only the sum is counted for each.
-        total = GzipSum()
-        total.add(body)
-        body = b"".join([STREAM_HEAD, page.packed(deflated), total.end()])
-        headers["content-encoding"] = "gzip"
-    return Response(body, content_type=HTML, headers=headers)
+    if not current_request_state().takes_gzip:
+        return WholeResponse(body, _AS_PAGE)
+    # What all visitors see is compressed once for all; each one's own words stand between, as they
+    # are. Only the sum is counted for each.
+    total = GzipSum()
+    total.add(body)
+    body = b"".join([STREAM_HEAD, page.packed(deflated), total.end()])
+    return WholeResponse(body, _AS_PACKED_PAGE)
 
 
 def form_response(html: str, status: int = 200, **more: str) -> Response:

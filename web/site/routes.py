@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from uuid import uuid4
 
 import msgspec
 from quart import Blueprint, Response, request
@@ -12,10 +11,10 @@ from web.routing import paths
 from web.routing.commands import parse_tab
 from web.routing.errors import FailedOnPurpose, InvalidInput
 from web.routing.services import Services
-from web.server import Answer, current_request_state
+from web.server import Answer, current_request_state, new_uuid
 from web.site.events import StreamQuery
 from web.site.measured import MEASURED
-from web.site.pages import PAGE_HOME, page_response, shell
+from web.site.pages import PAGE_HOME, frame_words, is_moderator, page_response, shell
 from web.site.proof_feed import ProofSource
 from web.views import (
     Doorway,
@@ -70,11 +69,19 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
 
     @routes.get(paths.HOME)
     async def home() -> Response:
-        state = current_request_state()
-        frame = shell(services, state, "Home", PAGE_HOME, str(uuid4()))
-        stage, ways = site.stage.still(), site.doorways
-        page = HomePage(frame, site.proof.glance(), code, stage, MEASURED, ways)
-        return page_response(services.renderer.filled.home(page))
+        state, tab, filled = current_request_state(), new_uuid(), services.renderer.filled
+        stage, proof, ways = site.stage.still(), site.proof.glance(), site.doorways
+        # What decides how all see the page: to guests the frame offers other ways than to members.
+        known = services, stage, proof, ways, state.signed_in is None
+
+        def view() -> HomePage:
+            frame = shell(services, state, "Home", PAGE_HOME, tab)
+            return HomePage(frame, proof, code, stage, MEASURED, ways)
+
+        if is_moderator(state):  # in their frame stands how many messages wait
+            return page_response(filled.home(view()))
+        page = filled.maybe_home(known, frame_words(services, state, tab))
+        return page_response(page or filled.new_home(known, view()))
 
     @routes.get(paths.ERROR_TEST)
     async def error_test() -> Response:

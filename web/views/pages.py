@@ -7,6 +7,7 @@ View models only, one for a template of the same name in `templates/`, where the
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -132,6 +133,16 @@ class Shell:
         nonce(self.nonce)
         check_text("viewer_name", self.viewer_name)
         check_text("version", self.version)
+
+
+class FrameWords(NamedTuple):
+    """What of a frame is one visitor's own; the words of attributes are checked when made."""
+
+    nonce: Nonce
+    viewer_name: str
+    tab_id: ElementId | None
+    viewer: ElementId | None
+    sign_out: CsrfToken | None
 
 
 # Points of a line, each (x, y), in a box of 100 by 20 with y downwards.

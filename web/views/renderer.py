@@ -49,6 +49,7 @@ from web.views.pages import (
     ErrandsPage,
     ErrorPage,
     ErrorView,
+    FrameWords,
     HomePage,
     LabPage,
     MailPreviewsPage,
@@ -523,10 +524,13 @@ class _Shelf:
 
     def keep(self, key: tuple[object, ...], shown: tuple[object, ...], html: str) -> Filling:
         filling = Filling(html)
+        self.put(key, shown, filling)
+        return filling
+
+    def put(self, key: tuple[object, ...], shown: tuple[object, ...], filling: Filling) -> None:
         self._kept[key] = _Kept(shown, filling)
         while len(self._kept) > self._room:
             del self._kept[next(iter(self._kept))]
-        return filling
 
 
 class FilledPages:
@@ -548,9 +552,25 @@ class FilledPages:
         self._render_home, self._render_lab = render_home, render_lab
         self._render_document = render_document
         self._kept, self._documents = _Shelf(PAGES_KEPT_MAX), _Shelf(DOCUMENTS_KEPT_MAX)
+        # The same fillings as in `_kept`, by what is known before a frame is made.
+        self._frameless = _Shelf(PAGES_KEPT_MAX)
 
     def __len__(self) -> int:
         return len(self._kept) + len(self._documents)
+
+    def maybe_home(self, known: tuple[object, ...], words: FrameWords) -> FilledPage | None:
+        """Call this for `/` before its view is made; None where it has to be.
+
+        `known` are the very objects that decide what all see of it, its frame included.
+        """
+        kept = self._frameless.maybe(tuple(map(id, known)))
+        return None if kept is None else FilledPage(kept, _encoded(words))
+
+    def new_home(self, known: tuple[object, ...], page: HomePage) -> FilledPage:
+        """Call this for `/` where `maybe_home` had none: it has until something of it changes."""
+        found = self.home(page)
+        self._frameless.put(tuple(map(id, known)), known, found.filling)
+        return found
 
     def home(self, page: HomePage) -> FilledPage:
         """Call this for `/`."""
@@ -605,10 +625,16 @@ _FLOWS, _OPEN, _TOKENS = map(_mark, range(11, 14))
 
 def _words(shell: Shell) -> list[bytes]:
     stream, member = shell.stream, shell.member
-    tab, viewer = ("", "") if stream is None else (stream.tab_id, stream.viewer or "")
-    sign_out = "" if member is None else member.csrf
-    name = escape(shell.viewer_name)
-    return [word.encode() for word in (shell.nonce, name, tab, viewer, sign_out)]
+    tab, viewer = (None, None) if stream is None else (stream.tab_id, stream.viewer)
+    sign_out = None if member is None else member.csrf
+    return _encoded(FrameWords(shell.nonce, shell.viewer_name, tab, viewer, sign_out))
+
+
+def _encoded(words: FrameWords) -> list[bytes]:
+    own_nonce, name, tab, viewer, sign_out = words
+    return [
+        word.encode() for word in (own_nonce, escape(name), tab or "", viewer or "", sign_out or "")
+    ]
 
 
 def _alike(shell: Shell) -> tuple[object, ...]:

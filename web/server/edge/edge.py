@@ -300,7 +300,7 @@ class Edge:
 
     def _turned_away(self, key: tuple[Rendering, bool], given: str | None) -> Ready:
         """What those are told who are turned away; `given` is an API's client's correlation id."""
-        request_id = _new_id(os.urandom(16))
+        request_id = new_uuid()
         fixed, body = self._refusals.get(key) or self._keep_refusal(*key)
         encoded = request_id.encode("ascii")
         found = [(b"x-request-id", encoded)]
@@ -909,6 +909,11 @@ def _new_labels() -> tuple[str, str]:
     """Draw an id and a nonce, by one call of the system."""
     drawn = os.urandom(16 + NONCE_BYTES)
     return _new_id(drawn[:16]), nonce_of(drawn[16:])
+
+
+def new_uuid() -> str:
+    """Call this for a random id, as a text."""
+    return _new_id(os.urandom(16))
 
 
 def _new_id(drawn: bytes) -> str:
