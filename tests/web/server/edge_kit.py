@@ -30,6 +30,7 @@ from web.server import (
     ServerSettings,
     TransportSettings,
     WebApp,
+    WholeResponse,
     current_request_state,
     open_listeners,
     ready_answer,
@@ -146,6 +147,10 @@ def make_app(
     @app.get("/made")
     async def made() -> Response:
         return Response((b"%d" % number for number in range(3)), content_type="text/plain")
+
+    @app.get("/whole")
+    async def whole() -> Response:
+        return WholeResponse(b"all of it", [("Content-Type", "text/html")])
 
     @app.post("/bare/<int:status>")
     async def bare(status: int) -> Response:

@@ -61,6 +61,17 @@ async def test_quarts_own_class_takes_a_list_and_a_generator(path: str, body: by
         assert (await ask(f"HEAD {path}")).body == b""
 
 
+async def test_an_answer_made_of_what_it_has_is_sent_as_any_other() -> None:
+    async with edged() as ask:
+        reply = await ask("GET /whole")
+        assert (reply.status, reply.body) == (200, b"all of it")
+        assert reply.headers["content-length"] == "9"
+        assert reply.headers["content-type"] == "text/html"
+        assert "'nonce-" in reply.headers["content-security-policy"]
+        reply = await ask("HEAD /whole")
+        assert (reply.status, reply.body, reply.headers["content-length"]) == (200, b"", "9")
+
+
 async def test_a_client_that_leaves_in_its_body_cancels_its_handler() -> None:
     # REL-30
     async with edged() as ask:

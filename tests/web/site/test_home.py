@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from actors.accounts import Role
 from tests.journeys.visitor import Visitor
+from tests.web.accounts.test_entering import register
 from tests.web.whole_site import in_thread, open_whole_site
 from web.site.measured import MEASURED
 
@@ -23,6 +26,30 @@ def open_home(visitor: Visitor) -> None:
 def crash(visitor: Visitor) -> int:
     command: dict[str, object] = {"commandId": str(uuid4()), "sseTabId": visitor.tab}
     return visitor.command("/api/lab/actors/feed-sink/crash", command).status
+
+
+async def test_each_is_shown_the_frame_of_what_they_are() -> None:  # SITE-4, PERF-40
+    async with open_whole_site() as site:
+        member, guest, other = await register(site), site.visitor(), site.visitor()
+        grace = await register(site, username="Grace", email="grace@example.org")
+        await site.accounts.grant("grace", Role.MODERATOR)
+        names, tabs = set[str](), set[str]()
+        for visitor in (guest, member, grace, other, member, grace, guest, other):
+            page = await in_thread(partial(visitor.get, "/"))
+            is_guest = visitor in (guest, other)
+            assert ('action="/logout"' in page.text) is not is_guest
+            assert ('href="/login?next=%2F"' in page.text) is is_guest
+            assert ("moderation-badge" in page.text) is (visitor is grace)
+            assert ("<bdi>ada</bdi>" in page.text) is (visitor is member)
+            nonces = set(re.findall(r'nonce="([^"]+)"', page.text))
+            assert len(nonces) == 1
+            assert f"'nonce-{nonces.pop()}'" in page.headers["content-security-policy"]
+            name, tab = re.search(r"<bdi>([^<]+)</bdi>", page.text), _TAB.search(page.text)
+            assert name is not None
+            assert tab is not None
+            names.add(name[1])
+            tabs.add(tab[1])
+        assert (len(names), len(tabs)) == (4, 8)
 
 
 async def test_a_visit_makes_no_sandbox_and_a_wish_makes_one() -> None:  # SITE-5, LAB-3

@@ -15,6 +15,7 @@ from web.server import STREAM_HEAD, GzipSum, deflated
 from web.server.connection.gzip import WINDOW_BYTES
 from web.views import (
     CsrfToken,
+    FrameWords,
     HomePage,
     LabPage,
     MemberView,
@@ -141,6 +142,27 @@ def test_what_all_see_is_rendered_once_and_again_when_it_changes(renderer: Rende
     for alive in range(2):
         shown = replace(figures, proof=replace(figures.proof, actors_alive=alive))
         assert pages.home(shown).body() == renderer.home_page(shown).encode()
+
+
+def test_a_home_page_is_known_before_its_frame_is_made(renderer: Renderer) -> None:
+    # PERF-40
+    filled, first, other = renderer.filled, viewed(samples.home(), 1, "a guest"), object()
+    second = viewed(first, 2, HOSTILE[0])
+    stream = second.shell.stream
+    assert stream is not None
+    words = FrameWords(second.shell.nonce, HOSTILE[0], stream.tab_id, stream.viewer, None)
+    known = first.proof, first.stage, True
+    assert filled.maybe_home(known, words) is None
+    assert filled.new_home(known, first).body() == renderer.home_page(first).encode()
+    found = filled.maybe_home(known, words)
+    assert found is not None
+    assert found.body() == renderer.home_page(second).encode()
+    for changed in ((other, *known[1:]), (known[0], other, True), (*known[:2], False)):
+        assert filled.maybe_home(changed, words) is None
+    for _ in range(PAGES_KEPT_MAX):
+        filled.new_home((object(), True), first)
+    assert filled.maybe_home(known, words) is None
+    assert len(filled._frameless) == PAGES_KEPT_MAX
 
 
 def test_a_document_is_filled_as_it_is_rendered(renderer: Renderer) -> None:
