@@ -10,9 +10,9 @@
 Read first what a person uses: `serving.py` (`serve`, a program that runs until Ctrl-C),
 `supervisor.py` and `dynamic_supervisor.py` (the two kinds of supervisor), `declared.py` (children
 in a class body), `opening.py` (`open_system`), `partition.py` (one dynamic supervisor split by
-key), `pool.py` (one ref for several workers). Then the chapters, each with a front page of its own;
-imports go down this list, never up. That makes twelve entries: what users name stands here,
-everything else in a chapter.
+key), `pool.py` (one ref for several workers), `shutdown.py` (the end of what is no actor). Then the
+chapters, each with a front page of its own; imports go down this list, never up. That makes
+thirteen entries: what users name stands here, everything else in a chapter.
 
     doing/     the actor behind every supervisor, and its hands
     deciding/  what it decides, as pure state machines: the heart of the matter
@@ -78,6 +78,7 @@ from supervision.opening import GaveUp, open_system
 from supervision.partition import Partitioned
 from supervision.pool import ByKey, Pool, Route, Router, by_key, router, router_method
 from supervision.serving import run_until_signal, serve, stopping_signals
+from supervision.shutdown import ShutdownCoordinator, ShutdownOutcome
 from supervision.specs.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -172,6 +173,8 @@ __all__ = [
     "RetryPolicy",
     "Route",
     "Router",
+    "ShutdownCoordinator",
+    "ShutdownOutcome",
     "SpecError",
     "StartFailed",
     "StartResult",

@@ -177,7 +177,15 @@ SUPERVISION: Final = Page(
     (
         Subject(
             "Opening a tree",
-            ("serve", "open_system", "run_until_signal", "stopping_signals", "GaveUp"),
+            (
+                "serve",
+                "open_system",
+                "run_until_signal",
+                "stopping_signals",
+                "GaveUp",
+                "ShutdownCoordinator",
+                "ShutdownOutcome",
+            ),
         ),
         Subject(
             "Supervisors and their children",
