@@ -29,7 +29,7 @@ from actors.runtime.words.showing import shown
 
 # As of an actor that is asked to stop.
 TIMEOUT_S: Final = 5.0
-# RES-10: what a platform gives a process between asking and killing.
+# What a platform gives a process between asking and killing.
 BUDGET_S: Final = 30.0
 # One that was cancelled gets so long to put its things away before it is left behind.
 GRACE_S: Final = 0.5

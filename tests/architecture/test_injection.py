@@ -25,6 +25,7 @@ WITH_REASON = {
     "web.cli.opening": "modules that an operator names on the command line",
     "web.cli.examples": "the examples that it lists itself",
     "web.accounts.ways.provider": "providers that the settings name, at addresses they tell",
+    "web.mail.routes.amazon": "a certificate, at a host of the topic that the settings name only",
     "web.views.fetched": "files of a build, from the registries that it is configured with",
     "web.client": "a client asks the server that its program names",
     "web.lab.demos": "a visitor's own errand asks this site, at an address that is ours",

@@ -46,6 +46,7 @@ MAY = {
     "storage/testing/": "suites, and the servers that tests start",
     "web/accounts/ways/provider/calling.py": GUARDED,
     "web/client/": CLIENT,
+    "web/mail/routes/amazon.py": GUARDED,
     "web/mail/senders/smtp.py": GUARDED,
 }
 # What makes a call outside, and the only thing that it may be handed to.
@@ -53,6 +54,7 @@ HANDED = {
     "storage/redis/client.py": ("_ask_now", "call"),
     "web/accounts/ways/provider/calling.py": ("_call", "call"),
     "web/app/bus.py": ("publisher", "guarded"),
+    "web/mail/routes/amazon.py": ("fetch_certificate", "call"),
     "web/mail/senders/guarded.py": ("send", "call"),
     "web/wiring/frame/mailing.py": ("SmtpSender", "GuardedSender"),
 }

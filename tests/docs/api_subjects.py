@@ -308,6 +308,8 @@ SUPERVISION: Final = Page(
         "supervision.pool.DeclaredRouter",
         "supervision.pool.Key",
         "supervision.pool.RouterOptions",
+        "supervision.shutdown.Handler",
+        "supervision.shutdown.Result",
         "supervision.specs.specs.AnyFlags",
         "supervision.specs.specs.ErrorClasses",
         "supervision.specs.words.AutoShutdownMode",

@@ -79,7 +79,7 @@ async def test_one_that_raises_hangs_or_is_stuck_stops_nobody(autojump_clock: Mo
 
 
 async def test_the_budget_is_for_all_phases(autojump_clock: MockClock) -> None:
-    # RES-10, RES-11: what comes behind it had a moment, and was cancelled
+    # RES-11: what comes behind it had a moment, and was cancelled
     parts, ending = Parts(), ShutdownCoordinator(budget=3.0)
     ending.add("slow", parts.hangs, timeout=2.5)
     ending.add("slower", parts.hangs, phase=1, timeout=2.5)

@@ -138,6 +138,7 @@ from web.lab.switch import LabSwitch
 from web.lab.tree.feed import TreeFeed, TreeSource
 from web.lab.tree.picture import TreePicture
 from web.mail.mails import Mails
+from web.mail.routes.amazon import SNS, fetching
 from web.mail.routes.bounces import (
     BounceServices,
     HookKeys,
@@ -681,7 +682,9 @@ class Web:
         )
         hooks = () if states is None else hooks_of(keys)
         refused, fetches = self._refused_reports, self._certificate_fetches
-        mine = BounceServices(hooks, states, limiter, now, refused, fetches)
+        sns = self.outside.maybe(SNS)
+        fetch = None if sns is None else fetching(sns)
+        mine = BounceServices(hooks, states, limiter, now, refused, fetches, fetch)
         app.register_blueprint(bounce_routes(mine))
 
     def _register_passkeys(self, app: WebApp, services: Services, is_page: IsPage) -> None:

@@ -21,7 +21,7 @@ from storage.memory import MemoryMailStates
 from tests.logged import captured
 from tests.web.mail.test_bounces import NOW, report
 from tests.web.whole_site import in_thread, open_whole_site
-from web.mail.routes import bounces
+from web.mail.routes import amazon, bounces
 from web.mail.routes.amazon import BadTopic, CertificateAway, SesHook
 from web.mail.routes.signed import (
     AHEAD_MAX,
@@ -224,7 +224,7 @@ async def test_a_message_of_the_topic_ends_the_mail_to_an_address(
             raise CertificateAway("ConnectError")
         return certificate(begins=datetime.now(UTC) - timedelta(days=1))
 
-    monkeypatch.setattr(bounces.BounceServices.__init__, "__defaults__", (fetch,))
+    monkeypatch.setattr(amazon, "fetch_certificate", fetch)
     settings = Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000, ses_topic=TOPIC)
     async with open_whole_site(settings=settings, has_documents=False) as site:
         states = MemoryMailStates(site.accounts.database)

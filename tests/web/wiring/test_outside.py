@@ -27,11 +27,12 @@ def test_what_is_set_is_declared_and_nothing_else() -> None:
     settings = Settings(
         mail_sender=MailSender.SMTP,
         bus=Bus.KAFKA,
+        ses_topic="arn:aws:sns:eu-west-1:123456789012:mail",
         redis_url=Secret("redis://127.0.0.1:1"),
         providers=read_settings(PROVIDER).providers,
     )
     names = [one.name for one in outside_of(settings)]
-    assert names == ["mail", "provider.github", "redis", "bus"]
+    assert names == ["mail", "sns", "provider.github", "redis", "bus"]
     with pytest.raises(UnknownDependency):
         outside_of(Settings()).dependency("mail")
 

@@ -9,7 +9,7 @@ is told to the operator, who does so: no address that a message names is visited
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
@@ -22,6 +22,18 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import load_pem_x509_certificate
 
+from supervision import (
+    ONCE,
+    BreakerPolicy,
+    BucketPolicy,
+    BulkheadFull,
+    BulkheadPolicy,
+    CircuitOpen,
+    Dependency,
+    DependencyPolicy,
+    DependencyTimeout,
+    RateExceeded,
+)
 from web.mail.routes.signed import (
     BadReport,
     NeedsCertificate,
@@ -166,6 +178,30 @@ def _read(message: str) -> list[tuple[str, Why | None]]:
 
 class CertificateAway(Exception):
     """Raised when a certificate could not be fetched; the report comes again."""
+
+
+# Where certificates are; see `FETCH_S_MAX`. What a report needs comes again with the report.
+SNS = "sns"
+SNS_POLICY = DependencyPolicy(
+    deadline=FETCH_S_MAX,
+    attempt=FETCH_S_MAX,
+    bulkhead=BulkheadPolicy(concurrent=2, wait=FETCH_S_MAX, queue=10),
+    breaker=BreakerPolicy(failures=5, open_for=30.0, successes=1),
+    retry=ONCE,
+    bucket=BucketPolicy(rate=1.0, burst=20),
+)
+
+
+def fetching(dependency: Dependency) -> Callable[[str], Awaitable[bytes]]:
+    """Call this for what fetches certificates, behind its guards; raises `CertificateAway`."""
+
+    async def fetch(url: str) -> bytes:
+        try:
+            return await dependency.call(partial(fetch_certificate, url))
+        except (BulkheadFull, CircuitOpen, DependencyTimeout, RateExceeded) as error:
+            raise CertificateAway(type(error).__name__) from None
+
+    return fetch
 
 
 async def fetch_certificate(url: str) -> bytes:

@@ -14,7 +14,7 @@ from actors.persistence import MailStates
 from actors.runtime import Log, Secret
 from web.api import bad_request, ok, unauthorized, unavailable
 from web.api.reading import raw_body
-from web.mail.routes.amazon import CertificateAway, SesHook, fetch_certificate
+from web.mail.routes.amazon import CertificateAway, SesHook
 from web.mail.routes.signed import (
     AHEAD_MAX,
     REPORT_KEPT,
@@ -55,7 +55,8 @@ class BounceServices:
     now: Callable[[], datetime]
     refused: Quota
     fetches: Quota
-    fetch: Callable[[str], Awaitable[bytes]] = fetch_certificate
+    # None: no provider of them names a certificate.
+    fetch: Callable[[str], Awaitable[bytes]] | None
 
 
 def bounce_routes(mine: BounceServices) -> Blueprint:
@@ -106,6 +107,7 @@ async def _read(mine: BounceServices, hook: Hook) -> Report:
 
 
 async def _learn(mine: BounceServices, hook: Hook, missing: NeedsCertificate) -> None:
+    assert mine.fetch is not None, "set where this provider is"
     mine.fetches.take(None, hook.provider)
     try:
         missing.learn(await mine.fetch(missing.url))

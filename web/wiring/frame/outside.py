@@ -2,6 +2,8 @@
 
 - `mail`: the relay of mails, when `MAIL_SENDER=smtp`. The outbox asks again: after 1, 5 and 30
   minutes, 2 and 12 hours.
+- `sns`: a report of Amazon SES whose certificate is not known yet, when `SES_TOPIC` is set. The
+  report comes again.
 - each provider of the settings: who signs in by it, and asks again themselves.
 - `bus`: the relay of the outbox, when `BUS=kafka`. The outbox asks again while the broker is away.
 - `redis`: whoever counts tries, when `REDIS_URL` is set. Without it nobody is let in.
@@ -31,6 +33,7 @@ from supervision import (
     RateExceeded,
 )
 from web.accounts.ways.provider.calling import PROVIDER, dependency_of
+from web.mail.routes.amazon import SNS, SNS_POLICY
 from web.mail.senders.guarded import MAIL, MAIL_POLICY
 from web.settings import Bus, MailSender, Settings
 
@@ -102,6 +105,8 @@ def outside_of(
     policies: dict[str, DependencyPolicy] = {}
     if settings.mail_by is MailSender.SMTP:
         policies[MAIL] = MAIL_POLICY
+    if settings.ses_topic is not None:
+        policies[SNS] = SNS_POLICY
     for provider in settings.providers:
         policies[dependency_of(provider)] = PROVIDER
     if settings.redis_url is not None:
