@@ -34,7 +34,9 @@ BUDGET_S: Final = 30.0
 # One that was cancelled gets so long to put its things away before it is left behind.
 GRACE_S: Final = 0.5
 
+# It did all that it had to; it raised; it was cancelled; it did not end even then.
 Result: TypeAlias = Literal["done", "failed", "late", "stuck"]
+# What ends one thing; what it gives is of no interest.
 Handler: TypeAlias = Callable[[], Awaitable[object]]
 
 _log = Log("supervision.shutdown")
