@@ -347,7 +347,7 @@ class EventTypes:
         except msgspec.ValidationError as error:
             reason, _, at = str(error).partition(" - at ")
             raise CodecError(stored.type, stored.version, at.strip("`") or "$", reason) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CodecError(stored.type, stored.version, "$", str(error)) from error
 
     def _travel(self, stored: StoredEvent) -> list[tuple[str, bytes, Opened | None]]:
@@ -362,7 +362,7 @@ class EventTypes:
             return [(self._roads.today(stored.type), stored.data, stored.private)]
         try:
             fields = _clear_fields(stored.data, stored.private, stored)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CodecError(shown(place), stored.version, "$", str(error)) from error
         done: list[tuple[str, bytes, Opened | None]] = []
         # The last is the next: what a step gives goes on before what stands behind it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -93,3 +94,56 @@ def test_axe_finds_nothing_while_things_go_wrong(site: SiteProcess, new_page: Op
     page.context.set_offline(True)
     expect(page.locator("#stale")).to_be_visible()
     assert [one for one in found_by_axe(page, source) if "li[data-story" not in one] == []
+
+
+# What is read from a mail, and what is made of a mail that is none any more.
+MAILED = [
+    *("/login/recovery", "/login/recovery/stop?token=none", "/login/recovery/finish?token=none"),
+    *("/account/not-me?token=none", "/account/allow?token=none"),
+    *("/account/address/confirm?token=none", "/account/address/back?token=none"),
+    "/dev/mail",
+]
+OPERATORS = ["/ops/sessions", "/ops/audit", "/ops/traces"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_axe_finds_nothing_in_what_operators_see_and_mails_lead_to(
+    tmp_path: Path, browser: Browser, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    """SITE-20, AUTH-42: and in the parts of an account that are filled"""
+    source = axe()
+    site = SiteProcess(tmp_path / "state", RISK="off")
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    try:
+        page, name = context.new_page(), f"operator-{scheme}"
+        page.goto(f"{site.url}/register")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("E-mail address").fill(f"{name}@example.org")
+        page.get_by_label("Password").fill("x9 qv, tz!")
+        page.get_by_role("main").get_by_role("button", name="Create account").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(name)
+        site.run("roles", "grant", "admin", name, "--yes")
+        told = []
+        for path in (*MAILED, *OPERATORS):
+            page.goto(site.url + path)
+            until_it_lives(page)
+            assert page.locator("main h1").count() == 1, path
+            told += [f"{path}: {problem}" for problem in found_by_axe(page, source)]
+        page.goto(f"{site.url}/account")
+        # Each of these forms is answered by a page of its own.
+        for action in ("/account/tokens", "/account/factors/app/new"):
+            page.goto(f"{site.url}/account")
+            form = page.locator(f"form[action='{action}']")
+            for field in form.locator("input[type=text], input:not([type])").all():
+                field.fill("a program")
+            for box in form.locator("input[type=checkbox]").all()[:1]:
+                box.check()
+            with page.expect_navigation():
+                form.locator("button[type=submit], button:not([type])").first.click()
+            told += [f"behind {action}: {problem}" for problem in found_by_axe(page, source)]
+        page.goto(f"{site.url}/account")
+        told += [f"/account, filled: {problem}" for problem in found_by_axe(page, source)]
+        assert told == []
+    finally:
+        context.close()
+        site.end()

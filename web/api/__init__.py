@@ -44,7 +44,7 @@ from web.api.outcomes import (
 from web.api.pages import PAGE_LIMIT, PAGE_LIMIT_MAX, Page, Pages
 from web.api.positions import catch_up
 from web.api.reading import body, client_address, correlation_id, user_agent
-from web.api.shapes import DEPTH_MAX, is_too_deep, problems_of
+from web.api.shapes import DEPTH_MAX, is_too_deep, problems_of, why_unread
 
 __all__ = [
     "DEPTH_MAX",
@@ -93,4 +93,5 @@ __all__ = [
     "validation",
     "wait_milestone",
     "wait_outcome",
+    "why_unread",
 ]

@@ -8,11 +8,10 @@ from quart import request
 
 from web.api.errors import bad_request, unsupported, validation
 from web.api.shapes import (
-    DEPTH_MAX,
-    is_too_deep,
     problems_of,
     refuses_unknown,
     unknown_fields,
+    why_unread,
 )
 from web.server import FieldProblem, current_request_state
 from web.server.edge.span import user_agent_of
@@ -44,8 +43,9 @@ async def body(kind: type[T], *, lenient: str = "", when_empty: object = None) -
         return when_empty
     if request.mimetype != JSON:
         raise unsupported(f"This address reads {JSON} only.")
-    if is_too_deep(data):
-        raise bad_request(f"JSON is nested more than {DEPTH_MAX} deep")
+    why = why_unread(data)
+    if why:
+        raise bad_request(why)
     # As a plain object, for which both remember what they found out.
     plain: object = kind
     is_strict = refuses_unknown(plain)
@@ -108,7 +108,7 @@ def _parsed(data: bytes) -> object:
     except UnicodeDecodeError as error:
         raise bad_request("JSON is malformed: text that is not UTF-8") from error
     except RecursionError as error:
-        raise bad_request(f"JSON is nested more than {DEPTH_MAX} deep") from error
+        raise bad_request("JSON is nested too deep") from error
     except msgspec.DecodeError as error:
         text = str(error)
         if "(byte " not in text:

@@ -46,6 +46,22 @@ def is_too_deep(data: bytes) -> bool:
     return b"[]" in left
 
 
+def why_unread(data: bytes) -> str:
+    """Call this with JSON before it is decoded for why it is refused, whatever it is to become.
+
+    Empty when it is not. What a decoder passes over, it does not look at: so each road asks here
+    first, and none takes what another refuses (SEC-120).
+    """
+    if is_too_deep(data):
+        return f"JSON is nested more than {DEPTH_MAX} deep"
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            return f"JSON is malformed: text that is not UTF-8 (byte {error.start})"
+    return ""
+
+
 def problems_of(value: object, kind: object, *, is_lenient: bool = False) -> list[FieldProblem]:
     """Call this with decoded JSON for what keeps it from being a `kind`: at most 20.
 

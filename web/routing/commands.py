@@ -13,6 +13,8 @@ import msgspec
 from quart import g, has_request_context, request
 
 from actors.accounts import TabId
+from web.api import why_unread
+from web.api.reading import raw_body
 from web.realtime import StreamKey, Streams, joined, patch_signals
 from web.routing.errors import InvalidForm, InvalidInput, Refused
 from web.server import ErrorRow, RequestState, current_request_state
@@ -43,7 +45,11 @@ async def read_command(kind: type[C], source: str) -> tuple[C, Origin]:
         if is_form:
             command = msgspec.convert(dict(await request.form), kind)
         else:
-            command = msgspec.json.decode(await request.get_data(), type=kind)
+            data = await raw_body()
+            why = why_unread(data)
+            if why:
+                raise refused(f"the command cannot be read: {why}")
+            command = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise refused(f"the command cannot be read: {error}") from error
     origin = Origin(source, parse_tab(getattr(command, "tab", "")), is_form)

@@ -16,6 +16,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from web.api.shapes import why_unread
 from web.realtime.errors import NotACommandClass, ProtocolViolation, SocketCode
 
 T = TypeVar("T")
@@ -343,6 +344,11 @@ def decode_client(text: str | bytes, form: Form = Form.V1) -> ClientMessage:
 
     In the plain form `id` and `resume` are keys like any other unknown one.
     """
+    # Half of a surrogate pair comes in no frame; whoever hands over such a text is told by the
+    # decoder.
+    why = why_unread(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
+    if why:
+        raise ProtocolViolation(f"That is not JSON: {why}", SocketCode.BAD_JSON)
     found = _decoded(_decode_client if form is Form.V1 else _decode_plain, text)
     match found:
         case _Subscribe(topics, message_id, resume):
