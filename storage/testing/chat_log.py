@@ -277,7 +277,7 @@ class ChatForgettingSuite:
         assert (await log.said(LOBBY, after=1)).is_whole
 
     async def test_what_was_kept_long_enough_goes(self, chat: ChatPlace) -> None:
-        # SITE-79: messages after 30 days, their texts in the log too, audit after 365
+        # SITE-79, SEC-134: messages after 30 days, their texts in the log too, audit after 365
         log, _ = chat.open()
         await log.ensure_rooms(ROOM_NAMES)
         for days in (400, 100, 32, 29, 0):

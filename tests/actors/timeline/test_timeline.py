@@ -278,7 +278,7 @@ def test_cookies_that_are_not_kept_push_nobody_out() -> None:  # SITE-130
     assert sorted(site.titles("other-99")) == ["GET /lab", "POST /x"]
 
 
-def test_what_is_old_goes() -> None:  # SITE-130
+def test_what_is_old_goes() -> None:  # SITE-130 SEC-134
     site = Site()
     site.request("old")
     site.now = KEPT_S + 1
