@@ -19,6 +19,7 @@ import trio
 
 from actors.runtime import Crashed, Log
 from actors.runtime.telling.log import failure_of
+from actors.runtime.words.places import in_place
 from actors.runtime.words.showing import shown
 from supervision.specs.errors import SupervisionError
 
@@ -67,11 +68,15 @@ class BreakerPolicy:
 
     def __post_init__(self) -> None:
         if min(self.failures, self.least, self.successes) < 1:
-            raise ValueError(f"{self!r}: failures, least and successes must be at least 1")
+            raise ValueError(
+                in_place(f"{self!r}: failures, least and successes must be at least 1")
+            )
         if self.least > SEEN_MAX:
-            raise ValueError(f"{self!r}: least is at most {SEEN_MAX}, which is all that is kept")
+            raise ValueError(
+                in_place(f"{self!r}: least is at most {SEEN_MAX}, which is all that is kept")
+            )
         if not 0 < self.rate <= 1 or self.window <= 0 or self.open_for <= 0:
-            raise ValueError(f"{self!r}: 0 < rate <= 1, window and open_for above 0")
+            raise ValueError(in_place(f"{self!r}: 0 < rate <= 1, window and open_for above 0"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from math import inf
 
 import trio
 
+from actors.runtime.words.places import in_place
 from supervision.specs.errors import SupervisionError
 
 # A dependency that asks for a longer rest than this gets it from its breaker, not from waiting.
@@ -39,7 +40,7 @@ class BucketPolicy:
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < inf or self.burst < 1:
-            raise ValueError(f"{self!r}: rate above 0 and finite, burst at least 1")
+            raise ValueError(in_place(f"{self!r}: rate above 0 and finite, burst at least 1"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import trio
 
+from actors.runtime.words.places import in_place
 from supervision.specs.errors import SupervisionError
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class BulkheadPolicy:
 
     def __post_init__(self) -> None:
         if self.concurrent < 1 or self.queue < 0 or self.wait < 0:
-            raise ValueError(f"{self!r}: concurrent >= 1, queue >= 0, wait >= 0")
+            raise ValueError(in_place(f"{self!r}: concurrent >= 1, queue >= 0, wait >= 0"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from actors.runtime.words.places import in_place
 from supervision.guards.breaker import Breaker, BreakerChange, BreakerPolicy, BreakerStats
 from supervision.guards.bucket import BucketPolicy, BucketStats, RateExceeded, TokenBucket
 from supervision.guards.bulkhead import Bulkhead, BulkheadFull, BulkheadPolicy, BulkheadStats
@@ -85,7 +86,9 @@ class DependencyPolicy:
 
     def __post_init__(self) -> None:
         if not 0 < self.attempt <= self.deadline < inf:
-            raise ValueError(f"{self!r}: 0 < attempt <= deadline, and the deadline is finite")
+            raise ValueError(
+                in_place(f"{self!r}: 0 < attempt <= deadline, and the deadline is finite")
+            )
 
 
 # For what cannot be known to be done once only when it is done again.

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from actors.runtime.words.places import in_place
 from supervision.specs.errors import SupervisionError
 
 T = TypeVar("T")
@@ -69,11 +70,11 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or not 0 < self.first <= self.max or self.factor < 1:
-            raise ValueError(f"{self!r}: attempts >= 1, 0 < first <= max, factor >= 1")
+            raise ValueError(in_place(f"{self!r}: attempts >= 1, 0 < first <= max, factor >= 1"))
         if not 0 <= self.jitter <= 1:
-            raise ValueError(f"jitter is {self.jitter!r}; it must be in [0, 1]")
+            raise ValueError(in_place(f"jitter is {self.jitter!r}; it must be in [0, 1]"))
         if self.least is not None and not 0 <= self.least <= 1:
-            raise ValueError(f"least is {self.least!r}; it must be in [0, 1]")
+            raise ValueError(in_place(f"least is {self.least!r}; it must be in [0, 1]"))
 
     def wait(self, attempt: int, error: BaseException, u: float) -> float | None:
         """Call this after failed `attempt` (from 1): seconds to wait, None to stop trying.

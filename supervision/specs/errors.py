@@ -14,7 +14,7 @@ from actors.runtime import AlreadyStarted as RuntimeAlreadyStarted
 from actors.runtime import AnyRef, Crashed, Exit, Shutdown, StopActor
 from actors.runtime.words.errors import exit_from
 from actors.runtime.words.exits import exit_text
-from actors.runtime.words.places import place_of, told, told_in_place
+from actors.runtime.words.places import in_place, place_of, told, told_in_place
 from actors.runtime.words.showing import shown
 
 # Under this heading every field stands with its code, kept equal to the code by a test.
@@ -34,7 +34,8 @@ class SpecError(SupervisionError, ValueError):
 
     def __init__(self, code: str, field: str, value: object, why: str = "") -> None:
         super().__init__(
-            f"{code}: {field}={_short(value)} is not allowed; nothing was changed. "
+            in_place(f"{code}: {field}={_short(value)} is not allowed")
+            + "; nothing was changed. "
             + (why or f"See the table of allowed values: {TABLE}.")
         )
         self.code, self.field, self.value = code, field, value

@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from supervision import Backoff
 from supervision.guards.breaker import (
     SEEN_MAX,
     Breaker,
@@ -15,7 +16,9 @@ from supervision.guards.breaker import (
     BreakerState,
     CircuitOpen,
 )
+from supervision.guards.bucket import BucketPolicy
 from supervision.guards.bulkhead import Bulkhead, BulkheadFull, BulkheadPolicy
+from supervision.guards.dependency import DependencyPolicy
 from supervision.guards.retry import NotRetried, RetryPolicy, is_transient, retry
 
 
@@ -290,3 +293,24 @@ async def test_an_open_breaker_is_not_retried(autojump_clock: MockClock) -> None
         with pytest.raises(CircuitOpen):
             await guarded(flaky)
     assert len(flaky.calls) == 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RetryPolicy(attempts=0),
+        lambda: RetryPolicy(jitter=2),
+        lambda: RetryPolicy(least=-1),
+        lambda: BreakerPolicy(failures=0),
+        lambda: BreakerPolicy(least=SEEN_MAX + 1),
+        lambda: BreakerPolicy(rate=0),
+        lambda: BulkheadPolicy(concurrent=0),
+        lambda: BucketPolicy(rate=0),
+        lambda: DependencyPolicy(deadline=0),
+        lambda: Backoff(first=-1),
+    ],
+)
+def test_nonsense_in_a_policy_is_refused_where_it_is_made(make: Callable[[], object]) -> None:
+    # RES-2, RES-3, RES-4: with file and line
+    with pytest.raises(ValueError, match=r"\((.*/)?test_guards\.py:\d+ in <lambda>\)(;|$)"):
+        make()

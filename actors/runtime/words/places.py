@@ -66,6 +66,20 @@ def told_in_place(error: BaseException) -> str:
     return f"{text} ({place})"
 
 
+def in_place(text: str) -> str:
+    """Call this for a text with the place of the user code that runs now in brackets behind it.
+
+    For the error of a value that makes no sense: its maker need not look for the line.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    frames: list[tuple[FrameType, int]] = []
+    while frame is not None and len(frames) < FRAMES_MAX:
+        frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    place = place_in(reversed(frames))
+    return text if place is None else f"{text} ({place})"
+
+
 def place_in(frames: Iterable[tuple[FrameType, int]]) -> str | None:
     """Call this for the innermost user code among frames with their lines, outermost first."""
     own = installed = None
