@@ -42,6 +42,7 @@ from typing import Generic, Protocol, TypeVar, cast
 import outcome
 import trio
 
+from actors.runtime.words.tallies import SIZES, Histogram
 from storage.asyncio_thread import CANCEL_GRACE_S
 from storage.errors import StatementRefused
 
@@ -190,6 +191,8 @@ class Gathering(ABC, Generic[R, A]):
         # Statements under way, or about to leave, and since when; and how many are of batches.
         self._flights: dict[_Flight, float] = {}
         self._flushes = 0
+        # How many shared a statement, for operators.
+        self.sizes = Histogram(SIZES)
         self._singles = self._statements = self._rows = self._left_out = self._alone = 0
 
     # What fits together, and what is sent: each gathering's own.
@@ -291,6 +294,7 @@ class Gathering(ABC, Generic[R, A]):
     async def _go_single(self, request: R, flight: _Flight) -> A | None:
         """Send a request without company; who comes meanwhile waits for it."""
         self._singles += 1
+        self.sizes.note(1)
         try:
             return await self._go_alone(request)
         finally:
@@ -440,6 +444,7 @@ class Gathering(ABC, Generic[R, A]):
         requests = [waiter.request for waiter in batch]
         self._statements += 1
         self._rows += len(batch)
+        self.sizes.note(len(batch))
         try:
             answers = await self.many(requests)
         except Exception as error:  # noqa: BLE001  (it is the callers', who know what to do)

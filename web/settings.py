@@ -52,6 +52,8 @@ BROKERS_BYTES_MAX, USERNAME_CHARS_MAX = 4096, 255
 # The usual ports of mail servers: for programs, for programs encrypted from the start, and for
 # servers among each other.
 SMTP_PORTS = {SmtpSecurity.STARTTLS: 587, SmtpSecurity.TLS: 465, SmtpSecurity.NONE: 25}
+# Whoever guesses is told nothing; so many cannot be guessed.
+TOKEN_CHARS_MIN, TOKEN_CHARS_MAX = 16, 512
 # Tokens of providers are the longest of what they take.
 SMTP_LOGIN_CHARS_MAX = 1024
 # A key of AES-256.
@@ -293,6 +295,9 @@ class Settings:
     risk_levels: tuple[float, float, float] = (0.30, 0.60, 0.80)
     # Where addresses of the network are; a file.
     risk_places: Path | None = None
+    # Who is given `/metrics`: whoever comes to this port of the machine itself, or shows a token.
+    metrics_port: int | None = None
+    metrics_token: Secret[str] | None = None
     # The domain that passkeys are of, where it is a wider one than that of the site's address.
     webauthn_rp_id: str | None = None
     webauthn_roots: Path | None = None
@@ -337,6 +342,11 @@ class Settings:
     def smtp_port_or_usual(self) -> int:
         """Call this for the port of the mail server."""
         return self.smtp_port or SMTP_PORTS[self.smtp_security]
+
+    @property
+    def has_metrics(self) -> bool:
+        """Call this for whether anybody is given figures; without, no times are taken for them."""
+        return self.metrics_port is not None or self.metrics_token is not None
 
     @property
     def projections_kept(self) -> timedelta:
@@ -540,6 +550,13 @@ def _line(text: str) -> str:
     if not text.isprintable() or len(text) > SMTP_LOGIN_CHARS_MAX:
         raise _Bad(f"must be one line of at most {SMTP_LOGIN_CHARS_MAX} characters")
     return text
+
+
+def _token(text: str) -> Secret[str]:
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    if not is_plain or not TOKEN_CHARS_MIN <= len(text) <= TOKEN_CHARS_MAX:
+        raise _Bad(f"must be {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} letters, digits and signs")
+    return Secret(text)
 
 
 def _password(text: str) -> Secret[str]:
@@ -774,6 +791,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "RISK_WEIGHTS": ("risk_weights", _risk_weights),
     "RISK_LEVELS": ("risk_levels", _risk_levels),
     "RISK_PLACES": ("risk_places", _file),
+    "METRICS_PORT": ("metrics_port", _integer(1, 65535)),
+    "METRICS_TOKEN": ("metrics_token", _token),
     "WEBAUTHN_RP_ID": ("webauthn_rp_id", _domain),
     "WEBAUTHN_ROOTS": ("webauthn_roots", _certificates),
     "PASSWORD_PASSES": ("password_passes", _integer(1, 100)),
@@ -798,6 +817,7 @@ SECRETS = (
     "SMTP_PASSWORD",
     "MAILGUN_HOOK_KEY",
     "POSTMARK_HOOK_LOGIN",
+    "METRICS_TOKEN",
 )
 # Far more than the longest of them: a list of former keys.
 SECRET_FILE_BYTES_MAX = 65_536

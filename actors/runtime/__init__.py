@@ -37,7 +37,13 @@ from actors.runtime.actor.relations import Down, Exited
 from actors.runtime.actor.timers import IdleTimeout
 from actors.runtime.delivery.batch import Batch, Taken
 from actors.runtime.delivery.clock import Alarm, Wheel
-from actors.runtime.delivery.envelope import Context, Later, current_context, edge_context
+from actors.runtime.delivery.envelope import (
+    Context,
+    Later,
+    current_context,
+    current_tallies,
+    edge_context,
+)
 from actors.runtime.delivery.mailbox import UNBOUNDED
 from actors.runtime.delivery.overflow import Overflow, latest
 from actors.runtime.delivery.ref import AnyRef, Ref
@@ -182,6 +188,7 @@ __all__ = [
     "WrongActor",
     "checked_name",
     "current_context",
+    "current_tallies",
     "edge_context",
     "handler",
     "latest",

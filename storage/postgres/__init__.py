@@ -35,6 +35,7 @@ from storage.postgres.accounts.ways.passkeys import PostgresPasskeys
 from storage.postgres.accounts.ways.recoveries import PostgresRecoveries
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
+from storage.postgres.connecting.figures import StoreFigures, read_figures
 from storage.postgres.connecting.health import (
     OldestTransaction,
     StoreHealth,
@@ -124,6 +125,7 @@ __all__ = [
     "Renumbered",
     "Rewound",
     "StoreCheck",
+    "StoreFigures",
     "StoreHealth",
     "accept_rewind",
     "audited",
@@ -140,6 +142,7 @@ __all__ = [
     "open_database",
     "open_embedded",
     "plan_migrations",
+    "read_figures",
     "read_migrations",
     "remove_tombstoned",
     "renumber",

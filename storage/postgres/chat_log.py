@@ -18,6 +18,7 @@ from collections.abc import (
 from dataclasses import replace
 from datetime import timedelta
 from operator import itemgetter
+from time import perf_counter
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -99,12 +100,15 @@ from storage.errors import (
     UnknownUser,
 )
 from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.figures import StoreTallies
 from storage.postgres.connecting.notices import ROOMS
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.connecting.statements import on_behalf_of
 from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.events.reading import last_event
 
+# The category of rooms, as operators are told of their appends.
+_ROOM = "room"
 T = TypeVar("T")
 
 _log = Log(__name__)
@@ -329,6 +333,7 @@ class PostgresChatLog:
         self._events = PostgresEventStore(database)
         # Rooms are a closed set, and keep their ids.
         self._rooms: dict[RoomName, UUID] = {}
+        self._counted = StoreTallies(database.tallies)
 
     async def ensure_rooms(self, names: Sequence[RoomName]) -> Mapping[RoomName, Room]:
         """See `ChatLog.ensure_rooms`."""
@@ -432,8 +437,14 @@ class PostgresChatLog:
         self, work: Callable[..., Coroutine[Any, Any, T]], room: RoomName, *args: object
     ) -> T:
         for _ in range(RACES_MAX):
+            began = perf_counter()
             try:
-                return await self._database.run(work, *args, channel=ROOMS)
+                done = await self._database.run(work, *args, channel=ROOMS)
+                self._counted.posted(_ROOM, began, count=_count_of(done), is_stored=True)
+                return done
+            except StoreUnavailable:
+                self._counted.posted(_ROOM, began, count=1, is_stored=False)
+                raise
             except StatementRefused as error:
                 if error.constraint != STREAM_KEY:
                     raise
@@ -700,6 +711,10 @@ class PostgresChatLog:
         ]
         opened = iter(await _available(self._keyring.open(sealed)) if sealed else ())
         return [row["body"] if row["sealed"] is None else text_of(next(opened)) for row in rows]
+
+
+def _count_of(done: object) -> int:
+    return len(done) if isinstance(done, list) else 1
 
 
 async def _version_of(connection: Connection, event_id: UUID | None) -> int | None:

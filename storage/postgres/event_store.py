@@ -9,6 +9,7 @@ brings more than events.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from time import perf_counter
 from typing import Self
 
 import asyncpg
@@ -77,10 +78,12 @@ from storage.errors import (
     Fenced,
     StatementRefused,
     StoreError,
+    StoreMisuse,
     StoreUnavailable,
 )
 from storage.gathering import GatherStats
 from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.figures import StoreTallies
 from storage.postgres.connecting.notices import EVENTS, POLL_S
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events import reading
@@ -138,6 +141,7 @@ class PostgresEventStore:
         self._gatherer = gatherer if gatherer is not None else Gatherer(database)
         self._whole_gatherer = self._gatherer.of_road(road_of_wholes(database, self._inline))
         self._keyring = keyring
+        self._counted = StoreTallies(database.tallies)
         self._tenant: str | None = None
 
     @property
@@ -182,6 +186,18 @@ class PostgresEventStore:
 
     async def append_request(self, request: AppendRequest) -> Appended:
         """See `EventStore.append_request`."""
+        began = perf_counter()
+        try:
+            appended = await self._append(request)
+        except StoreMisuse:
+            raise  # Nothing was asked of the store.
+        except StoreError as error:
+            self._counted.appended([request], began, error)
+            raise
+        self._counted.appended([request], began)
+        return appended
+
+    async def _append(self, request: AppendRequest) -> Appended:
         request = await seal_request(self._keyring, owned(request, self._tenant))
         for lost in range(RACES_MAX):
             tried = await self._try(request, lost)
@@ -203,6 +219,21 @@ class PostgresEventStore:
     ) -> list[Appended | StoreError]:
         """See `EventStore.append_batch`."""
         check_batch(requests)
+        began = perf_counter()
+        try:
+            appended = await self._append_batch(requests, atomic=atomic)
+        except StoreMisuse:
+            raise
+        except StoreError as error:
+            self._counted.appended(requests, began, error)
+            raise
+        for request, one in zip(requests, appended, strict=True):
+            self._counted.appended([request], began, one if isinstance(one, StoreError) else None)
+        return appended
+
+    async def _append_batch(
+        self, requests: Sequence[AppendRequest], *, atomic: bool
+    ) -> list[Appended | StoreError]:
         self._inline.check_batch(requests)
         requests = [owned(request, self._tenant) for request in requests]
         requests = await seal_requests(self._keyring, requests)
@@ -228,8 +259,9 @@ class PostgresEventStore:
         key = owned_name(self._tenant, stream_id)
         while at <= last:
             # Versions have no holes: a page that is short is the last one.
-            to = min(last, at + PAGE_LIMIT - 1)
+            to, began = min(last, at + PAGE_LIMIT - 1), perf_counter()
             page = await self._run(reading.stream_page, key, at, to)
+            self._counted.loaded(stream_id.category, len(page), began)
             for event in await open_events(self._keyring, page):
                 yield event
             if len(page) <= to - at:

@@ -127,6 +127,12 @@ MODULE_STATE: Mapping[str, Sequence[str]] = {
 
 MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     "the class that all others are to be": ("web.server.bounded:BoundedMap._kept",),
+    "routes of the application, and LABEL_SETS_MAX of any metric": (
+        "web.observability.metrics.collectors:RequestTallies._counts",
+        "web.observability.metrics.collectors:RequestTallies._times",
+        "web.observability.metrics.scraping:Scrape.buckets",
+        "web.observability.metrics.scraping:Scrape.numbers",
+    ),
     "constants beside it, over several levels or by age": (
         "actors.accounts.session:SessionActor._tabs",
         "actors.timeline.memory:ExitWatch._waiting",

@@ -138,7 +138,9 @@ ACTORS: Final = Page(
             ),
         ),
         Subject("Watching a system live", ("Changes", "Change", "Snapshot", "Delta", "Ended")),
-        Subject("Who caused what", ("Context", "current_context", "edge_context")),
+        Subject(
+            "Who caused what", ("Context", "current_context", "current_tallies", "edge_context")
+        ),
         Subject("Secrets, and what may be shown", ("Secret", "presentable")),
         Subject(
             "To build a supervisor of your own",

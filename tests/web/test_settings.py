@@ -128,6 +128,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "SENDGRID_HOOK_KEY": SENDGRID_KEY,
             "POSTMARK_HOOK_LOGIN": "postmark:a-password-of-16",
             "SES_TOPIC": "arn:aws:sns:eu-west-1:123456789012:mail",
+            "METRICS_PORT": "9464",
+            "METRICS_TOKEN": "sixteen-letters-and-more",
             "SIGN_IN_METHODS": "password, magic_link",
             "MAGIC_LINK_BIND_FLOW": "off",
             "RISK": "observe",

@@ -4,11 +4,12 @@ What PostgreSQL alone can tell is looked at here: whether it takes writes, what 
 events back, and how its connections are used. The rest is told by the ports, in memory too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
 from actors.persistence import EventStore
+from actors.persistence.beside_log.dead_letters import ROWS_MAX
 from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,
@@ -25,8 +26,10 @@ from storage.postgres import (
     PostgresTimers,
     check_health,
     judge_pool,
+    read_figures,
 )
 from storage.redis import RedisClient
+from web.observability.bus_lag import GroupLag
 from web.observability.health import Component, Finding, degraded, healthy, unhealthy
 from web.observability.health.of_store import (
     AWAY,
@@ -37,6 +40,9 @@ from web.observability.health.of_store import (
     store_component,
     timers_component,
 )
+from web.observability.metrics import Collector
+from web.observability.metrics.collectors import of_tallies
+from web.observability.metrics.stored import of_bus, of_pool, of_projections, of_store
 from web.settings import Settings
 
 
@@ -69,6 +75,19 @@ def check_redis(redis: RedisClient) -> Finding:
     if not now.is_up:
         return degraded("nobody can sign in: tries cannot be counted", down_s=round(now.down_s, 1))
     return healthy(version=now.version, connects=now.connects, waiting=now.waiting)
+
+
+def store_collectors(
+    database: Database, lags: Callable[[], Sequence[GroupLag]] = tuple
+) -> list[Collector]:
+    """Call this for the figures of a PostgreSQL database, and of the bus, for who scrapes."""
+    return [
+        of_tallies(database.tallies),
+        of_pool(database.pool_stats),
+        of_store(partial(read_figures, database), ROWS_MAX),
+        of_projections(PostgresProjections(database), PostgresEventStore(database)),
+        of_bus(lags),
+    ]
 
 
 def memory_components(

@@ -94,8 +94,15 @@ from storage.redis import (
 )
 from supervision import Dependencies, StartFailed, open_system
 from web.app.bus import BusRefused, SiteBus, bus_tree, check_bus, make_bus
-from web.app.clustering import EXIT_SETTINGS, Refused, SiteNode, check_company, part_of
-from web.app.health import redis_components, store_components
+from web.app.clustering import (
+    EXIT_SETTINGS,
+    Refused,
+    SiteNode,
+    check_company,
+    node_name,
+    part_of,
+)
+from web.app.health import redis_components, store_collectors, store_components
 from web.app.linking import EXIT_ABSENT, check_link
 from web.app.reaching import together
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
@@ -108,8 +115,9 @@ from web.mail.sealing import MailSeal
 from web.observability import first_leaf
 from web.observability.health.of_guards import outside_component
 from web.observability.health.of_store import bus_component
+from web.observability.metrics.serving import LOOPBACK
 from web.server import PortBusy, PortForbidden, open_listeners
-from web.settings import HeadingFont, Migrate, Settings, StoreTimeline
+from web.settings import Cluster, HeadingFont, Migrate, Settings, StoreTimeline
 from web.timeline.collector import statements_teller
 from web.views import StaticTable, load
 from web.views.fetched import browser_runtime, heading_font
@@ -240,6 +248,12 @@ def _why_not_ours(folder: Path) -> str | None:
 
 def check_port(settings: Settings) -> None:
     """Call this before anything slow: a port that is taken is told at once."""
+    if settings.metrics_port is not None:
+        try:
+            for listener in open_listeners(LOOPBACK, settings.metrics_port):
+                listener.close()
+        except (PortBusy, PortForbidden) as error:
+            raise CannotStart(f"METRICS_PORT: {error}") from error
     try:
         for listener in open_listeners(settings.host, settings.port):
             listener.close()
@@ -497,6 +511,10 @@ async def _run_tree(
         outside=outside,
     )
     database.tell_statements = statements_teller(web.timeline)
+    for collector in store_collectors(database, bus.lags.newest):
+        web.figures.metrics.register(collector)
+    if settings.cluster is Cluster.ON:
+        web.figures.metrics.labels["node"] = node_name(settings)
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),

@@ -65,6 +65,7 @@ from web.realtime.socket.endpoint import (
     SocketCaps,
     SocketEndpoint,
     SocketStatistics,
+    SocketSums,
     client_of,
     guest_of,
 )
@@ -218,6 +219,7 @@ __all__ = [
     "SocketEndpoint",
     "SocketOutbox",
     "SocketStatistics",
+    "SocketSums",
     "SseParser",
     "StoreAway",
     "StoredHead",

@@ -111,6 +111,7 @@ HEALTH_LOAD = "/health/load"
 READY = "/ready"
 HEALTH_READY = "/health/ready"
 PROBES = frozenset({HEALTH, HEALTH_LIVE, HEALTH_STARTUP, HEALTH_LOAD, HEALTH_READY, READY})
+METRICS = "/metrics"
 POLICY_REPORT = "/csp-report"
 MAIL_BOUNCE = "/mail/bounce/<provider>"
 DEV_MAIL = "/dev/mail"

@@ -152,6 +152,9 @@ from web.observability import RequestLog
 from web.observability.alerts import Alert, Alerts, watched
 from web.observability.health import Component, Health, HealthActor
 from web.observability.health.of_tree import supervision_component, tree_component
+from web.observability.metrics.collectors import of_dependencies, of_numbers
+from web.observability.metrics.of_site import SiteMetrics
+from web.observability.metrics.serving import metrics_routes
 from web.realtime import (
     Audience,
     Broadcast,
@@ -319,14 +322,32 @@ class Web:
         }
         # The endpoint of the newest application.
         self.sockets: SocketEndpoint[SocketGuest] | None = None
+        self.figures = self._make_figures()
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
         self._survivals = Survivals(ids, clock.now, self._delivered)
         picture = self._picture(target)
         self._tree = TreeSource(picture.read, clock.now)
-        self._has_offered = picture.has_offered
+        self._has_offered, self._proof = picture.has_offered, self._make_proof(picture)
         self._make_stage(ids)
-        self._proof = self._make_proof(picture)
+
+    def attach(self, system: System) -> None:
+        """Call this when the tree starts, before any of its actors looks for another."""
+        self._directory.attach(system)
+        self.figures.begin(system)
+
+    def _make_figures(self) -> SiteMetrics:
+        directory = self._directory
+        found = SiteMetrics(
+            self._settings,
+            lambda: directory.system,
+            lambda: self.streams,
+            lambda: self.sockets,
+        )
+        passwords = self.accounts.passwords
+        found.metrics.register(of_numbers(lambda: {"hash_queue": passwords.waiting}))
+        found.metrics.register(of_dependencies(self.outside.stats))
+        return found
 
     def _make_accounts(self, ids: Ids) -> AccountServices:
         self.places = Places()
@@ -523,7 +544,9 @@ class Web:
             edge_of(self._settings, self._ring, port, stream_paths=[paths.EVENTS]),
             error_page=pages.render,
             has_ended=self.open_sessions.has_ended,
-            tell_span=span_teller(self.timeline, watched(self.alerts, request_log.tell)),
+            tell_span=span_teller(
+                self.timeline, self.figures.heard(watched(self.alerts, request_log.tell))
+            ),
             tell_begin=begin_teller(self.timeline),
         )
         app = WebApp(
@@ -572,6 +595,7 @@ class Web:
             caller_of=caller_of,
             start=self._directory.start_socket,
             caps=SocketCaps(per_address=self._settings.sockets_per_address_max),
+            gone=None if self.sockets is None else self.sockets.gone,
         )
         listening = EventStreams(
             settings, sockets, caller_of=caller_of, start=self._directory.start_event_stream
@@ -626,6 +650,8 @@ class Web:
         pages = _streamed_pages(services, site, lab, moderation)
         app.register_blueprint(site_routes(services, site))
         app.register_blueprint(probe_routes(self.health))
+        metrics = self.figures.metrics
+        app.register_blueprint(metrics_routes(metrics, self._settings.metrics_token))
         app.register_blueprint(event_routes(services, pages, listening.open, self._fill_frame))
         app.register_blueprint(work_routes(services, lab, self._mechanisms))
         app.register_blueprint(document_routes(services, self._documents))
@@ -697,12 +723,16 @@ class Web:
             Party(settings.passkey_domain or "", origins),
             self._ring.key("ids of passkeys").sign,
             settings.webauthn_roots is not None,
-            partial(self.alerts.note, Alert.COUNTERS_FELL),
+            self._counter_fell,
         )
         app.register_blueprint(passkey_routes(services, mine, is_page))
         app.register_blueprint(passkey_api_routes(mine))
         app.register_blueprint(step_up_routes(mine))
         app.register_blueprint(second_api_routes(mine))
+
+    def _counter_fell(self) -> None:
+        self.alerts.note(Alert.COUNTERS_FELL)
+        self.figures.tallies.add("passkey_counters_fell_total")
 
     def passkey_flows(self) -> AnyActor:
         """Call this to make what stands above the challenges for passkeys."""

@@ -164,7 +164,7 @@ class Site(Supervisor):
     def plan(self) -> Plan:
         """Storage first, the server last."""
         parts = self._parts
-        parts.directory.attach(self.system)
+        parts.web.attach(self.system)
         specs = [
             *_places(parts.web),
             ChildSpec("rooms", partial(RoomsSupervisor, parts.chat)),
@@ -206,7 +206,7 @@ class Site(Supervisor):
             specs.insert(-1, ChildSpec("mail", parts.mail, name=MAIL))
         if parts.ending is not None:
             specs.insert(-1, ChildSpec("ending", parts.ending))
-        specs[-1:-1] = _of_accounts(parts.web)
+        specs[-1:-1] = [*_of_accounts(parts.web), *parts.web.figures.children()]
         if parts.sweeping is not None:
             specs.insert(-1, ChildSpec("sweeping", parts.sweeping))
         if parts.cleaning is not None:

@@ -24,6 +24,7 @@ import trio
 from actors.runtime.words.counting import Counts
 from actors.runtime.words.errors import AskError, AskTimeout, NoProc
 from actors.runtime.words.showing import shown
+from actors.runtime.words.tallies import Tallies
 
 NO_DEADLINE: Final = math.inf
 # Of version 00: version, trace, span and flags, of 2, 32, 16 and 2 digits.
@@ -67,6 +68,10 @@ class Numbering(Protocol):
 
     def span_id(self, number: int, actor: int) -> str:
         """The span in which an actor, by its id, handles the message of a number."""
+
+    @property
+    def tallies(self) -> Tallies:
+        """What is counted of its actors for operators."""
 
 
 class Party(Protocol):
@@ -159,6 +164,7 @@ class Reply:
         """Called by the clock when the deadline has passed; `stage` says how far it came."""
         if self.task is not None:
             waited = now - self.asked_at
+            self.cell.counts.timed_out += 1
             came = stage or self.stage
             # A stash is a part of the mailbox, for whoever asks from outside.
             self.error = AskTimeout(
@@ -480,6 +486,15 @@ def held_up() -> Party | None:
 def current_context() -> Context | None:
     """Call this to get correlation, causation and trace for a log line or an outgoing call."""
     return current_activity.get().sending()
+
+
+def current_tallies() -> Tallies:
+    """Call this where an actor's code counts something: the tallies of its system.
+
+    Outside of all actors, in a tool or a test of one function, what is counted goes nowhere.
+    """
+    cell = current_activity.get().cell
+    return Tallies() if cell is None else cell.system.tallies
 
 
 class _EdgeContext:

@@ -91,7 +91,7 @@ from actors.runtime.delivery.ref import AnyRef, Post, Ref, Target, pass_on
 from actors.runtime.life.child_tasks import ChildTasks
 from actors.runtime.life.handlers import Handler, Table
 from actors.runtime.life.hooks import AnyHooks
-from actors.runtime.words.counting import Counts, Level, Meter, Totals
+from actors.runtime.words.counting import Counts, KindSums, Level, Meter, Totals
 from actors.runtime.words.errors import (
     ActorCrashed,
     ActorExited,
@@ -289,6 +289,7 @@ class Home(Post, Protocol):
     def now(self) -> float: ...
     def next_cell_id(self) -> int: ...
     def apply_level(self, cell: Cell) -> None: ...
+    def gone_sums_of(self, cell: Cell) -> KindSums: ...
     def forget(self, cell: Cell) -> Iterator[None]: ...
 
 

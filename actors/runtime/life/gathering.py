@@ -187,6 +187,7 @@ def _measure(life: Life, meter: Meter, envelope: Envelope, began: float) -> None
         return
     spent = perf_counter() - began
     meter.handling_us[bucket(spent * MICRO)] += 1
+    meter.waited_seconds += began - enqueued_at
     meter.queue_us[bucket((began - enqueued_at) * MICRO)] += 1
     if cell.senders is not None and context is not None and context.sender is not None:
         cell.senders[context.sender] = began

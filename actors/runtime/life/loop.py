@@ -204,7 +204,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
     is_observed, one_by_one = cell.observers is not None, cell.system.changes_log.before is not None
     # The end of one message is the beginning of the next: a reading of the clock less for each, a
     # twentieth of what a measured tell costs. 0.0 where something else came between them.
-    handled, busy, ended = 0, 0.0, 0.0
+    handled, busy, waited, ended = 0, 0.0, 0.0, 0.0
     first = index = mailbox.index
     state: State | None = None
     for envelope in mailbox.batch[index : index + limit]:
@@ -239,7 +239,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
         if enqueued_at:
             ended = perf_counter()
             spent = ended - began
-            busy += spent
+            busy, waited = busy + spent, waited + began - enqueued_at
             # `Meter.note` written out; 2**31 us would be a handler, or a wait, of half an hour.
             if spent < MICROSECOND:
                 handling_us[0] += 1
@@ -253,7 +253,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
                 ended = 0.0
         else:
             ended = 0.0
-    meter.busy_seconds += busy
+    meter.add_up(busy, waited)
     forget_some(senders or {})
     return _account(life, index - first, handled, state)
 

@@ -146,6 +146,7 @@ def _watchdog(system: System, threshold: float) -> Watchdog:
         threshold,
         system.dispatcher,
         lag_us=system.loop_lag_us,
+        lag=system.tallies.histogram("loop_lag_seconds"),
         listeners=system.block_listeners,
         publish=system.topics.publish,
     )

@@ -45,10 +45,11 @@ from actors.runtime.watching.stats import (
     set_level,
 )
 from actors.runtime.watching.watchdog import BlockListener
-from actors.runtime.words.counting import COUNTERS, Level, Totals, check_level
+from actors.runtime.words.counting import COUNTERS, KindSums, Level, Totals, check_level
 from actors.runtime.words.errors import ActorError, NoProc
 from actors.runtime.words.exits import Exit
 from actors.runtime.words.messages import Ask
+from actors.runtime.words.tallies import LABEL_SETS_MAX, OTHER, Tallies
 
 M = TypeVar("M")
 R = TypeVar("R")
@@ -59,6 +60,11 @@ Ts = TypeVarTuple("Ts")
 NAME_LENGTH_MAX: Final = 200
 # Control characters, halves of surrogate pairs, and what breaks a line.
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+# A program has as many classes of actors as its author wrote; a test that makes them has more.
+KINDS_MAX = LABEL_SETS_MAX
+# So many are read in half a millisecond; then it is somebody else's turn (OBS-2).
+KINDS_SLICE = 256
 
 
 class AlreadyStarted(ActorError):
@@ -177,6 +183,11 @@ class System:
         self.block_listeners: list[BlockListener] = []
         """Functions that are called, off the loop, with a `LoopBlocked` when it does not turn."""
         self.levels: dict[type[AnyHooks], Level] = {}
+        self._base_level: Level = "counters"
+        self.tallies = Tallies()
+        """What packages above count of their actors for operators; it outlives each of them."""
+        # By name of their class, what those have counted that are gone.
+        self._gone_sums: dict[str, KindSums] = {}
         self._names: dict[str, Cell] = {}
         self._cells: dict[int, Cell] = {}
         self._paths: dict[str, Cell] = {}
@@ -410,10 +421,51 @@ class System:
             if cell.actor_class is cls:
                 self.apply_level(cell)
 
+    def gone_sums_of(self, cell: Cell) -> KindSums:
+        """Called for where the sums of a cell go that ends, or is measured no longer."""
+        kind = kind_of(cell)
+        found = self._gone_sums.get(kind)
+        if found is None:
+            if len(self._gone_sums) >= KINDS_MAX:
+                kind = OTHER
+            found = self._gone_sums.setdefault(kind, KindSums())
+        return found
+
+    def add_kinds(self, sums: dict[str, KindSums]) -> Iterator[None]:
+        """Call this to add up what all actors have counted, by class, in slices.
+
+        What an actor has counted is in the sums of its class as long as the system lives.
+        """
+        # Both in this moment: who ends meanwhile is still read from its own cell.
+        cells = self.cells()
+        sums.update({kind: gone.copy() for kind, gone in self._gone_sums.items()})
+        for number, cell in enumerate(cells, 1):
+            kind = kind_of(cell)
+            found = sums.get(kind)
+            if found is None:
+                found = sums.setdefault(kind if len(sums) < KINDS_MAX else OTHER, KindSums())
+            found.actors += 1
+            found.queued += cell.mailbox.queued
+            found.add(cell.counts, cell.meter)
+            if number % KINDS_SLICE == 0:
+                yield
+
+    def measure_all(self, level: Level) -> None:
+        """Call this to measure at least so much of every actor that counts by default.
+
+        A class that asks for more or for nothing, or was set by `set_level`, stays as it is.
+        """
+        check_level(level)
+        self._base_level = level
+        for cell in self.cells():
+            self.apply_level(cell)
+
     def apply_level(self, cell: Cell) -> None:
         """Called when a cell has learned its class, or is watched, or no longer."""
         cls = cell.actor_class
         level: Level = "counters" if cls is None else self.levels.get(cls, cls.level)
+        if level == "counters" and cls not in self.levels:
+            level = self._base_level
         set_level(cell, "full" if cell.observers is not None else level)
 
     def changes(self, path: str = "") -> Changes:
@@ -486,6 +538,7 @@ class System:
         if self._paths.get(cell.path) is cell:
             del self._paths[cell.path]
         self.counts.stopped += 1
+        self.gone_sums_of(cell).add(cell.counts, cell.meter)
         self.changes_log.gone(cell, trio.current_time())
 
     def close(self) -> None:
@@ -501,6 +554,12 @@ class System:
             cell.abandon()
         for reply in self.wheel.open_replies():
             reply.fail(reply.cell.no_proc(reply.message))
+
+
+def kind_of(cell: Cell) -> str:
+    """Call this for what an actor is counted as: the name of its class."""
+    cls = cell.actor_class
+    return "unknown" if cls is None else cls.__qualname__
 
 
 def system_of(ref: AnyRef) -> System:

@@ -35,6 +35,8 @@ def set_level(cell: Cell, level: Level) -> None:
     # Senders read this. What is on its way already was timed, or not, by the old level.
     cell.mailbox.timed = LEVELS[level]
     if not LEVELS[level]:
+        # What was measured has been told to whoever scrapes; it never goes back.
+        cell.system.gone_sums_of(cell).add_times(cell.meter)
         cell.meter = None
     elif cell.meter is None:
         cell.meter = Meter()

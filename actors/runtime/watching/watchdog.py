@@ -28,6 +28,7 @@ from actors.runtime.delivery.envelope import MESSAGE, Envelope, current_activity
 from actors.runtime.telling.log import Log, failure_of
 from actors.runtime.words.counting import MICRO, bucket
 from actors.runtime.words.showing import class_name, shown
+from actors.runtime.words.tallies import Histogram
 
 # People feel a pause of a tenth of a second.
 BLOCK_THRESHOLD_S: Final = 0.1
@@ -62,8 +63,9 @@ class Watchdog:
     """Call `start` within trio and `close` at the end.
 
     `lag_us` is the histogram of how late the loop is for whoever comes: how late pings are
-    answered, and nothing where it waits for them. `listeners` are called in this thread,
-    at once, and removed when they raise; `publish` in the loop's, when it turns again.
+    answered, and nothing where it waits for them; `lag` is the same for operators. `listeners` are
+    called in this thread, at once, and removed when they raise; `publish` in the loop's, when it
+    turns again.
     """
 
     def __init__(
@@ -72,11 +74,13 @@ class Watchdog:
         dispatcher: Dispatcher,
         *,
         lag_us: list[int],
+        lag: Histogram,
         listeners: list[BlockListener],
         publish: Callable[[str, object], object],
     ) -> None:
         self._threshold, self._dispatcher = threshold, dispatcher
-        self._lag_us, self._listeners, self._publish = lag_us, listeners, publish
+        self._lag_us, self._lag = lag_us, lag
+        self._listeners, self._publish = listeners, publish
         self._token = trio.lowlevel.current_trio_token()
         self._root_task = trio.lowlevel.current_root_task()
         self._loop_thread = threading.get_ident()
@@ -99,7 +103,7 @@ class Watchdog:
         while not self._closing.wait(PING_INTERVAL_S):
             looks += 1
             if looks % LOOKS_A_PING and self._is_loop_waiting():
-                self._lag_us[bucket(0)] += 1
+                self._note(0.0)
                 continue
             self._turned.clear()
             if self._closing.is_set():
@@ -127,8 +131,12 @@ class Watchdog:
         return is_there and str(frame.f_globals.get("__name__")).startswith(module)
 
     def _pong(self, began: float) -> None:
-        self._lag_us[bucket((perf_counter() - began) * MICRO)] += 1
+        self._note(perf_counter() - began)
         self._turned.set()
+
+    def _note(self, late_s: float) -> None:
+        self._lag_us[bucket(late_s * MICRO)] += 1
+        self._lag.note(late_s)
 
     def _maybe_look(self, began: float) -> LoopBlocked | None:
         try:

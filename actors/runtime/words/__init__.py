@@ -2,5 +2,6 @@
 
 Read `messages.py` (how a message is declared), `exits.py` (how an actor ended), `errors.py` (what
 a caller can be told); then `showing.py` (values of user code as text, secrets hidden),
-`weighing.py` (about how many bytes they hold) and `counting.py` (what is counted and measured).
+`weighing.py` (about how many bytes they hold), `counting.py` (what is counted and measured of an
+actor) and `tallies.py` (figures of whoever keeps some, for operators).
 """

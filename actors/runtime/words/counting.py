@@ -54,13 +54,13 @@ class Counts:
 
     __slots__ = (
         "coalesced", "crashes", "dead_letters", "expired", "handled", "late_replies", "overflowed",
-        "reductions", "restarts", "unhandled", "withdrawn",
+        "reductions", "restarts", "timed_out", "unhandled", "withdrawn",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.handled = self.reductions = 0
         self.overflowed = self.coalesced = self.expired = self.unhandled = 0
-        self.withdrawn = self.late_replies = self.dead_letters = 0
+        self.withdrawn = self.timed_out = self.late_replies = self.dead_letters = 0
         self.crashes = self.restarts = 0
 
 
@@ -76,21 +76,73 @@ class Totals:
 class Meter:
     """The times of an actor whose level is `sampled` or `full`; below, it has none.
 
-    Two histograms and a sum. The loop writes them in place.
+    Two histograms and their sums. The loop writes them in place.
     """
 
-    __slots__ = ("busy_seconds", "handling_us", "queue_us")
+    __slots__ = ("busy_seconds", "handling_us", "queue_us", "waited_seconds")
 
     def __init__(self) -> None:
         self.handling_us = [0] * COUNTERS
         self.queue_us = [0] * COUNTERS
-        self.busy_seconds = 0.0
+        self.busy_seconds = self.waited_seconds = 0.0
+
+    def add_up(self, busy: float, waited: float) -> None:
+        """Call this with the sums of a batch whose counters are written."""
+        self.busy_seconds += busy
+        self.waited_seconds += waited
 
     def note(self, enqueued_at: float, began: float, ended: float) -> None:
         """Call this after a message was handled; all three are readings of `perf_counter`."""
         self.busy_seconds += ended - began
+        self.waited_seconds += began - enqueued_at
         self.handling_us[bucket((ended - began) * MICRO)] += 1
         self.queue_us[bucket((began - enqueued_at) * MICRO)] += 1
+
+
+class KindSums:
+    """The sums of all actors of a kind, those that are gone and, once added, those that are not."""
+
+    __slots__ = (
+        "actors", "busy_seconds", "crashes", "handled", "handling_us", "queue_us", "queued",
+        "restarts", "timed_out", "waited_seconds",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.actors = self.queued = 0
+        self.handled = self.crashes = self.restarts = self.timed_out = 0
+        self.busy_seconds = self.waited_seconds = 0.0
+        self.handling_us = [0] * COUNTERS
+        self.queue_us = [0] * COUNTERS
+
+    def add(self, counts: Counts, meter: Meter | None) -> None:
+        """Call this with what an actor has counted and measured."""
+        self.handled += counts.handled
+        self.crashes += counts.crashes
+        self.restarts += counts.restarts
+        self.timed_out += counts.timed_out
+        self.add_times(meter)
+
+    def add_times(self, meter: Meter | None) -> None:
+        """Call this with the times of an actor that is measured no longer."""
+        if meter is not None and meter.busy_seconds + meter.waited_seconds:
+            self.busy_seconds += meter.busy_seconds
+            self.waited_seconds += meter.waited_seconds
+            _add_up(self.handling_us, meter.handling_us)
+            _add_up(self.queue_us, meter.queue_us)
+
+    def copy(self) -> KindSums:
+        """Call this for sums that do not change."""
+        made = KindSums()
+        for name in self.__slots__:
+            value = getattr(self, name)
+            setattr(made, name, list(value) if type(value) is list else value)
+        return made
+
+
+def _add_up(sums: list[int], counters: list[int]) -> None:
+    for at, number in enumerate(counters):
+        if number:
+            sums[at] += number
 
 
 def bucket(microseconds: float) -> int:

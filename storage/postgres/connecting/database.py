@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 import trio
 
 from actors.runtime import Log, Secret
+from actors.runtime.words.tallies import Tallies
 from storage.asyncio_thread import SILENCE_S_MAX, AsyncioThread, ServingActor
 from storage.errors import StoreError, StoreTimeout, StoreUnavailable
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
@@ -92,6 +93,8 @@ class Database:
         self._notices: Notices | None = None
         self._bells = {channel: Bell() for channel in CHANNELS}
         self.loops_started = 0
+        # What is counted of it for operators; it outlives each loop.
+        self.tallies = Tallies()
         # Told on the trio thread of what each call ran; set once, by whoever watches.
         self.tell_statements: TellStatements | None = None
 
@@ -224,7 +227,8 @@ class Database:
 
         Cancelling it is the orderly end: connections say goodbye, the thread is joined.
         """
-        pool = Pool(self.url, self.part, self.settings)
+        waits = self.tallies.histogram("pool_acquire_seconds")
+        pool = Pool(self.url, self.part, self.settings, waits)
         thread = AsyncioThread(
             f"greenroom-{self.part}", silence_s_max=self._silence_s_max, at_end=pool.drop
         )

@@ -29,7 +29,7 @@ SELECT current_setting('transaction_read_only') = 'on' AS is_read_only,
        to_regclass('events') IS NOT NULL AS has_events
 """
 
-_OLDEST = """
+OLDEST = """
 SELECT pid, who, extract(epoch FROM clock_timestamp() - since) AS age_s, at_home
 FROM (
     SELECT pid, coalesce(application_name, '') AS who, xact_start AS since,
@@ -142,7 +142,7 @@ async def _look(connection: Connection) -> _Found:
     if state["is_read_only"] and not state["reason"]:
         # As a write would have found it: the pool then looks for a server that takes writes.
         raise asyncpg.ReadOnlySQLTransactionError("the server takes no writes")
-    row = await connection.fetchrow(_OLDEST)
+    row = await connection.fetchrow(OLDEST)
     held_back = await connection.fetchval(_HELD_BACK) if state["has_events"] else None
     oldest = None
     if row is not None:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from actors.runtime import Secret
+from actors.runtime.words.tallies import Histogram
 from storage.errors import (
     PoolExhausted,
     StoreError,
@@ -123,7 +124,15 @@ class PoolStats:
 class Pool:
     """Connections of one database; opens them as needed, keeps a few, renews the old."""
 
-    def __init__(self, url: Secret[str], part: str, settings: PoolSettings) -> None:
+    def __init__(
+        self,
+        url: Secret[str],
+        part: str,
+        settings: PoolSettings,
+        waits: Histogram | None = None,
+    ) -> None:
+        # How long callers wait, a connect included; noted on the loop alone.
+        self._waits = Histogram() if waits is None else waits
         self._url, self._part, self._settings = url, part, settings
         self._all: set[Member] = set()
         self._idle: list[Member] = []  # used as a stack: the warmest is lent first
@@ -173,7 +182,11 @@ class Pool:
         With `begin` (such as `BEGIN READ ONLY`) the work stands in a transaction that an
         error or cancellation rolls back; without it each statement commits by itself.
         """
-        member = await self._acquire()
+        began = time.monotonic()
+        try:
+            member = await self._acquire()
+        finally:
+            self._waits.note(time.monotonic() - began)
         task = asyncio.current_task()
         assert task is not None, "work runs in tasks"
         is_done = False

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from actors.persistence import Appended, AppendRequest, SetTimer
+from actors.runtime.words.tallies import SIZES
 from storage.errors import PoolExhausted, StoreTimeout, StoreUnavailable
 from storage.gathering import Gathering, Limits
 from storage.postgres.connecting.database import Database
@@ -114,6 +115,7 @@ class Gatherer(Gathering[AppendRequest, Appended]):
             singles_max=given.singles_max,
         )
         super().__init__(database, limits, lambda: database.settings.operation_s_max, hold)
+        self.sizes = database.tallies.histogram("store_batch_size", bounds=SIZES)
 
     def of_road(self, road: Road) -> Gatherer:
         """Call this for another gatherer, of the same settings, whose appends go another road."""

@@ -123,6 +123,7 @@ ROUTES = {
     paths.HEALTH_LIVE: "GET",
     paths.HEALTH_STARTUP: "GET",
     paths.HEALTH_LOAD: "GET",
+    paths.METRICS: "GET",
     paths.READY: "GET",
     paths.HEALTH_READY: "GET",
 }
@@ -152,6 +153,8 @@ BARE_GETS = {
     paths.API_TOKENS: 401,
     paths.ERROR_TEST: 500,
     paths.EVENTS: 400,
+    # Nobody has a token here.
+    paths.METRICS: 404,
     # There is no mail in these tests.
     paths.LOGIN_LINK: 404,
     paths.LOGIN_LINK_OPEN: 404,

@@ -119,6 +119,24 @@ class SocketStatistics:
     dropped: int
 
 
+@dataclass(slots=True)
+class SocketSums:
+    """What became of the messages of sockets, and how many were refused; sums never fall.
+
+    Handed from one endpoint to the next, when the server is restarted alone.
+    """
+
+    sent: int = 0
+    dropped: int = 0
+    refused: int = 0
+
+    def add(self, outlet: Outlet) -> None:
+        """Call this with one that is over, or to count an open one in."""
+        told = outlet.statistics()
+        self.sent += told.delivered
+        self.dropped += told.dropped + told.replaced
+
+
 class SocketEndpoint(Generic[P]):
     """Serves one WebSocket path.
 
@@ -133,7 +151,9 @@ class SocketEndpoint(Generic[P]):
         caller_of: Callable[[WebsocketScope], Awaitable[Caller[P] | Answer | None]],
         start: Callable[[MakeConnection[P]], Awaitable[ConnectionRef]],
         caps: SocketCaps | None = None,
+        gone: SocketSums | None = None,
     ) -> None:
+        self.gone = SocketSums() if gone is None else gone
         self._settings = settings
         self._caller_of = caller_of
         self._start = start
@@ -155,6 +175,10 @@ class SocketEndpoint(Generic[P]):
     def queued(self) -> int:
         """Count the messages that wait for readers."""
         return sum(outlet.queued for outlet in self._open)
+
+    def outlets(self) -> list[Outlet]:
+        """Call this for every open connection."""
+        return [*self._open]
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -179,6 +203,7 @@ class SocketEndpoint(Generic[P]):
                 await self._accept(caller, address, wire, form, send)
                 return
             refused = refusal or Answer.UNAVAILABLE.value
+            self.gone.refused += 1
         await _deny(scope, send, refused)
 
     def users(self) -> set[str]:
@@ -217,6 +242,7 @@ class SocketEndpoint(Generic[P]):
         row = self._over_caps(user, address)
         if row is None:
             return
+        self.gone.refused += 1
         if row.status == Answer.UNAVAILABLE.value.status:
             raise StreamsFull(self._caps.total)
         is_user = len(self._by_user.get(user, ())) >= self._caps.per_user
@@ -295,6 +321,7 @@ class SocketEndpoint(Generic[P]):
         known = self._open.pop(outlet, None)
         if known is None:
             return
+        self.gone.add(outlet)
         of_user = self._by_user[known.user]
         del of_user[outlet]
         if not of_user:

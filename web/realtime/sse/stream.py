@@ -109,6 +109,11 @@ class Stream:
         """Tell whether anything waits for the reader."""
         return bool(self._backlog.bytes) or self._backlog.window_wanted
 
+    @property
+    def waiting(self) -> int:
+        """Count the frames that wait for the reader."""
+        return len(self._backlog)
+
     def statistics(self) -> StreamStatistics:
         """Call this for the lab and the metrics."""
         return StreamStatistics(
@@ -264,6 +269,7 @@ class BacklogStatistics:
     panels: int
     bytes: int
     resyncs: int
+    dropped: int
 
 
 class StreamBacklog:
@@ -272,7 +278,7 @@ class StreamBacklog:
     `window_wanted` turns true when chat overflowed; it stays until `put_window`.
     """
 
-    __slots__ = ("_chat", "_panels", "_window", "bytes", "resyncs", "window_wanted")
+    __slots__ = ("_chat", "_panels", "_window", "bytes", "dropped", "resyncs", "window_wanted")
 
     def __init__(self) -> None:
         # A list: it is short, and an empty deque holds 600 bytes for each idle stream.
@@ -283,9 +289,14 @@ class StreamBacklog:
         self.bytes = 0
         self.window_wanted = False
         self.resyncs = 0
+        # Events that a window took the place of.
+        self.dropped = 0
 
     def __bool__(self) -> bool:
         return bool(self._chat or self._panels or self._window)
+
+    def __len__(self) -> int:
+        return len(self._chat) + len(self._panels) + (self._window is not None)
 
     def __repr__(self) -> str:
         return (
@@ -294,7 +305,9 @@ class StreamBacklog:
 
     def statistics(self) -> BacklogStatistics:
         """Call this for the lab and the metrics."""
-        return BacklogStatistics(len(self._chat), len(self._panels), self.bytes, self.resyncs)
+        return BacklogStatistics(
+            len(self._chat), len(self._panels), self.bytes, self.resyncs, self.dropped
+        )
 
     def put_chat(self, frame: Frame, position: int) -> None:
         """Keep a chat event; one too many replaces them all by the wish for a window."""
@@ -303,6 +316,7 @@ class StreamBacklog:
         if len(self._chat) <= CHAT_EVENTS_MAX and self.bytes <= BACKLOG_BYTES_MAX:
             return
         # Events since the wish are in the window, or come after it and are kept again.
+        self.dropped += len(self._chat)
         self.change_chat()
         if not self.window_wanted:
             self.window_wanted = True

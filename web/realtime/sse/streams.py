@@ -73,6 +73,22 @@ class StreamCounts:
     resyncs: int
 
 
+@dataclass(slots=True)
+class StreamSums:
+    """What became of the frames of streams: for operators, who are told sums that never fall."""
+
+    sent: int = 0
+    dropped: int = 0
+    resyncs: int = 0
+
+    def add(self, stream: Stream) -> None:
+        """Call this with a stream that is over, or to count an open one in."""
+        backlog = stream.statistics().backlog
+        self.sent += stream.frames_sent
+        self.dropped += backlog.dropped
+        self.resyncs += backlog.resyncs
+
+
 class Streams:
     """All open streams of the process.
 
@@ -96,7 +112,10 @@ class Streams:
         self._by_session: dict[uuid.UUID, dict[str, Stream]] = {}
         self._per_address: dict[str, int] = {}
         self._count = 0
-        self._opened = self._refused = self._replaced = self._resyncs = 0
+        self._opened = self._replaced = 0
+        self.refused = 0
+        # Of those that are over.
+        self.gone = StreamSums()
         self.is_draining = False
         # Of all that are open; `HeartbeatActor` sends them.
         self.heartbeats = Heartbeats()
@@ -114,9 +133,9 @@ class Streams:
             sessions=len(self._by_session),
             addresses=len(self._per_address),
             opened=self._opened,
-            refused=self._refused,
+            refused=self.refused,
             replaced=self._replaced,
-            resyncs=self._resyncs + sum(s.statistics().backlog.resyncs for s in self.all()),
+            resyncs=self.gone.resyncs + sum(s.statistics().backlog.resyncs for s in self.all()),
         )
 
     def all(self) -> list[Stream]:
@@ -247,7 +266,7 @@ class Streams:
         elif self._per_address.get(address, 0) >= self._caps.per_address:
             refuse = partial(TooManyStreams, "address", self._caps.per_address)
         if refuse is not None:
-            self._refused += 1
+            self.refused += 1
             raise refuse()
 
     def _forget(self, stream: Stream) -> None:
@@ -264,7 +283,7 @@ class Streams:
         else:
             del self._per_address[stream.address]
         self._count -= 1
-        self._resyncs += stream.statistics().backlog.resyncs
+        self.gone.add(stream)
 
 
 # Told synchronously; answers later with `stream.put_window`.

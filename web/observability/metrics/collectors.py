@@ -1,0 +1,240 @@
+"""What is read from those who count in this process: actors, connections, requests.
+
+Each takes what it reads by a function: what it is about may be made anew, and is found then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from actors.runtime import System
+from actors.runtime.words.counting import COUNTERS, MICRO, KindSums
+from actors.runtime.words.tallies import Count, Histogram, Tallies
+from supervision import Breaker, BreakerStats, DependencyStats
+from web.observability.metrics.scraping import Collector, Scrape
+from web.realtime import Outlet, SocketSums, Streams
+from web.server import RequestSpan
+
+# Counter `i` of the runtime is of times up to 2**i microseconds. Below half a millisecond they are
+# told together, and above 17 s, as every histogram here is (OBS-2).
+_FIRST: Final = 9
+_LAST: Final = 24
+RUNTIME_BOUNDS: Final = tuple([2**i / MICRO for i in range(_FIRST, _LAST + 1)])
+# So many readers are looked at in half a millisecond.
+READERS_SLICE: Final = 256
+# What took no route of the table: files, and addresses that are none.
+NO_ROUTE: Final = "none"
+
+
+def of_actors(find: Callable[[], System]) -> Collector:
+    """Call this for what a system counts of its actors, by their class, and what they tally."""
+
+    async def collect(scrape: Scrape) -> None:
+        system = find()
+        scrape.put_tallies(system.tallies)
+        for reason, number in system.dead_letters.by_reason.items():
+            scrape.put("dead_letters_added_total", number, f"message_{reason}")
+        sums: dict[str, KindSums] = {}
+        for _ in system.add_kinds(sums):
+            await scrape.rest()
+        for kind, of_kind in sums.items():
+            _put_kind(scrape, kind, of_kind)
+
+    return collect
+
+
+def _put_kind(scrape: Scrape, kind: str, sums: KindSums) -> None:
+    scrape.put("messages_total", sums.handled, kind)
+    scrape.put("actors", sums.actors, kind)
+    scrape.put("mailbox_depth", sums.queued, kind)
+    scrape.put("asks_timed_out_total", sums.timed_out, kind)
+    scrape.put("restarts_total", sums.restarts, kind)
+    scrape.put("crashes_total", sums.crashes, kind)
+    for name, counters, total in (
+        ("handle_seconds", sums.handling_us, sums.busy_seconds),
+        ("queue_seconds", sums.queue_us, sums.waited_seconds),
+    ):
+        if any(counters):
+            scrape.put_buckets(name, RUNTIME_BOUNDS, coarser(counters), total, kind)
+
+
+def coarser(counters: list[int]) -> list[int]:
+    """Call this for the counters of the runtime as buckets of `RUNTIME_BOUNDS`."""
+    assert len(counters) == COUNTERS, "a histogram of the runtime"
+    return [
+        sum(counters[: _FIRST + 1]),
+        *counters[_FIRST + 1 : _LAST + 1],
+        sum(counters[_LAST + 1 :]),
+    ]
+
+
+def of_tallies(tallies: Tallies) -> Collector:
+    """Call this for what an owner keeps by name and labels."""
+
+    async def collect(scrape: Scrape) -> None:
+        scrape.put_tallies(tallies)
+
+    return collect
+
+
+# -- requests --------------------------------------------------------------------------------
+
+
+class RequestTallies:
+    """Counts requests as they are answered; `tell` costs a look into two maps.
+
+    `ways_in` are the paths where somebody says who they are, and by which method.
+    """
+
+    def __init__(self, tallies: Tallies, ways_in: Mapping[str, str]) -> None:
+        self._tallies, self._ways_in = tallies, ways_in
+        # Of routes of the application, and classes of status: both are few.
+        self._counts: dict[tuple[str, int], Count] = {}
+        self._times: dict[str, Histogram] = {}
+
+    def tell(self, span: RequestSpan) -> None:
+        """Call this with each request that was answered."""
+        route, status = span.route or NO_ROUTE, (span.status or 0) // 100
+        count = self._counts.get((route, status))
+        if count is None:
+            count = self._begin(route, status)
+        count.number += 1
+        self._times[route].note(span.latency_s)
+        if span.status == 429:
+            self._tallies.add("rate_limited_total", "http")
+        if span.method == "POST" and route in self._ways_in:
+            self._tell_try(self._ways_in[route], span.status or 0)
+
+    def _begin(self, route: str, status: int) -> Count:
+        words = f"{status}xx" if status else "left"
+        count = self._counts[route, status] = self._tallies.count(
+            "http_requests_total", route, words
+        )
+        self._times[route] = self._tallies.histogram("http_request_seconds", route)
+        return count
+
+    def _tell_try(self, method: str, status: int) -> None:
+        if status == 429:
+            self._tallies.add("auth_blocked_total", method)
+            return
+        result = "ok" if 200 <= status < 400 else "failed" if status == 401 else "refused"
+        self._tallies.add("auth_attempts_total", method, result)
+
+
+# -- streams and sockets ---------------------------------------------------------------------
+
+
+class Sums(Protocol):
+    """What readers were sent, and what they were not; those that are gone included."""
+
+    sent: int
+    dropped: int
+
+
+class SocketsLike(Protocol):
+    """An endpoint of sockets, whoever its clients are."""
+
+    @property
+    def gone(self) -> SocketSums:
+        """Of those that are over."""
+
+    def outlets(self) -> Sequence[Outlet]:
+        """See `SocketEndpoint.outlets`."""
+
+
+def of_streams(find: Callable[[], Streams]) -> Collector:
+    """Call this for the streams of open pages, walked in slices."""
+
+    async def collect(scrape: Scrape) -> None:
+        streams = find()
+        # Both in one moment: who closes meanwhile is still read as one that is open.
+        sums, waiting, readers = replace(streams.gone), 0, streams.all()
+        for at, stream in enumerate(readers, 1):
+            sums.add(stream)
+            waiting += stream.waiting
+            if at % READERS_SLICE == 0:
+                await scrape.rest()
+        _put_transport(scrape, "sse", len(readers), sums, waiting, streams.refused)
+        scrape.put("stream_resyncs_total", sums.resyncs)
+
+    return collect
+
+
+def of_sockets(find: Callable[[], SocketsLike | None]) -> Collector:
+    """Call this for the sockets of client programs, walked in slices."""
+
+    async def collect(scrape: Scrape) -> None:
+        sockets = find()
+        if sockets is None:
+            return
+        sums, waiting, readers = replace(sockets.gone), 0, sockets.outlets()
+        for at, outlet in enumerate(readers, 1):
+            sums.add(outlet)
+            waiting += outlet.queued
+            if at % READERS_SLICE == 0:
+                await scrape.rest()
+        _put_transport(scrape, "websocket", len(readers), sums, waiting, sockets.gone.refused)
+
+    return collect
+
+
+def _put_transport(
+    scrape: Scrape, transport: str, open_: int, sums: Sums, waiting: int, refused: int
+) -> None:
+    scrape.put("streams_open", open_, transport)
+    scrape.put("stream_sent_total", sums.sent, transport)
+    scrape.put("stream_dropped_total", sums.dropped, transport)
+    scrape.put("stream_queue_depth", waiting, transport)
+    scrape.put("streams_refused_total", refused, transport)
+
+
+# -- guards ----------------------------------------------------------------------------------
+
+_STATES: Final[Mapping[str, int]] = {"closed": 0, "open": 1, "half_open": 2}
+
+
+def of_dependencies(find: Callable[[], Iterable[DependencyStats]]) -> Collector:
+    """Call this for what stands around calls to others, each by its name."""
+
+    async def collect(scrape: Scrape) -> None:
+        for stats in find():
+            name, calls = stats.name, stats.breaker.calls
+            _put_breaker(scrape, stats.breaker)
+            # A call that was let through was tried at least once.
+            again = stats.attempts - calls - stats.bucket.refused
+            scrape.put("retry_attempts_total", max(0, again), name)
+            scrape.put("retry_exhausted_total", stats.exhausted, name)
+            scrape.put("bulkhead_in_use", stats.bulkhead.running, name)
+            scrape.put("bulkhead_rejected_total", stats.bulkhead.refused, name)
+            scrape.put("rate_limited_total", stats.bucket.refused, name)
+
+    return collect
+
+
+def of_breakers(find: Callable[[], Iterable[Breaker]]) -> Collector:
+    """Call this for breakers that stand alone, each by its name."""
+
+    async def collect(scrape: Scrape) -> None:
+        for breaker in find():
+            _put_breaker(scrape, breaker.stats())
+
+    return collect
+
+
+def _put_breaker(scrape: Scrape, stats: BreakerStats) -> None:
+    scrape.put("breaker_state", _STATES[stats.state], stats.name)
+    scrape.put("breaker_calls_total", stats.successes, stats.name, "ok")
+    scrape.put("breaker_calls_total", stats.failures, stats.name, "failed")
+    scrape.put("breaker_calls_total", stats.rejections, stats.name, "rejected")
+
+
+def of_numbers(read: Callable[[], Mapping[str, float]]) -> Collector:
+    """Call this for single figures without labels, read when a scrape comes."""
+
+    async def collect(scrape: Scrape) -> None:
+        for name, number in read().items():
+            scrape.put(name, number)
+
+    return collect
