@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from math import inf
 from typing import Final, TypeVar
 
@@ -99,7 +100,8 @@ ONCE: Final = RetryPolicy(attempts=1)
 class DependencyStats:
     """What one dependency has seen: its guards' figures, and `attempts` made for its calls.
 
-    `exhausted` calls used all their attempts up, `timed_out` had no answer in time.
+    `exhausted` calls used all their attempts up, `timed_out` had no answer in time; `retried`
+    attempts were not the first of their call.
     """
 
     name: str
@@ -109,6 +111,7 @@ class DependencyStats:
     attempts: int
     exhausted: int
     timed_out: int
+    retried: int
 
 
 class Dependency:
@@ -130,7 +133,7 @@ class Dependency:
         self._bulkhead = Bulkhead(name, policy.bulkhead)
         self._breaker = Breaker(name, policy.breaker, counts=self._counts, on_change=on_change)
         self._bucket = TokenBucket(name, policy.bucket)
-        self._attempts = self._exhausted = self._timed_out = 0
+        self._attempts = self._exhausted = self._timed_out = self._retried = 0
 
     def __repr__(self) -> str:
         return f"<Dependency {self.name} {self._breaker.state}>"
@@ -145,6 +148,7 @@ class Dependency:
             self._attempts,
             self._exhausted,
             self._timed_out,
+            self._retried,
         )
 
     def reset(self) -> None:
@@ -170,9 +174,14 @@ class Dependency:
         raise BulkheadFull(self.name, self._bulkhead.stats().waiting)
 
     async def _tried(self, make: Callable[[], Awaitable[T]], limit: float, own: float) -> T:
-        policy = self.policy.retry
+        policy, tries = self.policy.retry, count()
+
+        async def attempt() -> T:
+            self._retried += next(tries) > 0
+            return await self._attempt(make, limit, own)
+
         try:
-            return await retry(lambda: self._attempt(make, limit, own), policy, deadline=limit)
+            return await retry(attempt, policy, deadline=limit)
         except NotRetried as error:
             if policy.attempts > 1:
                 self._exhausted += 1

@@ -200,11 +200,9 @@ def of_dependencies(find: Callable[[], Iterable[DependencyStats]]) -> Collector:
 
     async def collect(scrape: Scrape) -> None:
         for stats in find():
-            name, calls = stats.name, stats.breaker.calls
+            name = stats.name
             _put_breaker(scrape, stats.breaker)
-            # A call that was let through was tried at least once.
-            again = stats.attempts - calls - stats.bucket.refused
-            scrape.put("retry_attempts_total", max(0, again), name)
+            scrape.put("retry_attempts_total", stats.retried, name)
             scrape.put("retry_exhausted_total", stats.exhausted, name)
             scrape.put("bulkhead_in_use", stats.bulkhead.running, name)
             scrape.put("bulkhead_rejected_total", stats.bulkhead.refused, name)
