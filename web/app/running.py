@@ -511,10 +511,7 @@ async def _run_tree(
         outside=outside,
     )
     database.tell_statements = statements_teller(web.timeline)
-    for collector in store_collectors(database, bus.lags.newest):
-        web.figures.metrics.register(collector)
-    if settings.cluster is Cluster.ON:
-        web.figures.metrics.labels["node"] = node_name(settings)
+    _tell_figures(settings, web, database, bus)
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),
@@ -534,6 +531,13 @@ async def _run_tree(
         mail=nodes.mail_child(mail),
     )
     await _serve_tree(parts, stopping, way_out, nodes.node)
+
+
+def _tell_figures(settings: Settings, web: Web, database: Database, bus: SiteBus) -> None:
+    for collector in store_collectors(database, bus.lags.newest):
+        web.figures.metrics.register(collector)
+    if settings.cluster is Cluster.ON:
+        web.figures.metrics.labels["node"] = node_name(settings)
 
 
 async def _bus_of(settings: Settings, database: Database, directory: Directory) -> SiteBus:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from actors.runtime import System
 from actors.runtime.words.counting import COUNTERS, MICRO, KindSums
 from actors.runtime.words.tallies import Count, Histogram, Tallies
-from supervision import Breaker, BreakerStats, DependencyStats
+from supervision import BreakerStats, DependencyStats
 from web.observability.metrics.scraping import Collector, Scrape
 from web.realtime import Outlet, SocketSums, Streams
 from web.server import RequestSpan
@@ -207,16 +207,6 @@ def of_dependencies(find: Callable[[], Iterable[DependencyStats]]) -> Collector:
             scrape.put("bulkhead_in_use", stats.bulkhead.running, name)
             scrape.put("bulkhead_rejected_total", stats.bulkhead.refused, name)
             scrape.put("rate_limited_total", stats.bucket.refused, name)
-
-    return collect
-
-
-def of_breakers(find: Callable[[], Iterable[Breaker]]) -> Collector:
-    """Call this for breakers that stand alone, each by its name."""
-
-    async def collect(scrape: Scrape) -> None:
-        for breaker in find():
-            _put_breaker(scrape, breaker.stats())
 
     return collect
 

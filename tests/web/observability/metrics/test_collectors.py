@@ -34,7 +34,8 @@ def test_requests_are_told_apart_by_route_and_class_of_status() -> None:  # OBS-
     for one in (
         span("/lab", 200), span("/lab", 204), span("/lab", 503), span("/lab", None),
         span("/etc/passwd", 404, route=None), span("/login", 401, method="POST"),
-        span("/login", 303, method="POST"), span("/login", 429, method="POST"), span("/login", 400, method="POST"),
+        span("/login", 303, method="POST"), span("/login", 429, method="POST"),
+        span("/login", 400, method="POST"),
         span("/login", 200),
     ):  # fmt: skip
         tell(one)
