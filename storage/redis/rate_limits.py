@@ -69,7 +69,8 @@ for i, key in ipairs(KEYS) do
         end
     end
     wait = math.max(wait, here)
-    remaining = math.min(remaining or free, math.max(0, free - 1))
+    local left = math.max(0, free - 1)
+    remaining = math.min(remaining or left, left)
 end
 if ARGV[1] == '1' and wait <= 0 then
     for i, key in ipairs(KEYS) do

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 import trio
 
 from actors.accounts import Allowed, Limit, Limited, Shape
+from actors.testing import FixedClock
 from storage.errors import StoreUnavailable
+from storage.memory import MemoryDatabase, MemoryRateLimiter
 from storage.redis import RedisClient, RedisRateLimiter, open_redis
 from storage.testing import RateLimiterSuite
 from storage.testing.accounts.members import KeptAccounts, accounts_in_memory, hit_at_once
@@ -99,3 +102,39 @@ async def test_a_full_server_counts_nothing_and_says_so(redis: RedisClient) -> N
     finally:
         await redis.call("CONFIG", "SET", "maxmemory", "0")
     assert await limiter.hit(Limit("key", 2, MINUTE)) == Allowed(1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_is_tried_it_says_what_the_specification_says(
+    redis: RedisClient, seed: int
+) -> None:
+    # AUTH-40: the twin in memory, side by side, also while the clock goes back
+    random, clock = Random(seed), FixedClock()
+    twin = MemoryRateLimiter(MemoryDatabase(now=clock.now))
+    limiter = RedisRateLimiter(redis, clock.now)
+    limits = [
+        # So long that the server, whose own clock goes on, forgets none of them meanwhile.
+        Limit(f"k{number}", random.choice([1, 2, 3, 7]), period, random.choice(list(Shape)))
+        for number, period in enumerate(random.choices([MINUTE, 7 * MINUTE, 60 * MINUTE], k=4))
+    ]
+    steps = [timedelta(microseconds=1), timedelta(milliseconds=1), timedelta(seconds=20)]
+    steps += [10 * MINUTE, -timedelta(seconds=2), -10 * MINUTE]
+    for number in range(150):
+        some = random.sample(limits, random.randint(1, 3))
+        match random.choices(["hit", "peek", "give_back", "clear", "wait"], [6, 1, 1, 0.3, 1.5])[0]:
+            case "hit":
+                told = await twin.hit(*some), await limiter.hit(*some)
+            case "peek":
+                told = await twin.peek(*some), await limiter.peek(*some)
+            case "give_back":
+                await twin.give_back(*some)
+                await limiter.give_back(*some)
+                continue
+            case "clear":
+                await twin.clear(some[0].key)
+                await limiter.clear(some[0].key)
+                continue
+            case _:
+                clock.advance(random.choice(steps))
+                continue
+        assert told[0] == told[1], (number, told, some)
