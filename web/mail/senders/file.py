@@ -39,6 +39,12 @@ class FileSender:
         path = self._folder / f"{outgoing.message_id}.eml"
         # Whole or not at all: a program may look at the folder meanwhile.
         half = path.with_suffix(".part")
-        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb") as to:
-            to.write(outgoing.data)
-        half.replace(path)
+        try:
+            to = os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "wb")
+            with to:
+                to.write(outgoing.data)
+            half.replace(path)
+        except OSError:
+            # On a full disk each try of each mail would leave a piece of it, and a fuller disk.
+            half.unlink(missing_ok=True)
+            raise
