@@ -79,6 +79,21 @@ PUBLISH_S_MAX = MESSAGE_TIMEOUT_MS / 1000 + 1.0
 _Sent = tuple[int, bytes, bytes, list[tuple[str, bytes]]]
 
 
+class _Heard:
+    """What the clients complained of last that waiting does not mend.
+
+    Not the bus itself: a client that it holds and that holds it is freed by the collector, which
+    runs in any thread, the other client's own among them; that was seen to end the process.
+    """
+
+    def __init__(self) -> None:
+        self.refusal: BusRejected | None = None
+
+    def note(self, error: KafkaError) -> None:
+        """Called by a client, in the thread that polls it."""
+        self.refusal = refusal_of(error) or self.refusal
+
+
 class KafkaBus:
     """The port `EventBus` on a broker; see the module's docstring.
 
@@ -99,13 +114,13 @@ class KafkaBus:
     ) -> None:
         self._settings, self._prefix, self._consumer = settings, settings.prefix, consumer
         self.parking, self.dead_letters = parking, dead_letters
+        self._heard = _Heard()
         try:
-            self._producer = Producer(settings.producing(self._on_error))
-            self._admin = AdminClient(settings.common(self._on_error))  # type: ignore[arg-type]
+            self._producer = Producer(settings.producing(self._heard.note))
+            self._admin = AdminClient(settings.common(self._heard.note))  # type: ignore[arg-type]
         except KafkaException as error:
             raise misfit_of(error) from None
         self._partitions: dict[str, int] = {}
-        self._refusal: BusRejected | None = None
         self._away, self._away_since = "", 0.0
         self._joined: WeakSet[KafkaMember] = WeakSet()
 
@@ -201,12 +216,12 @@ class KafkaBus:
             # What the client heard of a refusal is told when it is asked.
             self._admin.poll(0)
             self._producer.poll(0)
-            error = word_of(error_of(raised), self._refusal)
+            error = word_of(error_of(raised), self._heard.refusal)
             if not self._away:
                 self._away_since = trio.current_time()
             self._away = error.reason
             raise error from None
-        self._away, self._refusal = "", None
+        self._away, self._heard.refusal = "", None
         return result
 
     async def _partitions_of(self, topic: str) -> int:
@@ -216,9 +231,6 @@ class KafkaBus:
         if topic not in self._partitions:
             raise UnknownTopic(topic)
         return self._partitions[topic]
-
-    def _on_error(self, error: KafkaError) -> None:
-        self._refusal = refusal_of(error) or self._refusal
 
     # In a worker thread.
 
@@ -313,8 +325,11 @@ class KafkaBus:
         return found
 
     def _groups(self) -> list[GroupInfo]:
-        listed = _result(self._admin.list_consumer_groups(request_timeout=REQUEST_S_MAX)).valid
-        names = [one.group_id for one in listed if one.group_id.startswith(self._prefix)]
+        listed = _result(self._admin.list_consumer_groups(request_timeout=REQUEST_S_MAX))
+        # Each broker answers for the groups it has: without one, the list would lack some.
+        for error in listed.errors:
+            raise KafkaException(error)
+        names = [one.group_id for one in listed.valid if one.group_id.startswith(self._prefix)]
         found: list[GroupInfo] = []
         for name in sorted(names):
             group = name[len(self._prefix) :]
@@ -350,7 +365,7 @@ class KafkaBus:
         """A consumer that asks, and joins no group."""
         return Consumer(
             {
-                **self._settings.common(self._on_error),
+                **self._settings.common(self._heard.note),
                 "group.id": f"{self._prefix}looking",
                 "enable.auto.commit": False,
             }

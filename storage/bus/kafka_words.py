@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -49,6 +51,11 @@ class KafkaSecurity:
             raise InvalidField("security", "needs ca_file, certificate_file and key_file together")
 
     @property
+    def tells_secret(self) -> bool:
+        """Whether the secret goes over the line as it is."""
+        return self.mechanism == "PLAIN" and self.ca_file is None
+
+    @property
     def config(self) -> dict[str, str]:
         """Call this for the client's settings; the secret is among them."""
         is_tls = self.ca_file is not None
@@ -83,6 +90,12 @@ class KafkaSettings:
             raise InvalidField("brokers", "has an empty name; give host:port, or several")
         check_text("prefix", self.prefix)
         check_a("security", self.security, KafkaSecurity)
+        if self.security.tells_secret and not all(map(_is_here, self.brokers.split(","))):
+            raise InvalidField(
+                "mechanism",
+                "PLAIN sends the password readable for all on the way: beyond this machine give "
+                "the authority of TLS (ca_file), or use SCRAM",
+            )
         check_integer("session_timeout_ms", self.session_timeout_ms, 1000, 300_000)
 
     def common(self, on_error: Callable[[KafkaError], None]) -> dict[str, object]:
@@ -130,6 +143,20 @@ class KafkaSettings:
             "queued.min.messages": 100,
             "queued.max.messages.kbytes": 16_384,
         }
+
+
+def _is_here(broker: str) -> bool:
+    """Whether a broker is on this machine; what cannot be read is not."""
+    try:
+        host = urlsplit(f"//{broker.strip().rpartition('://')[2]}").hostname or ""
+    except ValueError:
+        return False
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def word_of(error: KafkaError, refusal: BusRejected | None) -> BusUnavailable | BusRejected:

@@ -31,6 +31,36 @@ def test_nonsense_is_refused_when_it_is_made() -> None:
 
 
 @pytest.mark.parametrize(
+    ("brokers", "is_taken"),
+    [
+        ("127.0.0.1:9092", True),
+        ("localhost", True),
+        (" LOCALHOST:9092 , [::1]:9092, 127.0.0.2", True),
+        ("PLAINTEXT://localhost:9092", True),
+        ("broker:9092", False),
+        ("127.0.0.1:9092,10.0.0.1:9092", False),
+        ("localhost.example:9092", False),
+        ("localhost@evil:9092", False),
+        ("[2001:db8::1]:9092", False),
+        ("[", False),
+        ("0.0.0.0:9092", False),
+    ],
+)
+def test_a_password_goes_readable_to_no_other_machine(brokers: str, is_taken: bool) -> None:
+    # BUS-11
+    plain = KafkaSecurity("PLAIN", "ada", WRONG)
+    if is_taken:
+        KafkaSettings(brokers, security=plain)
+    else:
+        with pytest.raises(InvalidField, match="PLAIN sends the password readable") as told:
+            KafkaSettings(brokers, security=plain)
+        assert "hunter2" not in str(told.value)
+    # SCRAM tells no secret, and TLS covers it.
+    KafkaSettings(brokers, security=KafkaSecurity("SCRAM-SHA-256", "ada", WRONG))
+    KafkaSettings(brokers, security=KafkaSecurity("PLAIN", "ada", WRONG, ca_file="ca.pem"))
+
+
+@pytest.mark.parametrize(
     ("code", "said", "kind", "reason"),
     [
         (KafkaError._AUTHENTICATION, "SASL error for ada", BusRejected, "_AUTHENTICATION"),

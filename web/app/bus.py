@@ -122,6 +122,7 @@ def make_bus(settings: Settings, database: Database) -> SiteBus:
 
 # Which of our settings a field of the client's is.
 _SET_BY = {
+    "mechanism": "KAFKA_SASL_MECHANISM",
     "ca_file": "KAFKA_TLS_CA",
     "certificate_file": "KAFKA_TLS_CERT",
     "key_file": "KAFKA_TLS_KEY",
