@@ -11,11 +11,12 @@ Rule 1: a method here does what Quart's of the same name does, and is replaced o
 Rule 2: nothing is remembered of a request but its host, and its path where that is a route without
         arguments; and by the application itself: two of them in one process share nothing.
 
-All methods are public, but they repeat what Quart's do. `SharedContext` and `LeanRequest` set what
-their bases would, `Headers._list` and the two context variables are used where they are, and
-`LateRule` takes the place of what compiles a route. That is right for the versions that `VERSIONS`
-names; a test says so when others are installed, and `tests/web/server/test_dispatch.py` compares
-every kind of answer with an application that has nothing of this.
+All methods are public, but they repeat what Quart's do. `SharedContext`, `LeanRequest` and
+`WholeResponse` set what their bases would, `Headers._list` and the two context variables are used
+where they are, and `LateRule` takes the place of what compiles a route. That is right for the
+versions that `VERSIONS` names; a test says so when others are installed, and
+`tests/web/server/test_dispatch.py` compares every kind of answer with an application that has
+nothing of this.
 """
 
 from __future__ import annotations
