@@ -71,15 +71,15 @@ class EmbeddedFailed(StoreError):
 class EmbeddedOutdated(EmbeddedFailed):
     """Raised when the data of the embedded PostgreSQL are of another major version than it is.
 
-    Nothing was touched. Older data are dumped by the program that wrote them and restored here; for
-    newer ones start the newer program.
+    Nothing was touched. Older data are brought up by `greenroom db upgrade`; for newer ones start
+    the newer program.
     """
 
     code = "embedded_outdated"
 
     def __init__(self, path: str, found: int, ours: int) -> None:
         remedy = (
-            "Dump them with the program that wrote them, and restore the dump here"
+            "Bring them up, once, with `greenroom db upgrade`"
             if found < ours
             else "Start the newer program"
         )

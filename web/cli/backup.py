@@ -20,6 +20,7 @@ from storage.errors import BackupFailed, EmbeddedFailed, StateDirInUse
 from storage.postgres import (
     Archive,
     PoolSettings,
+    audited,
     check_migrations,
     check_store,
     find_embedded,
@@ -41,8 +42,9 @@ from storage.postgres.embedded.backups.taking import (
     take,
     wait_archived,
 )
+from storage.postgres.embedded.upgrading import upgrade
 from web.cli.answering import Code, CommandFailed, Teller
-from web.cli.opening import OPERATION_S_MAX
+from web.cli.opening import OPERATION_S_MAX, confirm
 from web.settings import Settings, read_settings
 
 _NEEDED = ("STATE_DIR", "BACKUP_DIR", "BACKUP_EVERY_SECS")
@@ -64,6 +66,8 @@ async def command(
         )
     given = {name: environment[name] for name in _NEEDED if name in environment}
     settings = read_settings(given)
+    if parsed.command == "db":
+        return await _upgrade(parsed, teller, settings)
     do: Mapping[str, _Do] = {
         "base": _take,
         "incremental": _take,
@@ -73,6 +77,37 @@ async def command(
         "prune": _prune,
     }
     return await do[parsed.action](parsed, teller, settings, _archive_of(settings))
+
+
+async def _upgrade(parsed: argparse.Namespace, teller: Teller, settings: Settings) -> int:
+    if not has_embedded(settings.state_dir):
+        raise CommandFailed(
+            Code.UNKNOWN,
+            f"there is no store in {settings.state_dir}",
+            "Name its folder (STATE_DIR, --state-dir)",
+        )
+    await confirm(parsed, "copy the data for this program's PostgreSQL, and keep the old ones")
+    began = time.monotonic()
+    done = await _in_thread(
+        partial(upgrade, settings.state_dir, teller.note, trio.from_thread.check_cancelled)
+    )
+    if done is None:
+        teller.note("nothing to do: the data are of this program's PostgreSQL")
+        return Code.DONE
+    what = f"PostgreSQL {done.before} to {done.now}"
+    async with (
+        open_embedded(settings.state_dir) as server,
+        open_database(server.url, part="upgrade") as database,
+        audited(database, "db upgrade", what, parsed.reason),
+    ):
+        pass
+    took_s = round(time.monotonic() - began, 2)
+    teller.one({"from": done.before, "to": done.now, "old": str(done.old), "took_s": took_s})
+    teller.note(
+        f"remove {done.old} when the site has run well; backups of before cannot go on: give a new "
+        "BACKUP_DIR and make a base"
+    )
+    return Code.DONE
 
 
 def _archive_of(settings: Settings) -> Archive:

@@ -116,7 +116,7 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
             command = projections.command
         case "bus":
             command = bus.command
-        case "backup":
+        case "backup" | "db":
             command = backup.command
         case _:
             command = beside_log.command

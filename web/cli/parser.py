@@ -313,6 +313,12 @@ def _add_backup(commands: Commands) -> None:
         actions, "restore", "restore a moment into an empty folder, which a site then serves"
     )
     prune = _reading(actions, "prune", "remove the oldest backups and their part of the log")
+    database = _group(commands, "db", "bring the embedded database up to a newer PostgreSQL")
+    _changing(
+        database,
+        "upgrade",
+        "bring the data up to the PostgreSQL of this program; the old ones stay",
+    )
     for parser in (base, incremental, listed, verify, restore, prune):
         parser.add_argument("--backup-dir", help="where the backups lie (BACKUP_DIR)")
     verify.add_argument("--dir", help="an empty folder to restore into (one of the system's)")

@@ -110,7 +110,9 @@ def prepare(archive: Archive, data: Path, account: Account) -> None:
     if folder.is_relative_to(data) or data.is_relative_to(folder):
         raise BackupRefused(f"{folder} and the data in {data} must lie apart")
     system, found = read_system(data), read_mark(folder)
-    if found is None and folder.exists() and any(folder.iterdir()):
+    # The root of a disk is never quite empty.
+    there = {path.name for path in folder.iterdir()} - {"lost+found"} if folder.exists() else set()
+    if found is None and there:
         raise BackupRefused(f"{folder} holds something that is no backup of ours; name another")
     if found is not None and found != system:
         raise BackupRefused(
@@ -122,6 +124,9 @@ def prepare(archive: Archive, data: Path, account: Account) -> None:
             path.mkdir(mode=0o700, parents=path == folder)
             os.chown(path, account.uid, account.gid)
     if found is None:
+        # One that was there may be open to others, as a disk just made often is.
+        os.chown(folder, account.uid, account.gid)
+        folder.chmod(0o700)
         replace_file(folder / MARK, msgspec.json.encode(_Mark(FORMAT, system)).decode())
     _announce_histories(data, account)
 

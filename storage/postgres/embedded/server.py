@@ -21,8 +21,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -76,6 +76,8 @@ log = Log(__name__)
 SOCKET_PATH_BYTES_MAX = 107
 SOCKET_NAME = ".s.PGSQL.5432"
 
+# What an upgrade has made, until it has the data's own name.
+UPGRADED = "postgres.upgraded"
 # What the package brings is found by this; data of another are refused.
 MAJOR = 18
 
@@ -248,12 +250,13 @@ def _start(
     lock = _lock(state_dir / "postgres.lock", data)
     is_started = False
     try:
+        _finish_upgrade(data)
         _refuse_foreign(data)
         refuse_outdated(data)
         archive = kept_archive(state_dir) if isinstance(wanted, AsBefore) else wanted
         also = () if archive is None else (*ways(), archive.log)
         account = choose_account(data, programs(), also)
-        _stop_left_over(data)
+        stop_left_over(data)
         if not (data / "PG_VERSION").exists():
             _make(data, account)
         if archive is not None:
@@ -291,6 +294,35 @@ def refuse_outdated(data: Path) -> None:
         raise EmbeddedOutdated(str(data), int(found), MAJOR)
 
 
+def find_programs(major: int) -> Path | None:
+    """Call this for the programs of an earlier version, where the package brings them, too."""
+    for folder in sorted(_package().glob("pginstall*/bin")):
+        said = subprocess.run(
+            [str(folder / "postgres"), "--version"], capture_output=True, text=True, check=False
+        ).stdout
+        if said.startswith(f"postgres (PostgreSQL) {major}."):
+            return folder
+    return None
+
+
+def _finish_upgrade(data: Path) -> None:
+    """Take upgraded data for the data, where whoever upgraded them was killed amid two names."""
+    upgraded = data.with_name(UPGRADED)
+    if not data.exists() and upgraded.exists():
+        upgraded.rename(data)
+
+
+@contextmanager
+def hold_folder(state_dir: Path, data: Path) -> Iterator[int]:
+    """Call this to keep a folder from everybody; raises `StateDirInUse`."""
+    lock = _lock(state_dir / "postgres.lock", data)
+    try:
+        _finish_upgrade(data)
+        yield lock
+    finally:
+        os.close(lock)
+
+
 def _lock(path: Path, data: Path) -> int:
     # Of the file, not of a number in it: the kernel gives it free however we end. CLOEXEC, or
     # the guard would inherit it and hold the folder after us.
@@ -309,6 +341,12 @@ def _lock(path: Path, data: Path) -> int:
 def _make(data: Path, account: Account) -> None:
     """Make the data folder; under another name first, so that half of one is never used."""
     fresh = data.with_name("postgres.new")
+    make_data(fresh, account)
+    fresh.rename(data)
+
+
+def make_data(fresh: Path, account: Account, *more: str) -> None:
+    """Call this for the data of a new cluster in a folder; raises `EmbeddedFailed`."""
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     os.chown(fresh, account.uid, account.gid)
@@ -317,12 +355,12 @@ def _make(data: Path, account: Account) -> None:
     result = run_program(
         account,
         *("initdb", "-D", str(fresh), "-U", "postgres", *options, "--locale=C.UTF-8", "--no-sync"),
+        *more,
     )
     if result.returncode != 0:
         shutil.rmtree(fresh, ignore_errors=True)
         raise EmbeddedFailed("its data could not be made", tail_of(result.stdout))
     os.sync()
-    fresh.rename(data)
 
 
 def _refuse_foreign(data: Path) -> None:
@@ -336,8 +374,8 @@ def _refuse_foreign(data: Path) -> None:
         )
 
 
-def _stop_left_over(data: Path) -> None:
-    """Stop a server that outlived its keeper."""
+def stop_left_over(data: Path) -> None:
+    """Call this, with the folder held, to stop a server that outlived its keeper."""
     pid = find_server(data)
     if pid is None:
         return

@@ -299,6 +299,12 @@ def test_a_folder_of_another_server_is_refused(
             mark.write_text(text)
         with pytest.raises(BackupRefused, match=error):
             prepare(archive, server.data, source.account)
+    disk = tmp_path / "disk"
+    (disk / "lost+found").mkdir(parents=True)
+    disk.chmod(0o777)
+    prepare(Archive(disk), server.data, source.account)
+    assert names(disk) == ["archive", "backups", "greenroom-backups.json", "lost+found"]
+    assert disk.stat().st_mode & 0o777 == 0o700
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letters.txt").write_text("mine")
     for folder, words in (

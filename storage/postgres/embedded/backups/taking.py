@@ -69,7 +69,7 @@ class Source:
     def ask(self, statement: str) -> str:
         """Call this for what a statement gives; raises `BackupFailed`."""
         words = ("-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, self.url)
-        return _run(self.account, "psql", words, bool).strip()
+        return run_long(self.account, "psql", words, bool).strip()
 
     def timeline(self) -> int:
         """Call this for the timeline that is written; what the control file says is older."""
@@ -172,7 +172,7 @@ def _copy(
     if parent is not None:
         words.append(f"--incremental={kept.path_of(parent) / DATA / 'backup_manifest'}")
     try:
-        _run(source.account, "pg_basebackup", words, meanwhile, lock)
+        run_long(source.account, "pg_basebackup", words, meanwhile, lock)
     except BackupFailed as error:
         if "WAL summaries are required" in str(error):
             raise BackupRefused(
@@ -288,25 +288,24 @@ def _sync(folder: Path) -> None:
 
 
 def run_long(
-    account: Account, name: str, words: Sequence[str], meanwhile: Callable[[], object], lock: int
-) -> str:
-    """Call this to run a program that takes long; it holds the lock on when we are killed."""
-    return _run(account, name, words, meanwhile, lock)
-
-
-def _run(
     account: Account,
     name: str,
     words: Sequence[str],
     meanwhile: Callable[[], object],
     lock: int | None = None,
+    folder: Path = Path("/"),
+    of: Path | None = None,
 ) -> str:
+    """Call this to run a program of the server that takes long; raises `BackupFailed`.
+
+    It holds the lock on when we are killed. `of` are other programs than those of this version.
+    """
     with subprocess.Popen(
-        [*account.prefix, str(programs() / name), *words],
+        [*account.prefix, str((of or programs()) / name), *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        cwd="/",
+        cwd=folder,
         env=own_environment(),
         pass_fds=() if lock is None else (lock,),
     ) as process:
