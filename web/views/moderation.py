@@ -3,15 +3,18 @@
 View models only. What people wrote is for text nodes; ids are ours.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from web.views.pages import Shell
 from web.views.words import (
     CsrfToken,
     ElementId,
     LocalPath,
+    UnsafeAttribute,
     check_count,
     check_text,
     check_utc,
@@ -19,6 +22,8 @@ from web.views.words import (
     element_id,
     local_path,
 )
+
+_DEPENDENCY = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +186,40 @@ class ActsPage:
     def __post_init__(self) -> None:
         if self.older is not None:
             local_path(self.older)
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideView:
+    """One thing that is called outside, and how it does; `not_made` are calls that were refused.
+
+    `retry_in_s` is of one that is left alone; `failed_percent` of the calls that were made lately.
+    """
+
+    name: str
+    state: Literal["closed", "open", "half_open"]
+    retry_in_s: int
+    calls: int
+    failures: int
+    failed_percent: int
+    not_made: int
+    late: int
+    running: int
+    waiting: int
+
+    def __post_init__(self) -> None:
+        # It stands in an attribute; dependencies are declared by names of these signs only.
+        if _DEPENDENCY.fullmatch(self.name) is None:
+            raise UnsafeAttribute("name of a dependency", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class OutsidePage:
+    """What this process calls outside; `tried` is what is called again at once, or empty."""
+
+    shell: Shell
+    csrf: CsrfToken
+    dependencies: tuple[OutsideView, ...]
+    tried: str = ""
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)

@@ -43,7 +43,14 @@ from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
 from web.views.lab_panels import ConnectionView, LabMailView, LabSignInView, SagaView
-from web.views.moderation import ActsPage, AuditPage, ModerationPage, QueueView, SignInsPage
+from web.views.moderation import (
+    ActsPage,
+    AuditPage,
+    ModerationPage,
+    OutsidePage,
+    QueueView,
+    SignInsPage,
+)
 from web.views.nodes import NodesView
 from web.views.pages import (
     ErrandsPage,
@@ -258,6 +265,10 @@ class Renderer:
     def sign_ins_page(self, page: SignInsPage) -> str:
         """Call this to render who is signed in, for an operator."""
         return self._render("operated_sign_ins.html", page=page, shell=page.shell)
+
+    def outside_page(self, page: OutsidePage) -> str:
+        """Call this to render what is called outside, for an operator."""
+        return self._render("outside.html", page=page, shell=page.shell)
 
     def acts_page(self, page: ActsPage) -> str:
         """Call this to render what was done with accounts, for an operator."""

@@ -155,6 +155,7 @@ from web.observability.health.of_tree import supervision_component, tree_compone
 from web.observability.metrics.collectors import of_dependencies, of_numbers
 from web.observability.metrics.of_site import SiteMetrics
 from web.observability.metrics.serving import metrics_routes
+from web.observability.outside_page import outside_routes
 from web.realtime import (
     Audience,
     Broadcast,
@@ -677,6 +678,7 @@ class Web:
         app.register_blueprint(address_routes(services, self.accounts))
         app.register_blueprint(recovery_routes(services, self.accounts))
         app.register_blueprint(operating_routes(services, self.accounts))
+        app.register_blueprint(outside_routes(services, self.outside))
         app.register_blueprint(account_routes(services, self.accounts, is_page))
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))
         app.register_blueprint(factor_routes(services, self.accounts, is_page))

@@ -111,6 +111,7 @@ ROUTES = {
     paths.OPS_TRACES: "GET",
     paths.OPS_SIGN_INS: "GET,POST",
     paths.OPS_AUDIT: "GET",
+    paths.OPS_OUTSIDE: "GET,POST",
     paths.SOCKET_TICKET: "POST",
     paths.MAIL_BOUNCE: "POST",
     paths.DEV_MAIL: "GET",
@@ -183,6 +184,7 @@ BARE_GETS = {
     paths.AUDIT: 303,
     paths.OPS_SIGN_INS: 303,
     paths.OPS_AUDIT: 303,
+    paths.OPS_OUTSIDE: 303,
     paths.OPS_TRACES: 404,
 }
 

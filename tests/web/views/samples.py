@@ -59,6 +59,8 @@ from web.views import (
     NotMePage,
     OpenLinkPage,
     OperatedSignIn,
+    OutsidePage,
+    OutsideView,
     PairView,
     PanelPage,
     PanelView,
@@ -532,6 +534,14 @@ def operated(text: str = "ada") -> SignInsPage:
     return SignInsPage(
         member_shell("operators", "ada"), csrf_token("a.token"), "ada", sign_ins, ended=2
     )
+
+
+def outside(name: str = "mail") -> OutsidePage:
+    found = tuple(
+        OutsideView(name, state, 42, 10, 5, 50, 3, 2, 1, 0)
+        for state in ("closed", "open", "half_open")
+    )
+    return OutsidePage(member_shell("operators", "ada"), csrf_token("a.token"), found, name)
 
 
 def acts(text: str = "ada") -> ActsPage:

@@ -83,3 +83,9 @@ def test_a_new_incarnation_glows_under_a_new_name() -> None:
 def test_utc_under_another_name_is_utc() -> None:
     same = datetime(2026, 11, 21, 8, 0, tzinfo=timezone(timedelta(0), "GMT"))
     assert replace(samples.message(), at=same).at == same.astimezone(UTC)
+
+
+@pytest.mark.parametrize("name", ["", "Mail", "a b", "<b>", '"', "a" * 65])
+def test_a_dependency_has_a_name_that_may_stand_in_an_attribute(name: str) -> None:
+    with pytest.raises(UnsafeAttribute):
+        samples.outside(name)

@@ -93,6 +93,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "protected": lambda: RENDERER.protected_page(samples.protected()),
     "account": lambda: RENDERER.account_page(samples.account()),
     "who is signed in": lambda: RENDERER.sign_ins_page(samples.operated()),
+    "what is called outside": lambda: RENDERER.outside_page(samples.outside()),
     "acts": lambda: RENDERER.acts_page(samples.acts()),
     "account with providers": lambda: RENDERER.account_page(
         replace(samples.account(), providers=samples.providers())

@@ -1,0 +1,72 @@
+"""The page of operators about what the site calls outside of itself: what is left alone, and why.
+
+Rule 1: who may come here is declared in `access.py`: the role, and a fresh proof.
+Rule 2: breakers are of this process; a node tells of its own, and closes its own.
+"""
+
+from quart import Blueprint, Response, request
+
+from actors.runtime import Log
+from supervision import Dependencies, DependencyStats, UnknownDependency
+from web.accounts.identity import member_of
+from web.accounts.routes import FORM, redirect, to_sign_in
+from web.routing import paths
+from web.routing.errors import NoSuchThing
+from web.routing.services import Services
+from web.server import current_request_state, require_media
+from web.site.pages import PAGE_OPERATORS, form_response, shell
+from web.views import OutsidePage, OutsideView, local_path
+
+log = Log("web.outside")
+
+
+def outside_routes(services: Services, outside: Dependencies) -> Blueprint:
+    """Call this to get the routes."""
+    routes = Blueprint("outside", __name__)
+
+    @routes.get(paths.OPS_OUTSIDE)
+    async def look() -> Response:
+        if member_of(request.scope) is None:
+            return to_sign_in()
+        state = current_request_state()
+        asked = request.args.get("tried", "")
+        page = OutsidePage(
+            shell(services, state, "What is called outside", PAGE_OPERATORS),
+            services.csrf_of(state),
+            tuple(map(_view, outside.stats())),
+            asked if outside.maybe(asked) is not None else "",
+        )
+        return form_response(services.renderer.outside_page(page))
+
+    @routes.post(paths.OPS_OUTSIDE)
+    async def reset() -> Response:
+        require_media(FORM)
+        typed, member = await request.form, member_of(request.scope)
+        if member is None:
+            return to_sign_in(paths.OPS_OUTSIDE)
+        try:
+            found = outside.dependency(typed.get("dependency", ""))
+        except UnknownDependency as error:
+            raise NoSuchThing("nothing of that name is called outside") from error
+        before = found.stats().breaker.state
+        found.reset()
+        log.info("outside.reset", dependency=found.name, before=before, user_id=str(member.user_id))
+        return redirect(local_path(f"{paths.OPS_OUTSIDE}?tried={found.name}"))
+
+    return routes
+
+
+def _view(stats: DependencyStats) -> OutsideView:
+    breaker, bulkhead = stats.breaker, stats.bulkhead
+    return OutsideView(
+        stats.name,
+        breaker.state,
+        round(breaker.retry_in),
+        breaker.calls,
+        breaker.failures,
+        round(100 * breaker.failure_rate),
+        breaker.rejections + bulkhead.refused + stats.bucket.refused,
+        stats.timed_out,
+        bulkhead.running,
+        bulkhead.waiting,
+    )
