@@ -1,6 +1,6 @@
 """The page of operators about what the site calls outside of itself: what is left alone, and why.
 
-Rule 1: who may come here is declared in `access.py`: the role, and a fresh proof.
+Rule 1: who may come here is declared in `web.accounts.roles.access`: the role, and a fresh proof.
 Rule 2: breakers are of this process; a node tells of its own, and closes its own.
 """
 
