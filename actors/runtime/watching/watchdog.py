@@ -17,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 from types import FrameType
 from typing import Final, TypeAlias
@@ -54,6 +55,18 @@ class LoopBlocked:
     stack: str
     blocked_for: float
     ended: bool
+
+
+def stack_of(frame: FrameType) -> str:
+    """Call this for where a thread is: file, line and function of its innermost frames.
+
+    Without the lines of the source: to look them up reads whole files, which stay in memory.
+    """
+    found = reversed(list(islice(traceback.walk_stack(frame), STACK_FRAMES_MAX)))
+    return "".join(
+        f'  File "{one.f_code.co_filename}", line {line}, in {one.f_code.co_name}\n'
+        for one, line in found
+    )
 
 
 BlockListener: TypeAlias = Callable[[LoopBlocked], object]
@@ -148,12 +161,12 @@ class Watchdog:
     def _look(self, began: float) -> LoopBlocked:
         for_s = perf_counter() - began  # before the search below, which looks at every task
         frame = sys._current_frames().get(self._loop_thread)
-        stack = traceback.format_stack(frame, STACK_FRAMES_MAX) if frame is not None else []
+        stack = "" if frame is None else stack_of(frame)
         path, envelope = self._served(frame)
         return LoopBlocked(
             path,
             None if envelope is None else class_name(type(envelope[MESSAGE])),
-            "".join(stack),
+            stack,
             for_s,
             ended=False,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -38,6 +40,19 @@ class Listener:
 def listener() -> Iterator[Listener]:
     yield Listener()
     assert not [t for t in threading.enumerate() if t.name == "actors: watchdog"]
+
+
+def test_where_a_thread_is_is_told_without_reading_source_files() -> None:
+    # REL-72: what is read stays in memory, a file for each place where a loop was ever held
+    def here() -> str:
+        return watchdog.stack_of(sys._getframe())
+
+    linecache.clearcache()
+    text = here()
+    assert linecache.cache == {}
+    assert text.splitlines()[-1].endswith("in here")
+    assert f'File "{__file__}"' in text
+    assert len(text.splitlines()) <= watchdog.STACK_FRAMES_MAX
 
 
 @pytest.mark.slow
