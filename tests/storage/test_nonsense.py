@@ -41,7 +41,7 @@ from actors.accounts.ways.passkeys import (
 )
 from actors.accounts.ways.provider.identities import Identities, NewIdentity, Unlinking
 from actors.accounts.ways.provider.words import Identity, ProviderTokens, SaidLogout, Shown
-from actors.accounts.ways.tokens import ApiTokens
+from actors.accounts.ways.tokens import BY_OPERATOR, ApiTokens
 from actors.chat import (
     LOBBY,
     Author,
@@ -417,7 +417,7 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "tokens": {
         "add": {"new": _TOKEN, "origin": _ORIGIN},
         "of_user": {"user_id": _ONE},
-        "revoke": {"user_id": _ONE, "id_": _ONE, "origin": _ORIGIN},
+        "revoke": {"user_id": _ONE, "id_": _ONE, "origin": _ORIGIN, "because": BY_OPERATOR},
         "who": {"digest": _D},
     },
     "logins": {

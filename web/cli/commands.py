@@ -106,7 +106,7 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
             command = store.command
         case "roles":
             command = roles.command
-        case "sessions" | "audit" | "risk":
+        case "sessions" | "audit" | "risk" | "tokens":
             command = members.command
         case "saga":
             command = sagas.command

@@ -1,4 +1,4 @@
-"""`greenroom sessions`, `audit` and `risk`: who is signed in, and what was done with accounts.
+"""`greenroom sessions`, `tokens`, `audit` and `risk`: who may act, and what was done with accounts.
 
 What ends here closes its sockets and streams on all processes within a second (SEC-18, SEC-44).
 """
@@ -9,8 +9,15 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 from uuid import UUID
 
-from actors.accounts import AuditQuery, BadField, parse_username
-from storage.postgres import Database, PostgresAccounts, PostgresAudit, PostgresLogins
+from actors.accounts import NOWHERE, AuditQuery, BadField, parse_username
+from actors.accounts.ways.tokens import BY_OPERATOR
+from storage.postgres import (
+    Database,
+    PostgresAccounts,
+    PostgresApiTokens,
+    PostgresAudit,
+    PostgresLogins,
+)
 from web.cli.answering import Code, CommandFailed, Teller
 from web.cli.opening import changing, open_store
 
@@ -58,6 +65,43 @@ async def _revoke(parsed: argparse.Namespace, teller: Teller, database: Database
         count = await accounts.revoke(reference=reference, user_id=user_id)
         if reference is not None and count == 0:
             raise _no_session(parsed.session)
+    teller.one({"ended": count})
+    return Code.DONE
+
+
+async def _list_tokens(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    found = await PostgresApiTokens(database).of_user(await _user(parsed, database))
+    rows = [
+        {
+            "token": one.id,
+            "name": one.name,
+            "scopes": " ".join(one.scopes),
+            "since": one.created_at,
+            "until": one.expires_at,
+            "used": one.used_at,
+        }
+        for one in found
+    ]
+    teller.rows(rows, "there are none")
+    return Code.DONE
+
+
+async def _revoke_tokens(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    tokens, user_id = PostgresApiTokens(database), await _user(parsed, database)
+    good = [one.id for one in await tokens.of_user(user_id)]
+    if not parsed.all:
+        # Before it is asked whether to do it: nobody confirms what cannot be done.
+        good = [one for one in good if str(one) == parsed.token.lower()]
+        if not good:
+            raise _no_token()
+    what = f"end all API tokens of {parsed.user}" if parsed.all else f"end the token {good[0]}"
+    resource = str(user_id) if parsed.all else str(good[0])
+    async with changing(parsed, teller, database, what, resource):
+        count = 0
+        for one in good:
+            count += await tokens.revoke(user_id, one, NOWHERE, because=BY_OPERATOR)
+        if not (count or parsed.all):
+            raise _no_token()  # its owner was faster
     teller.one({"ended": count})
     return Code.DONE
 
@@ -126,6 +170,12 @@ def _maybe_uuid(text: str) -> UUID | None:
         return None
 
 
+async def _user(parsed: argparse.Namespace, database: Database) -> UUID:
+    found = await _maybe_user(parsed, database)
+    assert found is not None  # it is required
+    return found
+
+
 async def _maybe_user(parsed: argparse.Namespace, database: Database) -> UUID | None:
     """Find whom `--user` names: a name, or an id, which stays when the name is gone."""
     if parsed.user is None:
@@ -160,6 +210,15 @@ def _no_session(text: str) -> CommandFailed:
     )
 
 
+def _no_token() -> CommandFailed:
+    # It may be the token itself, which stands in no line that others read.
+    return CommandFailed(
+        Code.UNKNOWN,
+        "this member has no token of that id",
+        "greenroom tokens list tells them; the id is no secret, the token is",
+    )
+
+
 def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
@@ -175,6 +234,8 @@ def _moment(text: str | None) -> datetime | None:
 _COMMANDS: Mapping[tuple[str, str], Do] = {
     ("sessions", "list"): _list,
     ("sessions", "revoke"): _revoke,
+    ("tokens", "list"): _list_tokens,
+    ("tokens", "revoke"): _revoke_tokens,
     ("audit", "search"): _search,
     ("risk", "explain"): _explain,
 }

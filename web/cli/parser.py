@@ -48,8 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_migrate(commands)
     _add_lab(commands)
     for add in (
-        _add_store_commands, _add_roles, _add_sessions, _add_audit, _add_risk, _add_projection,
-        _add_saga, _add_backup,
+        _add_store_commands, _add_roles, _add_sessions, _add_tokens, _add_audit, _add_risk,
+        _add_projection, _add_saga, _add_backup,
         _add_dlq, _add_outbox, _add_mail, _add_timers, _add_bus, _add_cluster,
     ):  # fmt: skip
         add(commands)
@@ -219,6 +219,19 @@ def _add_sessions(commands: Commands) -> None:
     which.add_argument("session", nargs="?", help="this one, by the id that the list tells")
     which.add_argument("--user", help="all of this member, by name or id")
     which.add_argument("--all", action="store_true", help="all of everybody")
+
+
+def _add_tokens(commands: Commands) -> None:
+    actions = _group(commands, "tokens", "see the API tokens of a member, and end them")
+    listed = _reading(actions, "list", "list them, the newest first; none is ever shown itself")
+    listed.add_argument("--user", required=True, help="the member, by name or id")
+    revoke = _changing(
+        actions, "revoke", "end tokens, and what they have open; 3 for an unknown one"
+    )
+    revoke.add_argument("--user", required=True, help="the member, by name or id")
+    which = revoke.add_mutually_exclusive_group(required=True)
+    which.add_argument("token", nargs="?", help="this one, by the id that the list tells")
+    which.add_argument("--all", action="store_true", help="all of the member")
 
 
 def _add_audit(commands: Commands) -> None:

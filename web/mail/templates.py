@@ -120,6 +120,7 @@ class AlertKind(StrEnum):
     RECOVERY_STOPPED = "recovery_stopped"
     RECOVERED = "recovered"
     CODE_USED = "code_used"
+    TOKEN_MADE = "token_made"  # noqa: S105  (the name of an act)
 
 
 # What happened, for the reader, who may be the former owner of an address.
@@ -159,6 +160,9 @@ ALERTS = {
         "The account was recovered: its password, second factors, passkeys and providers are void, "
         "and all sign-ins have ended. It opens by a link to its address; for a day nothing "
         "can be changed that opens it."
+    ),
+    AlertKind.TOKEN_MADE: (
+        "An API token was made: a program that has it uses the account, for 90 days."
     ),
     AlertKind.CODE_USED: "A recovery code was used to prove who you are.",
 }

@@ -12,8 +12,15 @@ from uuid import UUID
 
 from actors.accounts.ports import check_digest, check_session
 from actors.accounts.words import SessionId
+from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.errors import InvalidField
-from actors.persistence.words import check_a, check_list, check_text, check_uuid
+from actors.persistence.words import (
+    OutboxMessage,
+    check_a,
+    check_list,
+    check_text,
+    check_uuid,
+)
 
 # SEC-87: one that is forgotten somewhere is no use to whoever finds it a season later.
 TOKEN_KEPT = timedelta(days=90)
@@ -58,8 +65,11 @@ class NewToken:
     session_id: SessionId
     name: str
     scopes: tuple[Scope, ...]
+    # Written in the same transaction, where it is made: its owner hears of it.
+    outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        check_messages(self.outbox)
         check_uuid("id", self.id)
         check_uuid("user_id", self.user_id)
         check_uuid("reference", self.reference)

@@ -17,7 +17,10 @@ from uuid import UUID
 from actors.accounts.kept.audit import Origin
 from actors.accounts.kept.tokens import ApiToken, NewToken, NotAdded
 from actors.accounts.members import Member
+from actors.persistence.errors import InvalidField
 from actors.persistence.words import check_a, check_uuid
+
+BY_OWNER, BY_OPERATOR = "owner", "operator"
 
 
 class ApiTokens(Protocol):
@@ -31,8 +34,13 @@ class ApiTokens(Protocol):
         """Call this for somebody's tokens that are good, the newest first."""
         ...
 
-    async def revoke(self, user_id: UUID, id_: UUID, origin: Origin) -> bool:
-        """Call this to end a token, and what it has open; False for none of theirs."""
+    async def revoke(
+        self, user_id: UUID, id_: UUID, origin: Origin, *, because: str = BY_OWNER
+    ) -> bool:
+        """Call this to end a token, and what it has open; False for none of theirs.
+
+        `because` is who wants it, `BY_OWNER` or `BY_OPERATOR`; it stands in the act.
+        """
         ...
 
     async def who(self, digest: bytes) -> Member | None:
@@ -44,8 +52,10 @@ class ApiTokens(Protocol):
         ...
 
 
-def check_revoke(user_id: object, id_: object, origin: object) -> None:
+def check_revoke(user_id: object, id_: object, origin: object, because: object) -> None:
     """Call this with what `revoke` takes; raises `InvalidField`."""
     check_uuid("user_id", user_id)
     check_uuid("id_", id_)
     check_a("origin", origin, Origin)
+    if because not in (BY_OWNER, BY_OPERATOR):
+        raise InvalidField("because", f"is {BY_OWNER} or {BY_OPERATOR}")

@@ -1,5 +1,7 @@
 """API tokens of accounts, as tests. Fixture `kept`, empty."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -18,6 +20,8 @@ from actors.accounts.kept.tokens import (
 )
 from actors.accounts.members import Operator
 from actors.accounts.ways.passkeys import NewPasskey
+from actors.accounts.ways.tokens import BY_OPERATOR
+from actors.persistence import OutboxMessage
 from storage.testing.accounts.members import (
     HASH,
     OTHER_HASH,
@@ -27,6 +31,7 @@ from storage.testing.accounts.members import (
     digest_of,
     sign_in_of,
 )
+from storage.testing.accounts.mending.addresses import mail
 
 ORIGIN = Origin("192.0.2.*", "Firefox on Linux", "r-1")
 READS = (Scope.ACCOUNT_READ, Scope.CHAT_READ)
@@ -39,11 +44,15 @@ async def reference_of(kept: KeptAccounts, session: str) -> UUID:
 
 
 async def add_token(
-    kept: KeptAccounts, owner: NewAccount, name: str = "nightly", scopes: tuple[Scope, ...] = READS
+    kept: KeptAccounts,
+    owner: NewAccount,
+    name: str = "nightly",
+    scopes: tuple[Scope, ...] = READS,
+    outbox: Sequence[OutboxMessage] = (),
 ) -> ApiToken:
     """Make a token whose digest and session go by its name."""
     new = new_token(owner.user_id, await reference_of(kept, owner.username), name, scopes)
-    made = await kept.tokens.add(new, ORIGIN)
+    made = await kept.tokens.add(replace(new, outbox=outbox), ORIGIN)
     assert isinstance(made, ApiToken)
     return made
 
@@ -58,9 +67,11 @@ class TokensSuite:
     """A token does what its scopes say for 90 days, and ends with its owner's word or account."""
 
     async def test_a_token_is_its_owner_with_its_scopes(self, kept: KeptAccounts) -> None:
-        # SEC-87, SEC-12, SEC-130
+        # SEC-87, SEC-12, SEC-130, SEC-73: the mail that tells of it is written with it
         ada, eve = await kept.register(), await kept.register("eve")
-        made = await add_token(kept, ada)
+        told = mail("told")
+        made = await add_token(kept, ada, outbox=[told])
+        assert await kept.outbox.add([told]) == 0
         assert (made.name, made.scopes, made.used_at) == ("nightly", READS, None)
         assert made.expires_at - made.created_at - TOKEN_KEPT < SECOND
         member = await kept.tokens.who(digest_of("nightly"))
@@ -126,6 +137,7 @@ class TokensSuite:
         assert await kept.tokens.who(digest_of("nightly")) is None
         assert await kept.sessions_over("nightly", "other", "ada") == {"nightly"}
         assert not await kept.tokens.revoke(ada.user_id, made.id, ORIGIN)
+        assert not await kept.tokens.revoke(ada.user_id, made.id, ORIGIN, because=BY_OPERATOR)
         assert [one.id for one in await kept.tokens.of_user(ada.user_id)] == [other.id]
         acts = [one for one in await acts_of(kept, ada.user_id) if "Token" in one]
         assert acts == ["ApiTokenAdded", "ApiTokenAdded", "ApiTokenRevoked"]
@@ -153,13 +165,14 @@ class TokensSuite:
     async def test_a_sign_in_that_is_over_makes_none(self, kept: KeptAccounts) -> None:
         # SEC-87, SEC-17
         ada, eve = await kept.register(), await kept.register("eve")
-        of_ada = await reference_of(kept, "ada")
-        of_other = new_token(eve.user_id, of_ada, "of another")
+        of_ada, told = await reference_of(kept, "ada"), mail("told")
+        of_other = replace(new_token(eve.user_id, of_ada, "of another"), outbox=[told])
         assert await kept.tokens.add(of_other, ORIGIN) is NotAdded.ENDED
         await kept.accounts.sign_out(SessionId("ada"))
         assert await kept.tokens.add(new_token(ada.user_id, of_ada, "t"), ORIGIN) is NotAdded.ENDED
         assert await kept.tokens.of_user(ada.user_id) == []
         assert "ApiTokenAdded" not in await acts_of(kept, ada.user_id)
+        assert await kept.outbox.add([told]) == 1, "nobody was told of what was not made"
 
     async def test_what_ends_all_of_an_account_ends_its_tokens(self, kept: KeptAccounts) -> None:
         # SEC-16, SEC-17, SEC-87

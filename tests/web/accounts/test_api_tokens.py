@@ -16,7 +16,10 @@ from actors.chat import LOBBY, Viewer
 from tests.journeys.visitor import Answer, Visitor
 from tests.patience import PATIENCE_S
 from tests.web.accounts.test_access import declared, let_proofs_age
+from tests.web.accounts.test_disavowing import NOT_ME
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
+from tests.web.accounts.test_links import open_post
+from tests.web.accounts.test_recovering import links_in, mail_with
 from tests.web.accounts.test_session_api import api, told
 from tests.web.routing.test_sweeps import everything_logged
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
@@ -119,6 +122,21 @@ def test_a_scope_opens_nothing_that_is_sensitive() -> None:
     for needs in ({"fresh": True}, {"sensitive": True}, {"role": Role.ADMIN}):
         with pytest.raises(ValueError, match="API token"):
             requires(scope=Scope.CHAT_READ, **needs)
+
+
+async def test_its_owner_hears_of_it_and_undoes_it_by_the_mail() -> None:
+    # SEC-73, SEC-87, AUTH-16: whoever made it, and without a sign-in; what it opens is over
+    async with open_post() as post:
+        site = post.site
+        thief, program = await register(site), site.visitor()
+        one = await made(thief, "account:read")
+        said = await mail_with(post, "An API token was made")
+        assert one["token"] not in said
+        (not_me,) = links_in(said, NOT_ME)
+        assert (await api(program, "GET", "/tokens", token=one["token"])).status == 200
+        assert (await form(site.visitor(), NOT_ME, token=not_me)).status == 303
+        assert (await api(program, "GET", "/tokens", token=one["token"])).status == 401
+        assert (await get(thief, "/account")).status == 303
 
 
 async def test_a_token_in_an_address_is_refused() -> None:

@@ -1,5 +1,6 @@
 """`greenroom sessions` and `greenroom audit` on a real database."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID, uuid4
@@ -7,12 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 import structlog
 
-from actors.accounts import Act, Entry, NewSignIn, Origin
+from actors.accounts import Act, Entry, NewSignIn, Origin, user_stream
 from actors.accounts.kept.risk.assessing import WeighedRisk
 from actors.accounts.kept.risk.deciding import assessed
 from actors.accounts.kept.risk.words import Arrival, Judgement, LoginHistory, Outcome, Proven
 from storage.postgres import Database
 from storage.testing.accounts.members import HASH, accounts_in_postgres, sign_in_of
+from storage.testing.accounts.tokens import add_token
 from tests.web.cli.commanding import Commands, fetch, on
 
 
@@ -62,6 +64,53 @@ def test_sessions_are_listed_and_ended(
         " WHERE action = 'sessions revoke' AND resource = 'all'",
     )
     assert audit == [(True, "a leak")]
+
+
+async def _with_tokens(database: Database) -> None:
+    kept = accounts_in_postgres(database)
+    ada, bob = await kept.register(), await kept.register("bob")
+    for name in ("one", "two", "three"):
+        await add_token(kept, ada, name)
+    await add_token(kept, bob, "of bob")
+
+
+def test_tokens_are_listed_and_ended(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # SEC-16, SEC-87: by an operator, with what they have open; of another member none is
+    on(database_url, _with_tokens)
+    run = Commands(database_url, capsys)
+    rows = run.json("tokens", "list", "--user", "ada")
+    assert [row["name"] for row in rows] == ["three", "two", "one"]
+    assert (rows[0]["scopes"], rows[0]["used"]) == ("account:read chat:read", None)
+    (of_bob,) = run.json("tokens", "list", "--user", "bob")
+    for unknown in (str(uuid4()), str(of_bob["token"]), "grt_" + "a" * 43):
+        assert run("tokens", "revoke", unknown, "--user", "ada", "--yes") == 3
+        assert "no token of that id" in run.err
+        assert unknown not in run.err
+    assert run("tokens", "list", "--user", "nobody") == 3
+    for lacking in (["--user", "ada"], ["--all"]):
+        with pytest.raises(SystemExit) as ended:
+            run("tokens", "revoke", *lacking, "--yes")
+        assert ended.value.code == 2
+        capsys.readouterr()
+    one = str(rows[0]["token"])
+    assert run("tokens", "revoke", one, "--user", "ada") == 2  # nobody can be asked
+    assert run.one("tokens", "revoke", one, "--user", "ada", "--yes") == {"ended": 1}
+    assert run("tokens", "revoke", one, "--user", "ada", "--yes") == 3
+    assert run.one("tokens", "revoke", "--all", "--user", "ADA", "--yes") == {"ended": 2}
+    assert run.one("tokens", "revoke", "--all", "--user", "ada", "--yes") == {"ended": 0}
+    assert run.json("tokens", "list", "--user", "ada") == []
+    ends = fetch(database_url, "SELECT session_id FROM session_ends ORDER BY 1")
+    assert ends == [("one",), ("three",), ("two",)]
+    on(database_url, _told_by_whom)
+
+
+async def _told_by_whom(database: Database) -> None:
+    kept = accounts_in_postgres(database)
+    found = await kept.accounts.named("ada")
+    assert found is not None
+    events = [event async for event in kept.events.load(user_stream(found[0]))]
+    acts = [json.loads(one.data)["because"] for one in events if one.type == "ApiTokenRevoked"]
+    assert acts == 3 * ["operator"]
 
 
 def test_the_audit_is_searched(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:

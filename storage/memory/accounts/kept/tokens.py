@@ -17,8 +17,9 @@ from actors.accounts.kept.tokens import (
 )
 from actors.accounts.members import NOWHERE, Member, Role
 from actors.accounts.ports import HowEnded, check_digest
-from actors.accounts.ways.tokens import check_revoke
+from actors.accounts.ways.tokens import BY_OWNER, check_revoke
 from actors.accounts.words import SessionId
+from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import check_a, check_uuid
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.proving import is_alive
@@ -43,6 +44,7 @@ class MemoryApiTokens(Twin):
             new.id, new.user_id, new.session_id, new.name, new.scopes, now, now + TOKEN_KEPT
         )
         database.api_tokens[new.digest] = row
+        database.add_messages(check_messages(new.outbox))
         facts = {"token": str(new.id), "scopes": " ".join(new.scopes)}
         record(database, Entry(Act.TOKEN_ADD, new.user_id, origin), facts)
         return _token(row)
@@ -56,13 +58,15 @@ class MemoryApiTokens(Twin):
         rows.sort(key=lambda row: row.created_at, reverse=True)
         return [_token(row) for row in rows]
 
-    async def revoke(self, user_id: UUID, id_: UUID, origin: Origin) -> bool:
+    async def revoke(
+        self, user_id: UUID, id_: UUID, origin: Origin, *, because: str = BY_OWNER
+    ) -> bool:
         """See `ApiTokens.revoke`."""
-        check_revoke(user_id, id_, origin)
+        check_revoke(user_id, id_, origin, because)
         await self.pass_faults()
         if not _end(self.database, lambda row: (row.user_id, row.id) == (user_id, id_)):
             return False
-        facts = {"because": "owner", "token": str(id_)}
+        facts = {"because": because, "token": str(id_)}
         record(self.database, Entry(Act.TOKEN_REVOKE, user_id, origin), facts)
         return True
 

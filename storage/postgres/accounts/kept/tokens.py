@@ -19,14 +19,16 @@ from actors.accounts.kept.tokens import (
 )
 from actors.accounts.members import NOWHERE, Member, Role
 from actors.accounts.ports import check_digest
-from actors.accounts.ways.tokens import check_revoke
+from actors.accounts.ways.tokens import BY_OWNER, check_revoke
 from actors.accounts.words import SessionId
+from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import check_a, check_uuid
 from storage.postgres.accounts.audit import begin, record
 from storage.postgres.accounts.proving import is_alive
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection
+from storage.postgres.outbox import add_new_messages
 
 # Those that are over and not swept yet take no place.
 _COUNT = "SELECT count(*) FROM api_tokens WHERE user_id = $1 AND expires_at > clock_timestamp()"
@@ -88,10 +90,14 @@ class PostgresApiTokens:
         check_uuid("user_id", user_id)
         return await self._database.run(_of_user, user_id)
 
-    async def revoke(self, user_id: UUID, id_: UUID, origin: Origin) -> bool:
+    async def revoke(
+        self, user_id: UUID, id_: UUID, origin: Origin, *, because: str = BY_OWNER
+    ) -> bool:
         """See `ApiTokens.revoke`."""
-        check_revoke(user_id, id_, origin)
-        return await self._database.transact(_revoke, user_id, id_, origin, channel=SESSIONS)
+        check_revoke(user_id, id_, origin, because)
+        return await self._database.transact(
+            _revoke, user_id, id_, origin, because, channel=SESSIONS
+        )
 
     async def who(self, digest: bytes) -> Member | None:
         """See `ApiTokens.who`."""
@@ -142,6 +148,7 @@ async def _add(connection: Connection, new: NewToken, origin: Origin) -> ApiToke
         TOKEN_KEPT,
     )
     assert row is not None
+    await add_new_messages(connection, check_messages(new.outbox))
     facts = {"token": str(new.id), "scopes": " ".join(new.scopes)}
     await record(connection, Entry(Act.TOKEN_ADD, new.user_id, origin), facts)
     return _token(*row)
@@ -155,12 +162,14 @@ def _token(id_: UUID, name: str, scopes: list[str], *times: object) -> ApiToken:
     return ApiToken(id_, name, tuple(map(Scope, scopes)), *times)  # type: ignore[arg-type]
 
 
-async def _revoke(connection: Connection, user_id: UUID, id_: UUID, origin: Origin) -> bool:
+async def _revoke(
+    connection: Connection, user_id: UUID, id_: UUID, origin: Origin, because: str
+) -> bool:
     await begin(connection, user_id)
     which = "user_id = $1 AND id = $2"
     if not await connection.fetch(_END.format(which=which), user_id, id_):
         return False
-    facts = {"because": "owner", "token": str(id_)}
+    facts = {"because": because, "token": str(id_)}
     await record(connection, Entry(Act.TOKEN_REVOKE, user_id, origin), facts)
     return True
 

@@ -1,7 +1,8 @@
 """What a member does with the API tokens of their own account (SEC-87).
 
-A token is in one answer, when it is made, and is kept nowhere in the clear. Each act is logged as
-a try is (SEC-130). Of another's token, and of none, nothing is told apart.
+A token is in one answer, when it is made, and is kept nowhere in the clear; its owner is told by
+mail that there is one. Each act is logged as a try is (SEC-130). Of another's token, and of none,
+nothing is told apart.
 """
 
 from collections.abc import Collection
@@ -21,6 +22,8 @@ from actors.accounts.kept.tokens import (
 from actors.persistence.errors import InvalidField
 from web.accounts.entering import AccountServices, NotEntered, origin_of, tell
 from web.accounts.identity import new_api_token
+from web.accounts.own.managing import alert
+from web.mail.templates import AlertKind
 from web.server import RequestState
 
 NAME_FIELD, SCOPES_FIELD = "token_name", "scopes"
@@ -61,12 +64,14 @@ async def add_token(
         SessionId(str(uuid4())),
         name,
         given,
+        alert(services, member, AlertKind.TOKEN_MADE, digest),
     )
     made = await services.tokens.add(new, origin_of(state))
     facts = {"user_id": str(member.user_id), "token_id": str(new.id)}
     if isinstance(made, NotAdded):
         tell(state, "accounts.token_add", "refused", "", reason=made.value, **facts)
         raise NotEntered(409, {"": _REFUSED[made]})
+    services.mails.wake()
     tell(state, "accounts.token_add", "accepted", "", scopes=" ".join(given), **facts)
     return token, made
 
