@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import pytest
@@ -62,13 +62,21 @@ async def hear_all(socket: WebSocketConnection) -> None:
 def closed_with(site: SiteProcess, visitor: Visitor, end: partial[Answer]) -> int | None:
     """Open a socket at a process, let something happen, and wait for the socket's end."""
     cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
-    headers = [(b"cookie", cookies.encode()), (b"origin", site.url.encode())]
+    return ended_with(site, [(b"cookie", cookies.encode()), (b"origin", site.url.encode())], end)
+
+
+def ended_with(
+    site: SiteProcess, headers: Sequence[tuple[bytes, bytes]], end: Callable[[], object]
+) -> int | None:
+    """As `closed_with`, for whoever sends these headers."""
 
     async def run() -> int | None:
         host = f"127.0.0.1:{site.port}"
         stream = await trio.open_tcp_stream("127.0.0.1", site.port)
         async with stream, trio.open_nursery() as nursery:
-            socket = await wrap_client_stream(nursery, stream, host, "/ws", extra_headers=headers)
+            socket = await wrap_client_stream(
+                nursery, stream, host, "/ws", extra_headers=list(headers)
+            )
             with trio.fail_after(PATIENCE_S):
                 await socket.send_message('{"type":"subscribe","topics":["room:lobby"]}')
                 assert "subscribed" in await socket.get_message()

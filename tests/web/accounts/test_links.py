@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from actors.accounts.ways.links import (
     mailbox_of,
 )
 from storage.errors import StoreUnavailable
+from storage.memory.database import MemoryDatabase
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import captured
 from tests.patience import until
@@ -39,6 +41,7 @@ pytestmark = pytest.mark.slow
 
 ADA, NEW = "ada@example.org", "new@example.org"
 ASK, OPEN = "/login/link", "/login/link/open"
+SENT = "/login/link?sent=1"
 SEND, VERIFY = "/api/v1/auth/magic-link/send", "/api/v1/auth/magic-link/verify"
 
 
@@ -268,21 +271,53 @@ async def test_links_are_tried_so_often_and_no_more() -> None:
         assert all(not row.tried_at for key, row in kept.items() if key.startswith("link-open:"))
 
 
+@dataclass
+class Attack:
+    """A thief who saw somebody's link, and who has one of their own in another browser.
+
+    `digest` is what the store keeps of the link: a dump of it opens nothing.
+    """
+
+    token: str
+    digest: bytes
+    thief: Visitor
+    own_token: str
+    own_code: str
+
+    def with_flow(self, nonce: str) -> dict[str, str]:
+        """The link, in a browser whose cookie is made up."""
+        self.thief.cookies["gr_flow"] = nonce
+        return {"token": self.token}
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
 # AUTH-43: one client, every wrong way; none of them changes anything.
-WRONG_WAYS: dict[str, Callable[[str], dict[str, str]]] = {
-    "nothing": lambda _token: {},
-    "empty": lambda _token: {"token": ""},
-    "unknown": lambda _token: {"token": "A" * 43},
-    "cut": lambda token: {"token": token[:-1]},
-    "longer": lambda token: {"token": token + "A"},
-    "mutated": lambda token: {"token": ("B" if token[0] == "A" else "A") + token[1:]},
-    "blanks": lambda token: {"token": f" {token}"},
-    "NUL": lambda token: {"token": token[:-1] + "\0"},
-    "huge": lambda token: {"token": token * 500},
-    "other letters": lambda _token: {"token": "é" * 43},
-    "stolen": lambda token: {"token": token},
-    "stolen, code guessed": lambda token: {"token": token, "code": "12345678"},
-    "stolen, code of signs": lambda token: {"token": token, "code": "' OR 1=1 --"},
+WRONG_WAYS: dict[str, Callable[[Attack], dict[str, str]]] = {
+    "nothing": lambda _: {},
+    "empty": lambda _: {"token": ""},
+    "unknown": lambda _: {"token": "A" * 43},
+    "cut": lambda one: {"token": one.token[:-1]},
+    "longer": lambda one: {"token": one.token + "A"},
+    "mutated": lambda one: {"token": ("B" if one.token[0] == "A" else "A") + one.token[1:]},
+    "in other letters": lambda one: {"token": one.token.swapcase()},
+    "blanks": lambda one: {"token": f" {one.token}"},
+    "NUL": lambda one: {"token": one.token[:-1] + "\0"},
+    "huge": lambda one: {"token": one.token * 500},
+    "of no alphabet": lambda _: {"token": "é" * 43},
+    "what is kept of it": lambda one: {"token": _text(one.digest)},
+    "stolen": lambda one: {"token": one.token},
+    "stolen, into another flow": lambda one: one.with_flow(one.own_token),
+    "stolen, with a flow of its own": lambda one: one.with_flow(one.token),
+    "stolen, with a flow of As": lambda one: one.with_flow("A" * 43),
+    "stolen, with an empty flow": lambda one: one.with_flow(""),
+    "stolen, code guessed": lambda one: {"token": one.token, "code": "12345678"},
+    "stolen, with a code of another": lambda one: {"token": one.token, "code": one.own_code},
+    "stolen, code of signs": lambda one: {"token": one.token, "code": "' OR 1=1 --"},
+    "stolen, code of digits elsewhere": lambda one: {"token": one.token, "code": "１" * 8},
+    "the own one, with another's code": lambda one: {"token": "A" * 43, "code": one.own_code},
 }
 
 
@@ -294,10 +329,16 @@ async def test_every_wrong_way_is_one_answer_and_changes_nothing(by_api: bool) -
             site, owner = post_.site, post_.site.visitor()
             token = await post_.ask(owner, ADA)
             database, answers = site.accounts.database, set()
+            (kept,) = [row.digest for row in database.sign_in_links.values()]
+            other = site.visitor()
+            own = await post_.ask(other, NEW)
+            code = re.findall(r'class="code">(\d{4} \d{4})<', (await get(other, SENT)).text)[0]
+            before = _but_for_tries(database)
+            assert len(WRONG_WAYS) >= 20
             for name, made in WRONG_WAYS.items():
                 let_limits_go(site)
                 thief = site.visitor()
-                fields = made(token)
+                fields = made(Attack(token, kept, thief, own, code))
                 if by_api:
                     fields.pop("code", None)
                     answer = await post(thief, VERIFY, **{"token": "", **fields})
@@ -311,6 +352,7 @@ async def test_every_wrong_way_is_one_answer_and_changes_nothing(by_api: bool) -
                 assert answer.status == 401, name
                 assert "gr_auth" not in thief.cookies, name
                 assert (len(database.users), database.sign_ins) == (1, {}), name
+                assert _but_for_tries(database) == before, name
             assert len(answers) == 1
             let_limits_go(site)
             assert (await form(owner, OPEN, token=token)).status == 303, "it is as good as before"
@@ -319,6 +361,10 @@ async def test_every_wrong_way_is_one_answer_and_changes_nothing(by_api: bool) -
     assert used not in text
     assert flow not in text
     assert ADA not in text
+
+
+def _but_for_tries(database: MemoryDatabase) -> str:
+    return re.sub(r"wrong_codes=\d+", "", repr(database.sign_in_links))
 
 
 async def test_one_that_is_over_or_void_opens_nothing() -> None:

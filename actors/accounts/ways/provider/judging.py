@@ -184,7 +184,7 @@ def claims_of(payload: bytes) -> Claims:
 
 def judge_claims(claims: Claims, provider: Provider, nonce: Secret[str], now: float) -> None:
     """Call this to judge an id token at a time, in seconds since 1970; raises `NotShown`."""
-    if claims.iss != provider.issuer:
+    if not provider.is_named(claims.iss):
         raise NotShown("issuer")
     judge_audience(claims.aud, claims.azp, provider.client_id)
     judge_times(claims, now)
@@ -216,7 +216,7 @@ def judge_logout(payload: bytes, provider: Provider, now: float) -> SaidLogout:
         claims = msgspec.json.decode(payload, type=LogoutClaims)
     except msgspec.MsgspecError:
         raise NotShown("claims") from None
-    if claims.iss != provider.issuer:
+    if not provider.is_named(claims.iss):
         raise NotShown("issuer")
     judge_audience(claims.aud, None, provider.client_id)
     judge_times(claims, now)
@@ -233,7 +233,7 @@ def judge_logout(payload: bytes, provider: Provider, now: float) -> SaidLogout:
         if named is not None:
             judge_subject(named)
     until = datetime.fromtimestamp(claims.exp + SKEW_S, UTC)
-    return SaidLogout(claims.iss, claims.jti, until, claims.sub, claims.sid)
+    return SaidLogout(provider.issuer, claims.jti, until, claims.sub, claims.sid)
 
 
 def leave_query(provider: Provider, back: str) -> dict[str, str]:

@@ -44,6 +44,13 @@ class Provider:
     scopes: tuple[str, ...] = ("openid", "email")
     # Hosts besides those of the addresses above, of a provider that is built in.
     further_hosts: frozenset[str] = frozenset()
+    # It may write itself without the scheme in its tokens, as Google does.
+    may_be_bare: bool = False
+
+    def is_named(self, said: str) -> bool:
+        """Call this for whether a token is from it, by whom that says it is from."""
+        bare = self.issuer.partition("://")[2]
+        return said == self.issuer or (self.may_be_bare and said == bare)
 
     @property
     def method(self) -> str:

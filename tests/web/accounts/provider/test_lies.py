@@ -6,7 +6,9 @@ import base64
 import hmac
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias
+from urllib.parse import urlencode
 
 import pytest
 import trio
@@ -16,6 +18,7 @@ from tests.journeys.visitor import Answer
 from tests.web.accounts.provider.lying import CLIENT, SECRET, rsa, signed, unsigned
 from tests.web.accounts.provider.town import open_town, path_of
 from tests.web.accounts.test_entering import get
+from tests.web.whole_site import in_thread
 from web.accounts.ways.provider.calling import ANSWER_BYTES_MAX, PROVIDER
 from web.accounts.ways.provider.returning import WRONG
 
@@ -201,6 +204,53 @@ async def test_a_minute_of_skew_is_forgiven() -> None:
             town.lie(**lies)
             answer = await town.sign_in(town.site.visitor())
             assert answer.status == 303, answer.text
+
+
+def _bare(claims: Fields) -> None:
+    claims["iss"] = str(claims["iss"]).partition("://")[2]
+
+
+async def test_what_google_writes_otherwise_is_the_same_person() -> None:
+    # AUTH-14, SEC-92, SEC-93, SEC-94: recorded answers; and of nobody else they are taken
+    async with open_town(google=True) as town:
+        for lies in (
+            {},
+            {"claims": _bare},
+            claim(email_verified="true", hd="example.org", at_hash="x", picture="https://p"),
+            claim(hd="evil.example"),
+        ):
+            town.lie(**lies)
+            answer = await town.sign_in(town.site.visitor())
+            assert answer.status == 303, answer.text
+        (identity,) = town.site.accounts.database.identities
+        assert identity.issuer == town.provider.issuer, "kept under one name"
+        assert len(town.site.accounts.database.users) == 2, "with the demo user"
+        before = town.kept()
+        for lies in (
+            claim(iss="accounts.google.com.evil.example"),
+            claim(iss="//" + town.provider.issuer.partition("://")[2]),
+            claim(iss=""),
+            claim(email_verified="false", sub="another"),
+            claim(email_verified="TRUE ", sub="another"),
+        ):
+            town.lie(**lies)
+            assert (await town.sign_in(town.site.visitor())).status == 400, lies
+        assert town.kept() == before
+        # What it says is over under its short name is over, too.
+        town.lie()
+        town.provider.session = "s1"
+        ada = town.site.visitor()
+        assert (await town.sign_in(ada)).status == 303
+        town.lie(logout=_bare)
+        body = urlencode({"logout_token": town.provider.logout_token(sid="s1")}).encode()
+        path = "/api/v1/auth/oauth/google/backchannel-logout"
+        kind = {"content-type": "application/x-www-form-urlencoded"}
+        said = await in_thread(partial(town.site.visitor().request, "POST", path, body, kind))
+        assert said.status == 200, said.text
+        assert (await get(ada, "/protected")).status == 303
+    async with open_town() as town:
+        town.lie(claims=_bare)
+        assert (await town.sign_in(town.site.visitor())).status == 400
 
 
 async def test_two_providers_are_not_mixed_up() -> None:

@@ -45,7 +45,7 @@ class Town:
 
     async def agreed(self, visitor: Visitor, then: str | None = "/lab") -> str:
         """Begin, and agree; gives the path one comes back to."""
-        began = await self.begin(visitor, then=then)
+        began = await self.begin(visitor, self.provider.name, then)
         assert began.status == 302, began.text
         return path_of(self.provider.agree(began.headers["location"]))
 
@@ -69,17 +69,21 @@ def path_of(url: str) -> str:
 
 
 @asynccontextmanager
-async def open_town(*names: str, has_mail: bool = True, **settings: object) -> AsyncIterator[Town]:
+async def open_town(
+    *names: str, has_mail: bool = True, google: bool = False, **settings: object
+) -> AsyncIterator[Town]:
+    """Open one with a provider of each name, or with one that writes as Google does."""
     sender = MemorySender()
     async with AsyncExitStack() as stack:
         providers = [
-            await stack.enter_async_context(open_provider(name)) for name in names or ("example",)
+            await stack.enter_async_context(open_provider(name))
+            for name in names or ("google" if google else "example",)
         ]
         made: dict[str, object] = {
             "port": 0,
             "overload_late_ms": 60_000,
             "overload_after_ms": 60_000,
-            "providers": tuple(one.settings() for one in providers),
+            "providers": tuple(one.settings(may_be_bare=google) for one in providers),
         }
         whole = Settings(**{**made, **settings})  # type: ignore[arg-type]
         opened = open_whole_site(sender=sender if has_mail else None, settings=whole)

@@ -31,6 +31,7 @@ class _BuiltIn:
     kind: Kind
     given: Mapping[str, str]
     further_hosts: frozenset[str] = frozenset()
+    may_be_bare: bool = False
 
 
 _BUILT_IN: Mapping[str, _BuiltIn] = {
@@ -42,6 +43,7 @@ _BUILT_IN: Mapping[str, _BuiltIn] = {
         frozenset({
             "oauth2.googleapis.com", "www.googleapis.com", "openidconnect.googleapis.com",
         }),
+        may_be_bare=True,
     ),
     "GITHUB": _BuiltIn(
         "GitHub",
@@ -154,6 +156,7 @@ def _provider(name: str, given: Mapping[str, str]) -> Provider:
         jwks_url=urls.get("JWKS_URL"),
         scopes=_scopes(f"{own}SCOPES", given.get("SCOPES", "openid email"), kind),
         further_hosts=frozenset() if built_in is None else built_in.further_hosts,
+        may_be_bare=built_in is not None and built_in.may_be_bare,
     )
 
 
