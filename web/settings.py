@@ -298,6 +298,8 @@ class Settings:
     # Who is given `/metrics`: whoever comes to this port of the machine itself, or shows a token.
     metrics_port: int | None = None
     metrics_token: Secret[str] | None = None
+    # Addresses of mail that were in a breach; a file.
+    risk_breached: Path | None = None
     # The domain that passkeys are of, where it is a wider one than that of the site's address.
     webauthn_rp_id: str | None = None
     webauthn_roots: Path | None = None
@@ -793,6 +795,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "RISK_PLACES": ("risk_places", _file),
     "METRICS_PORT": ("metrics_port", _integer(1, 65535)),
     "METRICS_TOKEN": ("metrics_token", _token),
+    "RISK_BREACHED": ("risk_breached", _file),
     "WEBAUTHN_RP_ID": ("webauthn_rp_id", _domain),
     "WEBAUTHN_ROOTS": ("webauthn_roots", _certificates),
     "PASSWORD_PASSES": ("password_passes", _integer(1, 100)),

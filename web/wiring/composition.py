@@ -79,7 +79,7 @@ from web.accounts.ways.provider.returning import ProviderServices
 from web.accounts.ways.provider.routes import provider_routes
 from web.accounts.ways.risk.allow_pages import allow_routes
 from web.accounts.ways.risk.desk import DeviceCookie, RiskDesk
-from web.accounts.ways.risk.places_file import Places, PlacesWatch
+from web.accounts.ways.risk.places_file import Breached, BreachedWatch, Places, PlacesWatch
 from web.chat.moderation import (
     ModerationFeed,
     ModerationServices,
@@ -351,7 +351,7 @@ class Web:
         return found
 
     def _make_accounts(self, ids: Ids) -> AccountServices:
-        self.places = Places()
+        self.places, self.breached = Places(), Breached()
         return account_services(
             self._settings,
             self._store,
@@ -360,6 +360,7 @@ class Web:
             self._directory,
             self._ring,
             self.places,
+            self.breached,
         )
 
     def _picture(self, target: str | None) -> TreePicture:
@@ -525,6 +526,12 @@ class Web:
         """What reads the operator's table of addresses; None where there is none."""
         file = self._settings.risk_places
         return None if file is None else partial(PlacesWatch, self.places, file)
+
+    @property
+    def breached_watch(self) -> Callable[[], BreachedWatch] | None:
+        """What reads the operator's list of mailboxes that leaked; None where there is none."""
+        file = self._settings.risk_breached
+        return None if file is None else partial(BreachedWatch, self.breached, file)
 
     def sign_in_sweeper(self) -> SignInSweeper:
         """Call this to make what ends sign-ins by their age."""
@@ -946,6 +953,7 @@ def account_services(
     directory: Directory,
     ring: KeyRing,
     places: Places | None = None,
+    breached: Breached | None = None,
 ) -> AccountServices:
     """Call this for what accounts need, with passwords hashed as the settings say.
 
@@ -967,7 +975,9 @@ def account_services(
     device_cookie = DeviceCookie(VisitorSigner(ring, "device cookie"), is_https=settings.is_https)
     risk = WeighedRisk(settings.risk_rules)
     networks = ring.key("networks of sign-ins").sign
-    desk = RiskDesk(device_cookie, networks, settings.risk, risk, places or Places())
+    desk = RiskDesk(
+        device_cookie, networks, settings.risk, risk, places or Places(), breached or Breached()
+    )
     return AccountServices(
         store.accounts,
         store.audit,

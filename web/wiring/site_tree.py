@@ -11,6 +11,7 @@
       forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
       places            with RISK_PLACES: reads the operator's table of addresses
+      breached          with RISK_BREACHED: reads the operator's list of mailboxes that leaked
       sessions          dynamic, one actor per browser session, passivated when idle
       feeds             one_for_one: a feed per room, the sockets', the tree, the proof, the
                         queue, the timeline and who tells it
@@ -258,6 +259,7 @@ def _desks(parts: DemoParts) -> Dynamic[object]:
 
 
 def _places(web: Web) -> Sequence[ChildSpec]:
-    """What reads the operator's table of addresses, where there is one; before anybody signs in."""
-    watch = web.places_watch
-    return [] if watch is None else [ChildSpec("places", watch)]
+    """What reads the operator's files of risk, where there are some; before anybody signs in."""
+    places, breached = web.places_watch, web.breached_watch
+    found = [] if places is None else [ChildSpec("places", places)]
+    return found + ([] if breached is None else [ChildSpec("breached", breached)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import pytest
 
 from actors.accounts.kept.devices.words import Trust
 from actors.accounts.kept.risk.assessing import WeighedRisk, is_too_fast, level_of
+from actors.accounts.kept.risk.breached import parse_breached
 from actors.accounts.kept.risk.deciding import outcome_of
 from actors.accounts.kept.risk.rules import (
     WEIGHT_NAMES,
@@ -89,6 +91,21 @@ ROWS: list[tuple[LoginContext, str, float]] = [
     (replace(USUAL, account_since=NOW - timedelta(hours=23)), "account_young", 0.05),
     (replace(USUAL, is_breached=True), "breached", 0.15),
 ]
+
+
+def test_a_list_of_breaches_is_addresses_or_their_digests() -> None:
+    # AUTH-30, AUTH-31: in small letters; a broken line is named by its number only
+    digest = sha256(b"bob@example.org").hexdigest().upper()
+    broken = ["no address", "abc123", f"{'x' * 300}@example.org", "e\0ve@example.org"]
+    found = parse_breached(["# a list", "", " Ada@Example.org \n", digest, *broken])
+    assert (found.lines_count, found.broken_count) == (6, 4)
+    assert found.problems[0] == "line 5: neither an address nor its SHA-256"
+    for email in ("ada@example.org", "ADA@example.org ", "bob@example.org"):
+        assert found.has(email), email
+    for email in ("eve@example.org", "", "ada@example.org.evil.example", "\ud800"):
+        assert not found.has(email), email
+    assert not parse_breached([]).has("")
+    assert "ada" not in repr(found)
 
 
 @pytest.mark.parametrize(("login", "name", "weight"), ROWS, ids=[row[1] for row in ROWS])

@@ -7,6 +7,7 @@ import logging
 import re
 from dataclasses import asdict
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from actors.accounts.kept.risk.rules import WEIGHTS, RiskRules, parse_weights
 from actors.accounts.kept.risk.words import RiskMode
 from actors.runtime import open_actors
 from tests.journeys.visitor import Answer, Visitor
-from tests.logged import configured_for
+from tests.logged import captured, configured_for
 from tests.patience import until
 from tests.web.accounts.passkeys.test_passkeys_site import (
     TYPED,
@@ -33,7 +34,7 @@ from tests.web.accounts.test_entering import PASSWORD, form, get, register
 from tests.web.accounts.test_links import OPEN, Post, open_post
 from tests.web.accounts.test_second_factors import ticket_of
 from tests.web.whole_site import WholeSite
-from web.accounts.ways.risk.places_file import Places, PlacesWatch
+from web.accounts.ways.risk.places_file import Breached, BreachedWatch, Places, PlacesWatch
 
 pytestmark = pytest.mark.slow
 
@@ -328,6 +329,45 @@ async def test_own_devices_are_listed_named_trusted_and_removed() -> None:
         assert json.loads(removed.body)["sessions_ended"] == 1
         assert (await get(ada, "/account")).status == 303
         assert (await get(bob, "/account")).status == 200
+
+
+async def test_a_mailbox_of_a_breach_weighs_and_is_told_to_nobody(tmp_path: Path) -> None:
+    # AUTH-30, AUTH-31, SEC-131: from the file of the setting, through the site's own tree
+    file = tmp_path / "breached.txt"
+    file.write_text(f"# of a spring\n{sha256(ADA.encode()).hexdigest()}\nnonsense\n")
+    with captured() as lines:
+        async with open_post(risk_breached=file, risk_weights=parse_weights("hour_new=0")) as post:
+            site = post.site
+            owner, eve = await register(site), site.visitor()
+            await form(owner, "/logout")
+            answer = await log_in(owner)
+            assert (answer.status, "breach" in answer.text) == (303, False)
+            assert "breached +0.15" in newest(site).factors
+            await register(site, username="eve", email="eve@example.org")
+            typed = {"email": "eve@example.org", "password": PASSWORD}
+            assert (await form(eve, "/login", **typed)).status == 303
+            assert "breached" not in newest(site).factors
+    told = [one for one in lines if str(one["event"]).startswith("risk.breached")]
+    assert [one["event"] for one in told] == ["risk.breached_line"]
+    assert (site.web.breached.table.lines_count, site.web.breached.table.broken_count) == (2, 1)
+    assert "nonsense" not in str(told)
+
+
+async def test_the_list_of_breaches_is_read_again_when_it_changed(tmp_path: Path) -> None:
+    # AUTH-31: one that cannot be read leaves the former
+    file, breached = tmp_path / "breached.txt", Breached()
+    file.write_text(f"{ADA}\n")
+
+    async with open_actors() as system:
+        await system.start(lambda: BreachedWatch(breached, file, 0.005))
+        assert breached.has(ADA), "before anybody is served"
+        with captured() as lines:
+            file.unlink()
+            await until(lambda: "risk.breached_unread" in str(lines))
+        assert breached.has(ADA)
+        file.write_text("eve@example.org\n\n")
+        await until(lambda: breached.has("eve@example.org"))
+        assert not breached.has(ADA)
 
 
 async def test_the_table_of_addresses_is_read_again_when_it_changed(tmp_path: Path) -> None:

@@ -14,8 +14,17 @@ from actors.accounts.kept.risk.words import (
 )
 
 
-def assessed(calculator: RiskCalculator, arrival: Arrival, history: LoginHistory) -> RiskAssessment:
-    """Call this for how much of a risk it is that somebody enters an account from there."""
+def assessed(
+    calculator: RiskCalculator,
+    arrival: Arrival,
+    history: LoginHistory,
+    *,
+    is_breached: bool = False,
+) -> RiskAssessment:
+    """Call this for how much of a risk it is that somebody enters an account from there.
+
+    `is_breached`: its address is known from a breach.
+    """
     login = LoginContext(
         at=history.now,
         method=arrival.method,
@@ -26,6 +35,7 @@ def assessed(calculator: RiskCalculator, arrival: Arrival, history: LoginHistory
         past=history.past,
         failures=history.failures,
         account_since=history.since,
+        is_breached=is_breached,
     )
     return calculator.assess(login)
 

@@ -29,7 +29,7 @@ from actors.persistence import OutboxMessage
 from web.accounts.entering import AccountServices
 from web.accounts.own.mending.disavowing import not_me_link
 from web.accounts.ways.risk.allowing import allow_link
-from web.accounts.ways.risk.places_file import Places
+from web.accounts.ways.risk.places_file import Breached, Places
 from web.mail.templates import AlertKind, SecurityAlert, SignInAttempt
 from web.mail.words import BadMail
 from web.server import RequestState, cookie_name, read_cookies, set_cookie
@@ -71,6 +71,7 @@ class RiskDesk:
     mode: RiskMode = RiskMode.ENFORCE
     calculator: RiskCalculator = field(default_factory=WeighedRisk)
     places: Places = field(default_factory=Places)
+    breached: Breached = field(default_factory=Breached)
 
     def arrival(
         self,
@@ -104,7 +105,8 @@ class RiskDesk:
     def _judge(
         self, services: AccountServices, arrival: Arrival, history: LoginHistory, proven: Proven
     ) -> Judgement:
-        assessment = assessed(self.calculator, arrival, history)
+        is_breached = self.breached.has(history.email)
+        assessment = assessed(self.calculator, arrival, history, is_breached=is_breached)
         decide = partial(outcome_of, assessment.required, history, proven)
         outcome = decide(has_mail=services.mails.is_on)
         if self.mode is RiskMode.OBSERVE:
