@@ -236,6 +236,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.server.connection.framing:Bundle._wires",
     ),
     "what the program is made of: documents, classes, checks, files, signals, its actors": (
+        "actors.accounts.kept.risk.breached:BreachedList._digests",
         "actors.accounts.kept.risk.places:PlaceTable._by_prefix",
         "web.documentation.library:Library._articles",
         "web.documentation.markdown:_Anchors.given",
