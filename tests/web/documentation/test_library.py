@@ -77,7 +77,7 @@ def test_where_a_link_leads(library: Library, written: str, leads_to: str | None
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("backup", "how_to/backup"),
+        ("backup", "how_to/production_database"),
         ("restore", "how_to/backup"),
         ("mailbox full", "how_to/overflow-policy"),
         ("slow actor", "how_to/overflow-policy"),
