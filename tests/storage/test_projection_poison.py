@@ -24,6 +24,7 @@ from storage.testing.projections.filling import paid
 from storage.testing.projections.poison import A, B, Seen, reach, replay, seen, start, versions
 from storage.testing.samples import PATIENCE_S
 from tests.logged import captured
+from tests.tallied import numbers, times
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +74,10 @@ async def test_what_a_constraint_refuses_is_the_poison_of_one_event(
         assert await versions(kept) == [2, 3]
         status = await runner.ask(AskStatus(), timeout=PATIENCE_S)
         assert status.parked_streams == 1
+        # OBS-1
+        [applied] = numbers(system, "projection_applied_total").values()
+        assert applied == 2
+        assert all(times(system, "projection_apply_seconds").values())
         assert await replay(runner, A) == 0
         projection.is_strict = False
         assert await replay(runner, A) == 2

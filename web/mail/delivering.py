@@ -26,7 +26,7 @@ from actors.persistence import (
 from actors.persistence.beside_log.mails import LEFT_MAX
 from actors.persistence.beside_log.outbox import MAIL_PARTS
 from actors.reducers import Environment
-from actors.runtime import Exit, Log
+from actors.runtime import Exit, Log, current_tallies
 from web.mail.answers import Answer, Verdict, retry_in
 from web.mail.mails import MAIL
 from web.mail.message import bytes_of, needs_utf8
@@ -173,6 +173,7 @@ class MailDelivery:
         self, ref: MailRef, state: MailState, reason: str, *, is_answered: bool = False
     ) -> None:
         counts = self.statistics
+        current_tallies().add("mail_sent_total", state.value)
         setattr(counts, state.value, getattr(counts, state.value) + 1)
         await self._states.settle(ref, state, reason, is_answered=is_answered)
         mail, template = str(ref.message_id), ref.template

@@ -43,7 +43,7 @@ from actors.persistence.words import (
     check_uuid,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, Log, Shutdown, message
+from actors.runtime import Actor, Exit, Log, Shutdown, current_tallies, message
 
 # Relays of several processes share these; more of them than parts would idle.
 PARTITIONS = 8
@@ -657,6 +657,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
         if error is None:
             part.unmarked.append(entry.id)
             self.sent += 1
+            current_tallies().add("outbox_sent_total", entry.kind)
             self._has_sent.set()
             return True
         await self._note_failure(part, entry, error)
@@ -672,6 +673,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
 
     async def _note_failure(self, part: _Part, entry: OutboxEntry, error: Exception) -> None:
         attempts, words = entry.attempts + 1, words_of(error)
+        current_tallies().add("outbox_failed_total", entry.kind)
         retry_in: timedelta | None = retry_delay(
             attempts, (self._env.ids.new_id().int & 0xFFFF) / 0x10000
         )

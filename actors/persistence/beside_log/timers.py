@@ -38,7 +38,7 @@ from actors.persistence.words import (
     check_uuid,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, Log, Shutdown, message
+from actors.runtime import Actor, Exit, Log, Shutdown, current_tallies, message
 
 CLAIM_MAX = 100
 # A dead service's timers are delivered by another after this; a living one renews in a third.
@@ -377,6 +377,7 @@ class TimerService(Actor[LookForTimers]):
     async def _deliver_one(self, timer: DueTimer) -> None:
         late = (self._env.clock.now() - timer.due_at).total_seconds()
         self.late_s_max = max(self.late_s_max, late)
+        current_tallies().histogram("timers_late_seconds").note(max(0.0, late))
         try:
             with trio.fail_after(DELIVER_S_MAX):
                 is_done = await self._deliver(timer)
@@ -384,6 +385,7 @@ class TimerService(Actor[LookForTimers]):
             await self._note_failure(timer, error)
             return
         self.delivered += 1
+        current_tallies().add("timers_fired_total")
         while is_done:
             try:
                 await self._timers.close(timer.timer_id)

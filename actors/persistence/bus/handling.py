@@ -44,7 +44,7 @@ from actors.persistence.bus.words import (
 )
 from actors.persistence.errors import AlreadyHandled, StoreError
 from actors.persistence.words import Cursor
-from actors.runtime import Log
+from actors.runtime import Log, current_tallies
 
 RETRY_GROUP = "retry_group"
 # Of a key that cannot be read, and of others' headers, a letter has so much.
@@ -106,7 +106,7 @@ class Handling:
         received = Received(
             at.topic, raw.part.partition, raw.offset, record, raw.published_at, attempt
         )
-        handler = self._handler
+        handler, began, result = self._handler, trio.current_time(), "ok"
         try:
             if self.is_in_transaction:
                 is_ours = await self.member.transact(at.part, at.epoch, received, handler, offset)  # type: ignore[arg-type]
@@ -117,10 +117,18 @@ class Handling:
         except (AlreadyHandled, PartLost) as told:
             if isinstance(told, PartLost):
                 raise
+            result = "known"
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is a failure)
+            self._count(at, began, "failed")
             return error
+        self._count(at, began, result)
         self.handled += 1
         return None
+
+    def _count(self, at: At, began: float, result: str) -> None:
+        tallies, took = current_tallies(), trio.current_time() - began
+        tallies.add("bus_handled_total", at.topic, self.group, result)
+        tallies.histogram("bus_handle_seconds", at.topic, self.group).note(took)
 
     async def try_in_place(self, at: At, raw: RawRecord, record: Record) -> Exception | None:
         """Call this to handle a record, three times more by default; gives the last error."""
@@ -150,6 +158,8 @@ class Handling:
         await self.engine.dead_letters.add(self._letter(at, raw, error, event_id))
         await self.engine.publish_raw(at.topic + DEAD, raw.part.partition, [raw])
         self.given_up += 1
+        if isinstance(error, BusCodecError):
+            current_tallies().add("bus_codec_errors_total", at.topic, self.group)
         _log.warning(
             "bus.record_given_up",
             topic=at.topic,

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+import trio
+
 from actors.persistence.beside_log.dead_letters import words_of
 from actors.persistence.beside_log.outbox import NotSent, OutboxEntry, Send, retry_delay
 from actors.persistence.bus.errors import BusUnavailable
@@ -27,6 +29,7 @@ from actors.persistence.bus.words import (
 )
 from actors.persistence.errors import InvalidField
 from actors.persistence.words import OutboxMessage, check_text
+from actors.runtime import current_tallies
 
 BUS = "bus"
 # BUS-9: a bus that is away is tried after a second, doubling to this, for as long as it takes.
@@ -100,8 +103,16 @@ def publisher(bus: EventBus, cloud_events: CloudEvents | None = None) -> Send:
         record = Record(entry.message_id, entry.key, entry.payload, entry.headers)
         if cloud_events is not None:
             record = cloud_events.of(entry.target, record)
-        with awaited_bus(entry):
-            await bus.publish(entry.target, record)
+        tallies, began = current_tallies(), trio.current_time()
+        try:
+            with awaited_bus(entry):
+                await bus.publish(entry.target, record)
+        except Exception:
+            tallies.add("bus_published_total", entry.target, "failed")
+            raise
+        tallies.add("bus_published_total", entry.target, "ok")
+        took = trio.current_time() - began
+        tallies.histogram("bus_publish_seconds", entry.target).note(took)
 
     return send
 

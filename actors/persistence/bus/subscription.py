@@ -37,7 +37,7 @@ from actors.persistence.bus.words import (
 )
 from actors.persistence.errors import StoreError, StoreMisuse
 from actors.persistence.words import check_a
-from actors.runtime import Actor, Exit, Log
+from actors.runtime import Actor, Exit, Log, current_tallies
 
 # A handler in progress has so long to end, when its partition goes to others or all stops.
 FINISH_S_MAX = 10.0
@@ -201,6 +201,9 @@ class Subscription:
     def _apply(self, assignment: Assignment, until: float, nursery: trio.Nursery) -> None:
         handling = self._handling
         assert handling is not None, "a member was made with it"
+        moved = set(self._readers) ^ set(assignment.held)
+        if moved:
+            current_tallies().count("bus_rebalances_total", self.group).number += len(moved)
         for part in set(self._readers) - set(assignment.held):
             self._readers.pop(part).scope.cancel()
         for part, held in assignment.held.items():

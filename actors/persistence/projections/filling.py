@@ -55,7 +55,7 @@ from actors.persistence.words import (
     owned_name,
     split_name,
 )
-from actors.runtime import Log
+from actors.runtime import Log, current_tallies
 
 # Larger batches hold locks longer, smaller ones commit more often than a disk likes.
 COMMIT_EVENTS_MAX = 100
@@ -334,7 +334,7 @@ class Filling:
         self, events: Sequence[StoredEvent], reached: Cursor, waits: Iterator[float]
     ) -> bool:
         """Apply and commit a batch; False when the run must begin anew."""
-        collection = self.checkpoint.collection
+        collection, began = self.checkpoint.collection, trio.current_time()
         streams = sorted({event.stream_key for event in events})
         parked = await self._store.parked_streams(collection, streams) if streams else frozenset()
         # By what its documents are likely to be kept under.
@@ -359,7 +359,7 @@ class Filling:
                 await trio.sleep(wait_s)
                 continue
             try:
-                return await self._commit(made, reached, events)
+                return await self._commit(made, reached, events, began)
             except WritesRefused as error:
                 if len(events) > 1:
                     return await self._settle_singly(events, reached, waits)
@@ -376,7 +376,9 @@ class Filling:
                 return False
         return True
 
-    async def _commit(self, made: Attempt, reached: Cursor, events: Sequence[StoredEvent]) -> bool:
+    async def _commit(
+        self, made: Attempt, reached: Cursor, events: Sequence[StoredEvent], began: float
+    ) -> bool:
         """Write what an attempt came to; False when the run must begin anew."""
         if made.halted is not None:
             # What came before it is kept: whoever waits reads a whole state.
@@ -395,7 +397,9 @@ class Filling:
         if not await self._write(batch):
             return False
         self._applied += made.applied
-        name = self._name
+        name, tallies = self._name, current_tallies()
+        tallies.count("projection_applied_total", name).number += made.applied
+        tallies.histogram("projection_apply_seconds", name).note(trio.current_time() - began)
         if made.letters:
             _log.warning("persistence.events_set_aside", projection=name, count=len(made.letters))
         if made.halted is None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from actors.persistence import AggregateActor, Done, Execute, Failed, Refusal
-from actors.runtime import Log
+from actors.runtime import Log, current_tallies
 from actors.sagas.deciding.aggregate import SagaLog, outbox_keys
 from actors.sagas.deciding.decisions import IGNORED
 from actors.sagas.doing.facts import saga_facts
@@ -28,6 +28,7 @@ from actors.sagas.words.log import (
     SagaStuck,
     StepFailed,
     UndoFailed,
+    UndoSucceeded,
 )
 from actors.sagas.words.state import SagaState
 from actors.sagas.words.words import Break, SagaId, SagaInput, Wake, short
@@ -92,15 +93,23 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
         if not isinstance(outcome, Done):
             return
         stats = self._parts.stats
-        stats.ignored += outcome.value == IGNORED
+        tallies, kind = current_tallies(), self._saga.kind
+        if outcome.value == IGNORED:
+            stats.ignored += 1
+            tallies.add("saga_stale_tokens_total", kind)
         for event in outcome.events:
             match event:
                 case SagaStarted():
                     stats.started += 1
+                    tallies.add("saga_started_total", kind)
                 case SagaCompleted():
                     stats.completed += 1
+                    tallies.add("saga_finished_total", kind, "completed")
                 case SagaFailed():
                     stats.failed += 1
+                    tallies.add("saga_finished_total", kind, "failed")
+                case UndoSucceeded():
+                    tallies.add("saga_compensations_total", kind, event.step)
                 case SagaStuck():
                     stats.stuck += 1
                     _log.error("saga.stuck", saga=str(self._saga), step=event.step)

@@ -49,6 +49,7 @@ from storage.memory import (
 )
 from storage.testing.samples import new_events
 from tests.actors.persistence.accounts import FixedIds
+from tests.tallied import numbers, times
 
 _NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 A = StreamId("order-a")
@@ -94,6 +95,9 @@ async def test_timers_fire_on_time_and_overdue_ones_in_order(
     async with open_actors() as system:
         await system.start(TimerService, timers, deliver, env, "w")
         await trio.sleep(5)
+        # OBS-1
+        assert numbers(system, "timers_fired_total") == {(): 4}
+        assert times(system, "timers_late_seconds") == {(): 4}
     assert [name for name, _ in fired] == ["-30", "-20", "0.4", "2.6"]
     assert fired[2][1] - 0.4 <= 0.25
     assert fired[3][1] - 2.6 <= 0.25
@@ -296,6 +300,8 @@ async def test_messages_are_sent_in_order_and_once(
     async with open_actors() as system:
         await system.start(OutboxRelay, outbox, send, env, "r")
         await trio.sleep(3)
+        # OBS-1
+        assert numbers(system, "outbox_sent_total") == {("hook",): 12}
     for key in ("k0", "k1", "k2"):
         wanted = [one.message_id for one in messages if one.key == key]
         assert [one.message_id for one in sent if one.key == key] == wanted
@@ -325,9 +331,10 @@ async def test_a_failing_message_is_retried_then_given_up(
 
         await system.start(make)
         await trio.sleep(600)
-        times = [at for id_, at in tried if id_ == bad.message_id]
-        assert len(times) == ATTEMPTS_MAX
-        gaps = [after - before for before, after in itertools.pairwise(times)]
+        tries = [at for id_, at in tried if id_ == bad.message_id]
+        assert len(tries) == ATTEMPTS_MAX
+        assert numbers(system, "outbox_failed_total") == {("hook",): ATTEMPTS_MAX}
+        gaps = [after - before for before, after in itertools.pairwise(tries)]
         assert all(0.4 <= gap <= 61 for gap in gaps)
         assert gaps[-1] > gaps[0]
         assert [id_ for id_, _ in tried if id_ != bad.message_id] == [other.message_id]

@@ -72,6 +72,7 @@ from tests.actors.sagas.checkouts import (
 from tests.actors.sagas.desks import Desk, Player, Tree, open_desk
 from tests.actors.sagas.shops import World, memory_world, postgres_world
 from tests.patience import PATIENCE_S, until
+from tests.tallied import numbers
 from web.app import make_cleaner
 
 BASKET = Basket("o-1", "c-1", 500)
@@ -120,6 +121,9 @@ async def test_a_saga_goes_its_way_through_outbox_and_replies(autojump_clock: Mo
         assert desk.player.told == ["place", "pay", "reserve"]
         assert desk.player.got[1].opened() == Charge("o-1", 500)
         assert desk.parts.stats.completed == desk.parts.stats.started == 1
+        # OBS-1
+        assert numbers(desk.tree.system, "saga_started_total") == {("purchase",): 1}
+        assert numbers(desk.tree.system, "saga_finished_total") == {("purchase", "completed"): 1}
 
 
 async def test_the_same_start_begins_one_saga(autojump_clock: MockClock) -> None:
@@ -241,6 +245,8 @@ async def test_a_step_that_nobody_answers_is_undone_and_answered_late_is_ignored
         saga = await desk.sagas.start(Purchase, BASKET)
         assert await ended(desk.sagas, saga) is Status.FAILED
         assert desk.player.told == ["place", "pay", "undo pay", "undo place"]
+        undone = numbers(desk.tree.system, "saga_compensations_total")
+        assert undone == {("purchase", "pay"): 1, ("purchase", "place"): 1}
         assert await desk.sagas.reply(desk.player.got[1], Succeeded(Paid("late"))) is False
         assert desk.parts.stats.ignored == 1
 

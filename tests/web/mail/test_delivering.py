@@ -23,6 +23,7 @@ from storage.memory import (
 from tests.engines import virtual_environment
 from tests.logged import captured
 from tests.patience import until
+from tests.tallied import numbers
 from tests.web.mail.mail_server import CUT, SILENT, MailServer, mail_server
 from web.mail.answers import RETRIES, Answer, Asked, Verdict, judge, retry_in
 from web.mail.delivering import LEFT_ALONE_S, MailDelivery, MailRelay
@@ -143,6 +144,8 @@ async def test_a_mail_that_is_refused_is_given_up_and_its_address_gets_no_more(
         await world.put("second")
         await trio.sleep(5)
         assert await world.state() is MailState.SUPPRESSED
+        # OBS-1
+        assert numbers(system, "mail_sent_total") == {("refused",): 1, ("suppressed",): 1}
         await world.put_link("link one")
         await trio.sleep(5)
         assert await world.state() is MailState.SENT

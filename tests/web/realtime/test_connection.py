@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.tallied import numbers
 from tests.web.realtime.connection_kit import connected, open_kit
 from web.realtime import Close, CloseCode, Form
 from web.realtime.socket.connection import Recheck
@@ -131,3 +132,20 @@ async def test_names_that_can_be_no_topic_are_refused_and_nobody_is_asked(
         subscribed, error = await peer.heard()
         assert (subscribed["topics"], subscribed["id"]) == ([], "c1")
         assert (error["code"], error.get("id")) == ("FORBIDDEN", None)
+
+
+async def test_what_clients_send_is_counted_by_what_it_is(autojump_clock: MockClock) -> None:
+    # OBS-1: what cannot be read is counted with what asks for nothing
+    async with open_kit() as kit:
+        peer = await kit.connect()
+        for text in (
+            '{"type":"subscribe","topics":["default"]}',
+            '{"type":"unsubscribe","topics":["default"]}',
+            '{"type":"command","action":{"Nap":{"seconds":0}}}',
+            '{"type":"ping"}',
+            "{",
+        ):
+            await peer.say(text)
+        await wait_all_tasks_blocked()
+        counted = numbers(kit.system, "ws_messages_total")
+        assert counted == {("subscribe",): 1, ("unsubscribe",): 1, ("command",): 1, ("other",): 2}

@@ -13,7 +13,7 @@ that lost its connection opens another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Protocol, TypeVar
 from uuid import uuid4
@@ -21,7 +21,8 @@ from uuid import uuid4
 import msgspec
 import trio
 
-from actors.runtime import Actor, Exit, Log, Normal, message
+from actors.runtime import Actor, Exit, Log, Normal, current_tallies, message
+from actors.runtime.words.tallies import OTHER
 from web.realtime.broadcast import Hub
 from web.realtime.errors import SocketCode
 from web.realtime.socket.commands import CommandKey, CommandMemory, Done, Fate, Refused
@@ -51,6 +52,13 @@ from web.realtime.socket.topics import Heard, Topics
 from web.server import Frame, Wire, ping_frame
 
 log = Log(__name__)
+
+# What a message was, for whoever counts them: pings, pongs and broken ones are told together.
+_MEANT: Mapping[type[Decision], str] = {
+    AskTopics: "subscribe",
+    DropTopics: "unsubscribe",
+    RunCommand: "command",
+}
 P = TypeVar("P")
 P_co = TypeVar("P_co", covariant=True)
 P_contra = TypeVar("P_contra", contravariant=True)
@@ -236,9 +244,15 @@ class Connection(Actor[Messages], Generic[P]):
     async def on_text(self, message: TextCame) -> None:
         """Do what the protocol decides about a message."""
         now, is_late = trio.current_time(), message.is_late
-        for decision in self._protocol.receive_text(message.text, now, is_late=is_late):
+        decisions = self._protocol.receive_text(message.text, now, is_late=is_late)
+        self._count(decisions)
+        for decision in decisions:
             await self._carry_out(decision)
         self._outlet.answer()
+
+    def _count(self, decisions: Sequence[Decision]) -> None:
+        kind = _MEANT.get(type(decisions[0]), OTHER) if decisions else OTHER
+        current_tallies().add("ws_messages_total", kind)
 
     async def on_bytes(self, message: BytesCame) -> None:
         """Refuse a binary message."""
