@@ -5,10 +5,12 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("storage.testing")
 
+from actors.runtime.telling.log import lost  # noqa: E402
 from storage.postgres import Database, open_database  # noqa: E402
 from storage.testing import TemporaryServer  # noqa: E402
 from tests import in_memory, requirement_marks  # noqa: E402
@@ -20,6 +22,18 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """What a command has set up in this process is no other test's, nor what could not be written.
+
+    Of a log that lost lines the next line tells, whoever writes it.
+    """
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+    lost.guard(lambda: None, lambda fields: None)
 
 
 class FailuresAtOnce:

@@ -10,8 +10,6 @@ from typing import NoReturn
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from actors.runtime.telling.log import LOST, lost
-
 
 @contextmanager
 def configured_for(level: int) -> Iterator[None]:
@@ -27,17 +25,10 @@ def configured_for(level: int) -> Iterator[None]:
 
 
 class _OfTheProgram(structlog.testing.LogCapture):
-    """Keeps every line but two: the watchdog's, for how long a turn takes tells of the machine
-    only, and what tells of lines that were lost before, by another test's output.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lost_before = lost.total
+    """Keeps every line but the watchdog's: how long a turn takes tells of the machine only."""
 
     def __call__(self, logger: WrappedLogger, method_name: str, event_dict: EventDict) -> NoReturn:
-        event = event_dict["event"]
-        if event == "loop_blocked" or (event == LOST and lost.total == self._lost_before):
+        if event_dict["event"] == "loop_blocked":
             raise structlog.DropEvent
         super().__call__(logger, method_name, event_dict)
 

@@ -57,6 +57,8 @@ class Recorder:
 async def problems_of(case: Case, server: Server, recorder: Recorder) -> list[str]:
     async with await connect(server) as client:
         port = client.stream.socket.getsockname()[1]
+        # A port is given anew once the connection before has ended; what that one did is over.
+        recorder.entered -= {one for one in recorder.entered if one[0] == port}
         await client.send(case.raw + SECOND)
         if case.status == 101:
             got = await client.read_until(b"\r\n\r\n")
