@@ -21,7 +21,7 @@ from actors.runtime import Crashed, Log
 from actors.runtime.telling.log import failure_of
 from actors.runtime.words.places import in_place
 from actors.runtime.words.showing import shown
-from supervision.specs.errors import SupervisionError
+from supervision.specs.errors import NotCalled
 
 T = TypeVar("T")
 # Calls pass; are refused; one is let through to see.
@@ -34,7 +34,7 @@ _log = Log("supervision.breaker")
 BREAKERS: Final = "supervision.breakers"
 
 
-class CircuitOpen(SupervisionError):
+class CircuitOpen(NotCalled):
     """Raised at once by an open breaker: nothing was called. Try again in `retry_in` s."""
 
     def __init__(self, name: str, retry_in: float) -> None:

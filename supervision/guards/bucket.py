@@ -14,13 +14,13 @@ from math import inf
 import trio
 
 from actors.runtime.words.places import in_place
-from supervision.specs.errors import SupervisionError
+from supervision.specs.errors import NotCalled
 
 # A dependency that asks for a longer rest than this gets it from its breaker, not from waiting.
 PAUSE_MAX = 60.0
 
 
-class RateExceeded(SupervisionError):
+class RateExceeded(NotCalled):
     """Raised when no token comes in time; nothing was called. Try again in `retry_in` s."""
 
     def __init__(self, name: str, retry_in: float) -> None:

@@ -14,12 +14,12 @@ from typing import TypeVar
 import trio
 
 from actors.runtime.words.places import in_place
-from supervision.specs.errors import SupervisionError
+from supervision.specs.errors import NotCalled
 
 T = TypeVar("T")
 
 
-class BulkheadFull(SupervisionError):
+class BulkheadFull(NotCalled):
     """Raised when no place became free in time, or the queue is full; nothing was called."""
 
     def __init__(self, name: str, waiting: int) -> None:

@@ -12,9 +12,8 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from supervision.guards.breaker import CircuitOpen
-from supervision.guards.bulkhead import BulkheadFull
 from supervision.guards.retry import NotRetried, is_transient
+from supervision.specs.errors import NotCalled
 
 T = TypeVar("T")
 
@@ -34,7 +33,7 @@ class FallbackStats:
 
 def is_unavailable(error: BaseException) -> bool:
     """Call this to know whether the dependency, not the request, is the trouble."""
-    return isinstance(error, (CircuitOpen, BulkheadFull, NotRetried)) or is_transient(error)
+    return isinstance(error, (NotCalled, NotRetried)) or is_transient(error)
 
 
 class Fallback(Generic[T]):

@@ -25,6 +25,10 @@ class SupervisionError(Exception):
     """Base of all that a supervisor refuses; a dead supervisor is `NoProc` of the runtime."""
 
 
+class NotCalled(SupervisionError):
+    """Base of what a guard raises in the place of a call: nothing was called, ask again later."""
+
+
 class SpecError(SupervisionError, ValueError):
     """Raised when a spec, a flag or a plan makes no sense; nothing was changed.
 

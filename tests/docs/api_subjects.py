@@ -283,6 +283,7 @@ SUPERVISION: Final = Page(
                 "Breaker",
                 "BreakerPolicy",
                 "CircuitOpen",
+                "NotCalled",
                 "BreakerStats",
                 "BreakerChange",
                 "BREAKERS",

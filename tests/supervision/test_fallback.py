@@ -5,6 +5,8 @@ import trio
 from trio.testing import MockClock
 
 from supervision.guards.breaker import CircuitOpen
+from supervision.guards.bucket import RateExceeded
+from supervision.guards.bulkhead import BulkheadFull
 from supervision.guards.fallback import (
     Fallback,
     FallbackStats,
@@ -12,6 +14,7 @@ from supervision.guards.fallback import (
     queue_fallback,
     value_fallback,
 )
+from supervision.specs.errors import NotCalled
 
 
 class Source:
@@ -26,6 +29,19 @@ class Source:
         if self.error is not None:
             raise self.error
         return self.value
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [CircuitOpen("gateway", 3.0), BulkheadFull("gateway", 2), RateExceeded("gateway", 3.0)],
+)
+async def test_a_call_that_a_guard_did_not_make_is_answered(
+    refused: NotCalled, autojump_clock: MockClock
+) -> None:
+    # RES-6: whichever guard it was
+    source, fallback = Source(), value_fallback("gateway", 7)
+    source.error = refused
+    assert await fallback.call(source) == 7
 
 
 async def test_a_fixed_value(autojump_clock: MockClock) -> None:

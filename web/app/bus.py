@@ -40,16 +40,14 @@ from actors.runtime import Actor, Exit, Log
 from storage.bus import PostgresBus, Retention
 from storage.postgres import Database, PostgresDeadLetters, PostgresOutbox
 from supervision import (
-    BulkheadFull,
     ChildSpec,
-    CircuitOpen,
     Dependency,
     DependencyTimeout,
     Dynamic,
     DynamicFlags,
     Flags,
+    NotCalled,
     Plan,
-    RateExceeded,
     Supervisor,
 )
 from web.app.clustering import node_name
@@ -207,7 +205,7 @@ def guarded(publish: Send, guard: Dependency | None) -> Send:
     async def send(entry: OutboxEntry) -> None:
         try:
             await guard.call(partial(publish, entry))
-        except (BulkheadFull, CircuitOpen, DependencyTimeout, RateExceeded) as error:
+        except (NotCalled, DependencyTimeout) as error:
             with awaited_bus(entry):
                 raise BusUnavailable(str(error)) from error
 

@@ -26,13 +26,11 @@ from supervision import (
     ONCE,
     BreakerPolicy,
     BucketPolicy,
-    BulkheadFull,
     BulkheadPolicy,
-    CircuitOpen,
     Dependency,
     DependencyPolicy,
     DependencyTimeout,
-    RateExceeded,
+    NotCalled,
 )
 from web.mail.routes.signed import (
     BadReport,
@@ -198,7 +196,7 @@ def fetching(dependency: Dependency) -> Callable[[str], Awaitable[bytes]]:
     async def fetch(url: str) -> bytes:
         try:
             return await dependency.call(partial(fetch_certificate, url))
-        except (BulkheadFull, CircuitOpen, DependencyTimeout, RateExceeded) as error:
+        except (NotCalled, DependencyTimeout) as error:
             raise CertificateAway(type(error).__name__) from None
 
     return fetch

@@ -6,13 +6,11 @@ from supervision import (
     ONCE,
     BreakerPolicy,
     BucketPolicy,
-    BulkheadFull,
     BulkheadPolicy,
-    CircuitOpen,
     Dependency,
     DependencyPolicy,
     DependencyTimeout,
-    RateExceeded,
+    NotCalled,
 )
 from web.mail.answers import Answer
 from web.mail.senders.port import (
@@ -67,7 +65,7 @@ class GuardedSender(Sender):
 
         try:
             answer = await self._dependency.call(partial(self._sender.send, outgoing, leaving))
-        except (BulkheadFull, CircuitOpen, RateExceeded):
+        except NotCalled:
             raise self._trouble or ServerAway("the mail server is left alone for now") from None
         except DependencyTimeout:
             if has_left:

@@ -23,14 +23,12 @@ from supervision import (
     BreakerChange,
     BreakerPolicy,
     BucketPolicy,
-    BulkheadFull,
     BulkheadPolicy,
-    CircuitOpen,
     Dependencies,
     Dependency,
     DependencyPolicy,
     DependencyTimeout,
-    RateExceeded,
+    NotCalled,
 )
 from web.accounts.ways.provider.calling import PROVIDER, dependency_of
 from web.mail.routes.amazon import SNS, SNS_POLICY
@@ -92,7 +90,7 @@ class StoreGuard:
         """Call this to make a call; raises `StoreUnavailable` for what the guards refuse."""
         try:
             return await self._dependency.call(make)
-        except (BulkheadFull, CircuitOpen, RateExceeded) as error:
+        except NotCalled as error:
             raise StoreUnavailable(str(error), nothing_written=True) from error
         except DependencyTimeout as error:
             raise StoreUnavailable(str(error)) from error

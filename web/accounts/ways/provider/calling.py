@@ -22,13 +22,12 @@ from supervision import (
     ONCE,
     BreakerPolicy,
     BucketPolicy,
-    BulkheadFull,
     BulkheadPolicy,
     CircuitOpen,
     Dependency,
     DependencyPolicy,
     DependencyTimeout,
-    RateExceeded,
+    NotCalled,
 )
 from web.accounts.ways.provider.configured import hosts_of, is_this_machine
 
@@ -140,7 +139,7 @@ class Caller:
             return await self._dependency.call(partial(self._call, method, url, headers, body))
         except CircuitOpen:
             raise self._away("breaker") from None
-        except (BulkheadFull, RateExceeded, DependencyTimeout):
+        except (NotCalled, DependencyTimeout):
             error = self._away("slow")
         except ProviderAway as away:
             error = away
