@@ -1,7 +1,6 @@
 """Servers of the link for tests: one or three on loopback, with the file of docs/how_to/nats.md.
 
-`NATS_SERVER` names another program than the pinned one. Each server has a folder of its own with
-its file and its log, is waited for by its port, and ended by its pid.
+`NATS_SERVER` names another program than the pinned one.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.patience import PATIENCE_S
-from tests.processes.ports import free_ports, is_listening, wait_for
+from tests.processes.own_server import OwnServer
+from tests.processes.ports import free_ports
 
 PAGE = Path(__file__).parent.parent / "docs/how_to/nats.md"
 CLUSTER = "suite"
@@ -127,30 +127,11 @@ def program_of_tests() -> str:
 
 
 @dataclass
-class NatsServer:
-    """One server; what a test does to it are its methods. Leaving the block ends it."""
+class NatsServer(OwnServer):
+    """One server; see `OwnServer`."""
 
-    folder: Path
     file: ServerFile = field(default_factory=ServerFile)
     program: str = field(default_factory=program_of_tests)
-    port: int = 0
-    process: subprocess.Popen[bytes] | None = None
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or free_ports(1)[0]
-
-    def __enter__(self) -> NatsServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.kill()
 
     @property
     def url(self) -> str:
@@ -162,59 +143,22 @@ class NatsServer:
         """Where its file is."""
         return self.folder / "nats-server.conf"
 
-    def start(self) -> None:
-        """Start it, and wait for its port."""
+    def command(self) -> Sequence[str]:
+        """Writes its file anew."""
         self.config.write_text(self.file.render(self.port, version(self.program)))
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.program, "-c", str(self.config)], stdout=log, stderr=log
-            )
-        self._until(lambda: is_listening(self.port))
-
-    def kill(self) -> None:
-        """End it without a word; a stopped one too."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def hang(self) -> None:
-        """Stop it: it accepts connections, and says nothing."""
-        self._signal(signal.SIGSTOP)
-        # Each thread stops by itself: until all have, it may still answer.
-        self._until(self._stands_still)
-
-    def go_on(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
+        return [self.program, "-c", str(self.config)]
 
     def reload(self, file: ServerFile) -> None:
         """Change its file, and wait until it has taken it over."""
         self.file = file
         self.config.write_text(file.render(self.port, version(self.program)))
         before = self.log().count(b"Reloaded server configuration")
-        self._signal(signal.SIGHUP)
-        self._until(lambda: self.log().count(b"Reloaded server configuration") > before)
+        self.signal(signal.SIGHUP)
+        self.until(lambda: self.log().count(b"Reloaded server configuration") > before)
 
     def lame_duck(self) -> None:
         """Tell it to leave: it sends its clients elsewhere, and ends."""
-        self._signal(signal.SIGUSR2)
-
-    def log(self) -> bytes:
-        """What it has said."""
-        return (self.folder / "server.log").read_bytes()
-
-    def _signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def _stands_still(self) -> bool:
-        assert self.process is not None
-        threads = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
-        return all(one.read_text().rpartition(")")[2].split()[0] == "T" for one in threads)
-
-    def _until(self, is_so: Callable[[], bool]) -> None:
-        assert self.process is not None
-        wait_for(is_so, self.process, lambda: self.log().decode())
+        self.signal(signal.SIGUSR2)
 
 
 class Eavesdropper:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.conformance.outside.lines import find
 from tests.conformance.outside.proxies import PROXIES
 from tests.patience import PATIENCE_S
+from tests.processes.own_server import Guard
 from tests.processes.ports import free_port, wait_for_port
 
 PAGE = Path(__file__).parents[2] / "docs/how_to/deploy-nodes.md"
@@ -51,6 +52,8 @@ class Balancer:
             self._process = subprocess.Popen(
                 [program, *command(file, folder)], stdout=out, stderr=subprocess.STDOUT
             )
+        # Asked to end: killed, it would leave its workers to themselves.
+        self._guard = Guard(self._process, "TERM")
         wait_for_port(self.port, self._process, self.said)
 
     @property
@@ -65,4 +68,5 @@ class Balancer:
     def end(self) -> None:
         """End it, and wait for it."""
         self._process.terminate()
+        self._guard.leave()
         self._process.wait(PATIENCE_S)

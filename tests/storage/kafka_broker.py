@@ -1,8 +1,7 @@
 """A Kafka broker of its own for tests: one node on loopback, from the jars of `make kafka`.
 
-`KAFKA_JARS` names their folder. It is formatted, started, waited for, and ended by its pid. Beside
-plain text it listens for names and secrets (PLAIN), for those over TLS (SCRAM), and for clients
-with certificates; keys are made for it in its folder.
+`KAFKA_JARS` names their folder. Beside plain text it listens for names and secrets (PLAIN), for
+those over TLS (SCRAM), and for clients with certificates; keys are made for it in its folder.
 """
 
 import base64
@@ -10,10 +9,12 @@ import os
 import shutil
 import subprocess
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from tests.processes.ports import free_ports, wait_for_port
+from tests.processes.own_server import OwnServer
+from tests.processes.ports import free_ports
 from tests.storage.kafka_keys import Keys
 
 SECRET, WRONG = "a-secret-for-tests", "another-secret"
@@ -55,28 +56,32 @@ auto.create.topics.enable=false
 """
 
 
-class KafkaBroker:
-    """One broker; `kill` and `start` are what a test does to it."""
+@dataclass
+class KafkaBroker(OwnServer):
+    """One broker; see `OwnServer`. `port` is that of plain text."""
 
-    def __init__(self, folder: Path, jars: str) -> None:
-        self._folder = folder
-        self._java = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", f"{Path(jars).resolve()}/*"]
-        self._process: subprocess.Popen[bytes] | None = None
-        plain, sasl, scram, mutual, controller = free_ports(5)
-        self.address, self.sasl_address = f"127.0.0.1:{plain}", f"127.0.0.1:{sasl}"
+    jars: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._java = [
+            *("java", "-Xmx256m", "-XX:+UseSerialGC", "-cp"),
+            f"{Path(self.jars).resolve()}/*",
+        ]
+        sasl, scram, mutual, controller = free_ports(4)
+        self.address, self.sasl_address = f"127.0.0.1:{self.port}", f"127.0.0.1:{sasl}"
         self.scram_address, self.mutual_address = f"127.0.0.1:{scram}", f"127.0.0.1:{mutual}"
-        self.keys = Keys(folder)
+        self.keys = Keys(self.folder)
         self.keys.make("broker", address="127.0.0.1")
-        self._port = plain
-        self._config = folder / "server.properties"
+        self._config = self.folder / "server.properties"
         self._config.write_text(
             _PROPERTIES.format(
-                plain=plain,
+                plain=self.port,
                 sasl=sasl,
                 scram=scram,
                 mutual=mutual,
                 controller=controller,
-                folder=folder,
+                folder=self.folder,
                 secret=SECRET,
             )
         )
@@ -86,32 +91,9 @@ class KafkaBroker:
             formatting += ["--add-scram", f"{mechanism}=[name=ada,password={SECRET}]"]
         subprocess.run([*self._java, *formatting], check=True, capture_output=True)
 
-    def __enter__(self) -> "KafkaBroker":
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        """Start it, and wait for its port."""
-        with (self._folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._java, "kafka.Kafka", str(self._config)], stdout=log, stderr=log
-            )
-        log_file = self._folder / "broker.log"
-        wait_for_port(self._port, self._process, log_file.read_text)
-
-    def kill(self) -> None:
-        """End it without a word."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+    def command(self) -> Sequence[str]:
+        """Its storage was formatted when it was made."""
+        return [*self._java, "kafka.Kafka", str(self._config)]
 
 
 def missing() -> str:
