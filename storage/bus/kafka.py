@@ -8,7 +8,7 @@ An offset here is `Cursor(0, n)`, where n is the next offset to be read, as Kafk
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
@@ -25,7 +25,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from actors.persistence import DeadLetters
@@ -75,6 +75,20 @@ T = TypeVar("T")
 
 # Behind the client's own limit, by which it has told what became of each record.
 PUBLISH_S_MAX = MESSAGE_TIMEOUT_MS / 1000 + 1.0
+# Asked about together; a broker of many programs has thousands.
+GROUPS_AT_ONCE = 100
+
+# Of a library that has no types for them.
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+_IS_READ = "has members; stop them first"
+_HAS_MEMBERS = (
+    KafkaError.NON_EMPTY_GROUP,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+)
 
 _Sent = tuple[int, bytes, bytes, list[tuple[str, bytes]]]
 
@@ -301,23 +315,49 @@ class KafkaBus:
             raise PublishFailed(topic, error.name())
         raise KafkaException(error)
 
-    def _offsets(self, group: str) -> list[TopicPartition]:
-        asked = ConsumerGroupTopicPartitions(self._prefix + group)
-        answers = self._admin.list_consumer_group_offsets([asked], request_timeout=REQUEST_S_MAX)
-        found = _result(answers[self._prefix + group]).topic_partitions
-        ours = [one for one in found if one.topic.startswith(self._prefix)]
-        if not ours:
+    def _offsets(self, groups: Sequence[str]) -> list[list[TopicPartition]]:
+        """Of each group by its name on the wire, what it has read of ours; asked at once."""
+        asked = [
+            self._admin.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_S_MAX
+            )[group]
+            for group in groups
+        ]
+        return [
+            sorted(
+                (one for one in answer.topic_partitions if one.topic.startswith(self._prefix)),
+                key=lambda one: (one.topic, one.partition),
+            )
+            for answer in map(_result, asked)
+        ]
+
+    def _offsets_of(self, group: str) -> list[TopicPartition]:
+        (found,) = self._offsets([self._prefix + group])
+        if not found:
             raise UnknownGroup(group)
-        return sorted(ours, key=lambda one: (one.topic, one.partition))
+        return found
+
+    def _places(
+        self, parts: Sequence[TopicPartition], of: OffsetSpec
+    ) -> Mapping[tuple[str, int], int]:
+        """Where something is in each partition; -1 where nothing is so."""
+        asked = {TopicPartition(one.topic, one.partition): of for one in parts}
+        told = self._admin.list_offsets(asked, request_timeout=REQUEST_S_MAX)
+        return {(one.topic, one.partition): _result(told[one]).offset for one in told}
 
     def _lag(self, group: str) -> list[PartLag]:
+        offsets = self._offsets_of(group)
+        low = self._places(offsets, _EARLIEST)
+        high = self._places(offsets, _LATEST)
         found: list[PartLag] = []
         consumer = self._looking()
         try:
-            for one in self._offsets(group):
-                low, high = consumer.get_watermark_offsets(one, timeout=REQUEST_S_MAX)
-                behind = max(0, high - max(one.offset, low))
-                age_s = _age_of(consumer, one) if behind else 0.0
+            for one in offsets:
+                at = one.topic, one.partition
+                # What was dropped unread is not behind: nobody can read it any more.
+                first = max(one.offset, low[at])
+                behind = max(0, high[at] - first)
+                age_s = _age_of(consumer, TopicPartition(*at, first)) if behind else 0.0
                 name = one.topic[len(self._prefix) :]
                 found.append(PartLag(name, one.partition, behind, age_s, None))
         finally:
@@ -329,37 +369,60 @@ class KafkaBus:
         # Each broker answers for the groups it has: without one, the list would lack some.
         for error in listed.errors:
             raise KafkaException(error)
-        names = [one.group_id for one in listed.valid if one.group_id.startswith(self._prefix)]
+        names = sorted(
+            one.group_id for one in listed.valid if one.group_id.startswith(self._prefix)
+        )
         found: list[GroupInfo] = []
-        for name in sorted(names):
-            group = name[len(self._prefix) :]
-            try:
-                topics = {one.topic[len(self._prefix) :] for one in self._offsets(group)}
-            except UnknownGroup:
-                topics = set()
-            found.append(GroupInfo(group, sorted(topics), self._members(name), None))
+        for at in range(0, len(names), GROUPS_AT_ONCE):
+            some = names[at : at + GROUPS_AT_ONCE]
+            for name, members, offsets in zip(
+                some, self._members(some), self._offsets(some), strict=True
+            ):
+                topics = sorted({one.topic[len(self._prefix) :] for one in offsets})
+                found.append(GroupInfo(name[len(self._prefix) :], topics, members, None))
         return found
 
-    def _members(self, wire_group: str) -> int:
-        asked = self._admin.describe_consumer_groups([wire_group], request_timeout=REQUEST_S_MAX)
-        return len(_result(asked[wire_group]).members)
+    def _members(self, wire_groups: Sequence[str]) -> list[int]:
+        asked = self._admin.describe_consumer_groups(
+            list(wire_groups), request_timeout=REQUEST_S_MAX
+        )
+        return [len(_result(asked[name]).members) for name in wire_groups]
 
     def _seek(self, group: str, goal: Goal, topic: str | None) -> int:
         offsets = [
-            one for one in self._offsets(group) if topic in (None, one.topic[len(self._prefix) :])
+            one
+            for one in self._offsets_of(group)
+            if topic in (None, one.topic[len(self._prefix) :])
         ]
-        if self._members(self._prefix + group):
-            raise GroupError(group, "has members; stop them first")
-        consumer = self._looking()
-        try:
-            for one in offsets:
-                one.offset = _place(consumer, one, goal)
-        finally:
-            consumer.close()
+        (members,) = self._members([self._prefix + group])
+        if members:
+            raise GroupError(group, _IS_READ)
+        if not offsets:
+            return 0
+        low = self._places(offsets, _EARLIEST)
+        high = self._places(offsets, _LATEST)
+        timed: Mapping[tuple[str, int], int] = {}
+        if isinstance(goal, datetime):
+            at = OffsetSpec.for_timestamp(int(goal.timestamp() * 1000))
+            timed = self._places(offsets, at)
+        for one in offsets:
+            part = one.topic, one.partition
+            one.offset = _place(goal, low[part], high[part], timed.get(part, -1))
+        self._alter(group, offsets)
+        return len(offsets)
+
+    def _alter(self, group: str, offsets: list[TopicPartition]) -> None:
         asked = ConsumerGroupTopicPartitions(self._prefix + group, offsets)
         done = self._admin.alter_consumer_group_offsets([asked], request_timeout=REQUEST_S_MAX)
-        _result(done[self._prefix + group])
-        return len(offsets)
+        try:
+            errors = [one.error for one in _result(done[self._prefix + group]).topic_partitions]
+        except KafkaException as raised:
+            errors = [error_of(raised)]
+        for error in filter(None, errors):
+            # Somebody joined since we looked: the broker has the last word.
+            if error.code() in _HAS_MEMBERS:
+                raise GroupError(group, _IS_READ)
+            raise KafkaException(error)
 
     def _looking(self) -> Consumer:
         """A consumer that asks, and joins no group."""
@@ -376,8 +439,7 @@ def _result(future: "Future[T]") -> T:
     return future.result(REQUEST_S_MAX + 1)
 
 
-def _place(consumer: Consumer, one: TopicPartition, goal: Goal) -> int:
-    low, high = consumer.get_watermark_offsets(one, timeout=REQUEST_S_MAX)
+def _place(goal: Goal, low: int, high: int, timed: int) -> int:
     match goal:
         case Cursor():
             return min(max(goal.position, low), high)
@@ -386,9 +448,7 @@ def _place(consumer: Consumer, one: TopicPartition, goal: Goal) -> int:
         case StartAt.LATEST:
             return high
         case datetime():
-            asked = TopicPartition(one.topic, one.partition, int(goal.timestamp() * 1000))
-            (found,) = consumer.offsets_for_times([asked], timeout=REQUEST_S_MAX)
-            return found.offset if found.offset >= 0 else high
+            return timed if timed >= 0 else high
 
 
 def _age_of(consumer: Consumer, one: TopicPartition) -> float:

@@ -3,7 +3,8 @@
 Rule 1: only the thread polls; it never waits for trio, but for a partition that is to be given
 back, at most so long as a handler has to end.
 Rule 2: what both sides read stands under the lock, and nothing waits with the lock held.
-Rule 3: a message that was fetched before a partition was moved is dropped: it has another number.
+Rule 3: a partition is moved by the thread, between two polls, and what was fetched of it is dropped
+then: what comes behind that is of its new place.
 Rule 4: a thread that failed has nothing any more, and answers who still asks it; a new one, with a
 client of its own, begins by `renew`, when its time has come and the old one has ended.
 """
@@ -75,8 +76,10 @@ class _Lost(Exception):
 class _Asked:
     """Something that the thread is to do, and what came of it."""
 
-    def __init__(self, call: Callable[[], object], token: trio.lowlevel.TrioToken) -> None:
-        self._call, self._token = call, token
+    def __init__(
+        self, call: Callable[[], object], token: trio.lowlevel.TrioToken, *, is_move: bool
+    ) -> None:
+        self._call, self._token, self.is_move = call, token, is_move
         self.done = trio.Event()
         self.failure: KafkaError | None = None
 
@@ -99,12 +102,16 @@ class _Asked:
 
 
 class _Part:
-    """A partition that is ours: its epoch, what was fetched of it, where it is read."""
+    """A partition that is ours: its epoch, what was fetched of it, where it is read.
+
+    `next` is what the next record has to come behind; None until the client is moved there.
+    """
 
     def __init__(self, epoch: int, offset: int) -> None:
-        self.epoch, self.offset, self.next = epoch, offset, offset
+        self.epoch, self.offset = epoch, offset
+        self.next: int | None = offset
         self.records: deque[RawRecord] = deque()  # at most HIGH and a poll's
-        self.bytes = self.moves = 0
+        self.bytes = 0
         self.is_paused = self.is_leaving = False
         self.given_back = threading.Event()
 
@@ -211,21 +218,20 @@ class KafkaMember:
             one = self._parts.get(part)
             if one is None:
                 return []
-            is_moved = one.next != after.position
-            if is_moved:
-                one.drop()
-                one.moves, one.next = one.moves + 1, after.position
-            taken = one.take(limit, bytes_max)
+            if one.next != after.position:
+                one.next = None
+            taken = [] if one.next is None else one.take(limit, bytes_max)
             if taken:
                 one.next = taken[-1].offset.position
             is_low = one.is_paused and one.is_low
-            if is_low:
-                one.is_paused = False
         wire = TopicPartition(self._prefix + part.topic, part.partition, after.position)
-        if is_moved:
-            await self._ask(partial(self._consumer.seek, wire))
-        if is_low:
-            await self._ask(partial(self._consumer.resume, [wire]))
+        if one.next is None:
+            await self._ask(partial(self._move, one, wire), is_move=True)
+            # Not before: what failed on the way is done again by the next fetch.
+            with self._lock:
+                one.next = after.position
+        elif is_low:
+            await self._ask(partial(self._resume, one, wire), is_move=True)
         return taken
 
     async def wait(self, part: Part, timeout_s: float) -> None:
@@ -277,9 +283,12 @@ class KafkaMember:
             one = self._parts.get(part)
             return one is not None and one.epoch == epoch
 
-    async def _ask(self, call: Callable[[], object]) -> None:
-        """Have the thread do something with the consumer; beside a poll it would wait for ever."""
-        asked = _Asked(call, self._token)
+    async def _ask(self, call: Callable[[], object], *, is_move: bool = False) -> None:
+        """Have the thread do something with the consumer; beside a poll it would wait for ever.
+
+        A move is not done within a poll: what that brings may be of the place before.
+        """
+        asked = _Asked(call, self._token, is_move=is_move)
         with self._lock:
             if self._is_over:
                 raise BusUnavailable("the member has left, or failed")
@@ -327,14 +336,31 @@ class KafkaMember:
 
     # In the thread.
 
-    def _do_asked(self, timeout_s: float = 0.0) -> None:
+    def _do_asked(self, timeout_s: float = 0.0, *, is_in_poll: bool = False) -> None:
+        later: list[_Asked] = []
         try:
             asked = self._asked.get(timeout=timeout_s) if timeout_s else self._asked.get_nowait()
             while True:
-                asked.do()
+                if is_in_poll and asked.is_move:
+                    later.append(asked)
+                else:
+                    asked.do()
                 asked = self._asked.get_nowait()
         except queue.Empty:
-            return
+            pass
+        for asked in later:
+            self._asked.put(asked)
+
+    def _move(self, one: _Part, wire: TopicPartition) -> None:
+        self._consumer.seek(wire)
+        with self._lock:
+            one.drop()
+        self._resume(one, wire)
+
+    def _resume(self, one: _Part, wire: TopicPartition) -> None:
+        if one.is_paused:
+            self._consumer.resume([wire])
+            one.is_paused = False
 
     def _run(self) -> None:
         try:
@@ -373,8 +399,6 @@ class KafkaMember:
             self._asked.get_nowait().refuse()
 
     def _poll(self) -> None:
-        with self._lock:
-            moves = {part: one.moves for part, one in self._parts.items()}
         messages = self._consumer.consume(POLL_MESSAGES, POLL_S)
         raws = [_raw(self._prefix, message) for message in messages if message.error() is None]
         errors = [error for message in messages if (error := message.error()) is not None]
@@ -383,7 +407,7 @@ class KafkaMember:
         with self._lock:
             for raw in raws:
                 one = self._parts.get(raw.part)
-                if one is None or moves.get(raw.part, 0) != one.moves:
+                if one is None:
                     continue
                 one.records.append(raw)
                 one.bytes += raw.size
@@ -416,6 +440,9 @@ class KafkaMember:
                 wire.offset = high if self._start_at is StartAt.LATEST else low
                 first.append(wire)
         consumer.incremental_assign(known)
+        if known:
+            # The client remembers that a partition was paused, also when it was lost meanwhile.
+            consumer.resume(known)
         with self._lock:
             for wire in known:
                 self._epochs += 1
@@ -434,7 +461,7 @@ class KafkaMember:
             for one in leaving:
                 one.is_leaving = True
         while not all(one.given_back.is_set() for one in leaving) and time.monotonic() < ends_at:
-            self._do_asked(POLL_S)
+            self._do_asked(POLL_S, is_in_poll=True)
         self._drop(parts)
         consumer.incremental_unassign(wires)
 

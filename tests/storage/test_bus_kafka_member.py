@@ -20,9 +20,9 @@ from actors.persistence.bus import (
 from actors.persistence.words import Cursor
 from storage.bus import MemoryBus
 from storage.bus.kafka import KafkaBus
-from storage.bus.kafka_member import COMPLAINT_S, PROVEN_S, KafkaMember
+from storage.bus.kafka_member import COMPLAINT_S, HIGH, PROVEN_S, KafkaMember
 from storage.bus.kafka_words import KafkaSettings
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 from web.observability.health import Finding
 from web.observability.health.of_store import bus_component
 
@@ -39,13 +39,17 @@ class _Planted:
         self.says: list[int | None] = []
         self._wires: list[TopicPartition] = []
         self._on_assign: _Moved | None = None
+        self._on_lost: _Moved | None = None
+        self.is_lost = False
+        self.paused = False
+        self.sought: list[int] = []
         self.closed = threading.Event()
 
     def subscribe(
         self, topics: list[str], on_assign: _Moved, on_revoke: _Moved, on_lost: _Moved
     ) -> None:
         self._wires = [TopicPartition(topic, 0, 7) for topic in topics]
-        self._on_assign = on_assign
+        self._on_assign, self._on_lost = on_assign, on_lost
 
     def consume(self, most: int, timeout_s: float) -> list[Message]:
         if self.fails_with is not None:
@@ -54,7 +58,11 @@ class _Planted:
             self._on_error(KafkaError(self.fails_with, fatal=True))
         elif self._on_assign is not None and not self.is_idle:
             self._on_assign(self, self._wires)
-            self._on_assign = None
+            self._again, self._on_assign = self._on_assign, None
+        if self.is_lost and self._on_lost is not None:
+            self.is_lost = False
+            self._on_lost(self, self._wires)
+            self._again(self, self._wires)
         if self.says:
             return [_Said(self.says.pop(0))]  # type: ignore[list-item]
         self.closed.wait(timeout_s)
@@ -65,6 +73,20 @@ class _Planted:
 
     def incremental_assign(self, wires: list[TopicPartition]) -> None:
         pass
+
+    def incremental_unassign(self, wires: list[TopicPartition]) -> None:
+        pass
+
+    def pause(self, wires: list[TopicPartition]) -> None:
+        self.paused = True
+
+    def resume(self, wires: list[TopicPartition]) -> None:
+        self.paused = False
+
+    def seek(self, wire: TopicPartition) -> None:
+        self.sought.append(wire.offset)
+        if len(self.sought) == 1:
+            raise KafkaException(KafkaError(KafkaError._STATE))
 
     def commit(self, offsets: list[TopicPartition], *, asynchronous: bool) -> None:
         if self.fails_with is not None:
@@ -334,3 +356,33 @@ async def test_a_broker_that_is_away_is_told_so_in_time() -> None:
     assert not isinstance(check, Finding)
     found = await check
     assert (found.status, found.message) == ("degraded", "the event bus is away")
+
+
+async def test_a_partition_that_was_paused_and_lost_is_read_again() -> None:
+    """The client remembers the pause: a partition stood for ever behind a broker that was away."""
+    # BUS-9
+    kit = _Kit([])
+    await kit.has_parts()
+    client = kit.made[0]
+    client.says = [None] * HIGH
+    await until(lambda: client.paused)
+    client.is_lost = True
+    with trio.fail_after(PATIENCE_S):
+        while await kit.has_parts() == 1:
+            pass
+    assert not client.paused
+    await kit.member.leave()
+
+
+async def test_a_move_that_failed_is_done_again_before_anything_is_read() -> None:
+    """Else the records between are passed over."""
+    # BUS-4
+    kit, part = _Kit([]), Part("orders", 0)
+    await kit.has_parts()
+    client = kit.made[0]
+    client.says = [None]
+    with pytest.raises(BusUnavailable, match="_STATE"):
+        await kit.member.fetch(part, Cursor(0, 3), 10, 1000)
+    assert not await kit.member.fetch(part, Cursor(0, 3), 10, 1000)
+    assert client.sought == [3, 3]
+    await kit.member.leave()

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from actors.persistence import StoreMisuse, StoreUnavailable
-from actors.persistence.bus import InvalidTopic
+from actors.persistence.bus import BusRejected, BusUnavailable, InvalidTopic
 from actors.runtime.words.showing import shown
 from storage.errors import (
     BackupRefused,
@@ -68,7 +68,17 @@ _CODES: Sequence[tuple[tuple[type[Exception], ...], Code]] = (
     ((InvalidField, InvalidTopic, OutsideBackups), Code.USAGE),
     ((LookupError,), Code.UNKNOWN),
     ((EmbeddedOutdated, BackupRefused), Code.REFUSED),
-    ((StoreUnavailable, StoreRejected, EmbeddedFailed, StateDirInUse), Code.UNREACHABLE),
+    (
+        (
+            BusRejected,
+            BusUnavailable,
+            EmbeddedFailed,
+            StateDirInUse,
+            StoreRejected,
+            StoreUnavailable,
+        ),
+        Code.UNREACHABLE,
+    ),
     (
         (
             CursorOutdated,

@@ -424,7 +424,8 @@ def _add_bus(commands: Commands) -> None:
         "--to",
         required=True,
         metavar="PLACE",
-        help="earliest, latest, a time such as 2025-03-01T12:00Z, or an offset such as 7421.3",
+        help="earliest, latest, a time such as 2025-03-01T12:00Z, or an offset such as 7421.3 "
+        "(of a broker: 7421)",
     )
     replay = _changing(actions, "replay", "have a stopped group read again all that is kept")
     for parser in (seek, replay):
