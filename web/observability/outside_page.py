@@ -2,16 +2,21 @@
 
 Rule 1: who may come here is declared in `web.accounts.roles.access`: the role, and a fresh proof.
 Rule 2: breakers are of this process; a node tells of its own, and closes its own.
+Rule 3: who closes one stands in the audit, with why, before it is closed. Where no row can be
+        written nothing is done.
 """
 
 from quart import Blueprint, Response, request
 
+from actors.accounts import Audit
+from actors.accounts.kept.audit import WHY_BYTES_MAX, Operated, Operation
 from actors.runtime import Log
 from supervision import Dependencies, DependencyStats, UnknownDependency
+from web.accounts.entering import origin_of
 from web.accounts.identity import member_of
-from web.accounts.routes import FORM, redirect, to_sign_in
+from web.accounts.routes import FORM, redirect, to_sign_in, user_agent
 from web.routing import paths
-from web.routing.errors import NoSuchThing
+from web.routing.errors import InvalidInput, NoSuchThing
 from web.routing.services import Services
 from web.server import current_request_state, require_media
 from web.site.pages import PAGE_OPERATORS, form_response, shell
@@ -20,7 +25,7 @@ from web.views import OutsidePage, OutsideView, local_path
 log = Log("web.outside")
 
 
-def outside_routes(services: Services, outside: Dependencies) -> Blueprint:
+def outside_routes(services: Services, outside: Dependencies, audit: Audit) -> Blueprint:
     """Call this to get the routes."""
     routes = Blueprint("outside", __name__)
 
@@ -49,6 +54,20 @@ def outside_routes(services: Services, outside: Dependencies) -> Blueprint:
         except UnknownDependency as error:
             raise NoSuchThing("nothing of that name is called outside") from error
         before = found.stats().breaker.state
+        why = typed.get("reason", "").strip()
+        if len(why.encode(errors="replace")) > WHY_BYTES_MAX or not why.isprintable():
+            raise InvalidInput("a reason is one line")
+        origin = origin_of(current_request_state(), user_agent(), method="operator")
+        await audit.operated(
+            Operation(
+                Operated.OUTSIDE_RESET,
+                member.user_id,
+                found.name,
+                origin,
+                why,
+                {"before": before},
+            )
+        )
         found.reset()
         log.info("outside.reset", dependency=found.name, before=before, user_id=str(member.user_id))
         return redirect(local_path(f"{paths.OPS_OUTSIDE}?tried={found.name}"))

@@ -166,6 +166,7 @@ class ActView:
     address: str
     browser: str
     request_id: str
+    why: str = ""
 
     def __post_init__(self) -> None:
         check_count("id", self.id, least=1)

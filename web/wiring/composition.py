@@ -685,7 +685,7 @@ class Web:
         app.register_blueprint(address_routes(services, self.accounts))
         app.register_blueprint(recovery_routes(services, self.accounts))
         app.register_blueprint(operating_routes(services, self.accounts))
-        app.register_blueprint(outside_routes(services, self.outside))
+        app.register_blueprint(outside_routes(services, self.outside, self._store.audit))
         app.register_blueprint(account_routes(services, self.accounts, is_page))
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))
         app.register_blueprint(factor_routes(services, self.accounts, is_page))

@@ -6,8 +6,8 @@ Rule 2: none of them holds a name, a mail address, a token, or a whole address o
         outlive their user under a bare id.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -23,6 +23,7 @@ from actors.persistence.words import (
     check_a,
     check_integer,
     check_text,
+    check_texts,
     check_uuid,
 )
 
@@ -78,6 +79,13 @@ class Act(StrEnum):
     RECOVERY = "account.recovery"
     ROLE = "account.role"
     DELETE = "account.delete"
+
+
+class Operated(StrEnum):
+    """What operators do with what is no account; the value stands in the audit as an act's."""
+
+    # What is called outside was left alone, and is called again at once.
+    OUTSIDE_RESET = "outside.reset"
 
 
 # As services and their projections know them.
@@ -169,9 +177,45 @@ class Entry:
         return None if who is None else str(who)
 
 
+# What an operator says of why they do it; a page asks for less.
+WHY_BYTES_MAX = 4096
+FACTS_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What an operator did with a thing that is no account, and `why`, in their own words.
+
+    `facts` are further ones, such as what it was before: texts without secrets. Raises
+    `InvalidField`.
+    """
+
+    act: Operated
+    by: UUID
+    thing: str
+    origin: Origin
+    why: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_a("act", self.act, Operated)
+        check_uuid("by", self.by)
+        check_text("thing", self.thing)
+        check_a("origin", self.origin, Origin)
+        check_text("why", self.why, WHY_BYTES_MAX)
+        check_texts("facts", self.facts, FACTS_BYTES_MAX)
+
+    def to_json(self) -> dict[str, str]:
+        """Call this for what is kept beside the columns of a row."""
+        return {**self.facts, "reason": self.why}
+
+
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """One row of the audit, of accounts or of commands."""
+    """One row of the audit, of accounts, of operations or of commands.
+
+    `reason` says why it failed, `why` what whoever did it gave as theirs.
+    """
 
     id: int
     at: datetime
@@ -184,6 +228,7 @@ class Audited:
     address: str | None
     browser: str | None
     request_id: str | None
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +271,10 @@ class Audit(Protocol):
 
     async def note(self, entry: Entry) -> None:
         """Call this for a try that changed nothing, known user or not: a row, and an event."""
+        ...
+
+    async def operated(self, operation: Operation) -> None:
+        """Call this with what an operator does, before it is done: a row, and no event."""
         ...
 
     async def search(self, query: AuditQuery) -> Sequence[Audited]:

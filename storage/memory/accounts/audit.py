@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import uuid4
 
-from actors.accounts.kept.audit import Audited, AuditQuery, Entry, event_of, user_stream
+from actors.accounts.kept.audit import Audited, AuditQuery, Entry, Operation, event_of, user_stream
 from actors.persistence.words import check_a
 from storage.memory.database import MemoryDatabase
 from storage.memory.twin import Twin
@@ -17,6 +17,27 @@ class MemoryAudit(Twin):
         check_a("entry", entry, Entry)
         await self.pass_faults()
         record(self.database, entry)
+
+    async def operated(self, operation: Operation) -> None:
+        """See `Audit.operated`."""
+        check_a("operation", operation, Operation)
+        await self.pass_faults()
+        origin = operation.origin
+        row = Audited(
+            len(self.database.audit) + 1,
+            self.database.now(),
+            "operation",
+            str(operation.by),
+            operation.act.value,
+            operation.thing,
+            is_success=True,
+            reason=None,
+            address=origin.address or None,
+            browser=origin.browser or None,
+            request_id=origin.request_id or None,
+            why=operation.why or None,
+        )
+        self.database.audit.append(row)
 
     async def search(self, query: AuditQuery) -> Sequence[Audited]:
         """See `Audit.search`."""

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from uuid import UUID, uuid4
 
-from actors.accounts.kept.audit import Audited, AuditQuery, Entry, event_of, user_stream
+import msgspec
+
+from actors.accounts.kept.audit import Audited, AuditQuery, Entry, Operation, event_of, user_stream
 from actors.persistence import AppendRequest
 from actors.persistence.words import check_a
 from storage.postgres.connecting.database import Database
@@ -34,9 +36,14 @@ def _columns(first: int) -> str:
 _ADD_ROWS = _ADD.format(columns=_columns(1))
 # Behind the nine of an append: the rows of acts and their events are one round trip.
 _ADD_ACTS = f"WITH noted AS ({_ADD.format(columns=_columns(10))}){MANY_ON}"
+_OPERATED = """
+INSERT INTO audit_log (event_type, severity, actor, action, resource, success, ip_masked,
+    user_agent, request_id, metadata)
+VALUES ('operation', 'warning', $1, $2, $3, true, $4, $5, $6, $7)
+"""
 _SEARCH = """
 SELECT id, at, event_type, actor, action, resource, success, error, ip_masked, user_agent,
-    request_id
+    request_id, nullif(metadata->>'reason', '')
 FROM audit_log
 WHERE ($1::text IS NULL OR actor = $1 OR resource = $1) AND ($2::text IS NULL OR action = $2)
     AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)
@@ -55,6 +62,11 @@ class PostgresAudit:
         """See `Audit.note`."""
         check_a("entry", entry, Entry)
         await self._database.transact(_note, entry)
+
+    async def operated(self, operation: Operation) -> None:
+        """See `Audit.operated`."""
+        check_a("operation", operation, Operation)
+        await self._database.run(_operated, operation)
 
     async def search(self, query: AuditQuery) -> Sequence[Audited]:
         """See `Audit.search`."""
@@ -102,6 +114,20 @@ async def _note(connection: Connection, entry: Entry) -> None:
     if entry.user_id is not None:
         await begin(connection, entry.user_id)
     await record(connection, entry)
+
+
+async def _operated(connection: Connection, operation: Operation) -> None:
+    origin = operation.origin
+    await connection.execute(
+        _OPERATED,
+        str(operation.by),
+        operation.act.value,
+        operation.thing,
+        origin.address or None,
+        origin.browser or None,
+        origin.request_id or None,
+        msgspec.json.encode(operation.to_json()).decode(),
+    )
 
 
 async def _search(connection: Connection, query: AuditQuery) -> list[Audited]:

@@ -42,6 +42,7 @@ from actors.accounts import (
     user_stream,
 )
 from actors.accounts.kept.addresses import Addresses
+from actors.accounts.kept.audit import Operated, Operation
 from actors.accounts.kept.devices.port import Devices
 from actors.accounts.kept.disavowals import Disavowals
 from actors.accounts.kept.factors import CodeProof, Factors, NewTotp, Proof, TotpProof
@@ -638,6 +639,30 @@ class AccountsSuite:
         for wrong in ({"limit": 0}, {"before": 0}, {"since": datetime(2026, 1, 1)}, {"limit": 501}):  # noqa: DTZ001
             with pytest.raises(InvalidField):
                 AuditQuery(**wrong)
+
+    async def test_what_operators_do_with_other_things_stands_among_it(
+        self, kept: KeptAccounts
+    ) -> None:
+        # AUTH-42, RES-3
+        by, origin = uuid4(), Origin("192.0.2.*", "Firefox", "request-9", method="operator")
+        done = Operation(
+            Operated.OUTSIDE_RESET, by, "gateway", origin, 'they are "back"', {"a": "b"}
+        )
+        await kept.audit.operated(done)
+        await kept.audit.operated(Operation(Operated.OUTSIDE_RESET, by, "mail", Origin()))
+        mail, gateway = await kept.audit.search(AuditQuery(user_id=by))
+        assert (gateway.kind, gateway.action, gateway.actor, gateway.subject) == (
+            "operation", "outside.reset", str(by), "gateway",
+        )  # fmt: skip
+        assert (gateway.is_success, gateway.why) == (True, 'they are "back"')
+        assert (gateway.address, gateway.browser, gateway.request_id) == (
+            "192.0.2.*", "Firefox", "request-9",
+        )  # fmt: skip
+        assert (mail.subject, mail.why, mail.reason, mail.address) == ("mail", None, None, None)
+        assert await kept.audit.search(AuditQuery(action="outside.reset", limit=1)) == [mail]
+        for wrong in ({"why": "\x00"}, {"why": "x" * 5000}, {"facts": {"a": "\ud800"}}):
+            with pytest.raises(InvalidField):
+                Operation(Operated.OUTSIDE_RESET, by, "mail", origin, **wrong)
 
     async def test_an_operator_ends_what_is_anybodys(self, kept: KeptAccounts) -> None:
         # SEC-18, SEC-20, SEC-134: and it stands in the audit who it was

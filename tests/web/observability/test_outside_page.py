@@ -7,6 +7,7 @@ import re
 import pytest
 
 from actors.accounts import Role
+from storage.memory import MemoryAudit
 from supervision import CircuitOpen
 from tests.logged import captured
 from tests.web.accounts.test_entering import form, get, register
@@ -47,10 +48,30 @@ async def test_an_operator_sees_what_is_left_alone_and_has_it_called_again() -> 
         assert page.headers["cache-control"] == "no-store"
         assert re.search(r"<strong>left alone</strong>, \d+ s more", page.text)
         assert "<td>5</td><td>5</td><td>100 %</td><td>1</td>" in page.text
-        answer = await form(grace, paths.OPS_OUTSIDE, dependency=SNS)
+        assert (await form(grace, paths.OPS_OUTSIDE, dependency=SNS, reason="a\nb")).status == 400
+        answer = await form(grace, paths.OPS_OUTSIDE, dependency=SNS, reason="Amazon <is> back")
         assert (answer.status, answer.headers["location"]) == (303, "/ops/outside?tried=sns")
         assert "is called again at once" in (await get(grace, "/ops/outside?tried=sns")).text
         await dependency.call(_there)
+        # RES-3: who did it, and why, whatever they wrote
+        audit = (await get(grace, f"{paths.OPS_AUDIT}?act=outside.reset")).text
+        assert audit.count("<td><code>outside.reset</code></td><td>done</td>") == 1
+        assert "because: <bdi>Amazon &lt;is&gt; back</bdi>" in audit
+
+
+async def test_a_reset_that_cannot_be_audited_is_none() -> None:
+    # RES-3
+    async with open_whole_site(settings=SETTINGS, has_documents=False) as site:
+        grace, dependency = await operator(site), site.web.outside.dependency(SNS)
+        with captured():
+            for _ in range(dependency.policy.breaker.failures):
+                with pytest.raises(TimeoutError):
+                    await dependency.call(_away)
+        audit = site.web.accounts.audit
+        assert isinstance(audit, MemoryAudit)
+        audit.fail_next()
+        assert (await form(grace, paths.OPS_OUTSIDE, dependency=SNS)).status == 503
+        assert dependency.stats().breaker.state == "open"
 
 
 async def test_nobody_else_sees_or_changes_it_and_nonsense_is_no_name() -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 from quart import Blueprint, Response, request
 
 from actors.accounts import Act, Audited, AuditQuery, BadField, Member, SignIn, parse_username
+from actors.accounts.kept.audit import Operated
 from actors.accounts.members import Operator
 from actors.persistence.words import BIGINT_MAX
 from web.accounts.entering import AccountServices, origin_of, tell
@@ -82,7 +83,7 @@ def operating_routes(services: Services, mine: AccountServices) -> Blueprint:
         page = ActsPage(
             shell(services, state, "What was done with accounts", PAGE_OPERATORS),
             {name: asked.get(name, "") for name in _ASKED},
-            tuple(Act),
+            (*Act, *Operated),
             tuple(map(_act_view, found)),
             older,
         )
@@ -141,7 +142,7 @@ async def _query(mine: AccountServices, asked: Mapping[str, str]) -> AuditQuery:
     act, outcome, before = (asked.get(name, "") for name in ("act", "outcome", "before"))
     if outcome not in _OUTCOMES:
         raise InvalidInput("outcome is accepted or refused")
-    if len(act) > max(map(len, Act)) or not act.isprintable():
+    if len(act) > max(map(len, (*Act, *Operated))) or not act.isprintable():
         raise InvalidInput("act is none that is known")
     until = _day(asked.get("until", ""))
     return AuditQuery(
@@ -207,4 +208,5 @@ def _act_view(row: Audited) -> ActView:
         row.address or "",
         row.browser or "",
         row.request_id or "",
+        row.why or "",
     )
