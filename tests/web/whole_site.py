@@ -47,6 +47,7 @@ from web.documentation import Documents, maybe_documents
 from web.lab.demos.checkout.visitors import CheckoutPorts
 from web.mail.senders.port import Sender
 from web.observability.health import Component, Finding, healthy, unhealthy
+from web.observability.operating.control.serving import ControlServer
 from web.realtime import StreamCaps
 from web.server import DrainResult, Server, WebApp
 from web.settings import Settings
@@ -128,8 +129,12 @@ async def open_whole_site(
     settings: Settings | None = None,
     has_documents: bool = True,
     sender: Sender | None = None,
+    control_in: Path | None = None,
 ) -> AsyncIterator[WholeSite]:
-    """Open the site on a free port of this machine; mail leaves it by `sender`, if at all."""
+    """Open the site on a free port of this machine; mail leaves it by `sender`, if at all.
+
+    Commands of operators can ask it by its socket in the folder `control_in`.
+    """
     clock, directory = SystemClock(), Directory()
     store = log or MemoryChatLog()
     await store.ensure_rooms(ROOM_NAMES)
@@ -205,6 +210,9 @@ async def open_whole_site(
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
         mail=mail.make,
+        control=None
+        if control_in is None
+        else lambda: ControlServer(control_in, web.control_commands()),
     )
     # The root's handle is known once it is open; its children start before.
     kit.append(WholeSite(Site(parts), web, directory, store, ends, accounts, events, mail_states))

@@ -116,6 +116,8 @@ from web.observability import first_leaf
 from web.observability.health.of_guards import outside_component
 from web.observability.health.of_store import bus_component
 from web.observability.metrics.serving import LOOPBACK
+from web.observability.operating.control.place import LOCK_NAME, SOCKET_NAME
+from web.observability.operating.control.serving import ControlServer
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import Cluster, HeadingFont, Migrate, Settings, StoreTimeline
 from web.timeline.collector import statements_teller
@@ -149,6 +151,8 @@ _KEPT_NAMES = frozenset(
     {
         SECRET_FILE_NAME,
         PRIVATE_FILE_NAME,
+        LOCK_NAME,
+        SOCKET_NAME,
         "datastar",
         "heading",
         "postgres",
@@ -527,6 +531,7 @@ async def _run_tree(
         server_shutdown_s=server_shutdown_s(settings),
         redis=None if redis is None else partial(RedisActor, redis),
         nodes=nodes.children(web),
+        control=lambda: ControlServer(settings.state_dir, web.control_commands()),
         bus=bus_tree(settings, bus, nodes.host, web.hear, outside.maybe(BROKER)),
         mail=nodes.mail_child(mail),
     )

@@ -95,9 +95,14 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
 
         return lambda: _interruptibly(lambda: answer(mail.command, parsed, environment))
     if parsed.command == "lab":
-        from web.cli import lab
+        from web.cli.live import lab
 
         return lambda: lab.command(parsed.mode, environment, is_json=parsed.json)
+    if parsed.command in {"tree", "breakers"}:
+        from web.cli.answering import answer
+        from web.cli.live import showing
+
+        return lambda: _interruptibly(lambda: answer(showing.command, parsed, environment))
     from web.cli import backup, beside_log, bus, cluster, members, projections, roles, sagas, store
     from web.cli.answering import answer
 

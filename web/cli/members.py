@@ -129,6 +129,7 @@ async def _search(parsed: argparse.Namespace, teller: Teller, database: Database
             "address": one.address,
             "browser": one.browser,
             "request": one.request_id,
+            "why": one.why,
         }
         for one in await PostgresAudit(database).search(query)
     ]

@@ -47,6 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_example(commands)
     _add_migrate(commands)
     _add_lab(commands)
+    _add_tree(commands)
+    _add_breakers(commands)
     for add in (
         _add_store_commands, _add_roles, _add_sessions, _add_tokens, _add_audit, _add_risk,
         _add_projection, _add_saga, _add_backup,
@@ -196,6 +198,19 @@ def _add_lab(commands: Commands) -> None:
     words = "open or close the lab of the running site for actions, within a second"
     parser = _reading(commands, "lab", words)
     parser.add_argument("mode", choices=LAB_MODES, help="what visitors may do in it")
+
+
+def _add_tree(commands: Commands) -> None:
+    parser = _reading(commands, "tree", "show the supervision tree of the running site")
+    parser.add_argument("path", nargs="?", help="of this actor and those below, such as site/rooms")
+    parser.add_argument("--watch", action="store_true", help="go on, until Ctrl-C")
+
+
+def _add_breakers(commands: Commands) -> None:
+    actions = _group(commands, "breakers", "see what the running site leaves alone outside")
+    _reading(actions, "list", "list what it calls outside of itself, and how that does")
+    reset = _changing(actions, "reset", "have one that is left alone called again at once")
+    reset.add_argument("name", help="which, such as mail")
 
 
 def _add_roles(commands: Commands) -> None:

@@ -136,7 +136,7 @@ from web.lab.stage.topic import TreeChanged, TreeTells, TreeTopic
 from web.lab.switch import FILE_NAME as LAB_MODE_FILE
 from web.lab.switch import LabSwitch
 from web.lab.tree.feed import TreeFeed, TreeSource
-from web.lab.tree.picture import TreePicture
+from web.lab.tree.picture import CROWDS, TreePicture
 from web.mail.mails import Mails
 from web.mail.routes.amazon import SNS, fetching
 from web.mail.routes.bounces import (
@@ -155,6 +155,12 @@ from web.observability.health.of_tree import supervision_component, tree_compone
 from web.observability.metrics.collectors import of_dependencies, of_numbers
 from web.observability.metrics.of_site import SiteMetrics
 from web.observability.metrics.serving import metrics_routes
+from web.observability.operating.control.live import (
+    BreakerCommands,
+    TreeCommands,
+    live_commands,
+)
+from web.observability.operating.control.serving import Command
 from web.observability.outside_page import outside_routes
 from web.realtime import (
     Audience,
@@ -888,6 +894,13 @@ class Web:
     def health_actor(self) -> HealthActor:
         """Call this to make what runs the checks."""
         return HealthActor(self.health)
+
+    def control_commands(self) -> dict[str, Command]:
+        """Call this for what operators can ask this process by its socket."""
+        directory = self._directory
+        return live_commands(
+            TreeCommands(lambda: directory.system, CROWDS), BreakerCommands(self.outside)
+        )
 
     def begin_drain(self) -> None:
         """Call this at the first signal: from now on the site is not ready."""

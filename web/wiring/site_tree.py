@@ -1,6 +1,7 @@
 """The supervision tree of the site: who is there, in start order, and who restarts whom.
 
     site                one_for_one
+      control           the socket that commands of operators ask
       database          the asyncio loop under the event store
       redis             with REDIS_URL: the connection to where tries are counted
       link              with CLUSTER=on: the connection to the other nodes
@@ -110,6 +111,8 @@ class SiteParts:
     nodes: Sequence[ChildSpec] = ()
     bus: Callable[[], AnyActor] | None = None
     mail: Callable[[], AnyActor] | None = None
+    # What answers commands of operators; where there is a state folder for its socket.
+    control: Callable[[], AnyActor] | None = None
 
 
 class RoomsSupervisor(Supervisor):
@@ -223,8 +226,10 @@ class Site(Supervisor):
 
 
 def _stores(parts: SiteParts) -> list[ChildSpec]:
-    """What all others stand on."""
-    specs = [] if parts.database is None else [database_child(parts.database)]
+    """What all others stand on; before it who tells operators what an end waits for."""
+    specs = [] if parts.control is None else [ChildSpec("control", parts.control)]
+    if parts.database is not None:
+        specs.append(database_child(parts.database))
     return specs if parts.redis is None else [*specs, ChildSpec("redis", parts.redis)]
 
 
