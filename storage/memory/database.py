@@ -31,9 +31,9 @@ from actors.persistence import (
     Checkpoint,
     CloseTimer,
     Cursor,
-    DeadLetterStatus,
     Document,
     Fenced,
+    LetterChange,
     NewEvent,
     OutboxMessage,
     SetTimer,
@@ -104,18 +104,6 @@ class IdempotencyRow:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetterChange:
-    """One line of the audit: who moved a dead letter from where to where."""
-
-    id: int
-    by: str
-    from_status: DeadLetterStatus
-    to_status: DeadLetterStatus
-    notes: str
-    at: datetime
-
-
 @dataclass(slots=True)
 class DeadLetterRow:
     """A dead letter, and since when somebody has it in hand."""
@@ -131,7 +119,7 @@ class DeadLetterTable:
     """The dead letters by id, and what became of them."""
 
     rows: dict[int, DeadLetterRow] = field(default_factory=dict)
-    audit: list[DeadLetterChange] = field(default_factory=list)
+    audit: list[LetterChange] = field(default_factory=list)
     last_id: int = 0
     # As the indexes of the real table: the open letter of a failure, and the settled ones.
     open_ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
@@ -631,6 +619,22 @@ class MemoryDatabase:
         if row is None or row.given_up_at is None:
             return False
         row.given_up_at, row.failures, row.claimed_until = None, 0, None
+        return True
+
+    def edit_message(self, id_: int, payload: bytes) -> bool:
+        """Call this to replace what a given-up message says; False when it is not dead."""
+        row = self.outbox.get(id_)
+        if row is None or not row.is_dead:
+            return False
+        row.message = replace(row.message, payload=payload)
+        return True
+
+    def edit_timer(self, timer_id: UUID, payload: bytes) -> bool:
+        """Call this to replace what a given-up timer tells; False when it is not given up."""
+        row = self.timers.get(timer_id)
+        if row is None or row.given_up_at is None:
+            return False
+        row.timer = replace(row.timer, payload=payload)
         return True
 
     def write_documents(self, changes: Mapping[str, Mapping[str, Document | None]]) -> None:

@@ -11,6 +11,7 @@ from actors.persistence import (
     DeadLettersFull,
     DeadLetterStatus,
     InvalidTransition,
+    LetterChange,
     NewDeadLetter,
     NotHandedBack,
     StoredDeadLetter,
@@ -19,6 +20,7 @@ from actors.persistence import (
 from actors.persistence.beside_log.dead_letters import (
     AUDIT_KEPT,
     CLAIM,
+    EDITED,
     GONE,
     HANDED_BACK,
     NOT_PARKED,
@@ -31,6 +33,8 @@ from actors.persistence.beside_log.dead_letters import (
     ROWS_MAX,
     TRANSITIONS,
     check_change,
+    check_edit,
+    check_editable,
     check_query,
     outbox_id,
     owned_letter,
@@ -40,7 +44,6 @@ from actors.persistence.beside_log.dead_letters import (
 from actors.persistence.event_store import check_limit, check_view
 from actors.persistence.words import check_row
 from storage.memory.database import (
-    DeadLetterChange,
     DeadLetterRow,
     DeadLetterTable,
     MemoryDatabase,
@@ -70,7 +73,7 @@ class MemoryDeadLetters(Twin):
         return view
 
     @property
-    def audit(self) -> Sequence[DeadLetterChange]:
+    def audit(self) -> Sequence[LetterChange]:
         """Call this for every change of status, in order."""
         return self._table.audit
 
@@ -163,6 +166,35 @@ class MemoryDeadLetters(Twin):
         self._move(row, DeadLetterStatus.PROCESSING, by, "")
         self._end(id_, DeadLetterStatus.RESOLVED, by, HANDED_BACK)
         return row.stored
+
+    async def edit(self, id_: int, *, seen: bytes, payload: bytes, by: str, notes: str) -> None:
+        """See `DeadLetters.edit`."""
+        check_edit(id_, seen, payload, by, notes)
+        notes = storable(notes)
+        await self.pass_faults()
+        row, database = self._row(id_), self.database
+        check_editable(row.stored, seen)
+        letter = row.stored.letter
+        message = outbox_id(letter.message_key) if letter.kind == OUTBOX else None
+        timer = timer_of(letter.kind, letter.source, letter.message_key)
+        is_there = (
+            database.edit_message(message, payload)
+            if message is not None
+            else timer is None or database.edit_timer(timer, payload)
+        )
+        if not is_there:
+            raise NotHandedBack(id_, GONE)
+        row.stored = replace(row.stored, letter=replace(letter, payload=payload))
+        status, audit = row.stored.status, self._table.audit
+        audit.append(LetterChange(id_, by, status, status, EDITED + notes, database.now()))
+
+    async def changes(self, id_: int, limit: int = 50) -> Sequence[LetterChange]:
+        """See `DeadLetters.changes`."""
+        check_row(id_)
+        check_limit(limit)
+        await self.pass_faults()
+        self._row(id_)
+        return [one for one in reversed(self._table.audit) if one.id == id_][:limit]
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
@@ -296,9 +328,7 @@ def _wish_replay(database: MemoryDatabase, row: DeadLetterRow, by: str) -> None:
     )
     first.is_wished = True
     status = stored.status
-    table.audit.append(
-        DeadLetterChange(stored.id, by, status, status, REPLAY_WISHED, database.now())
-    )
+    table.audit.append(LetterChange(stored.id, by, status, status, REPLAY_WISHED, database.now()))
 
 
 def _is_parked_with(one: NewDeadLetter, other: NewDeadLetter) -> bool:
@@ -382,5 +412,5 @@ def _move(
         table = database.dead_letters
         table.final_ids.add(row.stored.id)
         del table.open_ids[_failure(row.stored.letter)]
-    change = DeadLetterChange(row.stored.id, by, now_at, to, notes, database.now())
+    change = LetterChange(row.stored.id, by, now_at, to, notes, database.now())
     database.dead_letters.audit.append(change)

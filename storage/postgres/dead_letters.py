@@ -12,6 +12,7 @@ from actors.persistence import (
     DeadLettersFull,
     DeadLetterStatus,
     InvalidTransition,
+    LetterChange,
     NewDeadLetter,
     NotHandedBack,
     StoredDeadLetter,
@@ -20,6 +21,7 @@ from actors.persistence import (
 from actors.persistence.beside_log.dead_letters import (
     AUDIT_KEPT,
     CLAIM,
+    EDITED,
     GONE,
     HANDED_BACK,
     NOT_PARKED,
@@ -32,6 +34,8 @@ from actors.persistence.beside_log.dead_letters import (
     ROWS_MAX,
     TRANSITIONS,
     check_change,
+    check_edit,
+    check_editable,
     check_query,
     outbox_id,
     owned_letter,
@@ -44,8 +48,8 @@ from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
-from storage.postgres.outbox import revive_message
-from storage.postgres.timers import revive_timer
+from storage.postgres.outbox import edit_message, revive_message
+from storage.postgres.timers import edit_timer, revive_timer
 
 T = TypeVar("T")
 
@@ -118,6 +122,11 @@ ORDER BY id LIMIT $2 FOR UPDATE
 _AUDIT = """
 INSERT INTO dead_letter_audit (dead_letter_id, by, from_status, to_status, notes)
 VALUES ($1, $2, $3, $4, $5)
+"""
+
+_CHANGES = """
+SELECT dead_letter_id, by, from_status, to_status, notes, at FROM dead_letter_audit
+WHERE dead_letter_id = $1 ORDER BY id DESC LIMIT $2
 """
 
 _ROOM = "SELECT taken FROM dead_letter_room FOR UPDATE"
@@ -228,6 +237,23 @@ class PostgresDeadLetters:
         check_change(id_, by)
         # As an append: there may be something to send.
         return await self._change(_hand_back, id_, by, channel=EVENTS)
+
+    async def edit(self, id_: int, *, seen: bytes, payload: bytes, by: str, notes: str) -> None:
+        """See `DeadLetters.edit`."""
+        check_edit(id_, seen, payload, by, notes)
+        await self._change(_edit, id_, seen, payload, by, storable(notes))
+
+    async def changes(self, id_: int, limit: int = 50) -> Sequence[LetterChange]:
+        """See `DeadLetters.changes`."""
+        check_row(id_)
+        check_limit(limit)
+        mark = self._mark
+
+        async def work(connection: Connection) -> Sequence[LetterChange]:
+            await _get(connection, id_, "", mark)
+            return [_change_of(row) for row in await connection.fetch(_CHANGES, id_, limit)]
+
+        return await self._database.run(work)
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
@@ -371,6 +397,26 @@ async def _hand_back(connection: Connection, id_: int, by: str) -> StoredDeadLet
     return await _get(connection, id_)
 
 
+async def _edit(
+    connection: Connection, id_: int, seen: bytes, payload: bytes, by: str, notes: str
+) -> None:
+    stored = await _get(connection, id_, "FOR UPDATE")
+    check_editable(stored, seen)
+    letter = stored.letter
+    message = outbox_id(letter.message_key) if letter.kind == OUTBOX else None
+    timer = timer_of(letter.kind, letter.source, letter.message_key)
+    is_there = (
+        await edit_message(connection, message, payload)
+        if message is not None
+        else timer is None or await edit_timer(connection, timer, payload)
+    )
+    if not is_there:
+        raise NotHandedBack(id_, GONE)
+    await connection.execute("UPDATE dead_letters SET payload = $2 WHERE id = $1", id_, payload)
+    status = stored.status.value
+    await connection.execute(_AUDIT, id_, by, status, status, EDITED + notes)
+
+
 async def settle_handed_back(connection: Connection, id_: int, by: str) -> StoredDeadLetter:
     """Call this in the transaction that does what a letter asks for; as `retry` and `resolve`."""
     await _retry(connection, id_, by)
@@ -479,6 +525,17 @@ async def _end(connection: Connection, id_: int, to: DeadLetterStatus, by: str, 
     assert row is not None, "it was moved just now"
     if row["kind"] == OUTBOX and (message := outbox_id(row["message_id"])) is not None:
         await connection.execute(_FREE_KEY, message)
+
+
+def _change_of(row: asyncpg.Record) -> LetterChange:
+    return LetterChange(
+        row["dead_letter_id"],
+        row["by"],
+        DeadLetterStatus(row["from_status"]),
+        DeadLetterStatus(row["to_status"]),
+        row["notes"] or "",
+        row["at"],
+    )
 
 
 def _stored(row: asyncpg.Record) -> StoredDeadLetter:

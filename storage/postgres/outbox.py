@@ -179,6 +179,8 @@ UPDATE outbox SET is_dead = false, attempts = 0, next_attempt_at = clock_timesta
 WHERE id = $1 AND is_dead AND sent_at IS NULL
 """
 
+_EDIT = "UPDATE outbox SET payload = $2 WHERE id = $1 AND is_dead AND sent_at IS NULL"
+
 _WAITING = """
 SELECT id, kind, target, key, attempts, created_at, next_attempt_at, last_error, is_dead
 FROM outbox WHERE sent_at IS NULL AND id > $2 ORDER BY id LIMIT $1
@@ -448,6 +450,11 @@ async def add_new_messages(connection: Connection, messages: Sequence[OutboxMess
 async def revive_message(connection: Connection, id_: int) -> bool:
     """Call this in a transaction as `Outbox.revive`."""
     return await change_rows(connection, _REVIVE, id_) == 1
+
+
+async def edit_message(connection: Connection, id_: int, payload: bytes) -> bool:
+    """Call this in a transaction to replace what a given-up message says; False without one."""
+    return await change_rows(connection, _EDIT, id_, payload) == 1
 
 
 # In the transaction of an append.

@@ -82,6 +82,8 @@ UPDATE timers SET given_up_at = NULL, failures = 0, claimed_until = NULL
 WHERE timer_id = $1 AND given_up_at IS NOT NULL
 """
 
+_EDIT = "UPDATE timers SET payload = $2 WHERE timer_id = $1 AND given_up_at IS NOT NULL"
+
 # Each half has an index of its own; a claim ends after the timer was due.
 _NEXT_DUE = f"""
 SELECT min(at) FROM (
@@ -241,6 +243,11 @@ class PostgresTimers:
 async def revive_timer(connection: Connection, timer_id: UUID) -> bool:
     """Call this in a transaction as `DurableTimers.revive`."""
     return await change_rows(connection, _REVIVE, timer_id) == 1
+
+
+async def edit_timer(connection: Connection, timer_id: UUID, payload: bytes) -> bool:
+    """Call this in a transaction to replace what a given-up timer tells; False without one."""
+    return await change_rows(connection, _EDIT, timer_id, payload) == 1
 
 
 async def change_timer(connection: Connection, change: TimerChange) -> int:

@@ -1,18 +1,24 @@
 """What every `DeadLetters` must do, as tests. Fixture `kept`; its table holds 20 rows."""
 
+from functools import partial
+
 import pytest
 
 from actors.persistence import (
     DeadLettersFull,
     DeadLetterStatus,
     InvalidTransition,
+    LetterChanged,
     NewDeadLetter,
+    NotEdited,
+    NotHandedBack,
     StreamId,
     UnknownDeadLetter,
 )
+from actors.persistence.beside_log.dead_letters import HANDED_BACK, TIMERS
 from actors.persistence.beside_log.outbox import partition_of
 from storage.testing.kept import Kept
-from storage.testing.samples import message, new_events, numbered
+from storage.testing.samples import NOON, message, new_events, numbered, timer
 
 _PENDING, _PROCESSING, _RESOLVED, _DISCARDED = DeadLetterStatus
 
@@ -147,6 +153,75 @@ class DeadLettersSuite:
         ):
             with pytest.raises(InvalidTransition):
                 await call
+
+    async def test_an_edit_reaches_what_is_tried_again_and_stands_in_the_audit(
+        self, kept: Kept
+    ) -> None:
+        # RES-12: a message of the outbox, a timer, and a letter of a program
+        letters = kept.dead_letters
+        await kept.events.append(StreamId("order-a"), new_events(1), outbox=[message()])
+        part = partition_of("k")
+        held = await kept.outbox.lease("r", [part])
+        (sent,) = await kept.outbox.next_batch(part, held[part])
+        first = await letters.add(NewDeadLetter("outbox", "t", str(sent.id), "boom", payload=b"{}"))
+        with pytest.raises(NotHandedBack, match="not waiting any more"):
+            await letters.edit(first, seen=b"{}", payload=b"[]", by="ada", notes="n")
+        await kept.outbox.mark_failed(part, held[part], sent.id, "boom", None)
+        await letters.edit(first, seen=b"{}", payload=b'{"n":1}', by="ada", notes="n: 0 -> 1")
+        await letters.hand_back(first, "ada")
+        (again,) = await kept.outbox.next_batch(part, held[part])
+        assert (again.id, again.payload) == (sent.id, b'{"n":1}')
+        own = await letters.add(NewDeadLetter("effect", "t", "1", "boom", payload=b"a"))
+        await letters.edit(own, seen=b"a", payload=b"b", by="ada", notes="a -> b")
+        assert (await letters.retry(own)).letter.payload == b"b"
+        told = [(one.by, one.from_status, one.to_status, one.notes) for one in
+                await letters.changes(first)]  # fmt: skip
+        assert told == [
+            ("ada", _PROCESSING, _RESOLVED, HANDED_BACK),
+            ("ada", _PENDING, _PROCESSING, ""),
+            ("ada", _PENDING, _PENDING, "edited: n: 0 -> 1"),
+        ]
+        assert len(await letters.changes(first, 1)) == 1
+        with pytest.raises(UnknownDeadLetter):
+            await letters.changes(first + 99)
+
+    async def test_an_edited_timer_tells_what_it_was_made_to(self, kept: Kept) -> None:
+        # RES-12
+        late, letters = timer(), kept.dead_letters
+        await kept.timers.set(late)
+        key = str(late.timer_id)
+        id_ = await letters.add(NewDeadLetter("message", TIMERS, key, "boom", payload=late.payload))
+        edit = partial(letters.edit, id_, seen=late.payload, payload=b"other", by="ada", notes="")
+        with pytest.raises(NotHandedBack):
+            await edit()
+        await kept.timers.claim_due("w", NOON)
+        assert await kept.timers.failed("w", late.timer_id, "boom", None)
+        await edit()
+        await letters.hand_back(id_, "ada")
+        (due,) = await kept.timers.claim_due("w", NOON)
+        assert (due.timer_id, due.payload) == (late.timer_id, b"other")
+
+    async def test_of_two_who_edit_the_second_is_told_and_events_never_change(
+        self, kept: Kept
+    ) -> None:
+        # RES-12
+        letters = kept.dead_letters
+        id_ = await letters.add(NewDeadLetter("effect", "t", "1", "boom", payload=b"a"))
+        await letters.edit(id_, seen=b"a", payload=b"b", by="ada", notes="")
+        with pytest.raises(LetterChanged):
+            await letters.edit(id_, seen=b"a", payload=b"c", by="eve", notes="")
+        assert (await letters.get(id_)).letter.payload == b"b"
+        await letters.retry(id_, "eve")
+        with pytest.raises(InvalidTransition):
+            await letters.edit(id_, seen=b"b", payload=b"c", by="ada", notes="")
+        of_event = await letters.add(letter())
+        bare = await letters.add(NewDeadLetter("effect", "t", "2", "boom"))
+        for other in (of_event, bare):
+            with pytest.raises(NotEdited):
+                await letters.edit(other, seen=b"payload", payload=b"c", by="ada", notes="")
+        assert await letters.changes(bare) == []
+        with pytest.raises(UnknownDeadLetter):
+            await letters.edit(of_event + 99, seen=b"a", payload=b"c", by="ada", notes="")
 
     async def test_only_pending_ones_are_discarded_or_resolved_in_hand(self, kept: Kept) -> None:
         # STORE-61

@@ -47,6 +47,7 @@ from web.documentation import Documents, maybe_documents
 from web.lab.demos.checkout.visitors import CheckoutPorts
 from web.mail.senders.port import Sender
 from web.observability.health import Component, Finding, healthy, unhealthy
+from web.observability.letters.handing import LetterDesk
 from web.observability.operating.control.serving import ControlServer
 from web.realtime import StreamCaps
 from web.server import DrainResult, Server, WebApp
@@ -182,6 +183,9 @@ async def open_whole_site(
             tokens=MemoryApiTokens(store.database),
             mails=mail.mails,
             mail_states=mail.states,
+            letters=LetterDesk(
+                MemoryDeadLetters(store.database), MemoryProjections(store.database)
+            ),
             checkouts=CheckoutPorts(
                 MemoryEventStore(store.database, inline=[SagaIndex()]),
                 MemoryOutbox(store.database),

@@ -22,6 +22,7 @@ import trio
 from actors.chat import ROOM_NAMES, ChatEnvironment, NewestCache, RoomName
 from actors.cluster import LEAVE_S_MAX
 from actors.persistence import AggregateRef, Cleaner, ForgettingWatch
+from actors.persistence.bus import Engine
 from actors.persistence.projections.store import RETIRED_KEPT
 from actors.reducers import Environment
 from actors.runtime import Log, Secret
@@ -115,6 +116,7 @@ from web.mail.sealing import MailSeal
 from web.observability import first_leaf
 from web.observability.health.of_guards import outside_component
 from web.observability.health.of_store import bus_component
+from web.observability.letters.handing import LetterDesk
 from web.observability.metrics.serving import LOOPBACK
 from web.observability.operating.control.place import LOCK_NAME, SOCKET_NAME
 from web.observability.operating.control.serving import ControlServer
@@ -508,7 +510,10 @@ async def _run_tree(
             outside_component(outside),
         ],
         store=replace(
-            store_of(database, log, keyring, redis), mails=mail.mails, mail_states=mail.states
+            store_of(database, log, keyring, redis),
+            mails=mail.mails,
+            mail_states=mail.states,
+            letters=letter_desk(database, bus.engine),
         ),
         ids=SystemIds(),
         documents=files.documents,
@@ -651,6 +656,11 @@ def store_of(
         recoveries=PostgresRecoveries(database),
         tokens=PostgresApiTokens(database),
     )
+
+
+def letter_desk(database: Database, bus: Engine) -> LetterDesk:
+    """Call this for where operators find dead letters, and hand them back."""
+    return LetterDesk(PostgresDeadLetters(database), PostgresProjections(database), bus)
 
 
 def make_cleaner(

@@ -5,19 +5,20 @@ works on them sees it at the next look.
 """
 
 import argparse
-import re
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
-from actors.persistence import (
-    DeadLetterStatus,
-    GenerationState,
-    NotHandedBack,
-    StoredDeadLetter,
-    StoreMisuse,
+import trio
+
+from actors.persistence import DeadLetterStatus, StoredDeadLetter
+from actors.persistence.beside_log.editing import (
+    SHOWN_BYTES_MAX,
+    shown_payload,
+    shown_text,
+    shown_texts,
 )
-from actors.persistence.beside_log.dead_letters import TRANSITIONS
-from actors.persistence.bus import check_whole, put_back
 from storage.bus import PostgresBus
 from storage.postgres import (
     Database,
@@ -30,11 +31,14 @@ from storage.postgres import (
 from web.cli.answering import Code, CommandFailed, Teller
 from web.cli.opening import changing, open_store
 from web.cli.parser import ROWS_MAX
-
-# What of a payload is shown: it may be anything, of anybody.
-PAYLOAD_CHARS_MAX = 500
-
-_COLLECTION = re.compile(r"(.+)__g(\d+)")
+from web.observability.letters.handing import LetterDesk, mark_of_payload
+from web.observability.letters.retrying import (
+    FAILED_IN_A_ROW_MAX,
+    PER_SECOND,
+    Ended,
+    Progress,
+    RetryRun,
+)
 
 Do = Callable[[argparse.Namespace, Teller, Database], Awaitable[int]]
 
@@ -48,6 +52,11 @@ async def command(
 
 
 # Dead letters.
+
+
+def _desk(database: Database) -> LetterDesk:
+    bus = PostgresBus(database)
+    return LetterDesk(PostgresDeadLetters(database), PostgresProjections(database), bus)
 
 
 async def _letters(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
@@ -67,7 +76,7 @@ async def _letters(parsed: argparse.Namespace, teller: Teller, database: Databas
             "stream": one.letter.stream_key,
             "failures": one.retry_count + 1,
             "last": one.last_failed_at,
-            "error": one.letter.error_message,
+            "error": shown_text(one.letter.error_message),
         }
         for one in found
     ]
@@ -76,13 +85,20 @@ async def _letters(parsed: argparse.Namespace, teller: Teller, database: Databas
 
 
 async def _show(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
-    teller.one(_whole(await PostgresDeadLetters(database).get(parsed.id)))
+    letters = PostgresDeadLetters(database)
+    whole = _whole(await letters.get(parsed.id))
+    changes = [
+        f"{one.at.isoformat(timespec='seconds')} {one.by}: {one.from_status.value} -> "
+        f"{one.to_status.value} {shown_text(one.notes)}".rstrip()
+        for one in await letters.changes(parsed.id)
+    ]
+    teller.one({**whole, "changes": changes or None})
     return Code.DONE
 
 
 def _whole(stored: StoredDeadLetter) -> dict[str, object]:
     letter = stored.letter
-    payload = None if letter.payload is None else letter.payload.decode(errors="replace")
+    payload = None if letter.payload is None else shown_payload(letter.payload).text
     return {
         "id": stored.id,
         "status": stored.status.value,
@@ -96,10 +112,10 @@ def _whole(stored: StoredDeadLetter) -> dict[str, object]:
         "failures": stored.retry_count + 1,
         "first": stored.first_failed_at,
         "last": stored.last_failed_at,
-        "error": letter.error_message,
-        "details": letter.error_details or None,
-        "metadata": dict(letter.metadata),
-        "payload": None if payload is None else payload[:PAYLOAD_CHARS_MAX],
+        "error": shown_text(letter.error_message),
+        "details": shown_text(letter.error_details) or None,
+        "metadata": dict(shown_texts(letter.metadata)),
+        "payload": None if payload is None else payload,
         "resolved_at": stored.resolved_at,
         "resolved_by": stored.resolved_by,
         "notes": stored.resolution_notes,
@@ -107,66 +123,73 @@ def _whole(stored: StoredDeadLetter) -> dict[str, object]:
 
 
 async def _retry(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
-    letters = PostgresDeadLetters(database)
-    stored = await letters.get(parsed.id)
-    await _check_served(database, stored)
+    desk = _desk(database)
+    stored = await desk.letters.get(parsed.id)
+    await desk.check_served(stored)
     what = f"hand dead letter {parsed.id} ({stored.letter.kind}) back to be tried again"
     async with changing(parsed, teller, database, what, f"dead letter {parsed.id}"):
-        back = await _hand_back(database, stored)
+        back = await desk.hand_back(parsed.id, system_user())
     teller.one({"id": back.id, "kind": back.letter.kind, "status": back.status.value})
     return Code.DONE
 
 
-async def _hand_back(database: Database, stored: StoredDeadLetter) -> StoredDeadLetter:
-    """A record goes back on its topic, all else to where it failed."""
-    if stored.letter.kind == "bus":
-        return await put_back(PostgresBus(database), stored.id, system_user())
-    return await PostgresDeadLetters(database).hand_back(stored.id, system_user())
+async def _edit(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    desk = _desk(database)
+    text = await _read(parsed.payload)
+    stored = await desk.letters.get(parsed.id)
+    await desk.check_served(stored)
+    what = f"edit dead letter {parsed.id} ({stored.letter.kind}) and hand it back"
+    async with changing(parsed, teller, database, what, f"dead letter {parsed.id}"):
+        mark = mark_of_payload(stored.letter.payload)
+        edit = await desk.edit(parsed.id, text, mark, system_user())
+        back = await desk.hand_back(parsed.id, system_user())
+    status = {"id": back.id, "kind": back.letter.kind, "status": back.status.value}
+    teller.one({**status, "changed": list(edit.changes)})
+    return Code.DONE
 
 
-async def _check_served(database: Database, stored: StoredDeadLetter) -> None:
-    """Refuse what nobody would try again: a generation that does not serve, half a record."""
-    if stored.letter.kind == "bus" and TRANSITIONS[stored.status]:
-        check_whole(stored)
-    named = _COLLECTION.fullmatch(stored.letter.source)
-    if stored.letter.kind != "projection" or named is None or not TRANSITIONS[stored.status]:
-        return  # what is settled is told by who hands it back
-    known = await PostgresProjections(database).checkpoints(named[1])
-    states = {one.state for one in known if one.generation == int(named[2])}
-    if GenerationState.BUILDING in states:
-        why = "is being built; ask again when it serves"
-    elif GenerationState.RETIRED in states:
-        why = "was retired; swap back to it first. It is given up when the generation is removed"
-    elif not states:
-        why = "is kept no more; discard it"
-    else:
-        return
-    raise NotHandedBack(stored.id, f"{stored.letter.source} {why}")
+async def _read(path: Path) -> str:
+    """Read an edited payload; `-` is what the command is given."""
+    try:
+        if str(path) == "-":
+            return await trio.to_thread.run_sync(sys.stdin.read, SHOWN_BYTES_MAX + 1)
+        async with await trio.open_file(path, encoding="utf-8", newline="") as file:
+            text: str = await file.read(SHOWN_BYTES_MAX + 1)
+            return text
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise CommandFailed(Code.UNKNOWN, f"{path} cannot be read ({why})") from error
 
 
 async def _retry_all(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
-    letters = PostgresDeadLetters(database)
-    found = await letters.list(
+    desk = _desk(database)
+    found = await desk.letters.list(
         status=DeadLetterStatus.PENDING,
         kind=parsed.kind,
         source=parsed.source,
         limit=parsed.limit,
     )
-    what = f"hand {len(found)} dead letters back to be tried again"
+    what = f"hand {len(found)} dead letters back to be tried again, {PER_SECOND} a second"
     resource = f"{len(found)} dead letters ({parsed.kind or 'all kinds'})"
-    back, refused = 0, 0
+    progress = Progress(system_user(), parsed.kind, parsed.source)
+
+    def told(now: Progress) -> None:
+        teller.progress(f"{now.done} of {now.total}, {now.refused} refused")
+
     async with changing(parsed, teller, database, what, resource):
-        for stored in found:
-            try:
-                await _check_served(database, stored)
-                await _hand_back(database, stored)
-                back += 1
-            except StoreMisuse as error:
-                # Somebody else's by now, or for its own program to repeat: the others go on.
-                refused += 1
-                teller.note(str(error))
-    teller.one({"handed_back": back, "refused": refused})
-    return Code.REFUSED if refused and not back else Code.DONE
+        await RetryRun(desk, progress, len(found), told, teller.note).run()
+    if progress.ended is Ended.FAILING:
+        teller.note(f"stopped: {FAILED_IN_A_ROW_MAX} in a row failed. Mend the cause first")
+    teller.one(
+        {
+            "handed_back": progress.handed_back,
+            "refused": progress.refused,
+            "came_back": progress.came_back,
+        }
+    )
+    if progress.refused and not progress.handed_back:
+        return Code.REFUSED
+    return Code.FAILED if progress.ended is Ended.FAILING else Code.DONE
 
 
 async def _discard(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
@@ -269,6 +292,7 @@ _COMMANDS: Mapping[tuple[str, str], Do] = {
     ("dlq", "list"): _letters,
     ("dlq", "show"): _show,
     ("dlq", "retry"): _retry,
+    ("dlq", "edit"): _edit,
     ("dlq", "retry-all"): _retry_all,
     ("dlq", "discard"): _discard,
     ("dlq", "stats"): _letter_stats,

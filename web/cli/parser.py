@@ -6,6 +6,7 @@
 import argparse
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 # Text, as the class takes a parameter for type checkers only. It has no public name.
@@ -378,13 +379,21 @@ def _add_dlq(commands: Commands) -> None:
     found.add_argument("--after", type=_id, metavar="ID", help="only behind this one")
     show = _reading(actions, "show", "show one with all that is kept of it")
     retry = _changing(actions, "retry", "hand one back to where it failed, to be tried again")
+    edit = _changing(actions, "edit", "replace what one says, and hand it back")
+    edit.add_argument(
+        "--payload",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="what it shall say, made of what `dlq show` tells; - for the standard input",
+    )
     every = _changing(actions, "retry-all", "hand the pending ones back, oldest first")
     for parser in (found, every):
         parser.add_argument("--kind", choices=KINDS, help="only of this kind")
         parser.add_argument("--source", help="only of this source, such as orders__g1")
         _add_paging(parser)
     discard = _changing(actions, "discard", "give one up, with a reason", needs_reason=True)
-    for parser in (show, retry, discard):
+    for parser in (show, retry, edit, discard):
         parser.add_argument("id", type=_id, help="its number")
     _reading(actions, "stats", "count them by status")
 

@@ -43,6 +43,7 @@ from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
 from web.views.lab_panels import ConnectionView, LabMailView, LabSignInView, SagaView
+from web.views.letters import LetterPage, LettersPage
 from web.views.moderation import (
     ActsPage,
     AuditPage,
@@ -269,6 +270,14 @@ class Renderer:
     def outside_page(self, page: OutsidePage) -> str:
         """Call this to render what is called outside, for an operator."""
         return self._render("outside.html", page=page, shell=page.shell)
+
+    def letters_page(self, page: LettersPage) -> str:
+        """Call this to render which dead letters there are, for an operator."""
+        return self._render("letters.html", page=page, shell=page.shell)
+
+    def letter_page(self, page: LetterPage) -> str:
+        """Call this to render all that is kept of one dead letter, for an operator."""
+        return self._render("letter.html", page=page, shell=page.shell)
 
     def acts_page(self, page: ActsPage) -> str:
         """Call this to render what was done with accounts, for an operator."""

@@ -152,6 +152,9 @@ from web.observability import RequestLog
 from web.observability.alerts import Alert, Alerts, watched
 from web.observability.health import Component, Health, HealthActor
 from web.observability.health.of_tree import supervision_component, tree_component
+from web.observability.letters.handing import LetterDesk
+from web.observability.letters.page import letter_routes
+from web.observability.letters.retrying import Retries, RetriesActor
 from web.observability.metrics.collectors import of_dependencies, of_numbers
 from web.observability.metrics.of_site import SiteMetrics
 from web.observability.metrics.serving import metrics_routes
@@ -267,6 +270,8 @@ class Store:
     mails: Mails = field(default_factory=lambda: Mails(None))
     # None: nobody is asked what became of a mail, and no provider reports here.
     mail_states: MailStates | None = None
+    # None: nobody looks at dead letters here.
+    letters: LetterDesk | None = None
     # None: the lab has no sagas.
     checkouts: CheckoutPorts | None = None
 
@@ -414,6 +419,8 @@ class Web:
             lags=lambda: directory.system.totals().loop_lag_us,
             crowd=lambda: len(streams) / streams.total_max,
         )
+        desk = self._store.letters
+        self.retries = None if desk is None else Retries(desk, directory.wake_letters)
         self.sandboxes = Sandboxes(
             lambda: directory.system,
             wake_keeper=directory.wake_keeper,
@@ -508,6 +515,16 @@ class Web:
     def survivals(self) -> SurvivalsActor:
         """Call this to make what stores which crashes were survived."""
         return SurvivalsActor(self._survivals, self._store.events)
+
+    @property
+    def has_letters(self) -> bool:
+        """Whether operators look at dead letters here."""
+        return self.retries is not None
+
+    def retries_actor(self) -> RetriesActor:
+        """Call this to make what hands dead letters back that an operator wants tried again."""
+        assert self.retries is not None, "there is a desk for them"
+        return RetriesActor(self.retries)
 
     def keeper(self) -> Keeper:
         """Call this to make what starts, heals and ends the sandboxes."""
@@ -692,6 +709,8 @@ class Web:
         app.register_blueprint(recovery_routes(services, self.accounts))
         app.register_blueprint(operating_routes(services, self.accounts))
         app.register_blueprint(outside_routes(services, self.outside, self._store.audit))
+        if self.retries is not None:
+            app.register_blueprint(letter_routes(services, self.retries.desk, self.retries))
         app.register_blueprint(account_routes(services, self.accounts, is_page))
         app.register_blueprint(own_account_routes(services, self.accounts, is_page))
         app.register_blueprint(factor_routes(services, self.accounts, is_page))

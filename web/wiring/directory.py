@@ -37,6 +37,7 @@ from web.lab.tree.feed import Messages as TreeFeedMessage
 from web.lab.tree.feed import TreeFeed
 from web.mail.delivering import MailRelay
 from web.observability.bus_lag import GroupLag
+from web.observability.letters.retrying import LookAtRetries, RetriesActor
 from web.realtime import StreamKey
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed
@@ -62,6 +63,7 @@ PANELS_FEED = Name("panels-feed")
 TIMELINE_FEED = Name("timeline-feed")
 OWNED = Name("owned")
 MAIL = Name("mail")
+LETTERS = Name("letters")
 
 
 def room_name(room: RoomName) -> Name:
@@ -145,6 +147,11 @@ class Directory(Finder):
         """Call this when there is a mail to be sent; its relay looks by itself, too."""
         with suppress(NoProc):
             self._find(MAIL, MailRelay).tell(LookAtOutbox())
+
+    def wake_letters(self) -> None:
+        """Call this when dead letters are to be handed back; who does looks when it is back."""
+        with suppress(NoProc):
+            self._find(LETTERS, RetriesActor).tell(LookAtRetries())
 
     def wake_panels(self) -> None:
         """Call this when somebody looks at what they have open; its feed looks again by itself."""

@@ -28,6 +28,7 @@
       keeper            starts, heals and ends the sandboxes
       checkouts         one_for_one: sagas that visitors of the lab begin, one actor each, those who
                         carry out their steps, and what sends their commands and tells the time
+      letters           hands dead letters back that an operator wants tried again
       mail              sends what waits in the outbox, when mail is switched on; with CLUSTER=on
                         one node does, beside the bus
       ending            closes what browser sessions that are over have open
@@ -58,6 +59,7 @@ from web.wiring.directory import (
     DESKS,
     FLOWS,
     KEEPER,
+    LETTERS,
     MAIL,
     MODERATION_FEED,
     PANELS_FEED,
@@ -206,6 +208,8 @@ class Site(Supervisor):
         ]
         if parts.web.checkouts is not None:
             specs.insert(-1, ChildSpec("checkouts", parts.web.checkouts.supervisor))
+        if parts.web.has_letters:
+            specs.insert(-1, ChildSpec("letters", parts.web.retries_actor, name=LETTERS))
         if parts.mail is not None:
             specs.insert(-1, ChildSpec("mail", parts.mail, name=MAIL))
         if parts.ending is not None:

@@ -28,9 +28,12 @@ from actors.persistence.words import (
     owned_name,
     split_name,
 )
+from actors.runtime.words.showing import redact_text
 
 # Larger payloads are kept by reference to their event.
 PAYLOAD_BYTES_MAX = 256 * 1024
+# Of a chain of errors: nobody reads more of them, nor longer ones.
+CHAIN_MAX, CHAIN_CHARS_MAX = 12, 500
 # What is kept of an error: a person reads it, and some quote a whole page.
 ERROR_CHARS_MAX = 8192
 # That of the message, and what its handler adds.
@@ -68,6 +71,40 @@ def words_of(error: BaseException) -> str:
     return storable(f"{type(error).__name__}: {text}"[:ERROR_CHARS_MAX])
 
 
+def chain_of(error: BaseException, *, has_texts: bool = True) -> str:
+    """Call this for what led to an error, a line each: the error first, then what caused it.
+
+    Each line has the class, the text, and the place in the program that raised it. Without texts
+    where they may quote what nobody should read.
+    """
+    lines: list[str] = []
+    seen: set[int] = set()
+    waiting: list[tuple[str, BaseException]] = [("", error)]
+    while waiting and len(lines) < CHAIN_MAX:
+        mark, one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        words = words_of(one).splitlines()[0] if has_texts else type(one).__name__
+        lines.append(f"{mark}{redact_text(words[:CHAIN_CHARS_MAX])}{_place_of(one)}")
+        if isinstance(one, BaseExceptionGroup):
+            waiting += [("of it: ", part) for part in one.exceptions]
+        cause = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+        if cause is not None:
+            waiting.append(("caused by: " if one.__cause__ else "while handling: ", cause))
+    return storable("\n".join(lines)[:ERROR_CHARS_MAX])
+
+
+def _place_of(error: BaseException) -> str:
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    if step is None:
+        return ""
+    code = step.tb_frame.f_code
+    return f" ({step.tb_frame.f_globals.get('__name__', '?')}:{step.tb_lineno}, {code.co_name})"
+
+
 def outbox_id(message_id: str) -> int | None:
     """Call this for the row in the outbox that a letter of kind `outbox` speaks of."""
     is_number = message_id.isascii() and message_id.isdigit() and len(message_id) < 19
@@ -88,11 +125,14 @@ def timer_of(kind: str, source: str, message_id: str) -> UUID | None:
 HANDED_BACK = "handed back to be tried again"
 REPLAY_WISHED = "asked to be replayed"
 REMOVED = "the generation that it speaks of was removed, long after it had been retired"
+EDITED = "edited: "
 # Who gives up what nobody can try again.
 RETENTION = "retention"
 # Why one cannot be handed back.
 GONE = "what it speaks of is not waiting any more"
 NOT_PARKED = "its event was left out, nothing waits behind it; rebuild the projection"
+NEVER_CHANGES = "it speaks of an event, and events never change; write an upcaster, or discard it"
+NOT_KEPT = "its payload is kept elsewhere, or not at all"
 OF_A_PROGRAM = "only the program that knows its kind can try it again, with DeadLetters.retry"
 
 
@@ -142,6 +182,29 @@ class NotHandedBack(StoreMisuse):
     def __init__(self, id_: int, why: str) -> None:
         super().__init__(f"dead letter {id_} cannot be handed back: {why}; nothing was done")
         self.id, self.why = id_, why
+
+
+class NotEdited(StoreMisuse):
+    """Raised for a dead letter whose payload nobody may change; nothing was done."""
+
+    code = "not_edited"
+
+    def __init__(self, id_: int, why: str) -> None:
+        super().__init__(f"dead letter {id_} cannot be edited: {why}; nothing was done")
+        self.id, self.why = id_, why
+
+
+class LetterChanged(StoreMisuse):
+    """Raised when a payload is not any more what the editor saw: somebody was faster.
+
+    Nothing was done. Read it again, and edit that.
+    """
+
+    code = "letter_changed"
+
+    def __init__(self, id_: int) -> None:
+        super().__init__(f"dead letter {id_} was changed by somebody else; nothing was done")
+        self.id = id_
 
 
 class DeadLettersFull(StoreMisuse):
@@ -247,6 +310,18 @@ class StoredDeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterChange:
+    """One line of the audit: who moved a dead letter from where to where, or edited it."""
+
+    id: int
+    by: str
+    from_status: DeadLetterStatus
+    to_status: DeadLetterStatus
+    notes: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetterCounts:
     """How many there are of each status, and how full the table of `rows_max` is."""
 
@@ -290,6 +365,30 @@ def check_change(id_: int, by: str, words: str = "") -> None:
     check_row(id_)
     check_text("by", by)
     check_a("what is said", words, str)
+
+
+def check_edit(id_: int, seen: bytes, payload: bytes, by: str, notes: str) -> None:
+    """Call this with what somebody makes of a payload."""
+    check_change(id_, by, notes)
+    check_bytes("seen", seen, PAYLOAD_BYTES_MAX)
+    check_bytes("payload", payload, PAYLOAD_BYTES_MAX)
+
+
+def check_editable(stored: StoredDeadLetter, seen: bytes) -> None:
+    """Call this in the transaction of an edit, with the letter as it is locked.
+
+    Raises `InvalidTransition` for one that is settled or in hand, `NotEdited` for what never
+    changes, `LetterChanged` when its payload is not what was seen.
+    """
+    if stored.status is not DeadLetterStatus.PENDING:
+        raise InvalidTransition(stored.id, stored.status, DeadLetterStatus.PENDING)
+    letter = stored.letter
+    if letter.kind == PROJECTION or letter.event_id is not None:
+        raise NotEdited(stored.id, NEVER_CHANGES)
+    if letter.payload is None:
+        raise NotEdited(stored.id, NOT_KEPT)
+    if letter.payload != seen:
+        raise LetterChanged(stored.id)
 
 
 def owned_letter(letter: NewDeadLetter, tenant: str | None) -> NewDeadLetter:
@@ -363,6 +462,19 @@ class DeadLetters(Protocol):
         are replayed by its runner, their letters resolved as they are applied. Gives the letter as
         it is then. Raises `NotHandedBack` for any other: `retry` is for the program that knows it.
         """
+        ...
+
+    async def edit(self, id_: int, *, seen: bytes, payload: bytes, by: str, notes: str) -> None:
+        """Call this to replace the payload of a pending one, here and where it is tried again.
+
+        `seen` is the payload that was edited, `notes` what was changed, for the audit. Raises
+        `LetterChanged` when it is another by now, `NotEdited` for an event, which never changes,
+        and for a payload that is not kept here; `NotHandedBack` when what it speaks of is gone.
+        """
+        ...
+
+    async def changes(self, id_: int, limit: int = 50) -> Sequence[LetterChange]:
+        """Call this for the audit of one, the newest first; `UnknownDeadLetter`."""
         ...
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:

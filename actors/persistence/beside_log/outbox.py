@@ -22,6 +22,7 @@ from actors.persistence.beside_log.dead_letters import (
     DeadLetters,
     DeadLettersFull,
     NewDeadLetter,
+    chain_of,
     words_of,
 )
 from actors.persistence.errors import Fenced, InvalidField, StoreError
@@ -680,11 +681,11 @@ class OutboxRelay(Actor[LookAtOutbox]):
         if isinstance(error, NotSent) and error.retry_in is not None:
             retry_in = error.retry_in
         elif isinstance(error, NotSent) or attempts >= ATTEMPTS_MAX:
-            retry_in = None if await self._is_kept(entry, words) else retry_in
+            retry_in = None if await self._is_kept(entry, words, error) else retry_in
         if not await self._outbox.mark_failed(part.number, part.epoch, entry.id, words, retry_in):
             part.let_go()
 
-    async def _is_kept(self, entry: OutboxEntry, error: str) -> bool:
+    async def _is_kept(self, entry: OutboxEntry, words: str, error: Exception) -> bool:
         """Make a dead letter of it; False when there is no room for one: it is tried on then."""
         if self._dead_letters is None:
             return True
@@ -693,7 +694,8 @@ class OutboxRelay(Actor[LookAtOutbox]):
             kind=OUTBOX,
             source=entry.target,
             message_id=str(entry.id),
-            error_message=error,
+            error_message=words,
+            error_details=chain_of(error),
             # A larger one stays where it is, in the outbox's row; so does one that is to vanish.
             payload=entry.payload if is_small else None,
             metadata=entry.headers,

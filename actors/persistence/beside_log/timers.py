@@ -20,6 +20,7 @@ from actors.persistence.beside_log.dead_letters import (
     DeadLetters,
     DeadLettersFull,
     NewDeadLetter,
+    chain_of,
     words_of,
 )
 from actors.persistence.beside_log.outbox import RETRY_S_MAX, retry_delay
@@ -403,13 +404,13 @@ class TimerService(Actor[LookForTimers]):
         jitter = (self._env.ids.new_id().int & 0xFFFF) / 0x10000
         retry_at: datetime | None = self._env.clock.now() + retry_delay(failures, jitter)
         try:
-            if failures >= FAILURES_MAX and await self._is_kept(timer, text):
+            if failures >= FAILURES_MAX and await self._is_kept(timer, text, error):
                 retry_at = None
             await self._timers.failed(self._worker, timer.timer_id, text, retry_at)
         except StoreError as away:
             _log.warning("persistence.timers_wait", code=away.code)
 
-    async def _is_kept(self, timer: DueTimer, error: str) -> bool:
+    async def _is_kept(self, timer: DueTimer, words: str, error: Exception) -> bool:
         """Make a dead letter of it; False when there is no room for one: it is tried on then."""
         if self._dead_letters is None:
             return True
@@ -418,7 +419,8 @@ class TimerService(Actor[LookForTimers]):
             kind="message",
             source=TIMERS,
             message_id=str(timer.timer_id),
-            error_message=error,
+            error_message=words,
+            error_details=chain_of(error),
             # A larger one stays where it is, in the timer's row.
             payload=timer.payload if len(timer.payload) <= PAYLOAD_BYTES_MAX else None,
             metadata={**timer.metadata, **place, "due_at": timer.due_at.isoformat()},

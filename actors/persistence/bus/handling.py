@@ -20,6 +20,7 @@ from actors.persistence.beside_log.dead_letters import (
     NewDeadLetter,
     NotHandedBack,
     StoredDeadLetter,
+    chain_of,
     storable,
     words_of,
 )
@@ -190,6 +191,7 @@ class Handling:
             source=f"{at.topic}/{self.group}",
             message_id=where if event_id is None else str(event_id),
             error_message=words_of(error),
+            error_details=chain_of(error),
             # A larger one stands on the topic's `.dead`.
             payload=raw.value if len(raw.value) <= PAYLOAD_BYTES_MAX else None,
             metadata={**shown, **marks},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from uuid import UUID
 
-from actors.persistence.beside_log.dead_letters import NewDeadLetter, words_of
+from actors.persistence.beside_log.dead_letters import NewDeadLetter, chain_of, words_of
 from actors.persistence.errors import StoredDataError, StoreError, StoreMisuse, UnknownEventType
 from actors.persistence.projections.projection import (
     Document,
@@ -82,7 +82,8 @@ async def attempt(
         is_parked = projection.on_poison == "park"
         if is_parked:
             held.add(event.stream_key)
-        made.letters.append(letter(event, source, said_of(event, error), is_parked=is_parked))
+        text, chain = said_of(event, error), chain_of_event(event, error)
+        made.letters.append(letter(event, source, text, chain, is_parked=is_parked))
         made.done = event.cursor
     return made
 
@@ -141,6 +142,11 @@ def said_of(event: StoredEvent, error: Exception) -> str:
     return said(error) if event.private is None else type(error).__name__
 
 
+def chain_of_event(event: StoredEvent, error: Exception) -> str:
+    """Call this for what led to an event's error; of one with private fields without texts."""
+    return chain_of(error, has_texts=event.private is None)
+
+
 def forgets_of(events: Iterable[StoredEvent]) -> int | None:
     """Call this for how many subjects had been forgotten when these events were read.
 
@@ -155,7 +161,9 @@ def subjects_of(events: Iterable[StoredEvent]) -> frozenset[str]:
     return frozenset(name for one in private if one is not None for name in one.subjects)
 
 
-def letter(event: StoredEvent, source: str, text: str, *, is_parked: bool) -> NewDeadLetter:
+def letter(
+    event: StoredEvent, source: str, text: str, chain: str = "", *, is_parked: bool
+) -> NewDeadLetter:
     """Call this for the letter of an event that a generation of a projection sets aside.
 
     Keyed by the event's id, which a renumbering of the order leaves as it is. Only a parked
@@ -166,6 +174,7 @@ def letter(event: StoredEvent, source: str, text: str, *, is_parked: bool) -> Ne
         source=source,
         message_id=str(event.event_id),
         error_message=text,
+        error_details=chain,
         payload=event.data,
         metadata=event.metadata,
         stream_id=event.stream_id,

@@ -1,6 +1,7 @@
 """`greenroom projection`, `dlq`, `outbox` and `timers` on a real database."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -186,7 +187,7 @@ def test_what_stands_beside_the_log_is_seen_and_settled(database_url: str, run: 
     on(database_url, fill)
     assert [row["kind"] for row in run.json("dlq", "list")] == ["outbox", "mail", "projection"]
     assert len(run.json("dlq", "list", "--limit", "1", "--after", "1", "--status", "pending")) == 1
-    assert run.one("dlq", "show", "1")["payload"] == "\N{REPLACEMENT CHARACTER}"
+    assert run.one("dlq", "show", "1")["payload"] == "(1 bytes that are no text)"
     assert run("dlq", "show", "1") == 0
     assert "\x1b" not in run.out
     stats = run.one("dlq", "stats")
@@ -201,7 +202,11 @@ def test_what_stands_beside_the_log_is_seen_and_settled(database_url: str, run: 
     assert run("dlq", "retry", "1") == 2
     assert run.one("outbox", "stats")["dead"] == 1
     # One goes back, the others are no business of ours, or of nobody.
-    assert run.one("dlq", "retry-all", "--yes") == {"handed_back": 1, "refused": 2}
+    assert run.one("dlq", "retry-all", "--yes") == {
+        "handed_back": 1,
+        "refused": 2,
+        "came_back": 0,
+    }
     assert run("dlq", "retry-all", "--yes", "--kind", "mail") == 4
     assert run("dlq", "retry", "3", "--yes") == 4
     assert "is kept no more; discard it" in run.err
@@ -224,6 +229,52 @@ def test_what_stands_beside_the_log_is_seen_and_settled(database_url: str, run: 
 
 
 @pytest.mark.slow
+def test_a_letter_is_edited_from_a_file_and_handed_back(
+    database_url: str, run: Commands, tmp_path: Path
+) -> None:
+    # RES-12, STORE-61
+    async def fill(database: Database) -> None:
+        outbox, letters = PostgresOutbox(database), PostgresDeadLetters(database)
+        sent = message(payload=b'{"to":"ada@example.org","count":0}')
+        await PostgresEventStore(database).append(StreamId("order-a"), new_events(1), outbox=[sent])
+        part = partition_of("k")
+        epoch = (await outbox.lease("relay", [part]))[part]
+        (first,) = await outbox.next_batch(part, epoch)
+        await outbox.mark_failed(part, epoch, first.id, "no", None)
+        await letters.add(
+            NewDeadLetter("outbox", "t", str(first.id), "no", "a\nb", payload=first.payload)
+        )
+
+    on(database_url, fill)
+    edited = tmp_path / "edited"
+    shown = run.one("dlq", "show", "1")
+    assert "example.org" not in str(shown)
+    assert shown["details"] == "a\nb"
+    edit = ("dlq", "edit", "1", "--payload", str(edited))
+    assert run(*edit, "--yes") == 3
+    for wrong in ("{", "[]", str(shown["payload"])):
+        edited.write_text(wrong)
+        assert run(*edit, "--yes") == 4, wrong
+    edited.write_bytes(b"\xff")
+    assert run(*edit, "--yes") == 3
+    edited.write_text(str(shown["payload"]).replace("0", "2"))
+    assert run(*edit) == 2
+    done = run.one(*edit, "--yes", "--reason", "it was counted wrong")
+    assert (done["status"], done["changed"]) == ("resolved", ["count: 0 -> 2"])
+    assert fetch(database_url, "SELECT payload, is_dead FROM outbox") == [
+        (b'{"to":"ada@example.org","count":2}', False)
+    ]
+    assert run(*edit, "--yes") == 4
+    assert "edited: count: 0 -> 2" in str(run.one("dlq", "show", "1")["changes"])
+    said = fetch(
+        database_url,
+        "SELECT DISTINCT metadata ->> 'reason' FROM audit_log"
+        " WHERE action = 'dlq edit' AND success",
+    )
+    assert said == [("it was counted wrong",)]
+
+
+@pytest.mark.slow
 def test_another_schema_is_no_place_for_these_commands(database_url: str, run: Commands) -> None:
     # STORE-32
     fetch(
@@ -242,6 +293,7 @@ def test_another_schema_is_no_place_for_these_commands(database_url: str, run: C
         ("dlq", "discard", "1"),
         ("dlq", "retry", "0"),
         ("dlq", "retry", "one"),
+        ("dlq", "edit", "1"),
         ("dlq", "list", "--limit", "0"),
         ("dlq", "list", "--kind", "letters"),
         ("projection", "skip", "orders"),

@@ -112,6 +112,8 @@ ROUTES = {
     paths.OPS_SIGN_INS: "GET,POST",
     paths.OPS_AUDIT: "GET",
     paths.OPS_OUTSIDE: "GET,POST",
+    paths.OPS_DEAD: "GET,POST",
+    paths.OPS_LETTER: "GET,POST",
     paths.SOCKET_TICKET: "POST",
     paths.MAIL_BOUNCE: "POST",
     paths.DEV_MAIL: "GET",
@@ -146,6 +148,7 @@ SAMPLES = {
     paths.API_DEVICE: "/api/v1/auth/devices/00000000-0000-7000-8000-000000000000",
     paths.API_DEVICE_TRUST: "/api/v1/auth/devices/00000000-0000-7000-8000-000000000000/trust",
     paths.LAB_ACTION: "/api/lab/actors/999999/crash",
+    paths.OPS_LETTER: "/ops/dead/1",
 }
 # Answers of a GET without anything: a page, or why not.
 BARE_GETS = {
@@ -185,6 +188,8 @@ BARE_GETS = {
     paths.OPS_SIGN_INS: 303,
     paths.OPS_AUDIT: 303,
     paths.OPS_OUTSIDE: 303,
+    paths.OPS_DEAD: 303,
+    paths.OPS_LETTER: 303,
     paths.OPS_TRACES: 404,
 }
 

@@ -113,6 +113,7 @@ from web.views import (
     svg_path,
     table,
 )
+from web.views.letters import LetterChangeView, LetterPage, LetterRow, LettersPage, RunView
 
 AT = datetime(2026, 11, 21, 8, 14, 5, tzinfo=UTC)
 NONCE = nonce("n0nce-n0nce-n0nce-n0nce-0")
@@ -542,6 +543,46 @@ def outside(name: str = "mail") -> OutsidePage:
         for state in ("closed", "open", "half_open")
     )
     return OutsidePage(member_shell("operators", "ada"), csrf_token("a.token"), found, name)
+
+
+def letter_row(text: str = "ada") -> LetterRow:
+    return LetterRow(1, "pending", text, text, 2, AT, text, local_path("/ops/dead/1"))
+
+
+def letters(text: str = "ada") -> LettersPage:
+    return LettersPage(
+        member_shell("operators", "ada"),
+        csrf_token("a.token"),
+        {"status": "pending", "kind": text, "source": text},
+        ("pending", "resolved"),
+        ("outbox", text),
+        (letter_row(text),),
+        (("pending", 2), ("resolved", 1)),
+        60,
+        "degraded",
+        local_path("/ops/dead?after=1"),
+        RunView(text, text, 9, 5, 1, 1, text, ""),
+        text,
+        text,
+    )
+
+
+def letter(text: str = "ada") -> LetterPage:
+    return LetterPage(
+        member_shell("operators", "ada"),
+        csrf_token("a.token"),
+        letter_row(text),
+        ((text, text),),
+        AT,
+        text,
+        text,
+        (LetterChangeView(AT, text, text, text),),
+        "0" * 64,
+        text,
+        text,
+        text,
+        text,
+    )
 
 
 def acts(text: str = "ada") -> ActsPage:

@@ -94,6 +94,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "account": lambda: RENDERER.account_page(samples.account()),
     "who is signed in": lambda: RENDERER.sign_ins_page(samples.operated()),
     "what is called outside": lambda: RENDERER.outside_page(samples.outside()),
+    "dead letters": lambda: RENDERER.letters_page(samples.letters()),
+    "a dead letter": lambda: RENDERER.letter_page(samples.letter()),
     "acts": lambda: RENDERER.acts_page(samples.acts()),
     "account with providers": lambda: RENDERER.account_page(
         replace(samples.account(), providers=samples.providers())

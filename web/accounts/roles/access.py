@@ -198,6 +198,12 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
         "GET": _OPERATOR, "POST": requires(role=Role.ADMIN, fresh=True, back=paths.OPS_SIGN_INS),
     },
     paths.OPS_AUDIT: {"GET": _OPERATOR},
+    paths.OPS_DEAD: {
+        "GET": _OPERATOR, "POST": requires(role=Role.ADMIN, fresh=True, back=paths.OPS_DEAD),
+    },
+    paths.OPS_LETTER: {
+        "GET": _OPERATOR, "POST": requires(role=Role.ADMIN, fresh=True, back=paths.OPS_DEAD),
+    },
     paths.OPS_OUTSIDE: {
         "GET": _OPERATOR, "POST": requires(role=Role.ADMIN, fresh=True, back=paths.OPS_OUTSIDE),
     },

@@ -1,0 +1,258 @@
+"""What of a dead letter's payload a person is shown, and what they make of it.
+
+Rule 1: secrets and addresses are not shown: they stand as `***`. Who leaves such a place as it is
+        keeps what is there; who writes something else replaces it.
+Rule 2: what is JSON stays JSON of the same outermost kind. Whether its handler can read it is for
+        the handler: what it refuses becomes a dead letter again, and nothing is lost.
+Rule 3: what changed is told path by path, as much of it as may be shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from actors.persistence.errors import StoreMisuse
+from actors.runtime.words.showing import HIDDEN, redact_names, redact_text
+
+# What a person can look through; larger ones are told by their size alone.
+SHOWN_BYTES_MAX: Final = 64 * 1024
+# Of one value in the audit, and of all of them.
+VALUE_CHARS_MAX: Final = 200
+DIFF_CHARS_MAX: Final = 4000
+# Deeper than this is no message of anybody, and the walk would end the stack.
+DEPTH_MAX: Final = 50
+
+_ADDRESS = re.compile(r"[^\s@<>\"',;:()]{1,64}@[^\s@<>\"',;:()]{1,255}\.[A-Za-z]{2,63}")
+
+Json = object
+
+
+class BadEdit(StoreMisuse):
+    """Raised for an edit that cannot be taken as it was written; nothing was done."""
+
+    code = "bad_edit"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the edited payload {why}; nothing was done")
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A payload for a person; `is_editable` when an edit of the text can be read back."""
+
+    text: str
+    is_editable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What becomes of a payload, and what that changes, a line each."""
+
+    payload: bytes
+    changes: Sequence[str]
+
+    @property
+    def notes(self) -> str:
+        """Call this for the audit."""
+        whole = "; ".join(self.changes)
+        return whole if len(whole) <= DIFF_CHARS_MAX else whole[: DIFF_CHARS_MAX - 2] + " …"
+
+
+def shown_payload(payload: bytes | None) -> Shown:
+    """Call this for what a person may see of a payload, of anybody."""
+    if payload is None:
+        return Shown("(not kept here)", is_editable=False)
+    if len(payload) > SHOWN_BYTES_MAX:
+        return Shown(f"({len(payload)} bytes)", is_editable=False)
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return Shown(f"({len(payload)} bytes that are no text)", is_editable=False)
+    try:
+        value = _parsed(text)
+    except BadEdit:
+        hidden = _hidden_text(text)
+        return Shown(hidden, is_editable=hidden == text and text.isprintable())
+    return Shown(_written(_hidden(value), indent=2), is_editable=True)
+
+
+def shown_texts(texts: Mapping[str, str]) -> Mapping[str, str]:
+    """Call this for headers and other notes of a letter, as a person may see them."""
+    hidden = _hidden(dict(texts))
+    assert isinstance(hidden, dict), "it was one"
+    return hidden
+
+
+def shown_text(text: str) -> str:
+    """Call this for words of others about a letter, as a person may see them."""
+    return _hidden_text(text)
+
+
+def edited_payload(payload: bytes, text: str) -> Edit:
+    """Call this with a payload and what a person made of what `shown_payload` gave.
+
+    Raises `BadEdit`; also for one that changes nothing.
+    """
+    shown = shown_payload(payload)
+    if not shown.is_editable:
+        raise BadEdit("cannot be read back: it is not all shown")
+    if len(text) > SHOWN_BYTES_MAX:
+        raise BadEdit(f"is longer than {SHOWN_BYTES_MAX} characters")
+    original = payload.decode()
+    try:
+        before = _parsed(original)
+    except BadEdit:
+        # A form sends a line's end as two characters.
+        new = text.replace("\r\n", "\n")
+        if new == original:
+            raise BadEdit("is what it was") from None
+        return Edit(new.encode(), [f"the text: {_cut(original)} -> {_cut(new)}"])
+    after = _restored(before, _hidden(before), _parsed(text), "")
+    if type(after) is not type(before):
+        raise BadEdit("must be JSON of the same kind: an object stays one, and so does a list")
+    changes = list(_changes(_hidden(before), _hidden(after), before, after, ""))
+    if not changes:
+        raise BadEdit("is what it was")
+    return Edit(_written(after).encode(), changes)
+
+
+def _parsed(text: str) -> Json:
+    def once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise BadEdit("has a name twice in one object")
+        return found
+
+    def refuse(word: str) -> Json:
+        raise BadEdit(f"has {word}, which is no JSON")
+
+    try:
+        value: Json = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+        _written(value).encode()
+    except json.JSONDecodeError as error:
+        raise BadEdit(f"is no JSON: line {error.lineno}, column {error.colno}") from None
+    except (ValueError, RecursionError):
+        raise BadEdit("is no JSON that others can read") from None
+    if _depth(value) > DEPTH_MAX:
+        raise BadEdit(f"is nested deeper than {DEPTH_MAX}")
+    return value
+
+
+def _depth(value: Json) -> int:
+    level, depth = [value], 0
+    while level := [part for one in level for part in _parts(one)]:
+        depth += 1
+    return depth
+
+
+def _parts(value: Json) -> Sequence[Json]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else ()
+
+
+def _written(value: Json, indent: int | None = None) -> str:
+    separators = None if indent else (",", ":")
+    return json.dumps(
+        value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators
+    )
+
+
+def _hidden(value: Json) -> Json:
+    if isinstance(value, dict):
+        # Name by name: of one with very many, a part alone would be looked at.
+        return {
+            name: HIDDEN if redact_names({name: None})[name] == HIDDEN else _hidden(one)
+            for name, one in value.items()
+        }
+    if isinstance(value, list):
+        return [_hidden(one) for one in value]
+    return _hidden_text(value) if isinstance(value, str) else value
+
+
+def _hidden_text(text: str) -> str:
+    return _ADDRESS.sub(HIDDEN, redact_text(text))
+
+
+def _restored(before: Json, hidden: Json, after: Json, path: str) -> Json:
+    """Put back what was hidden and left as it was shown."""
+    if hidden != before and after == hidden and not isinstance(after, dict | list):
+        return before
+    if isinstance(after, dict):
+        known = before if isinstance(before, dict) else {}
+        seen = hidden if isinstance(hidden, dict) else {}
+        return {
+            name: _restored(known.get(name), seen.get(name), one, f"{path}.{name}")
+            for name, one in after.items()
+        }
+    if isinstance(after, list):
+        known_items = before if isinstance(before, list) else []
+        seen_items = hidden if isinstance(hidden, list) else []
+        return [
+            _restored(_at(known_items, n), _at(seen_items, n), one, f"{path}[{n}]")
+            for n, one in enumerate(after)
+        ]
+    if isinstance(after, str) and HIDDEN in after:
+        raise BadEdit(f"has {HIDDEN} at {path or 'its top'}, where nothing hidden stood")
+    return after
+
+
+def _at(items: Sequence[Json], n: int) -> Json:
+    return items[n] if n < len(items) else None
+
+
+def _changes(
+    shown_before: Json, shown_after: Json, before: Json, after: Json, path: str
+) -> Iterator[str]:
+    """Tell what differs; from what is shown, so that a secret that changed is told without it."""
+    if before == after and type(before) is type(after):
+        return
+    # What is hidden as a whole is told as a whole.
+    if (
+        isinstance(before, dict)
+        and isinstance(after, dict)
+        and isinstance(shown_before, dict)
+        and isinstance(shown_after, dict)
+    ):
+        for name in {**before, **after}:
+            old, new = before.get(name, _ABSENT), after.get(name, _ABSENT)
+            yield from _changes(
+                shown_before.get(name, _ABSENT), shown_after.get(name, _ABSENT), old, new,
+                f"{path}.{name}",
+            )  # fmt: skip
+        return
+    if _are_alike(before, after) and _are_alike(shown_before, shown_after):
+        assert isinstance(before, list), "they are alike"
+        assert isinstance(after, list), "they are alike"
+        assert isinstance(shown_before, list), "they are alike"
+        assert isinstance(shown_after, list), "they are alike"
+        items = zip(shown_before, shown_after, before, after, strict=True)
+        for n, item in enumerate(items):
+            yield from _changes(*item, f"{path}[{n}]")
+        return
+    place = _cut(path.lstrip(".") or "all of it")
+    yield f"{place}: {_said(shown_before)} -> {_said(shown_after)}"
+
+
+def _are_alike(one: Json, other: Json) -> bool:
+    return isinstance(one, list) and isinstance(other, list) and len(one) == len(other)
+
+
+class _Absent:
+    pass
+
+
+_ABSENT: Final = _Absent()
+
+
+def _said(value: Json) -> str:
+    return "(nothing)" if value is _ABSENT else _cut(_written(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= VALUE_CHARS_MAX else text[: VALUE_CHARS_MAX - 1] + "…"

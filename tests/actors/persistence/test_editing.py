@@ -1,0 +1,148 @@
+"""What a person sees of a dead letter's payload, and what becomes of what they write (RES-12)."""
+
+import json
+
+import pytest
+
+from actors.persistence.beside_log.dead_letters import chain_of
+from actors.persistence.beside_log.editing import (
+    DEPTH_MAX,
+    DIFF_CHARS_MAX,
+    SHOWN_BYTES_MAX,
+    BadEdit,
+    edited_payload,
+    shown_payload,
+    shown_texts,
+)
+
+ORDER = {
+    "order": "o-1",
+    "to": "ada@example.org",
+    "password": "hunter2",
+    "tokens": {"a": 1},
+    "lines": [{"sku": "x", "count": 1}, {"sku": "y", "note": "mail bob@example.org, token=abc"}],
+}
+PAYLOAD = json.dumps(ORDER).encode()
+
+
+def test_secrets_and_addresses_are_not_shown() -> None:
+    # RES-12, SEC-131
+    shown = shown_payload(PAYLOAD)
+    assert shown.is_editable
+    for hidden in ("ada@", "bob@", "example.org", "hunter2", "abc", '"a": 1'):
+        assert hidden not in shown.text, hidden
+    assert '"sku": "x"' in shown.text
+    many = json.dumps({f"n{n}": 1 for n in range(2000)} | {"password": "hunter2"})
+    assert "hunter2" not in shown_payload(many.encode()).text
+    assert "hunter2" not in shown_payload(b"user said password=hunter2 to ada@example.org").text
+    told = shown_texts({"authorization": "x", "by": "ada@example.org", "correlation_id": "c"})
+    assert told == {"authorization": "***", "by": "***", "correlation_id": "c"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "text"),
+    [
+        (None, "(not kept here)"),
+        (b"\xff\xfe\x00", "(3 bytes that are no text)"),
+        (b"x" * (SHOWN_BYTES_MAX + 1), f"({SHOWN_BYTES_MAX + 1} bytes)"),
+    ],
+)
+def test_what_is_no_text_is_told_by_its_size(payload: bytes | None, text: str) -> None:
+    # RES-12
+    shown = shown_payload(payload)
+    assert (shown.text, shown.is_editable) == (text, False)
+    if payload is not None:
+        with pytest.raises(BadEdit):
+            edited_payload(payload, "{}")
+
+
+def test_what_is_left_as_it_was_shown_is_kept_and_the_rest_replaced() -> None:
+    # RES-12
+    written = json.loads(shown_payload(PAYLOAD).text)
+    written["lines"][0]["count"] = 2
+    written["new"] = None
+    del written["order"]
+    edit = edited_payload(PAYLOAD, json.dumps(written))
+    now = json.loads(edit.payload)
+    assert (now["to"], now["password"], now["tokens"]) == ("ada@example.org", "hunter2", {"a": 1})
+    assert now["lines"][1] == ORDER["lines"][1]  # type: ignore[index]
+    assert edit.changes == [
+        'order: "o-1" -> (nothing)',
+        "lines[0].count: 1 -> 2",
+        "new: (nothing) -> null",
+    ]
+    written["password"] = "other"
+    written["to"] = "eve@example.org"
+    edit = edited_payload(PAYLOAD, json.dumps(written))
+    assert json.loads(edit.payload)["password"] == "other"
+    assert 'password: "***" -> "***"' in edit.changes
+    assert "example.org" not in edit.notes
+    assert "other" not in edit.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "line 1, column 1"),
+        ("{", "no JSON"),
+        ("[]", "same kind"),
+        ("null", "same kind"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": 1e999}', "no JSON that others can read"),
+        ('{"a": "\\ud800"}', "no JSON that others can read"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ('{"a": "***"}', "where nothing hidden stood"),
+        ('{"lines": ["***"]}', "where nothing hidden stood"),
+        ("[" * 100_000, "longer than"),
+        ("[" * 9000 + "]" * 9000, "no JSON that others can read"),
+        ('{"a":' + "[" * (DEPTH_MAX + 1) + "]" * (DEPTH_MAX + 1) + "}", "deeper"),
+        (shown_payload(PAYLOAD).text, "is what it was"),
+    ],
+)
+def test_an_edit_that_cannot_be_taken_says_why(text: str, why: str) -> None:
+    # RES-12: nothing was done
+    with pytest.raises(BadEdit, match=why):
+        edited_payload(PAYLOAD, text)
+
+
+def test_plain_text_is_edited_as_a_whole() -> None:
+    # RES-12
+    assert edited_payload(b"hello", "bye").payload == b"bye"
+    with pytest.raises(BadEdit, match="is what it was"):
+        edited_payload(b"hello", "hello")
+    assert not shown_payload(b"write to ada@example.org").is_editable
+
+
+def test_the_audit_gets_no_more_than_it_holds() -> None:
+    # RES-12
+    before = {f"n{n}": "x" * 500 for n in range(100)}
+    after = dict.fromkeys(before, "y" * 500)
+    edit = edited_payload(json.dumps(before).encode(), json.dumps(after))
+    assert len(edit.changes) == 100
+    assert len(edit.notes) == DIFF_CHARS_MAX
+
+
+def test_a_chain_tells_each_cause_with_its_place_and_no_secret() -> None:
+    # RES-12
+    def inner() -> None:
+        raise KeyError("password=hunter2")
+
+    def outer() -> None:
+        try:
+            inner()
+        except KeyError as error:
+            raise ValueError("no such order") from error
+
+    with pytest.raises(ValueError, match="no such") as caught:
+        outer()
+    first, second = chain_of(caught.value).splitlines()
+    assert first.startswith(f"ValueError: no such order ({__name__}:")
+    assert first.endswith(", outer)")
+    assert second.startswith("caused by: KeyError")
+    assert "hunter2" not in second
+    assert "no such" not in chain_of(caught.value, has_texts=False)
+    circle = ValueError("a")
+    circle.__cause__ = circle
+    assert chain_of(circle) == "ValueError: a"
+    group = ExceptionGroup("several", [ValueError("a"), OSError("b")])
+    assert chain_of(group).splitlines()[1:] == ["of it: ValueError: a", "of it: OSError: b"]
