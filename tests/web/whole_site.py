@@ -47,8 +47,8 @@ from web.documentation import Documents, maybe_documents
 from web.lab.demos.checkout.visitors import CheckoutPorts
 from web.mail.senders.port import Sender
 from web.observability.health import Component, Finding, healthy, unhealthy
-from web.observability.letters.handing import LetterDesk
 from web.observability.operating.control.serving import ControlServer
+from web.observability.operating.letters.handing import LetterDesk
 from web.realtime import StreamCaps
 from web.server import DrainResult, Server, WebApp
 from web.settings import Settings

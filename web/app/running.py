@@ -116,10 +116,10 @@ from web.mail.sealing import MailSeal
 from web.observability import first_leaf
 from web.observability.health.of_guards import outside_component
 from web.observability.health.of_store import bus_component
-from web.observability.letters.handing import LetterDesk
 from web.observability.metrics.serving import LOOPBACK
 from web.observability.operating.control.place import LOCK_NAME, SOCKET_NAME
 from web.observability.operating.control.serving import ControlServer
+from web.observability.operating.letters.handing import LetterDesk
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import Cluster, HeadingFont, Migrate, Settings, StoreTimeline
 from web.timeline.collector import statements_teller
@@ -509,12 +509,7 @@ async def _run_tree(
             *redis_components(redis),
             outside_component(outside),
         ],
-        store=replace(
-            store_of(database, log, keyring, redis),
-            mails=mail.mails,
-            mail_states=mail.states,
-            letters=letter_desk(database, bus.engine),
-        ),
+        store=_with_desks(store_of(database, log, keyring, redis), database, mail, bus.engine),
         ids=SystemIds(),
         documents=files.documents,
         outside=outside,
@@ -658,9 +653,10 @@ def store_of(
     )
 
 
-def letter_desk(database: Database, bus: Engine) -> LetterDesk:
-    """Call this for where operators find dead letters, and hand them back."""
-    return LetterDesk(PostgresDeadLetters(database), PostgresProjections(database), bus)
+def _with_desks(store: Store, database: Database, mail: SiteMail, bus: Engine) -> Store:
+    """The store with what is about mail, and where operators find dead letters."""
+    desk = LetterDesk(PostgresDeadLetters(database), PostgresProjections(database), bus)
+    return replace(store, mails=mail.mails, mail_states=mail.states, letters=desk)
 
 
 def make_cleaner(

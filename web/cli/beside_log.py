@@ -31,8 +31,8 @@ from storage.postgres import (
 from web.cli.answering import Code, CommandFailed, Teller
 from web.cli.opening import changing, open_store
 from web.cli.parser import ROWS_MAX
-from web.observability.letters.handing import LetterDesk, mark_of_payload
-from web.observability.letters.retrying import (
+from web.observability.operating.letters.handing import LetterDesk, mark_of_payload
+from web.observability.operating.letters.retrying import (
     FAILED_IN_A_ROW_MAX,
     PER_SECOND,
     Ended,

@@ -152,9 +152,6 @@ from web.observability import RequestLog
 from web.observability.alerts import Alert, Alerts, watched
 from web.observability.health import Component, Health, HealthActor
 from web.observability.health.of_tree import supervision_component, tree_component
-from web.observability.letters.handing import LetterDesk
-from web.observability.letters.page import letter_routes
-from web.observability.letters.retrying import Retries, RetriesActor
 from web.observability.metrics.collectors import of_dependencies, of_numbers
 from web.observability.metrics.of_site import SiteMetrics
 from web.observability.metrics.serving import metrics_routes
@@ -164,6 +161,9 @@ from web.observability.operating.control.live import (
     live_commands,
 )
 from web.observability.operating.control.serving import Command
+from web.observability.operating.letters.handing import LetterDesk
+from web.observability.operating.letters.page import letter_routes
+from web.observability.operating.letters.retrying import Retries, RetriesActor
 from web.observability.outside_page import outside_routes
 from web.realtime import (
     Audience,

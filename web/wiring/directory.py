@@ -37,7 +37,7 @@ from web.lab.tree.feed import Messages as TreeFeedMessage
 from web.lab.tree.feed import TreeFeed
 from web.mail.delivering import MailRelay
 from web.observability.bus_lag import GroupLag
-from web.observability.letters.retrying import LookAtRetries, RetriesActor
+from web.observability.operating.letters.retrying import LookAtRetries, RetriesActor
 from web.realtime import StreamKey
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed

@@ -19,7 +19,7 @@ from actors.persistence import DeadLetterStatus, StoredDeadLetter, StoreError
 from actors.persistence.beside_log.dead_letters import words_of
 from actors.persistence.words import READ_LIMIT_MAX
 from actors.runtime import Actor, Log, message
-from web.observability.letters.handing import LetterDesk
+from web.observability.operating.letters.handing import LetterDesk
 
 PER_SECOND: Final = 10
 FAILED_IN_A_ROW_MAX: Final = 5

@@ -23,8 +23,8 @@ from storage.memory import (
     MemoryProjections,
 )
 from storage.testing.samples import message, new_events
-from web.observability.letters.handing import LetterDesk
-from web.observability.letters.retrying import (
+from web.observability.operating.letters.handing import LetterDesk
+from web.observability.operating.letters.retrying import (
     FAILED_IN_A_ROW_MAX,
     Ended,
     Progress,

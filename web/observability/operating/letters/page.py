@@ -28,8 +28,8 @@ from actors.persistence.beside_log.editing import (
 from actors.persistence.words import BIGINT_MAX, KEY_BYTES_MAX
 from web.accounts.identity import member_of
 from web.accounts.routes import FORM, redirect, to_sign_in
-from web.observability.letters.handing import LetterDesk, mark_of_payload
-from web.observability.letters.retrying import Progress, Retries
+from web.observability.operating.letters.handing import LetterDesk, mark_of_payload
+from web.observability.operating.letters.retrying import Progress, Retries
 from web.routing import paths
 from web.routing.errors import InvalidInput, NoSuchThing
 from web.routing.services import Services
