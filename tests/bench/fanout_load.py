@@ -1,12 +1,13 @@
-"""The load generator of the fan-out: opens streams or sockets and only counts their bytes.
+"""The load generator of the fan-out: opens streams or sockets and reads as fast as it can.
 
-    python -m tests.bench.fanout_load KIND PORT COUNT [TASK]
+    python -m tests.bench.fanout_load KIND PORT COUNT TASK
 
 KIND is `sse` or `ws` for the bare servers and the peers, `site-sse` or `site-ws` for the site.
 Prints `ready` once everybody is live. Then, by TASK, one line of JSON:
 
-- `rate` (the default): bytes, seconds from the first of them to the moment everybody has had the
-  event with `LAST` in it, and the processor time of this process in between
+- `rate EVENTS`: bytes, seconds from the first of them to the moment everybody has had the event
+  with `LAST` in it, and the processor time of this process in between; then it is judged how many
+  readers had not each of the events once and in order, by the numbers in them
 - `latency [STALLED]`: microseconds from the stamp in an event to its arrival, for every event and
   reader; so many more are connected and never read
 - `rounds`: for each line on standard input, until it ends, a run of events; how many of them the
@@ -38,12 +39,18 @@ CHUNK = 262_144
 LAST = b"the-last-of-this-run"
 # A stamp of `time.monotonic_ns`, which all processes of a machine share.
 STAMP = re.compile(rb"at=(\d+);")
+# The number of an event. What a page is sent beside the events of a run has none.
+NUMBER = re.compile(rb"n=(\d{7});")
+# A page of the lab shows each in two lists.
+SHOWN = {"site-sse": 2}
 # A marker or stamp may be cut in two by a read: so much is kept of the read before.
 TAIL = 64
 # A server's queue of connections that it has not accepted yet is far longer.
 OPENED_AT_ONCE = 100
 # A visitor who posts while others come back; one address has 20 posts in 10 s.
 POST_EVERY_S = 0.1
+# For what is still on its way when everybody has had the last event for the first time.
+REST_S = 5
 # The least the kernel gives; a reader that stalls fills it at once.
 STALLED_BYTES = 4096
 
@@ -55,6 +62,31 @@ class Kind:
     request: bytes
     live: bytes
     then: bytes = b""
+
+
+def numbered(number: int, size: int, *, is_last: bool) -> str:
+    """Make the body of an event; the last of a run says that it is."""
+    return f"n={number:07};{LAST.decode() if is_last else ''}".ljust(size, "x")
+
+
+def has_all(text: bytes, count: int, times: int) -> bool:
+    """Tell whether a reader had the newest `count` events, each in order and `times` times.
+
+    The first showings of all of them are held against the order, then the second ones. What is
+    older came with the window that a page begins with.
+    """
+    numbers = [int(number) for number in NUMBER.findall(text)]
+    newest = max(numbers, default=0)
+    wanted = [*range(newest - count + 1, newest + 1)]
+    shown: list[list[int]] = [[] for _ in range(times)]
+    seen = dict.fromkeys(wanted, 0)
+    for number in numbers:
+        if number in seen:
+            if seen[number] == times:
+                return False
+            shown[seen[number]].append(number)
+            seen[number] += 1
+    return all(one == wanted for one in shown)
 
 
 def masked(text: bytes) -> bytes:
@@ -132,10 +164,12 @@ class Page:
 class Client:
     """One open connection, and the end of what it read."""
 
-    __slots__ = ("count", "is_asked", "kind", "socket", "stamp", "tail")
+    __slots__ = ("is_asked", "kind", "pieces", "socket", "stamp", "tail")
 
     def __init__(self, opened: socket.socket, kind: Kind) -> None:
-        self.socket, self.kind, self.tail, self.count = opened, kind, b"", 0
+        self.socket, self.kind, self.tail = opened, kind, b""
+        # What is judged when the clock has stopped.
+        self.pieces: list[bytes] = []
         self.is_asked, self.stamp = True, 0
 
 
@@ -220,7 +254,7 @@ class Crowd:
         while waiting:
             for number, client, data in self.read():
                 assert data, "a stream ended"
-                client.count += len(data)
+                client.pieces.append(data)
                 if marker in data or (client.tail and marker in client.tail + data[:TAIL]):
                     waiting.discard(number)
                     at = time.perf_counter()
@@ -279,21 +313,34 @@ class Crowd:
             came.append((number, client, client.socket.recv(CHUNK)))
         return came
 
-    def rate(self) -> dict[str, float]:
-        """Read a run of events; everybody must have the same number of bytes."""
+    def rate(self, events: int) -> dict[str, float]:
+        """Read a run of so many events."""
         first = self.read()
         began, used = time.perf_counter(), time.process_time()
         for _, client, data in first:
-            client.count += len(data)
+            client.pieces.append(data)
             client.tail = data[-TAIL:]
         at = self.read_until_all_have(LAST)
-        counts = {client.count for client in self._clients.values()}
-        return {
-            "bytes": sum(client.count for client in self._clients.values()),
-            "uneven": max(counts) - min(counts),
-            "seconds": at - began,
-            "cpu": time.process_time() - used,
-        }
+        told = {"seconds": at - began, "cpu": time.process_time() - used}
+        held = [sum(map(len, client.pieces)) for client in self._clients.values()]
+        return {**told, "bytes": sum(held), "wrong": self._judge(events)}
+
+    def _judge(self, events: int) -> int:
+        """Count the readers who had not everything, once and in order; the rest may be late."""
+        times, until = SHOWN.get(self._name, 1), time.monotonic() + REST_S
+        wrong = self._clients
+        while True:
+            texts = {number: b"".join(client.pieces) for number, client in wrong.items()}
+            wrong = {
+                number: self._clients[number]
+                for number, text in texts.items()
+                if not has_all(text, events, times)
+            }
+            if not wrong or time.monotonic() > until:
+                return len(wrong)
+            if self._epoll.poll(0.1):
+                for _, client, data in self.read():
+                    client.pieces.append(data)
 
 
 class Poster:
@@ -333,7 +380,7 @@ def do(task: str, numbers: list[int], crowd: Crowd, port: int) -> object:
     """Do what the command line says; gives what is told of it."""
     match task:
         case "rate":
-            return crowd.rate()
+            return crowd.rate(*numbers)
         case "latency":
             return [round(one) for one in crowd.read_stamps_until_all_have(LAST)]
         case "rounds":
@@ -355,7 +402,7 @@ def do(task: str, numbers: list[int], crowd: Crowd, port: int) -> object:
 
 def main() -> None:
     name, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    task, *rest = sys.argv[4:] or ["rate"]
+    task, *rest = sys.argv[4:]
     numbers = [int(one) for one in rest]
     crowd = Crowd(name, port)
     if task == "latency" and numbers:

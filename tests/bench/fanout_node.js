@@ -27,9 +27,9 @@ if (process.argv[2] === 'ws') {
 
 async function publish(count, together, size) {
   const used = process.cpuUsage();
-  const body = 'x'.repeat(size);
   for (let n = 1; n <= count; n++) {
-    const text = n === count ? last + body.slice(last.length) : body;
+    const mark = `n=${String(n).padStart(7, '0')};${n === count ? last : ''}`;
+    const text = mark.padEnd(size, 'x');
     for (const client of clients) send(client, text, n);
     if (n % together === 0) await turn();
     if (n % 16 === 0) while ([...clients].some(waiting)) await turn();

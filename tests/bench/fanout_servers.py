@@ -28,7 +28,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.runtime import Secret, open_actors
-from tests.bench.fanout_load import LAST
+from tests.bench.fanout_load import numbered
 from web.realtime import (
     Hub,
     Place,
@@ -64,9 +64,8 @@ def used_s() -> float:
 
 
 def bodies(count: int, size: int) -> list[str]:
-    """Make the bodies of a run; the last one says that it is."""
-    body, last = "x" * size, LAST.decode()
-    return [body] * (count - 1) + [last + body[len(last) :]]
+    """Make the bodies of a run."""
+    return [numbered(n, size, is_last=n == count) for n in range(1, count + 1)]
 
 
 async def asked() -> tuple[int, int, int] | None:

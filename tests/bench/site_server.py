@@ -56,7 +56,7 @@ from storage.postgres import (
     open_embedded,
 )
 from supervision import open_system
-from tests.bench.fanout_load import LAST
+from tests.bench.fanout_load import LAST, numbered
 from tests.bench.fanout_servers import AHEAD_MAX, used_s
 from tests.web.views.samples import static
 from web.app import spare_what_stays, store_components, store_of
@@ -78,6 +78,7 @@ class Lobby:
     def __init__(self, web: Web, directory: Directory, log: PostgresChatLog) -> None:
         self._web, self._directory, self._log = web, directory, log
         self._n: int | None = None
+        self._said = 0
 
     async def obey(self, command: str, *numbers: int) -> dict[str, float]:
         """Do what a line says."""
@@ -97,10 +98,11 @@ class Lobby:
 
     async def publish(self, count: int, together: int, size: int) -> dict[str, float]:
         """Send as fast as the readers take it, `together` events in each turn of the loop."""
-        words = ("a line of chat as people write it, neither long nor short " * 20)[:size]
         resyncs, used = self._web.streams.counts().resyncs, used_s()
         for number in range(1, count + 1):
-            await self._say(LAST.decode() if number == count else words)
+            # A page's window shows events of the run before: numbers never begin anew.
+            self._said += 1
+            await self._say(numbered(self._said, size, is_last=number == count))
             if number % together == 0:
                 await trio.lowlevel.checkpoint()
             if number % AHEAD_MAX == 0:
