@@ -116,7 +116,9 @@ async def test_probes_are_answered(has_proxy: bool) -> None:
         ("", 200),
         ("x-forwarded-proto: https\r\n", 200),
         ("x-forwarded-proto: HTTPS\r\n", 200),
-        ("x-forwarded-proto: nonsense\r\n", 200),
+        ("x-forwarded-proto: junk\r\n", 308),
+        ("x-forwarded-proto: https, junk\r\n", 308),
+        ("x-forwarded-proto: junk\r\nx-forwarded-proto: https\r\n", 200),
         ("x-forwarded-proto: http, https\r\n", 200),
         ("x-forwarded-proto: http\r\nx-forwarded-proto: https\r\n", 200),
         ("x-forwarded-proto: https,http\r\n", 308),
@@ -147,6 +149,10 @@ async def test_an_operator_hears_of_a_proxy_that_is_not_named() -> None:
         async with edged(is_https=True) as ask:
             await ask("GET /", PLAIN)
             assert ask.app.edge.addresses.statistics().plain == 0
+            for scheme in ("TLS", "on"):
+                await ask("GET /", f"x-forwarded-proto: {scheme}\r\n")
+    unread = [line for line in lines if line["event"] == "request.forwarded_scheme_unreadable"]
+    assert len(unread) == 1
     told = [line for line in lines if line["event"] == "request.plain_from_untrusted"]
     assert [line["peer"] for line in told] == ["127.0.*.*"]
 
@@ -163,9 +169,12 @@ async def test_an_operator_hears_of_a_proxy_that_is_not_named() -> None:
         ("https", "http", True, True),
         ("http", "wss", True, False),
         ("http", "ws", True, True),
-        ("http", "", True, False),
-        ("http", "http,", True, False),
-        ("http", "http://x", True, False),
+        ("http", None, True, False),
+        ("https", "junk", True, True),
+        ("http", "", True, True),
+        ("http", "https,", True, True),
+        ("http", "https://x", True, True),
+        ("http", "https;", True, True),
     ],
 )
 def test_what_counts_as_plain(scheme: str, told: str | None, is_proxy: bool, found: bool) -> None:

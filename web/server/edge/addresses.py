@@ -143,13 +143,19 @@ def is_plain(scheme: str, forwarded_proto: str | None, *, is_proxy: bool) -> boo
     """Tell whether a request came without encryption; `scheme` is that of our own connection.
 
     `forwarded_proto` is all of `X-Forwarded-Proto`, believed only when the peer is a trusted proxy,
-    and of several values the right-most, which the nearest one wrote. A proxy that says nothing, or
-    nothing that is a scheme, has taken the request over HTTPS: that is what it stands there for.
+    and of several values the right-most, which the nearest one wrote. A proxy that sends none has
+    taken the request over HTTPS: that is what it stands there for. What is no scheme was written
+    by no such proxy, and so it may have come from the visitor: it opens nothing.
     """
     if not is_proxy:
         return _PLAIN_SCHEMES.get(scheme, True)
-    told = (forwarded_proto or "").rpartition(",")[2].strip().lower()
-    return _PLAIN_SCHEMES.get(told, False)
+    if forwarded_proto is None:
+        return False
+    return _PLAIN_SCHEMES.get(_nearest(forwarded_proto), True)
+
+
+def _nearest(forwarded_proto: str) -> str:
+    return forwarded_proto.rpartition(",")[2].strip().lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,7 @@ class ClientAddresses:
         self._unread_hops = 0
         self._unasked = 0
         self._plain = 0
+        self._is_scheme_told = False
 
     def __repr__(self) -> str:
         return f"<ClientAddresses {self.statistics()!r}>"
@@ -194,9 +201,21 @@ class ClientAddresses:
         """Call this with the socket's peer and scheme, and all of `X-Forwarded-Proto`."""
         return is_plain(scheme, forwarded_proto, is_proxy=self._is_proxy(peer))
 
-    def note_plain(self, peer: str) -> None:
-        """Call this when a plain request was not served; from no proxy, the first is logged."""
+    def note_plain(self, peer: str, forwarded_proto: str | None) -> None:
+        """Call this when a plain request was not served.
+
+        The first from no proxy is logged, and the first for which a proxy told no scheme.
+        """
         if self._is_proxy(peer):
+            is_unread = _nearest(forwarded_proto or "") not in _PLAIN_SCHEMES
+            if is_unread and not self._is_scheme_told:
+                # Behind a proxy that writes another word every page leads to itself, without end.
+                self._is_scheme_told = True
+                log.warning(
+                    "request.forwarded_scheme_unreadable",
+                    peer=masked(peer),
+                    hint="X-Forwarded-Proto is https or http",
+                )
             return
         self._plain += 1
         if self._plain == 1:

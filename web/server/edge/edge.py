@@ -415,7 +415,7 @@ class Edge:
         checks, is_plain = self._settings.checks, answer.state.is_plain
         refused = checks.refusal(scope, headers, is_plain=is_plain)
         if refused is None and is_plain and scope["path"] not in checks.probe_paths:
-            self.addresses.note_plain(_peer(scope))
+            self.addresses.note_plain(_peer(scope), headers.get("x-forwarded-proto"))
             await answer.refuse_plain(checks.secure_url(scope, headers))
             return
         if refused is None and scope["method"] not in KNOWN_METHODS:
@@ -542,7 +542,7 @@ class Edge:
         endpoint = self._sockets.get(scope["path"])
         row = self._settings.checks.refusal(scope, headers, is_plain=state.is_plain)
         if row is None and state.is_plain:
-            self.addresses.note_plain(_peer(scope))
+            self.addresses.note_plain(_peer(scope), headers.get("x-forwarded-proto"))
             row = _PLAIN
         if row is None and _is_surplus(scope):
             row = _OVERLOADED
