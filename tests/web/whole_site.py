@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -155,8 +155,9 @@ async def open_whole_site(
     async def check_store() -> Finding:
         return await kit[0].check_store()
 
+    settings = settings or Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000)
     web = Web(
-        settings or Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000),
+        replace(settings, chat_posts_per_author_max=posts_max),
         Secrets(Secret(b"s" * 64), None),
         clock,
         static(),

@@ -5,6 +5,7 @@ The panel itself stands on the lab's page, which asks here for what it shows at 
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import msgspec
@@ -13,6 +14,8 @@ from quart import Blueprint, Response, request
 
 from actors.accounts import (
     BindTab,
+    Limit,
+    Limited,
     Pane,
     PostAnswer,
     Poster,
@@ -24,6 +27,7 @@ from actors.accounts import (
     TabId,
     TabUnbound,
 )
+from actors.accounts.kept.throttle import TRIES_MAX
 from actors.chat import (
     DEMO_DISPLAY_NAME,
     LOBBY,
@@ -48,10 +52,11 @@ from actors.chat import (
     parse_room,
 )
 from actors.chat.chat_log import HISTORY_LIMIT
-from actors.chat.policy import parse_body, parse_client_id
+from actors.chat.policy import LIMIT_PERIOD_S, POSTS_PER_AUTHOR_MAX, parse_body, parse_client_id
 from actors.persistence.words import BIGINT_MAX
 from actors.runtime import AskError, NoProc
 from actors.timeline import Kind, Values
+from web.api.limits import rate_limit_headers
 from web.chat.presenting import PageViews, window_views
 from web.chat.readers import ShownRooms
 from web.chat.refusals import SOURCES, RefusedPost, ShowAgain, words_for
@@ -86,6 +91,8 @@ class ChatServices:
     newest: NewestCache
     shown: ShownRooms
     views: PageViews = field(default_factory=PageViews)
+    # Of an author, in `LIMIT_PERIOD_S`: told where that is reached.
+    posts_max: int = POSTS_PER_AUTHOR_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +417,7 @@ async def _stored(
     if isinstance(answer, TabUnbound) and _bind_again(services, chat, key, command.room):
         answer = await session.ask(post, timeout=services.remaining(state))
     try:
-        return refuse_unless_stored(answer)
+        return refuse_unless_stored(answer, chat.posts_max)
     except InvalidInput as error:
         raise invalid(str(error)) from error
 
@@ -439,13 +446,26 @@ def _room_shown(services: Services, chat: ChatServices, key: StreamKey) -> RoomN
     return None if stream is None else chat.shown.maybe_room(stream)
 
 
-def refuse_unless_stored(answer: PostAnswer) -> Posted | Repeated:
+def _limits_told(posts_max: int, retry_after_s: float) -> list[tuple[bytes, bytes]]:
+    """Say which limit it is; who waits longer than its window has reached one that has no name.
+
+    So many posts that a limit of tries could not be that many are no limit worth telling.
+    """
+    if retry_after_s > LIMIT_PERIOD_S or posts_max > TRIES_MAX:
+        return []
+    limit = Limit("chat-post", posts_max, timedelta(seconds=LIMIT_PERIOD_S))
+    return rate_limit_headers(limit.key, limit, Limited(retry_after_s))
+
+
+def refuse_unless_stored(
+    answer: PostAnswer, posts_max: int = POSTS_PER_AUTHOR_MAX
+) -> Posted | Repeated:
     """Call this with a session's answer; raises what the visitor is told unless it is stored."""
     match answer:
         case Posted() | Repeated():
             return answer
         case TooManyPosts(retry_after_s):
-            raise RateLimited(retry_after_s)
+            raise RateLimited(retry_after_s, _limits_told(posts_max, retry_after_s))
         case TooManyWaiting(waiting_max):
             raise EnoughWaiting(waiting_max)
         case TabUnbound():

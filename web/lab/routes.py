@@ -153,7 +153,7 @@ async def lab_view(
 def lab_again(services: Services, lab: LabServices) -> ShowAgain:
     """Call this for what answers a refused form of the chat: the lab's page, with what was typed.
 
-    Its status is the refusal's, and so are the seconds to wait.
+    Its status is the refusal's, and so are the seconds to wait and the limit.
     """
     rows = error_table()
 
@@ -164,9 +164,11 @@ def lab_again(services: Services, lab: LabServices) -> ShowAgain:
         elif row.status >= 500:
             log.error("chat.post_not_stored", status=row.status, exc_info=refused.error)
         page = await _page(services, lab, RoomPart(refused.room), refused)
-        wait = {} if row.retry_after_s is None else {"retry_after": str(row.retry_after_s)}
+        more = {name.decode(): value.decode() for name, value in row.headers}
+        if row.retry_after_s is not None:
+            more["retry-after"] = str(row.retry_after_s)
         # Rendered for this one answer: nobody else may be given what was typed.
-        return form_response(services.renderer.lab_page(page), row.status, **wait)
+        return form_response(services.renderer.lab_page(page), row.status, **more)
 
     return show
 

@@ -673,7 +673,8 @@ class Web:
     def _register_routes(self, app: WebApp, listening: EventStreams[SocketGuest]) -> None:
         directory, services = self._directory, self._services_of(app)
         site = self._site_services()
-        chat = ChatServices(self.rooms, directory.newest, self.shown)
+        posts_max = self._settings.chat_posts_per_author_max
+        chat = ChatServices(self.rooms, directory.newest, self.shown, posts_max=posts_max)
         lab = self._lab_services(chat)
         moderation = ModerationServices(
             self._store.chat_log, self.rooms, self.queue_readers, self.badge_readers

@@ -125,6 +125,10 @@ async def test_who_posts_too_often_is_told_the_seconds() -> None:
             told = await in_thread(partial(stream.read_until, b"this has 1001"))
         again = await send(visitor, page, "third")
     assert [(one.status, one.body) for one in answers] == [(202, b""), (429, b""), (400, b"")]
+    # AUTH-40: as all that is limited, to the page and without scripts
+    for one in (answers[1], again):
+        assert one.headers["ratelimit-policy"] == '"chat-post";q=1;w=10'
+        assert one.headers["ratelimit"] == f'"chat-post";r=0;t={one.headers["retry-after"]}'
     signals = [
         json.loads(one)
         for one in re.findall(rb"data: signals (.*)", told)
