@@ -100,19 +100,25 @@ clean: ## remove what was made here: environment, caches, build; data in .greenr
 chromium:
 	@bash tests/journeys/install_chromium.sh
 
+# A stamp is a copy of the lock that was installed: one that is only written anew, as by another
+# checkout, asks no registry.
+install = cmp -s requirements/$(1).lock $(VENV)/$(1).stamp || { $(BIN)/python -m pip install --quiet \
+	--disable-pip-version-check --require-hashes -r requirements/$(1).lock && \
+	cp requirements/$(1).lock $(VENV)/$(1).stamp; }
+
 $(VENV)/run.stamp: requirements/run.lock
 	@test -n "$(PYTHON)" || { echo "greenroom needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python"; exit 2; }
-	@echo "greenroom: setting up $(VENV) with $(PYTHON)"
+	@test -e $@ || echo "greenroom: setting up $(VENV) with $(PYTHON)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+	@$(call install,run)
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.lock $(VENV)/run.stamp
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(call install,dev)
 	@touch $@
 
 $(VENV)/bench.stamp: requirements/bench.lock $(VENV)/dev.stamp
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	@$(call install,bench)
 	@touch $@
 
 # Each program names what it fetches: another one is fetched when that changes. What is there and

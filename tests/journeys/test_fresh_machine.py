@@ -110,8 +110,8 @@ def _copy_environment(source: Path, target: Path) -> None:
             (target / site_packages / path.name).symlink_to(path)
     shutil.copytree(source / "bin", target / "bin", symlinks=True)
     shutil.copy(source / "pyvenv.cfg", target)
-    for name in ("run.stamp", "dev.stamp"):
-        (target / name).touch()
+    for name in ("run", "dev"):
+        shutil.copyfile(ROOT / "requirements" / f"{name}.lock", target / f"{name}.stamp")
 
 
 def _link(source: str, target: str) -> None:
