@@ -214,6 +214,12 @@ SOAKS = {
         rounds=1,
         environment=(("SCHEDULES", "20000"),),
     ),
+    "banking": Soak(
+        "EX-3: random transfers on PostgreSQL while actors crash and processes die",
+        "tests/examples/test_banking.py::test_no_money_is_made_or_lost_on_postgresql",
+        rounds=1,
+        environment=(("TRANSFERS", "1000"),),
+    ),
     "machine-store": Soak(
         "TEST-9: any calls of a store, against a model",
         "tests/storage/test_event_store_model.py",
