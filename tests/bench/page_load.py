@@ -1,11 +1,12 @@
 """The load generator of bench_pages: a known visitor who asks for whole pages.
 
-    python -m tests.bench.page_load PORT PATH SECONDS
+    python -m tests.bench.page_load PORT PATH SECONDS [member]
     python -m tests.bench.page_load PORT PATH burst COUNT
     python -m tests.bench.page_load PORT PATH others
     python -m tests.bench.page_load PORT PATH posts
 
-The first prints how many pages came in that time, over a few kept connections; `burst` asks for so
+The first prints how many pages came in that time, over a few kept connections, to a guest or to
+somebody who has just registered and is signed in; `burst` asks for so
 many as fast as it can, over as many connections as a browser would never open, and prints how many
 were turned away; `others` asks for one after the other with a pause between, until standard input
 ends, and prints the milliseconds of each, and how many were turned away; `posts` writes into the
@@ -21,6 +22,8 @@ import selectors
 import socket
 import sys
 import time
+import uuid
+from urllib.parse import urlencode
 
 from tests.journeys.visitor import Visitor
 
@@ -83,9 +86,25 @@ def cookie_of(port: int, path: str) -> str:
     return f"Cookie: {found[1].decode()}\r\n" if found else ""
 
 
-def steady(port: int, path: str, seconds: float) -> int:
+def member_cookie(port: int) -> str:
+    """Register as people do; the cookies of who is signed in."""
+    visitor, name = Visitor(f"http://127.0.0.1:{port}"), f"m{uuid.uuid4().hex[:12]}"
+    typed = {"username": name, "email": f"{name}@example.org", "password": "x9 qv, tz!"}
+    form = {
+        "content-type": "application/x-www-form-urlencoded",
+        "sec-fetch-site": "same-origin",
+    }
+    answer = visitor.request("POST", "/register", urlencode(typed).encode(), form)
+    assert answer.status == 303, answer.text
+    home = visitor.get("/").text
+    assert name in home, home
+    kept = "; ".join(f"{key}={value}" for key, value in visitor.cookies.items())
+    return f"Cookie: {kept}\r\n"
+
+
+def steady(port: int, path: str, seconds: float, *, is_member: bool = False) -> int:
     """Ask over a few connections by turns; how many came."""
-    cookie, count = cookie_of(port, path), 0
+    cookie, count = member_cookie(port) if is_member else cookie_of(port, path), 0
     askers = [Asker(port, path, cookie) for _ in range(CONNECTIONS)]
     for asker in askers:
         asker.ask()
@@ -160,7 +179,7 @@ def main(port: int, path: str, what: str, *more: str) -> None:
     elif what == "posts":
         print(json.dumps(posts(port)))
     else:
-        print(steady(port, path, float(what)))
+        print(steady(port, path, float(what), is_member="member" in more))
 
 
 if __name__ == "__main__":
