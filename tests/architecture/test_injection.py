@@ -17,7 +17,12 @@ _MAKERS = frozenset({"pickle", "marshal", "shelve", "dill", "cloudpickle", "json
 _CALLS = frozenset({"eval", "exec", "__import__"})
 _BY_NAME = frozenset({"import_module"})
 # What asks another host.
-_ASKERS = frozenset({"httpx", "requests", "aiohttp", "urllib.request", "http.client", "ftplib"})
+_ASKERS = frozenset(
+    {
+        "httpx", "requests", "aiohttp", "urllib.request", "http.client", "ftplib",
+        "web.routing.outward",
+    }
+)  # fmt: skip
 _STATEMENTS = frozenset({"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor"})
 
 WITH_REASON = {
@@ -26,6 +31,7 @@ WITH_REASON = {
     "web.cli.examples": "the examples that it lists itself",
     "web.accounts.ways.provider": "providers that the settings name, at addresses they tell",
     "web.mail.routes.amazon": "a certificate, at a host of the topic that the settings name only",
+    "web.routing.outward": "an address that who calls it has looked at",
     "web.views.fetched": "files of a build, from the registries that it is configured with",
     "web.client": "a client asks the server that its program names",
     "web.lab.demos": "a visitor's own errand asks this site, at an address that is ours",

@@ -8,12 +8,28 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
 from quart import Blueprint, Response
 
 from actors.accounts import Method
 from actors.accounts.ways.left import OfferedWays
 from web.routing.errors import NoSuchThing
 from web.views import LocalPath, ProviderLink, ProvidersView, RpId, rp_id
+
+
+class Leaves(msgspec.Struct, frozen=True):
+    """Who signed out here and may leave their provider, too, by an id token of this digest."""
+
+    user_id: UUID
+    id_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Where somebody goes on to leave their provider; `said` for a hint that it would know."""
+
+    path: LocalPath
+    said: Leaves | None = None
 
 
 class Offers(Protocol):
@@ -32,7 +48,7 @@ class Offers(Protocol):
         """The providers that sign in."""
         ...
 
-    async def left_by(self, reference: UUID) -> LocalPath | None:
+    async def left_by(self, user_id: UUID, reference: UUID) -> Leaving | None:
         """Call this before a sign-in ends: where it goes on to leave its provider, too."""
         ...
 
@@ -53,7 +69,7 @@ class NoOffers:
         """See `Offers.names`."""
         return ()
 
-    async def left_by(self, reference: UUID) -> LocalPath | None:
+    async def left_by(self, user_id: UUID, reference: UUID) -> Leaving | None:
         """See `Offers.left_by`."""
         return None
 

@@ -5,6 +5,7 @@ field. One that is taken answers with a redirect, so a reload sends nothing agai
 """
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from math import ceil
 from urllib.parse import quote, unquote
 
@@ -21,6 +22,7 @@ from web.accounts.entering import (
     register,
 )
 from web.accounts.hashing import HashingBusy
+from web.accounts.identity import member_of
 from web.accounts.methods import Methods
 from web.accounts.second import Half, fingerprint_of, half_of, has_passkey
 from web.routing import paths
@@ -55,6 +57,8 @@ from web.views import (
 )
 
 FORM = "application/x-www-form-urlencoded"
+# From the end of a sign-in to the page that leads on; a person who has no scripts presses a link.
+LEAVING_KEPT = timedelta(minutes=2)
 
 IsPage = Callable[[str], bool]
 
@@ -121,10 +125,15 @@ def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -
 
 async def _left(mine: AccountServices, state: RequestState) -> str:
     """Sign a browser out; gives where it goes on to."""
-    by = None if state.signed_in is None else state.signed_in.reference
-    then = None if by is None else await mine.methods.offers.left_by(by)
+    by = member_of(request.scope)
+    then = None if by is None else await mine.methods.offers.left_by(by.user_id, by.reference)
     await log_out(mine, state, user_agent())
-    return then or paths.HOME
+    if then is None:
+        return paths.HOME
+    if then.said is None:
+        return then.path
+    # Behind the end: for the browser session that begins now, and for nobody else.
+    return f"{then.path}?of={mine.tickets.make(then.said, state.visitor.text, LEAVING_KEPT)}"
 
 
 class Forms:

@@ -259,18 +259,20 @@ class IdentitiesSuite:
         # AUTH-6, SEC-96
         _, ada = await member_of(kept)
         since = datetime.now(UTC)
-        tokens = ProviderTokens(Secret("first"), since, Secret("refresh"), since)
+        tokens = ProviderTokens(
+            Secret("first"), since, Secret("refresh"), since, Secret("shown"), "s1"
+        )
         shown = Shown(Identity(ISSUER, "ada-1"), "ada@elsewhere.org", tokens)
         await kept.identities.link(linked(ada, shown), NOWHERE)
         found = await self._tokens(kept, ada.user_id)
-        assert found == ("first", since, "refresh", since)
+        assert found == ("first", since, "refresh", since, "shown", "s1")
         assert await kept.identities.tokens(uuid4(), "example") is None
         assert await kept.identities.tokens(ada.user_id, "other") is None
         renewed = ProviderTokens(Secret("second"))
         assert await kept.identities.renew_tokens(ada.user_id, "example", tokens, renewed)
         # Of two who renew at once the slower one finds that it was done.
         assert not await kept.identities.renew_tokens(ada.user_id, "example", tokens, tokens)
-        assert await self._tokens(kept, ada.user_id) == ("second", None, None, None)
+        assert await self._tokens(kept, ada.user_id) == ("second", None, None, None, None, "")
 
     async def test_a_refresh_token_is_over_by_its_own_term(self, kept: KeptAccounts) -> None:
         # AUTH-6, SEC-96
@@ -292,4 +294,6 @@ class IdentitiesSuite:
         if found is None:
             return None
         refresh = None if found.refresh is None else found.refresh.reveal()
-        return found.access.reveal(), found.access_until, refresh, found.refresh_since
+        id_token = None if found.id_token is None else found.id_token.reveal()
+        ends = (found.access_until, refresh, found.refresh_since)
+        return (found.access.reveal(), *ends, id_token, found.id_session)

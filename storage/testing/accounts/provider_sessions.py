@@ -132,7 +132,7 @@ class ProviderSessionsSuite:
         entered = await come(kept, "first", "")
         assert isinstance(entered, Entered)
         (one,) = await kept.accounts.sign_ins(entered.user_id)
-        assert await kept.identities.provider_of(one.reference) == "example"
+        assert await kept.identities.provider_of(one.reference) == AtProvider("example")
         _, bob = await member_of(kept, "bob")
         assert await kept.identities.provider_of(bob.reference) is None
         assert await kept.identities.provider_of(uuid4()) is None

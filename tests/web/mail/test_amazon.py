@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -20,9 +22,10 @@ from actors.runtime.words.showing import redact_names, redact_text
 from storage.memory import MemoryMailStates
 from tests.logged import captured
 from tests.web.mail.test_bounces import NOW, report
+from tests.web.routing.https_host import Authority, answer_of, https_hosts
 from tests.web.whole_site import in_thread, open_whole_site
-from web.mail.routes import amazon, bounces
-from web.mail.routes.amazon import BadTopic, CertificateAway, SesHook
+from web.mail.routes import bounces
+from web.mail.routes.amazon import BadTopic, SesHook
 from web.mail.routes.signed import (
     AHEAD_MAX,
     REPORT_KEPT,
@@ -213,30 +216,27 @@ def test_what_is_no_topic_is_refused(topic: str) -> None:
 
 @pytest.mark.slow
 async def test_a_message_of_the_topic_ends_the_mail_to_an_address(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # MAIL-7: through the running site, with the certificate of a test in the place of the host's
-    fetched, is_away = list[str](), [True]
-
-    async def fetch(url: str) -> bytes:
-        fetched.append(url)
-        if is_away[0]:
-            raise CertificateAway("ConnectError")
-        return certificate(begins=datetime.now(UTC) - timedelta(days=1))
-
-    monkeypatch.setattr(amazon, "fetch_certificate", fetch)
+    # MAIL-7: through the running site, that fetches the certificate over HTTPS from a host of
+    # Amazon's name, which an authority of this test speaks for
+    authority, name = Authority(tmp_path / "trusted"), urlsplit(HOST).netloc
     settings = Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000, ses_topic=TOPIC)
-    async with open_whole_site(settings=settings, has_documents=False) as site:
+    async with (
+        https_hosts(authority.roots, {name: authority.context(name)}, monkeypatch) as host,
+        open_whole_site(settings=settings, has_documents=False) as site,
+    ):
+        pem, path = certificate(begins=datetime.now(UTC) - timedelta(days=1)), urlsplit(PEM_AT).path
         states = MemoryMailStates(site.accounts.database)
         text = {"content-type": "text/plain; charset=UTF-8", "x-amz-sns-message-type": "x"}
         send = partial(report, site, "ses", headers=text)
         body = message(at=datetime.now(UTC))
         assert (await send(body)).status == 503
-        is_away[0] = False
+        host.answers[path] = answer_of(pem)
         for taken in (1, 0):
             answer = await send(body)
             assert (answer.status, json.loads(answer.body)) == (200, {"suppressed": taken})
-        assert fetched == [PEM_AT] * 2, "kept from then on"
+        assert host.asked == {path: 2}, "kept from then on"
         assert await states.maybe_suppression(address_digest(ADA)) is not None
         assert (await send(message(key=rsa.generate_private_key(65537, 2048)))).status == 401
         with captured() as lines:
@@ -253,12 +253,12 @@ async def test_a_message_of_the_topic_ends_the_mail_to_an_address(
         # As a line of the log it is whole, and nothing that it says is visited.
         shown = {name: redact_text(str(value)) for name, value in redact_names(dict(told)).items()}
         assert shown["confirm_by"] == "2336412f37fb687f"
-        assert fetched == [PEM_AT] * 2
+        assert host.asked == {path: 2}
         # Other certificates of that host are asked for some times, and no more.
-        is_away[0] = True
+        host.answers.clear()
         others = [PEM_AT.replace("0a", f"{number:02}") for number in range(bounces.FETCHES_MAX)]
         answers = [(await send(message(SigningCertURL=other))).status for other in others]
-        assert (answers, len(fetched)) == ([503, 503, 503, 429, 429], bounces.FETCHES_MAX)
+        assert (answers, host.asked.total()) == ([503, 503, 503, 429, 429], bounces.FETCHES_MAX)
         # No other path takes text, and no page of another site sends it.
         assert (await report(site, "mailgun", b"x", text)).status == 415
         foreign = {**text, "origin": "https://evil.example"}

@@ -15,7 +15,6 @@ from functools import partial
 from hashlib import sha256
 
 import msgspec
-import trio
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -41,6 +40,7 @@ from web.mail.routes.signed import (
     addresses_of,
     check_age,
 )
+from web.routing.outward import NoAnswer, ask
 from web.server import BoundedMap
 
 # A certificate of Amazon's is good for a year, and the next one overlaps it.
@@ -204,27 +204,10 @@ def fetching(dependency: Dependency) -> Callable[[str], Awaitable[bytes]]:
 
 async def fetch_certificate(url: str) -> bytes:
     """Call this with an address that a hook has looked at; raises `CertificateAway`."""
-    import httpx  # noqa: PLC0415  (only who has this hook needs it)
-
-    tls = await trio.to_thread.run_sync(httpx.create_ssl_context)
-    found = bytearray()
     try:
-        with trio.fail_after(FETCH_S_MAX):
-            async with (
-                httpx.AsyncClient(
-                    verify=tls, trust_env=False, follow_redirects=False, timeout=FETCH_S_MAX
-                ) as client,
-                client.stream("GET", url, headers={"accept-encoding": "identity"}) as answer,
-            ):
-                # Ended by cancelling: the library's generators, left half read, nobody would end.
-                with trio.CancelScope() as reading:
-                    async for piece in answer.aiter_raw():
-                        found += piece
-                        if len(found) > CERTIFICATE_BYTES_MAX:
-                            reading.cancel()
-                is_good = answer.status_code == 200 and len(found) <= CERTIFICATE_BYTES_MAX
-    except (httpx.HTTPError, trio.TooSlowError) as error:
-        raise CertificateAway(type(error).__name__) from None
-    if not is_good:
-        raise CertificateAway(f"status {answer.status_code}")
-    return bytes(found)
+        answer = await ask("GET", url, bytes_max=CERTIFICATE_BYTES_MAX, step_s_max=FETCH_S_MAX)
+    except NoAnswer as error:
+        raise CertificateAway(str(error)) from None
+    if not answer.is_good:
+        raise CertificateAway(f"status {answer.status}")
+    return answer.body

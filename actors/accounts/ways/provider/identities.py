@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 
 from actors.accounts.kept.audit import Origin
-from actors.accounts.members import NOWHERE, NewSignIn
+from actors.accounts.members import NOWHERE, AtProvider, NewSignIn
 from actors.accounts.ports import check_digest
 from actors.accounts.ways.left import NOTHING_OFFERED, OfferedWays
 from actors.accounts.ways.links import Entered, Newcomer
@@ -203,8 +203,8 @@ class Identities(Protocol):
         """Call this when a provider takes them no more; False when others came meanwhile."""
         ...
 
-    async def provider_of(self, reference: UUID) -> str | None:
-        """Call this for the provider that a sign-in began at; None for another one, or none."""
+    async def provider_of(self, reference: UUID) -> AtProvider | None:
+        """Call this for where a sign-in began; None for one that began here, or that is not."""
         ...
 
     async def log_out(self, said: SaidLogout, origin: Origin) -> int | None:

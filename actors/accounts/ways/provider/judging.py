@@ -236,13 +236,16 @@ def judge_logout(payload: bytes, provider: Provider, now: float) -> SaidLogout:
     return SaidLogout(provider.issuer, claims.jti, until, claims.sub, claims.sid)
 
 
-def leave_query(provider: Provider, back: str) -> dict[str, str]:
+def leave_query(provider: Provider, back: str, hint: Secret[str] | None) -> dict[str, str]:
     """Call this for what somebody is sent to a provider with who signs out there, too.
 
-    OpenID Connect RP-Initiated Logout 1.0. Id tokens are not kept, so none is sent: the provider
-    asks whether they mean it.
+    OpenID Connect RP-Initiated Logout 1.0. The id token tells whom, and which of its sessions;
+    without one the provider asks.
     """
-    return {"client_id": provider.client_id, "post_logout_redirect_uri": back}
+    asked = {"client_id": provider.client_id, "post_logout_redirect_uri": back}
+    if hint is not None:
+        asked["id_token_hint"] = hint.reveal()
+    return asked
 
 
 def judge_times(claims: Claims | LogoutClaims, now: float) -> None:

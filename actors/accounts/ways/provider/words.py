@@ -103,9 +103,14 @@ class ProviderTokens:
     refresh: Secret[str] | None = None
     # When the refresh token came.
     refresh_since: datetime | None = None
+    # Who was shown, in the provider's own words, and in which of its sessions: a hint for whoever
+    # leaves it. Kept of one that can be left only.
+    id_token: Secret[str] | None = None
+    id_session: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("access", "refresh"):
+        check_text("id_session", self.id_session)
+        for name in ("access", "refresh", "id_token"):
             secret = getattr(self, name)
             if name == "access" or secret is not None:
                 check_a(name, secret, Secret)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
-from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
+from actors.accounts.members import NO_PASSWORD, NOWHERE, AtProvider, NewAccount, NewSignIn
 from actors.accounts.ways.left import is_way_left
 from actors.accounts.ways.links import Entered, Newcomer, entered
 from actors.accounts.ways.provider.identities import (
@@ -207,13 +207,13 @@ class MemoryIdentities(Twin):
         record(self.database, entry, {"provider": provider, "because": "refused"})
         return True
 
-    async def provider_of(self, reference: UUID) -> str | None:
+    async def provider_of(self, reference: UUID) -> AtProvider | None:
         """See `Identities.provider_of`."""
         check_uuid("reference", reference)
         await self.pass_faults()
         for row in self.database.sign_ins.values():
             if row.reference == reference and row.at_provider is not None:
-                return row.at_provider[0].provider
+                return row.at_provider[0]
         return None
 
     async def log_out(self, said: SaidLogout, origin: Origin) -> int | None:

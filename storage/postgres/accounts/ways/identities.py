@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from actors.accounts.kept.audit import Act, Entry, Origin, user_stream
-from actors.accounts.members import NO_PASSWORD, NOWHERE, NewAccount, NewSignIn
+from actors.accounts.members import NO_PASSWORD, NOWHERE, AtProvider, NewAccount, NewSignIn
 from actors.accounts.ways.left import is_way_left
 from actors.accounts.ways.links import Entered, Newcomer, entered
 from actors.accounts.ways.provider.identities import (
@@ -138,7 +138,7 @@ _DROP = """
 UPDATE provider_identities SET sealed = NULL, renew_at = NULL, renewals_begun = 0
 WHERE user_id = $1 AND provider = $2 AND sealed = $3
 """
-_PROVIDER_OF = "SELECT provider FROM provider_sign_ins WHERE sign_in = $1"
+_PROVIDER_OF = "SELECT provider, session FROM provider_sign_ins WHERE sign_in = $1"
 _FIELD = "tokens"
 
 
@@ -149,6 +149,9 @@ class _Kept(msgspec.Struct, array_like=True):
     access_until: datetime | None
     refresh: str | None
     refresh_since: datetime | None
+    # Rows from before have neither.
+    id_token: str | None = None
+    id_session: str = ""
 
 
 def sealing_place(user_id: UUID, identity: Identity) -> str:
@@ -242,7 +245,7 @@ class PostgresIdentities:
         tokens, _, _, now = found
         since = tokens.refresh_since
         if since is not None and now - since >= REFRESH_KEPT:
-            return ProviderTokens(tokens.access, tokens.access_until)
+            return replace(tokens, refresh=None, refresh_since=None)
         return tokens
 
     async def renew_tokens(
@@ -277,7 +280,7 @@ class PostgresIdentities:
             return False
         return await self._database.transact(_drop, user_id, provider, found[2], origin)
 
-    async def provider_of(self, reference: UUID) -> str | None:
+    async def provider_of(self, reference: UUID) -> AtProvider | None:
         """See `Identities.provider_of`."""
         check_uuid("reference", reference)
         return await self._database.run(_provider_of, reference)
@@ -311,6 +314,8 @@ class PostgresIdentities:
             tokens.access_until,
             None if tokens.refresh is None else tokens.refresh.reveal(),
             tokens.refresh_since,
+            None if tokens.id_token is None else tokens.id_token.reveal(),
+            tokens.id_session,
         )
         box = await self._keyring.seal_fields(
             sealing_place(user_id, identity),
@@ -323,7 +328,11 @@ class PostgresIdentities:
 def _tokens_of(text: bytes) -> ProviderTokens:
     kept = msgspec.json.decode(text, type=_Kept)
     refresh = None if kept.refresh is None else Secret(kept.refresh)
-    return ProviderTokens(Secret(kept.access), kept.access_until, refresh, kept.refresh_since)
+    id_token = None if kept.id_token is None else Secret(kept.id_token)
+    return ProviderTokens(
+        *(Secret(kept.access), kept.access_until, refresh, kept.refresh_since),
+        *(id_token, kept.id_session),
+    )
 
 
 def _renewing(tokens: ProviderTokens) -> tuple[datetime | None, timedelta, timedelta]:
@@ -441,9 +450,9 @@ async def _drop(
     return True
 
 
-async def _provider_of(connection: Connection, reference: UUID) -> str | None:
-    found: str | None = await connection.fetchval(_PROVIDER_OF, reference)
-    return found
+async def _provider_of(connection: Connection, reference: UUID) -> AtProvider | None:
+    row = await connection.fetchrow(_PROVIDER_OF, reference)
+    return None if row is None else AtProvider(*row)
 
 
 async def _log_out(connection: Connection, said: SaidLogout, origin: Origin) -> int | None:

@@ -90,6 +90,7 @@ class LyingProvider:
     has_end_session: bool = False
     # A refresh token is good once, and another comes with each answer.
     rotates: bool = True
+    last_id_token: str = ""
     redirects: list[str] = field(default_factory=list)
     _made: int = 0
 
@@ -188,7 +189,7 @@ class LyingProvider:
             return 400, {"error": "invalid_grant", "error_description": "canary of the provider"}
         self.redirects.append(form["redirect_uri"])
         tokens = self._tokens()
-        tokens["id_token"] = self.id_token(grant)
+        tokens["id_token"] = self.last_id_token = self.id_token(grant)
         self.lies.tokens(tokens)
         return 200, tokens
 

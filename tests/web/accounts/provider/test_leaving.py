@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from functools import partial
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from tests.web.accounts.provider.lying import CLIENT, query_of, rsa, signed, uns
 from tests.web.accounts.provider.town import Town, open_town
 from tests.web.accounts.test_entering import form, get, opened, register
 from tests.web.whole_site import in_thread
+from web.accounts import routes
 from web.accounts.ways.provider.leaving import REFUSED_PER_ADDRESS_MAX
 
 pytestmark = pytest.mark.slow
@@ -133,22 +135,56 @@ async def test_who_signs_out_is_led_to_the_provider() -> None:
         ada = town.site.visitor()
         assert (await town.sign_in(ada)).status == 303
         out = await form(ada, "/logout")
-        assert (out.status, out.headers["location"]) == (303, "/logout/example")
+        where = out.headers["location"]
+        assert (out.status, where.startswith("/logout/example?of=")) == (303, True)
         assert not await is_in(ada)
-        page = await get(ada, "/logout/example")
-        assert page.headers["refresh"] == "0; url=/logout/example?go=1"
-        assert 'href="/logout/example?go=1"' in page.text
-        gone = await get(ada, "/logout/example?go=1")
+        page, of = await get(ada, where), query_of(where)["of"]
+        assert page.headers["refresh"] == f"0; url=/logout/example?go=1&of={of}"
+        assert f'href="/logout/example?go=1&amp;of={of}"' in page.text
+        assert town.provider.last_id_token not in page.text + repr(page.headers) + where
+        gone = await get(ada, f"/logout/example?go=1&of={of}")
         assert gone.status == 302
         where = gone.headers["location"]
         assert where.startswith(f"{town.provider.issuer}/leave?")
-        assert query_of(where) == {
-            "client_id": CLIENT,
-            "post_logout_redirect_uri": f"{town.site.url}/",
-        }
+        plain = {"client_id": CLIENT, "post_logout_redirect_uri": f"{town.site.url}/"}
+        assert query_of(where) == {**plain, "id_token_hint": town.provider.last_id_token}
+        # In another browser, with another ticket, or none: whoever has the address learns nothing.
+        for visitor, ticket in ((town.site.visitor(), of), (ada, of[:-2] + "AA"), (ada, "")):
+            gone = await get(visitor, f"/logout/example?go=1&of={ticket}")
+            assert query_of(gone.headers["location"]) == plain
         # Who came otherwise is not.
         bob = await register(town.site, username="bob", email="bob@example.org")
         assert (await form(bob, "/logout")).headers["location"] == "/"
+
+
+async def test_a_hint_is_of_the_session_that_is_left_and_soon_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # AUTH-13: the id token of another session would have that one ended
+    async with open_town() as town:
+        provider, site = town.provider, town.site
+        provider.has_end_session, provider.session = True, "s1"
+        first, second = site.visitor(), site.visitor()
+        assert (await town.sign_in(first)).status == 303
+        provider.session = "s2"
+        assert (await town.sign_in(second)).status == 303
+        newest = provider.last_id_token
+        assert (await form(first, "/logout")).headers["location"] == "/logout/example"
+        where = (await form(second, "/logout")).headers["location"]
+        go = where.replace("?", "?go=1&")
+        assert query_of((await get(second, go)).headers["location"])["id_token_hint"] == newest
+        # Somebody else is shown by it since: that is not who left.
+        assert (await town.sign_in(first)).status == 303
+        assert "id_token_hint" not in (await get(second, go)).headers["location"]
+        assert timedelta(seconds=30) < routes.LEAVING_KEPT < timedelta(minutes=10)
+        monkeypatch.setattr(routes, "LEAVING_KEPT", timedelta(0))
+        where = (await form(first, "/logout")).headers["location"]
+        gone = await get(first, where.replace("?", "?go=1&"))
+        assert "id_token_hint" not in gone.headers["location"]
+        # One that is too long for an address is not kept.
+        town.lie(claims=lambda one: one.update(groups=["x" * 100] * 40))
+        assert (await town.sign_in(first)).status == 303
+        assert (await form(first, "/logout")).headers["location"] == "/logout/example"
 
 
 async def test_without_such_a_place_nobody_is_led_anywhere() -> None:

@@ -45,9 +45,10 @@ from actors.accounts.ways.provider.words import (
 )
 from actors.runtime import Log, Secret
 from supervision import Dependencies, Dependency
-from web.accounts.ways.provider.calling import Answered, Caller, dependency_of
+from web.accounts.ways.provider.calling import Caller, dependency_of, read_json
 from web.mail.words import BadMail, parse_address
 from web.routing import paths
+from web.routing.outward import Answered
 
 log = Log("web.accounts")
 
@@ -59,6 +60,8 @@ KEYS_AGAIN_S = 60.0
 KEYS_MAX = 100
 # What a token that says more is good for: ten years.
 TOKEN_S_MAX = 10 * 365 * 24 * 3600
+# It stands in an address, and servers take heads of 8 KiB.
+HINT_CHARS_MAX = 4096
 # What a provider says of our own settings, rather than of who signs in (RFC 6749, 5.2; GitHub).
 _OURS = frozenset({
     "invalid_client", "unauthorized_client", "incorrect_client_credentials",
@@ -190,7 +193,11 @@ class AskedProvider(AskProvider):
             raise NotShown("tokens")
         endpoints = await self.endpoints()
         asked = {"grant_type": "refresh_token", "refresh_token": tokens.refresh.reveal()}
-        renewed = self._kept(await self._exchanged(endpoints, asked))
+        renewed = replace(
+            self._kept(await self._exchanged(endpoints, asked)),
+            id_token=tokens.id_token,
+            id_session=tokens.id_session,
+        )
         if renewed.refresh in (None, tokens.refresh):
             renewed = replace(renewed, refresh=tokens.refresh, refresh_since=tokens.refresh_since)
         return renewed
@@ -203,11 +210,14 @@ class AskedProvider(AskProvider):
         payload = verified(token, header, key)
         return judge_logout(payload, self._provider, self._now().timestamp())
 
-    def leave_url(self, endpoints: Endpoints) -> str | None:
-        """Call this for where one signs out at the provider, too; None where one cannot."""
+    def leave_url(self, endpoints: Endpoints, hint: Secret[str] | None) -> str | None:
+        """Call this for where one signs out at the provider, too; None where one cannot.
+
+        `hint` is the id token of who leaves.
+        """
         if endpoints.end_session is None:
             return None
-        asked = urlencode(leave_query(self._provider, self._left))
+        asked = urlencode(leave_query(self._provider, self._left, hint))
         join = "&" if urlsplit(endpoints.end_session).query else "?"
         return f"{endpoints.end_session}{join}{asked}"
 
@@ -229,7 +239,7 @@ class AskedProvider(AskProvider):
         answer = await self.caller.get(url)
         if not answer.is_good:
             raise ProviderAway(one.name, f"status {answer.status}")
-        found = answer.read(_Discovered, one.name)
+        found = read_json(answer, _Discovered, one.name)
         if found.issuer != one.issuer:
             # SEC-92: whoever answers is somebody else than who was set.
             log.error("accounts.provider_issuer", provider=one.name)
@@ -270,7 +280,7 @@ class AskedProvider(AskProvider):
         answer = await self.caller.get(endpoints.jwks)
         if not answer.is_good:
             raise ProviderAway(self._provider.name, f"status {answer.status}")
-        self._keys = answer.read(_Keys, self._provider.name).keys[:KEYS_MAX]
+        self._keys = read_json(answer, _Keys, self._provider.name).keys[:KEYS_MAX]
         self._keys_at = now
 
     def _fitting(self, header: TokenHeader) -> Mapping[str, object] | None:
@@ -295,14 +305,16 @@ class AskedProvider(AskProvider):
         judge_claims(claims, self._provider, nonce, self._now().timestamp())
         email, is_good = claims.email, is_verified(claims.email_verified)
         if email is None and endpoints.userinfo is not None:
-            info = self._good(await self.caller.get(endpoints.userinfo, kept.access.reveal())).read(
-                _UserInfo, self._provider.name
-            )
+            told = await self.caller.get(endpoints.userinfo, kept.access.reveal())
+            info = read_json(self._good(told), _UserInfo, self._provider.name)
             if info.sub != claims.sub:
                 raise NotShown("subject")  # OpenID Connect Core 1.0, 5.3.2
             email, is_good = info.email, is_verified(info.email_verified)
+        session, token = session_of(claims), Secret(tokens.id_token)
+        if endpoints.end_session is not None and len(tokens.id_token) <= HINT_CHARS_MAX:
+            kept = replace(kept, id_token=token, id_session=session)
         shown = self._shown(claims.sub, email if is_good else None, kept)
-        return replace(shown, session=session_of(claims))
+        return replace(shown, session=session)
 
     async def _github_shown(self, endpoints: Endpoints, kept: ProviderTokens) -> Shown:
         if endpoints.userinfo is None:
@@ -312,10 +324,10 @@ class AskedProvider(AskProvider):
         listed = self._good(await self.caller.get(f"{endpoints.userinfo}/emails", token))
         addresses = [
             one.email
-            for one in listed.read(list[_GitHubEmail], name)
+            for one in read_json(listed, list[_GitHubEmail], name)
             if one.primary and one.verified
         ]
-        subject = str(user.read(_GitHubUser, name).id)
+        subject = str(read_json(user, _GitHubUser, name).id)
         return self._shown(subject, addresses[0] if addresses else None, kept)
 
     def _shown(self, subject: str, email: str | None, tokens: ProviderTokens) -> Shown:
@@ -342,7 +354,7 @@ class AskedProvider(AskProvider):
         answer = await self.caller.post(endpoints.token, asked, basic)
         if not 200 <= answer.status < 500:
             raise ProviderAway(one.name, f"status {answer.status}")
-        tokens = answer.read(_Tokens, one.name)
+        tokens = read_json(answer, _Tokens, one.name)
         if tokens.error in _OURS:
             log.error("accounts.provider_refuses_us", provider=one.name, reason=tokens.error)
             raise ProviderAway(one.name, "settings")

@@ -5,16 +5,13 @@ Rule 2: what comes is read up to a limit, within a time, and never shown to anyb
 Rule 3: a provider that does not answer is left alone for a while; one that refuses has answered.
 """
 
-import ssl
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TypeVar
 from urllib.parse import quote_plus, urlsplit
 
 import msgspec
-import trio
 
 from actors.accounts.ways.provider.words import Provider, ProviderAway
 from actors.runtime import Log
@@ -30,9 +27,7 @@ from supervision import (
     NotCalled,
 )
 from web.accounts.ways.provider.configured import hosts_of, is_this_machine
-
-if TYPE_CHECKING:
-    import httpx
+from web.routing.outward import Answered, NoAnswer, ask
 
 # SEC-95. A person waits for it.
 CALL_S_MAX = 5.0
@@ -67,24 +62,12 @@ def dependency_of(provider: Provider) -> str:
     return f"provider.{provider.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What a provider said; `is_good` for a 200."""
-
-    status: int
-    body: bytes
-
-    @property
-    def is_good(self) -> bool:
-        """Call this for whether it is what was asked for."""
-        return self.status == 200
-
-    def read(self, kind: type[T], name: str) -> T:
-        """Call this for its JSON; raises `ProviderAway` for another shape."""
-        try:
-            return msgspec.json.decode(self.body, type=kind)
-        except msgspec.MsgspecError:
-            raise ProviderAway(name, "shape") from None
+def read_json(answer: Answered, kind: type[T], name: str) -> T:
+    """Call this for the JSON of what a provider said; raises `ProviderAway` for another shape."""
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except msgspec.MsgspecError:
+        raise ProviderAway(name, "shape") from None
 
 
 class Caller:
@@ -149,43 +132,18 @@ class Caller:
     async def _call(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> Answered:
-        tls = await trio.to_thread.run_sync(_tls_context)
-        import httpx  # noqa: PLC0415  (only who signs in by a provider needs it)
-
-        sent = {"accept": "application/json", "accept-encoding": "identity", **headers}
+        sent = {"accept": "application/json", **headers}
         try:
-            async with (
-                httpx.AsyncClient(
-                    verify=tls, trust_env=False, follow_redirects=False, timeout=CALL_S_MAX
-                ) as client,
-                client.stream(method, url, headers=sent, content=body) as answer,
-            ):
-                return Answered(answer.status_code, await self._body(answer))
-        except httpx.HTTPError as error:
-            raise self._away(type(error).__name__) from None
-
-    async def _body(self, answer: "httpx.Response") -> bytes:
-        if answer.is_redirect:
-            raise self._away("redirect")
-        if answer.status_code >= 500 or answer.status_code == 429:
-            raise self._away(f"status {answer.status_code}")
-        if answer.headers.get("content-encoding", "identity") != "identity":
-            raise self._away("encoding")
-        body = bytearray()
-        # Ended by cancelling: the library's generators, left half read, would be ended by nobody.
-        with trio.CancelScope() as reading:
-            async for piece in answer.aiter_raw():
-                body += piece
-                if len(body) > ANSWER_BYTES_MAX:
-                    reading.cancel()
-        if len(body) > ANSWER_BYTES_MAX:
-            raise self._away("huge")
-        return bytes(body)
-
-
-@cache
-def _tls_context() -> ssl.SSLContext:
-    """Loads the libraries and the roots they trust, once: a tenth of a second, in a thread."""
-    import httpx  # noqa: PLC0415  (as above)
-
-    return httpx.create_ssl_context()
+            answer = await ask(
+                method,
+                url,
+                bytes_max=ANSWER_BYTES_MAX,
+                step_s_max=CALL_S_MAX,
+                headers=sent,
+                body=body,
+            )
+        except NoAnswer as error:
+            raise self._away(str(error)) from None
+        if answer.status >= 500 or answer.status == 429:
+            raise self._away(f"status {answer.status}")
+        return answer

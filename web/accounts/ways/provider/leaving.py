@@ -6,13 +6,17 @@ Rule 2: a form may not lead to another site, so who signed out is led on by a pa
 
 from dataclasses import dataclass
 from datetime import timedelta
+from urllib.parse import quote
 
 from quart import Blueprint, Response, request
 
 from actors.accounts import Limit, Limited, Method, Origin
+from actors.accounts.ways.links import digest_of
 from actors.accounts.ways.provider.words import NotShown, ProviderAway
 from actors.persistence.errors import StoreError
+from actors.runtime import Secret
 from web.accounts.entering import origin_of, tell
+from web.accounts.methods import Leaves
 from web.accounts.routes import FORM, redirect
 from web.accounts.ways.provider.offering import path_of
 from web.accounts.ways.provider.returning import ProviderServices
@@ -55,21 +59,40 @@ def leaving_routes(services: Services, mine: ProviderServices) -> Blueprint:
     @routes.get(paths.LOGOUT_PROVIDER)
     async def leave(provider: str) -> Response:
         asked, state = mine.provider(provider), current_request_state()
+        of, is_going = request.args.get("of", ""), request.args.get("go") == "1"
         try:
-            url = asked.leave_url(await asked.endpoints())
+            hint = await _hint(mine, state, provider, of) if is_going else None
+            url = asked.leave_url(await asked.endpoints(), hint)
         except ProviderAway:
             url = None  # who is signed out here waits for nobody
         if url is None:
             return redirect(paths.HOME)
-        if request.args.get("go") == "1":
+        if is_going:
             headers = {"location": url, "cache-control": "no-store"}
             return Response(b"", status=302, headers=headers, content_type=None)
-        go = local_path(path_of(paths.LOGOUT_PROVIDER, provider) + "?go=1")
+        go = local_path(f"{path_of(paths.LOGOUT_PROVIDER, provider)}?go=1&of={quote(of, safe='')}")
         frame = shell(services, state, "Signed out", PAGE_LOGIN)
         page = LeftPage(frame, asked.provider.label, go)
         return form_response(services.renderer.left_page(page), 200, refresh=f"0; url={go}")
 
     return routes
+
+
+async def _hint(
+    mine: ProviderServices, state: RequestState, name: str, ticket: str
+) -> Secret[str] | None:
+    """Give the id token of who signed out in this browser a moment ago; None for none."""
+    said = mine.accounts.tickets.open(Leaves, ticket, state.visitor.text)
+    if said is None:
+        return None
+    try:
+        tokens = await mine.identities.tokens(said.user_id, name)
+    except StoreError:
+        return None  # as with a provider that is away: it asks then
+    if tokens is None or tokens.id_token is None:
+        return None
+    is_same = digest_of(tokens.id_token.reveal()).hex() == said.id_token
+    return tokens.id_token if is_same else None
 
 
 async def log_out(

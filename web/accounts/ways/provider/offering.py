@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from urllib.parse import quote
 from uuid import UUID
 
+from actors.accounts.ways.links import digest_of
 from actors.accounts.ways.provider.identities import Identities, LinkedIdentity
 from actors.accounts.ways.provider.words import Provider
+from web.accounts.methods import Leaves, Leaving
 from web.routing import paths
 from web.views import LinkedView, LocalPath, ProviderLink, ProvidersView, local_path
 
@@ -30,12 +32,19 @@ class ProviderOffers:
         """See `Offers.names`."""
         return tuple(self._labels)
 
-    async def left_by(self, reference: UUID) -> LocalPath | None:
-        """See `Offers.left_by`; without a provider nothing is looked up."""
-        name = await self._identities.provider_of(reference) if self._labels else None
-        if name is None or name not in self._labels:
+    async def left_by(self, user_id: UUID, reference: UUID) -> Leaving | None:
+        """See `Offers.left_by`; without a provider nothing is looked up.
+
+        An id token of another session of the provider is no hint: that session would be ended.
+        """
+        began = await self._identities.provider_of(reference) if self._labels else None
+        if began is None or began.provider not in self._labels:
             return None
-        return local_path(path_of(paths.LOGOUT_PROVIDER, name))
+        path = local_path(path_of(paths.LOGOUT_PROVIDER, began.provider))
+        tokens = await self._identities.tokens(user_id, began.provider)
+        if tokens is None or tokens.id_token is None or tokens.id_session != began.session:
+            return Leaving(path)
+        return Leaving(path, Leaves(user_id, digest_of(tokens.id_token.reveal()).hex()))
 
     def _renewal(self, one: LinkedIdentity) -> LocalPath | None:
         if one.provider not in self._labels:

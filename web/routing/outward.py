@@ -1,0 +1,89 @@
+"""One call to another host over HTTP, whose answer is read up to a limit and shown to nobody.
+
+Rule 1: who calls has looked at the address; a redirect is no answer, and no proxy of the
+        environment is asked.
+Rule 2: TLS is verified, by one context a process; `SSL_CERT_FILE` names other roots than the usual.
+Rule 3: what is past the limit is not read. How long it takes is for the guard that is called by.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class NoAnswer(Exception):
+    """Raised when nothing came that can be read: an error of the line, a redirect, too much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What another host said; `is_good` for a 200."""
+
+    status: int
+    body: bytes
+
+    @property
+    def is_good(self) -> bool:
+        """Call this for whether it is what was asked for."""
+        return self.status == 200
+
+
+async def ask(
+    method: str,
+    url: str,
+    *,
+    bytes_max: int,
+    step_s_max: float,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> Answered:
+    """Call this to ask once, behind a guard with a time; raises `NoAnswer`.
+
+    `step_s_max` is for each step of it: to connect, to write, to read on.
+    """
+    tls = await trio.to_thread.run_sync(tls_context)
+    import httpx  # noqa: PLC0415  (only who asks another host needs it)
+
+    sent = {"accept-encoding": "identity", **(headers or {})}
+    try:
+        async with (
+            httpx.AsyncClient(
+                verify=tls, trust_env=False, follow_redirects=False, timeout=step_s_max
+            ) as client,
+            client.stream(method, url, headers=sent, content=body) as answer,
+        ):
+            return Answered(answer.status_code, await _read(answer, bytes_max))
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: no host's name
+        raise NoAnswer(type(error).__name__) from None
+
+
+async def _read(answer: "httpx.Response", bytes_max: int) -> bytes:
+    if answer.is_redirect:
+        raise NoAnswer("redirect")
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        raise NoAnswer("encoding")
+    body = bytearray()
+    # Ended by cancelling: the library's generators, left half read, would be ended by nobody.
+    with trio.CancelScope() as reading:
+        async for piece in answer.aiter_raw():
+            body += piece
+            if len(body) > bytes_max:
+                reading.cancel()
+    if len(body) > bytes_max:
+        raise NoAnswer("huge")
+    return bytes(body)
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Loads the libraries and the roots they trust, once: a tenth of a second, in a thread."""
+    import httpx  # noqa: PLC0415  (as above)
+
+    return httpx.create_ssl_context()
