@@ -153,7 +153,7 @@ ALERTS = {
         'Somebody who had one of these mails said "this was not me": all sign-ins have ended.'
     ),
     AlertKind.RECOVERY_STOPPED: (
-        "The recovery of the account was stopped; everything is as it was. If you need one, begin "
+        "The recovery of the account was stopped; it has changed nothing. If you need one, begin "
         "it again."
     ),
     AlertKind.RECOVERED: (

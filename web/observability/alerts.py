@@ -51,21 +51,31 @@ THRESHOLDS: Mapping[Alert, Threshold] = {
 # A period is counted in so many pieces: what is kept does not grow with what happens.
 _PIECES = 60
 _HANDSHAKE_REFUSED = frozenset({400, 401, 403, 429})
-# Where somebody says who they are: a 401 there is a try that failed, whatever the way.
-_WAYS_IN = frozenset(
-    {
-        paths.LOGIN,
-        paths.LOGIN_SECOND,
-        paths.LOGIN_PASSKEY,
-        paths.LOGIN_SECOND_PASSKEY,
-        paths.LOGIN_LINK_OPEN,
-        paths.LINK_VERIFY,
-        paths.API_PASSKEY_ENTER,
-        paths.API_SECOND,
-        paths.RECOVERY,
-        paths.RECOVERY_FINISH,
-    }
-)
+
+
+@dataclass(frozen=True, slots=True)
+class WayIn:
+    """Where somebody says who they are, and the answer to who does not show it."""
+
+    name: str
+    http_method: str = "POST"
+    failed: int = 401
+
+
+# By the pattern of the route. Whoever comes back from a provider is led by a link (SEC-91).
+WAYS_IN: Mapping[str, WayIn] = {
+    paths.LOGIN: WayIn("password"),
+    paths.LOGIN_SECOND: WayIn("second_factor"),
+    paths.LOGIN_PASSKEY: WayIn("passkey"),
+    paths.LOGIN_SECOND_PASSKEY: WayIn("second_factor"),
+    paths.LOGIN_LINK_OPEN: WayIn("magic_link"),
+    paths.LINK_VERIFY: WayIn("magic_link"),
+    paths.API_PASSKEY_ENTER: WayIn("passkey"),
+    paths.API_SECOND: WayIn("second_factor"),
+    paths.RECOVERY: WayIn("recovery"),
+    paths.RECOVERY_FINISH: WayIn("recovery"),
+    paths.OAUTH_BACK: WayIn("provider", "GET", 400),
+}
 
 
 class Alerts:
@@ -109,7 +119,8 @@ class Alerts:
             self.note(Alert.RATE_LIMITED)
         if span.path == paths.SOCKET and span.status in _HANDSHAKE_REFUSED:
             self.note(Alert.REFUSED_HANDSHAKES)
-        if span.status == 401 and span.method == "POST" and span.path in _WAYS_IN:
+        way = WAYS_IN.get(span.route or span.path)
+        if way is not None and (span.method, span.status) == (way.http_method, way.failed):
             self.note(Alert.FAILED_SIGN_INS)
 
     def counts(self) -> Mapping[Alert, int]:

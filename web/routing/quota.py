@@ -14,7 +14,7 @@ from uuid import UUID
 from actors.accounts import Limit, Limited
 from web.api.limits import rate_limit_headers
 from web.routing.errors import RateLimited
-from web.server import BoundedMap
+from web.server import BoundedMap, counted_as
 
 # Some hundred bytes each; far more visitors than act within a minute.
 KEPT_MAX = 10_000
@@ -22,7 +22,7 @@ KEPT_MAX = 10_000
 
 def address_key(address: str) -> str:
     """Call this to name an address in limit rows without storing it."""
-    return blake2b(address.encode(), digest_size=12, person=b"gr-address").hexdigest()
+    return blake2b(counted_as(address).encode(), digest_size=12, person=b"gr-address").hexdigest()
 
 
 class Quota:
@@ -55,7 +55,7 @@ class Quota:
         Without a session only the address counts.
         """
         now = self._now()
-        limits: dict[Hashable, int] = {address: self.per_address_max}
+        limits: dict[Hashable, int] = {counted_as(address): self.per_address_max}
         if session is not None:
             limits[session] = self.per_session_max
         recent = {who: self._recent(who, now) for who in limits}
@@ -71,7 +71,7 @@ class Quota:
     def left(self, session: UUID, address: str) -> tuple[int, float]:
         """Call this for how many are left now, and when none is, in how many seconds there is."""
         now = self._now()
-        limits = {session: self.per_session_max, address: self.per_address_max}
+        limits = {session: self.per_session_max, counted_as(address): self.per_address_max}
         lefts, waits = [], [0.0]
         for who, limit in limits.items():
             recent = self._recent(who, now)

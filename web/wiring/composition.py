@@ -355,6 +355,7 @@ class Web:
             lambda: directory.system,
             lambda: self.streams,
             lambda: self.sockets,
+            self.alerts,
         )
         passwords = self.accounts.passwords
         found.metrics.register(of_numbers(lambda: {"hash_queue": passwords.waiting}))

@@ -20,6 +20,7 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.accounts.kept.audit import Origin
+from actors.accounts.kept.recoveries import TellStopped, check_teller
 from actors.accounts.kept.throttle import Limit
 from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.errors import InvalidField
@@ -80,11 +81,14 @@ class TakeBack:
     id: UUID
     needs_mailbox: bool = True
     outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
+    # Who is told when it stops a recovery of the account.
+    tell_stopped: TellStopped | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_uuid("id", self.id)
         check_a("needs_mailbox", self.needs_mailbox, bool)
         check_messages(self.outbox)
+        check_teller(self.tell_stopped)
 
 
 class Addresses(Protocol):

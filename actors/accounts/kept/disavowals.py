@@ -24,6 +24,7 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.accounts.kept.audit import Origin
+from actors.accounts.kept.recoveries import TellStopped, check_teller
 from actors.accounts.kept.throttle import Limit
 from actors.accounts.ports import check_digest
 from actors.persistence.beside_log.outbox import check_messages
@@ -53,6 +54,8 @@ class Disavowal:
     told_at: datetime
     needs_mailbox: bool = True
     outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
+    # Who is told when it stops a recovery of the account.
+    tell_stopped: TellStopped | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_uuid("user_id", self.user_id)
@@ -62,6 +65,7 @@ class Disavowal:
             raise InvalidField("told_at", "has no time zone")
         check_a("needs_mailbox", self.needs_mailbox, bool)
         check_messages(self.outbox)
+        check_teller(self.tell_stopped)
 
     @property
     def since(self) -> datetime:

@@ -133,8 +133,22 @@ def failure_of(listener: Callable[[*Ts], object], *args: *Ts) -> BaseException |
     return None
 
 
+class CriticalLines:
+    """How many lines of this process told what cannot be by itself."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.total = 0
+
+    def note(self) -> None:
+        """Call this for each, in whatever thread."""
+        with self._lock:
+            self.total += 1
+
+
 # Of the whole process, as standard error is.
 lost: Final = LostLines()
+criticals: Final = CriticalLines()
 
 
 class Log:
@@ -185,7 +199,11 @@ class Log:
         self._put("error", event, fields)
 
     def critical(self, event: str, **fields: object) -> None:
-        """Call this for what cannot be by itself: a fault of the program, or an attack."""
+        """Call this for what cannot be by itself: a fault of the program, or an attack.
+
+        It is counted, also where it is not written: operators have a figure of it (SEC-137).
+        """
+        criticals.note()
         self._put("critical", event, fields)
 
     def exception(self, event: str, **fields: object) -> None:

@@ -56,13 +56,20 @@ def use_proof(
 
 
 def stop_recovery(
-    database: MemoryDatabase, user_id: UUID, origin: Origin, tell: TellStopped | None
+    database: MemoryDatabase,
+    user_id: UUID,
+    origin: Origin,
+    tell: TellStopped | None,
+    because: str = "proven",
 ) -> None:
-    """Call this in the act of who proved a second factor: it is not lost (AUTH-10)."""
+    """Call this in the act of who proved a second factor: it is not lost (AUTH-10).
+
+    Or in another one `because` of which nobody is to finish a recovery that is under way.
+    """
     id_ = drop_recovery(database, user_id)
     if id_ is None:
         return
-    record(database, Entry(Act.RECOVERY_STOP, user_id, origin), {"because": "proven"})
+    record(database, Entry(Act.RECOVERY_STOP, user_id, origin), {"because": because})
     known = None if tell is None else known_of(database, user_id)
     if tell is not None and known is not None:
         database.add_messages(check_messages(tell(id_, known)))

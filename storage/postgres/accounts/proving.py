@@ -114,14 +114,21 @@ async def use_proof(
 
 
 async def stop_recovery(
-    connection: Connection, user_id: UUID, origin: Origin, tell: TellStopped | None
+    connection: Connection,
+    user_id: UUID,
+    origin: Origin,
+    tell: TellStopped | None,
+    because: str = "proven",
 ) -> None:
-    """Call this in the act of who proved a second factor: it is not lost (AUTH-10)."""
+    """Call this in the act of who proved a second factor: it is not lost (AUTH-10).
+
+    Or in another one `because` of which nobody is to finish a recovery that is under way.
+    """
     id_ = await connection.fetchval(_NO_RECOVERY, user_id, RECOVERY_KEPT)
     if id_ is None:
         return
     entry = Entry(Act.RECOVERY_STOP, user_id, origin)
-    await record(connection, entry, {"because": "proven"})
+    await record(connection, entry, {"because": because})
     known = None if tell is None else await known_of(connection, user_id)
     if tell is not None and known is not None:
         await add_new_messages(connection, check_messages(tell(id_, known)))

@@ -31,6 +31,7 @@ from tests.web.accounts.test_entering import PASSWORD, form, get, opened
 from tests.web.accounts.test_links import ASK, OPEN, Post, let_limits_go, open_post, token_in
 from tests.web.accounts.test_second_factors import half_in, sensitive, ticket_of, with_app
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.accounts.own.mending.disavowing import not_me_link
 from web.accounts.own.mending.recovering import FinishesRecovery
 
 pytestmark = pytest.mark.slow
@@ -230,6 +231,25 @@ async def test_a_link_in_any_mail_stops_it_once_and_all_are_told() -> None:
         late = await form(reader, FINISH, token=finish)
         assert (again.status, late.status) == (401, 401)
         assert (await get(owner, "/account")).status == 200, "the sign-in goes on"
+
+
+async def test_a_stop_by_this_was_not_me_is_told_to_all() -> None:
+    # AUTH-10, AUTH-16: as any other stop; the former address has no other word of it
+    async with open_post() as post:
+        site = post.site
+        owner, _, _ = await with_app(site)
+        await form(owner, "/account/address", new_email=NEW)
+        (confirm,) = links_in(await mail_with(post, "confirm that you read", NEW), CONFIRM)
+        assert (await form(owner, CONFIRM, token=confirm)).status == 303
+        await start(post, site.visitor(), NEW)
+        whose = await site.accounts.named("ada")
+        assert whose is not None
+        link = not_me_link(site.web.accounts, whose[0], NEW, site.web.accounts.now())
+        assert (await form(site.visitor(), NOT_ME, token=token_in(link))).status == 303
+        assert recoveries(site) == 0
+        await until(lambda: [stops_told(post, one) for one in (ADA, NEW)] == [1, 1])
+        acts = [one.action for one in site.accounts.database.audit[-2:]]
+        assert acts == ["account.recovery_stop", "account.disavow"]
 
 
 async def test_its_owner_stops_it_from_the_account_or_by_the_second_factor() -> None:

@@ -3,9 +3,13 @@
 import trio
 from trio.testing import MockClock
 
+from actors.accounts.members import refuse_change
 from tests.logged import captured
 from web.accounts.roles.access import ACCESS
-from web.observability.alerts import THRESHOLDS, Alert, Alerts, Threshold
+from web.observability.alerts import THRESHOLDS, WAYS_IN, Alert, Alerts, Threshold
+from web.observability.metrics.collectors import of_rare
+from web.observability.metrics.scraping import Scrape
+from web.routing.paths import OAUTH_BACK
 from web.server import RequestSpan
 
 
@@ -67,12 +71,35 @@ def test_each_way_in_that_refuses_somebody_is_counted() -> None:
         for method, status in (("POST", 401), ("POST", 303), ("GET", 401), ("POST", 422)):
             alerts.note_answer(_span(method, path, status))
         assert alerts.counts()[Alert.FAILED_SIGN_INS] == number, path
+    # Who comes back from a provider in vain, whatever its name.
+    for status in (400, 303, 503):
+        alerts.note_answer(_span("GET", "/api/v1/auth/oauth/x/callback", status, OAUTH_BACK))
+    assert alerts.counts()[Alert.FAILED_SIGN_INS] == 11
     alerts.note_answer(_span("POST", "/account/password", 401))
-    assert alerts.counts()[Alert.FAILED_SIGN_INS] == 10
+    assert alerts.counts()[Alert.FAILED_SIGN_INS] == 11
+    assert set(WAYS_IN) == ways | {OAUTH_BACK}
 
 
-def _span(method: str, path: str, status: int) -> RequestSpan:
-    return RequestSpan(method=method, path=path, status=status, latency_s=0.01, request_id="r")
+def _span(method: str, path: str, status: int, route: str | None = None) -> RequestSpan:
+    return RequestSpan(
+        method=method, path=path, status=status, latency_s=0.01, request_id="r", route=route
+    )
+
+
+async def test_each_is_a_figure_and_so_is_each_attempt_to_change_what_never_changes() -> None:
+    # SEC-137, SEC-21: also where the line of the log is lost
+    alerts = Alerts(lambda: 0.0)
+    alerts.note(Alert.REFUSED_HANDSHAKES)
+    before, found = Scrape(), Scrape()
+    await of_rare(alerts.counts)(before)
+    with captured() as lines:
+        refuse_change("user_id")
+    await of_rare(alerts.counts)(found)
+    assert [line["event"] for line in lines] == ["accounts.fixed_field"]
+    (earlier,) = before.numbers["log_critical_total"].values()
+    assert found.numbers["log_critical_total"] == {(): earlier + 1}
+    assert set(found.numbers["rare"]) == {(one.value,) for one in Alert}
+    assert found.numbers["rare"]["refused_handshakes",] == 1
 
 
 async def test_tokens_that_were_made_up_are_told(autojump_clock: MockClock) -> None:

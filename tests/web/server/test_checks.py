@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from actors.runtime import Secret
+from web.routing.errors import RateLimited
+from web.routing.quota import Quota, address_key
 from web.server import (
     Answer,
     Checks,
@@ -28,6 +30,7 @@ from web.server import (
     VisitorSigner,
     client_of,
     cookie_name,
+    counted_as,
     expire_cookie,
     header_map,
     host_of,
@@ -254,6 +257,38 @@ def test_what_is_not_believed_is_counted_and_told_once() -> None:
     assert addresses.statistics() == ForwardingStatistics(unread_hops=3, unasked=3)
     names = ["request.forwarded_hop_unreadable", "request.forwarded_by_untrusted"]
     assert [entry["event"] for entry in logged] == names
+
+
+@pytest.mark.parametrize(
+    ("address", "counts_as"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("::FFFF:cb00:7107", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:0DB8:0001:0002::9", "2001:db8:1:2::"),
+        ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ("2001:db8:1:3::", "2001:db8:1:3::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("fe80::2%7", "fe80::"),
+        ("::1", "::1"),
+        ("", ""),
+        ("no address", "no address"),
+    ],
+)
+def test_at_a_limit_a_house_is_one_address_however_it_is_written(
+    address: str, counts_as: str
+) -> None:
+    # SEC-110, AUTH-40, SEC-76: of version 6 a house has 2**64, and takes another for each try
+    assert counted_as(address) == counts_as
+    assert counted_as(counts_as) == counts_as
+    assert address_key(address) == address_key(counts_as)
+    quota = Quota(lambda: 0.0, "q", per_session_max=9, per_address_max=1, period_s=60.0)
+    quota.take(None, address)
+    with pytest.raises(RateLimited):
+        quota.take(None, counts_as)
+    assert quota.left(uuid.uuid4(), address)[0] == 0
+    quota.take(None, "198.51.100.1")
 
 
 def test_addresses_are_shown_masked() -> None:

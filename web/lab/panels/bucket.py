@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from uuid import UUID
 
-from web.server import BoundedMap
+from web.server import BoundedMap, counted_as
 
 # Some 200 bytes each; far more visitors than send bursts within the twenty seconds of a refill.
 KEPT_MAX = 10_000
@@ -74,7 +74,7 @@ class Buckets:
     def take(self, session: UUID | None, address: str) -> Taken:
         """Call this for each probe: takes one of both buckets, or of none of them."""
         now = self._now()
-        found = [self._bucket(address, self.address, now)]
+        found = [self._bucket(counted_as(address), self.address, now)]
         if session is not None:
             found.append(self._bucket(session, self.session, now))
         least = min(found, key=lambda one: one.tokens)

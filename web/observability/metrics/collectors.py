@@ -10,9 +10,11 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from actors.runtime import System
+from actors.runtime.telling.log import criticals
 from actors.runtime.words.counting import COUNTERS, MICRO, KindSums
 from actors.runtime.words.tallies import Count, Histogram, Tallies
 from supervision import BreakerStats, DependencyStats
+from web.observability.alerts import Alert, WayIn
 from web.observability.metrics.scraping import Collector, Scrape
 from web.realtime import Outlet, SocketSums, Streams
 from web.server import RequestSpan
@@ -79,16 +81,27 @@ def of_tallies(tallies: Tallies) -> Collector:
     return collect
 
 
+def of_rare(counts: Callable[[], Mapping[Alert, int]]) -> Collector:
+    """Call this for what should be rare, and for lines that tell what cannot be (SEC-137)."""
+
+    async def collect(scrape: Scrape) -> None:
+        scrape.put("log_critical_total", criticals.total)
+        for what, count in counts().items():
+            scrape.put("rare", count, what.value)
+
+    return collect
+
+
 # -- requests --------------------------------------------------------------------------------
 
 
 class RequestTallies:
     """Counts requests as they are answered; `tell` costs a look into two maps.
 
-    `ways_in` are the paths where somebody says who they are, and by which method.
+    `ways_in` are the routes where somebody says who they are, and by which way.
     """
 
-    def __init__(self, tallies: Tallies, ways_in: Mapping[str, str]) -> None:
+    def __init__(self, tallies: Tallies, ways_in: Mapping[str, WayIn]) -> None:
         self._tallies, self._ways_in = tallies, ways_in
         # Of routes of the application, and classes of status: both are few.
         self._counts: dict[tuple[str, int], Count] = {}
@@ -104,8 +117,9 @@ class RequestTallies:
         self._times[route].note(span.latency_s)
         if span.status == 429:
             self._tallies.add("rate_limited_total", "http")
-        if span.method == "POST" and route in self._ways_in:
-            self._tell_try(self._ways_in[route], span.status or 0)
+        way = self._ways_in.get(route)
+        if way is not None and span.method == way.http_method:
+            self._tell_try(way, span.status or 0)
 
     def _begin(self, route: str, status: int) -> Count:
         words = f"{status}xx" if status else "left"
@@ -115,12 +129,12 @@ class RequestTallies:
         self._times[route] = self._tallies.histogram("http_request_seconds", route)
         return count
 
-    def _tell_try(self, method: str, status: int) -> None:
+    def _tell_try(self, way: WayIn, status: int) -> None:
         if status == 429:
-            self._tallies.add("auth_blocked_total", method)
+            self._tallies.add("auth_blocked_total", way.name)
             return
-        result = "ok" if 200 <= status < 400 else "failed" if status == 401 else "refused"
-        self._tallies.add("auth_attempts_total", method, result)
+        result = "ok" if 200 <= status < 400 else "failed" if status == way.failed else "refused"
+        self._tallies.add("auth_attempts_total", way.name, result)
 
 
 # -- streams and sockets ---------------------------------------------------------------------

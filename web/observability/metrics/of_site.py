@@ -5,16 +5,17 @@ What the store has is registered by the composition root, which alone knows its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable
 
 from actors.runtime import System
 from actors.runtime.words.tallies import Tallies
 from supervision import ChildSpec
+from web.observability.alerts import WAYS_IN, Alerts
 from web.observability.metrics.collectors import (
     RequestTallies,
     SocketsLike,
     of_actors,
+    of_rare,
     of_sockets,
     of_streams,
     of_tallies,
@@ -22,22 +23,8 @@ from web.observability.metrics.collectors import (
 from web.observability.metrics.scraping import Metrics
 from web.observability.metrics.serving import MetricsServer
 from web.realtime import Streams
-from web.routing import paths
 from web.server import RequestSpan
 from web.settings import Settings
-
-# Where somebody says who they are, and how.
-WAYS_IN: Final[Mapping[str, str]] = {
-    paths.LOGIN: "password",
-    paths.LOGIN_SECOND: "second_factor",
-    paths.LOGIN_PASSKEY: "passkey",
-    paths.LOGIN_SECOND_PASSKEY: "second_factor",
-    paths.LOGIN_LINK_OPEN: "magic_link",
-    paths.LINK_VERIFY: "magic_link",
-    paths.API_PASSKEY_ENTER: "passkey",
-    paths.RECOVERY: "recovery",
-    paths.RECOVERY_FINISH: "recovery",
-}
 
 
 class SiteMetrics:
@@ -49,12 +36,14 @@ class SiteMetrics:
         system: Callable[[], System],
         streams: Callable[[], Streams],
         sockets: Callable[[], SocketsLike | None],
+        alerts: Alerts,
     ) -> None:
         self._settings = settings
         self.tallies = Tallies()
         self._requests = RequestTallies(self.tallies, WAYS_IN)
         collectors = [
             of_actors(system), of_tallies(self.tallies), of_streams(streams), of_sockets(sockets),
+            of_rare(alerts.counts),
         ]  # fmt: skip
         self.metrics = Metrics(collectors)
 

@@ -99,6 +99,7 @@ _COUNTERS = {
     # accounts and mail
     "auth_attempts_total method,result": "Tries to sign in.",
     "auth_blocked_total method": "Tries to sign in that were refused unseen, for too many.",
+    "log_critical_total": "Log lines of what cannot be by itself: a fault, or an attack.",
     "passkey_counters_fell_total": "Passkeys that told a counter from before: perhaps a copy.",
     "mail_sent_total result": "Mails sent, or given up.",
 }
@@ -127,6 +128,7 @@ _GAUGES = {
     "dead_letters_fullness_ratio": "How full the table of dead letters is, 0 to 1.",
     "streams_open transport": "Open streams and sockets.",
     "stream_queue_depth transport": "Frames that wait for slow readers.",
+    "rare what": "How often what should be rare was, within its minute or hour.",
     "sessions_active": "Sign-ins that have not ended.",
     "mail_queue": "Mails that wait to be sent.",
     "moderation_queue": "Messages that wait for a moderator.",

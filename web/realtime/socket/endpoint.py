@@ -47,6 +47,7 @@ from web.server import (
     ErrorRow,
     Rendering,
     Wire,
+    counted_as,
     render_error,
     request_state,
 )
@@ -187,7 +188,7 @@ class SocketEndpoint(Generic[P]):
         assert scope["type"] == "websocket", "only WebSocket paths are given to an endpoint"
         await receive()
         wire = _wire(scope.get("state"))
-        address = request_state(scope).address
+        address = counted_as(request_state(scope).address)
         try:
             client_of(scope)
         except BadClientId as error:
@@ -239,7 +240,7 @@ class SocketEndpoint(Generic[P]):
 
     def check_caps(self, user: str, address: str) -> None:
         """Call this before `hold`; raises `TooManyStreams` or `StreamsFull` at a cap (SEC-48)."""
-        row = self._over_caps(user, address)
+        row = self._over_caps(user, counted_as(address))
         if row is None:
             return
         self.gone.refused += 1
@@ -252,7 +253,7 @@ class SocketEndpoint(Generic[P]):
 
     def hold(self, outlet: Outlet, user: str, address: str) -> Hold:
         """Call this to count a connection that is no WebSocket, and to have it drained too."""
-        return self._count(outlet, user, address)
+        return self._count(outlet, user, counted_as(address))
 
     def begin_drain(self) -> None:
         """Call this when the server begins to stop: no new sockets, no new commands."""

@@ -25,7 +25,7 @@ from web.realtime.errors import StreamsFull, TooManyStreams
 from web.realtime.sse.encoding import encode_retry, joined, patch_signals
 from web.realtime.sse.heartbeats import Heartbeats
 from web.realtime.sse.stream import Stream, StreamKey
-from web.server import CLOSE_BATCH, CLOSE_PAUSE_S, Frame
+from web.server import CLOSE_BATCH, CLOSE_PAUSE_S, Frame, counted_as
 
 # SEC-48. Six connections a host is a browser's limit under HTTP/1.1; ten leave room for a second
 # window and still stop a script that opens one per turn of its loop.
@@ -161,7 +161,7 @@ class Streams:
         older stream of the key lives on. Replacing never hits a cap (SITE-93). Cancelled, or
         when the actor does not start, the new stream is closed.
         """
-        older = self.maybe_stream(key)
+        address, older = counted_as(address), self.maybe_stream(key)
         if older is None:
             self._check_caps(key, address)
         elif self.is_draining:

@@ -91,6 +91,19 @@ def masked(address: str) -> str:
     return ":".join(found.exploded.split(":")[:4]) + ":*"
 
 
+@lru_cache(PEERS_KEPT)
+def counted_as(address: str) -> str:
+    """Call this for what counts as one address at a limit: of version 6 the first of its /64.
+
+    A house has all of that, and takes another one of it for each try if it likes. A zone (`%eth0`)
+    is of this machine, and no part of who somebody is.
+    """
+    found = parse_address(address)
+    if not isinstance(found, ipaddress.IPv6Address) or found.is_loopback:
+        return address if found is None else str(found)
+    return str(ipaddress.IPv6Address(int(found) >> 64 << 64))
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Says whom a request counts for.

@@ -43,7 +43,7 @@ from web.server.connection.http.exchange import Exchange, maybe_whole
 from web.server.connection.http.plain import AGAIN, EXCHANGE, WATCHED, Ready
 from web.server.connection.overload import OVERLOAD_KEY, Overload, Urgency
 from web.server.connection.settings import SURPLUS_KEY, ErrorResponse
-from web.server.edge.addresses import ClientAddresses, Network
+from web.server.edge.addresses import ClientAddresses, Network, counted_as
 from web.server.edge.answers import (
     NONCE_BYTES,
     Answer,
@@ -342,7 +342,7 @@ class Edge:
         overload = scope["state"].get(OVERLOAD_KEY)
         if not isinstance(overload, Overload) or not overload.is_on:
             return False
-        if not self.turns.is_full(state.address):
+        if not self.turns.is_full(counted_as(state.address)):
             return False
         overload.note_refused()
         self.overloads += 1
@@ -509,10 +509,12 @@ class Edge:
                 if not has_turn:
                     # Waiting for it is part of the request's time, and ends when its client leaves.
                     turn = _maybe_turn(scope)
-                    answer.place = self.turns.maybe_place(state.address, turn)
+                    answer.place = self.turns.maybe_place(counted_as(state.address), turn)
                     if answer.place is None:
                         visitor = None if state.visitor.is_new else state.visitor.id
-                        answer.place = await self.turns.wait_place(state.address, visitor, turn)
+                        answer.place = await self.turns.wait_place(
+                            counted_as(state.address), visitor, turn
+                        )
                 await self._app(scope, body.receive, answer.send)
         finally:
             # Also when the client left and this task is being cancelled: they do not wait.

@@ -102,6 +102,7 @@ class MemoryAddresses(Twin):
             origin,
             needs_mailbox=back.needs_mailbox,
             outbox=back.outbox,
+            tell_stopped=back.tell_stopped,
         )
 
     def _find(self, change_id: UUID) -> AddressChange | None:

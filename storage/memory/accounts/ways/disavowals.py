@@ -6,12 +6,13 @@ from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.disavowals import DISAVOWAL_KEPT, Disavowal, check_disavow
+from actors.accounts.kept.recoveries import TellStopped
 from actors.accounts.members import NO_PASSWORD
 from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import OutboxMessage
 from storage.memory.accounts.audit import record
 from storage.memory.accounts.members import MemoryAccounts
-from storage.memory.accounts.proving import drop_recovery
+from storage.memory.accounts.proving import stop_recovery
 from storage.memory.database import MemoryDatabase
 from storage.memory.twin import Twin
 
@@ -37,6 +38,7 @@ class MemoryDisavowals(Twin):
             origin,
             needs_mailbox=disavowal.needs_mailbox,
             outbox=disavowal.outbox,
+            tell_stopped=disavowal.tell_stopped,
         )
 
 
@@ -48,6 +50,7 @@ def carry_out(
     *,
     needs_mailbox: bool,
     outbox: Sequence[OutboxMessage],
+    tell_stopped: TellStopped | None,
 ) -> int:
     """Call this in an act for what disavowing does; how many sign-ins ended."""
     user = database.users[user_id]
@@ -61,7 +64,7 @@ def carry_out(
         database.factors[user_id].codes.clear()
     for device in [one for one, row in database.devices.items() if row.user_id == user_id]:
         del database.devices[device]
-    drop_recovery(database, user_id)
+    stop_recovery(database, user_id, origin, tell_stopped, "disavowed")
     ended = MemoryAccounts(database).end_all_of(user_id)
     database.add_messages(check_messages(outbox))
     record(database, Entry(Act.DISAVOW, user_id, origin), {"ended": str(ended)})

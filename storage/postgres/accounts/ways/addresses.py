@@ -166,4 +166,5 @@ async def _take_back(connection: Connection, back: TakeBack, origin: Origin) -> 
         origin,
         needs_mailbox=back.needs_mailbox,
         outbox=back.outbox,
+        tell_stopped=back.tell_stopped,
     )

@@ -6,11 +6,13 @@ from uuid import UUID
 
 from actors.accounts.kept.audit import Act, Entry, Origin
 from actors.accounts.kept.disavowals import DISAVOWAL_KEPT, Disavowal, check_disavow
+from actors.accounts.kept.recoveries import TellStopped
 from actors.accounts.members import NO_PASSWORD
 from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.words import OutboxMessage
 from storage.postgres.accounts.audit import begin, record
 from storage.postgres.accounts.members import end_all
+from storage.postgres.accounts.proving import stop_recovery
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -36,8 +38,6 @@ WHERE user_id = $1
 _NO_LINKS = """
 DELETE FROM sign_in_links WHERE email = (SELECT email FROM users WHERE id = $1)
 """
-# Whoever began one may be who is disavowed; its owner begins another.
-_NO_RECOVERY = "DELETE FROM recoveries WHERE user_id = $1"
 _NO_CODES = "DELETE FROM recovery_codes WHERE user_id = $1"
 # Nobody knows from which one it was.
 _NO_DEVICES = "DELETE FROM devices WHERE user_id = $1"
@@ -75,6 +75,7 @@ async def _disavow(connection: Connection, disavowal: Disavowal, origin: Origin)
         origin,
         needs_mailbox=disavowal.needs_mailbox,
         outbox=disavowal.outbox,
+        tell_stopped=disavowal.tell_stopped,
     )
 
 
@@ -86,6 +87,7 @@ async def carry_out(
     *,
     needs_mailbox: bool,
     outbox: Sequence[OutboxMessage],
+    tell_stopped: TellStopped | None,
 ) -> int:
     """Call this in an act's transaction, with the credentials locked; how many sign-ins ended."""
     if needs_mailbox:
@@ -93,7 +95,8 @@ async def carry_out(
     await connection.execute(_NO_LINKS, user_id)
     await connection.execute(_NO_CODES, user_id)
     await connection.execute(_NO_DEVICES, user_id)
-    await connection.execute(_NO_RECOVERY, user_id)
+    # Whoever began one may be who is disavowed; its owner begins another.
+    await stop_recovery(connection, user_id, origin, tell_stopped, "disavowed")
     ended = await end_all(connection, user_id)
     await add_new_messages(connection, check_messages(outbox))
     await record(connection, Entry(Act.DISAVOW, user_id, origin), {"ended": str(ended)})

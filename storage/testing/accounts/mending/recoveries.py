@@ -9,6 +9,7 @@ import trio
 
 from actors.accounts import NOWHERE, AuditQuery, StepUp
 from actors.accounts.kept.addresses import REVERT_KEPT
+from actors.accounts.kept.disavowals import Disavowal
 from actors.accounts.kept.factors import CodeProof, HeldFactors, Proof, TotpProof
 from actors.accounts.kept.recoveries import (
     GUARDED_FOR,
@@ -313,8 +314,21 @@ class RecoveriesSuite:
     async def test_who_says_this_was_not_me_stops_it(self, kept: KeptAccounts) -> None:
         # AUTH-10, AUTH-16
         ada = await add_app(kept)
-        one = await ready(kept, ada.user_id)
-        await disavow(kept, ada.user_id)
+        one, told = await ready(kept, ada.user_id), list[tuple[UUID, Known]]()
+        said = mail("a stop is told")
+
+        def tell(id_: UUID, known: Known) -> Sequence[OutboxMessage]:
+            told.append((id_, known))
+            return [said]
+
+        given = Disavowal(ada.user_id, digest_of("t"), one.started_at, tell_stopped=tell)
+        assert await kept.disavowals.disavow(given, NOWHERE) is not None
+        ((stopped, known),) = told
+        assert stopped == one.id
+        assert list(known.emails) == [ada.email]
+        assert await kept.outbox.add([said]) == 0, "kept in the same transaction"
+        assert await disavow(kept, ada.user_id, mail="another mail") is not None
+        assert len(told) == 1, "there was nothing to stop any more"
         assert await finish(kept, one) is None
         assert (await kept.factors.held(ada.user_id)).has_second
 

@@ -50,6 +50,12 @@ _SERIES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
                      'auth_attempts_total{method="password",result="ok"}': "0+900x30"}),
     "PasskeyCountersFell": ({"passkey_counters_fell_total": "0+1x30"},
                             {"passkey_counters_fell_total": "5x30"}),
+    "HandshakesRefused": ({'rare{what="refused_handshakes"}': "101x30"},
+                          {'rare{what="refused_handshakes"}': "100x30",
+                           'rare{what="failed_sign_ins"}': "900x30"}),
+    "TokensForged": ({'rare{what="forged_tokens"}': "11x30"},
+                     {'rare{what="forged_tokens"}': "10x30"}),
+    "FixedFieldWritten": ({"log_critical_total": "0+1x30"}, {"log_critical_total": "5x30"}),
     "OldTransaction": ({"store_oldest_transaction_seconds": "61x30"},
                        {"store_oldest_transaction_seconds": "60x30"}),
 }  # fmt: skip

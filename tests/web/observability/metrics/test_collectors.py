@@ -14,6 +14,7 @@ from supervision import (
     NotRetried,
     RetryPolicy,
 )
+from web.observability.alerts import WayIn
 from web.observability.metrics import Scrape
 from web.observability.metrics.collectors import RequestTallies, of_dependencies
 from web.server import RequestSpan
@@ -30,7 +31,7 @@ def span(
 
 def test_requests_are_told_apart_by_route_and_class_of_status() -> None:  # OBS-1
     tallies = Tallies()
-    tell = RequestTallies(tallies, {"/login": "password"}).tell
+    tell = RequestTallies(tallies, {"/login": WayIn("password")}).tell
     for one in (
         span("/lab", 200), span("/lab", 204), span("/lab", 503), span("/lab", None),
         span("/etc/passwd", 404, route=None), span("/login", 401, method="POST"),

@@ -133,7 +133,7 @@ async def take_back(
     ended = None
     if change is not None:
         mails = _told_of_return(services, change)
-        back = TakeBack(change.id, needs_mailbox(services), mails)
+        back = TakeBack(change.id, needs_mailbox(services), mails, services.tell_stopped)
         ended = await services.addresses.take_back(back, origin)
     if change is None or ended is None:
         await services.audit.note(Entry(Act.ADDRESS_BACK, None, origin, "link"))

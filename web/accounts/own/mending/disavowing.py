@@ -117,6 +117,7 @@ async def _disavow(services: AccountServices, said: NotMe, origin: Origin) -> in
         datetime.fromtimestamp(said.told_at, UTC),
         needs_mailbox(services),
         _told(services, whose, digest),
+        services.tell_stopped,
     )
     return await services.disavowals.disavow(given, origin)
 
