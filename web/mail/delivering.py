@@ -196,7 +196,7 @@ class MailDelivery:
             return msgspec.json.decode(payload, type=Mail)
         except CannotOpen as error:
             raise NotSent(f"a sealed mail that cannot be opened: {error}", None) from None
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested without end
             raise NotSent("a message that is no mail", None) from None
 
 

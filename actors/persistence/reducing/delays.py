@@ -95,7 +95,7 @@ class TimerDelays:
             if kind is None:
                 raise UnreadableDelay(path, f"{kept.action} is no action of its reducer")
             action: object = msgspec.json.decode(kept.data, type=kind)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
             raise UnreadableDelay(path, str(error)) from error
         return action
 

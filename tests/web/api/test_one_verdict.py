@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import product
 from typing import Annotated
 
@@ -12,15 +13,23 @@ import msgspec
 import pytest
 from quart import Response
 
-from actors.persistence import CodecError, EventTypes, NewEvent, StreamId
-from storage.memory import MemoryEventStore
+from actors.persistence import START, CodecError, EventTypes, NewEvent, OutboxEntry, StreamId
+from actors.persistence.beside_log.outbox import NotSent
+from actors.persistence.bus import BusCodecError, Received, Record
+from storage.memory import MemoryDatabase, MemoryEventStore, MemoryMailStates
 from storage.postgres import Database, PostgresEventStore
+from tests.engines import virtual_environment
 from tests.web.api.api_kit import Api, error, open_api, told
 from web.api import DEPTH_MAX, body, ok, why_unread
+from web.lab.lasting import Survivals
+from web.mail.delivering import MailDelivery
+from web.mail.senders.memory import MemorySender
+from web.mail.words import MailAddress
 from web.realtime import CommandTable, ProtocolViolation
 from web.realtime.socket.messages import Command, Form, decode_client
 from web.routing.commands import read_command
 from web.routing.errors import InvalidInput
+from web.wiring.environment import SystemIds
 
 TAB = str(uuid.uuid4())
 TYPES = EventTypes()
@@ -179,3 +188,48 @@ async def test_a_stored_fact_is_read_as_it_was_sent_or_not_at_all(
         assert found.text == heard.text
         taken += 1
     assert taken > 5
+
+
+BESIDE = b'"to":"ada@example.org","template":"t","language":"en","subject":"s","html":"h"'
+
+
+async def test_a_row_of_the_outbox_and_a_record_of_the_bus_are_read_or_given_up() -> None:
+    # SEC-120: what is none is a dead letter; whoever reads it does not die of it
+    env, sender = virtual_environment(), MemorySender()
+    states = MemoryMailStates(MemoryDatabase(now=env.clock.now))
+    delivery = MailDelivery(sender, MailAddress("greenroom@example.org"), states, env)
+    survivals = Survivals(SystemIds(), env.clock.now, lambda: 0)
+    taken = 0
+    for payload in (one for one in payloads() if b'"text"' in one):
+        assert isinstance(await _heard_on_the_bus(survivals, payload), bool)
+        sent, heard = await _sent_as_a_mail(delivery, sender, payload), by_socket(payload)
+        if isinstance(heard, Said) and heard.text:
+            assert sent == heard.text, payload
+            taken += 1
+        elif heard is None and payload.startswith(b'{"text":'):
+            # Longer than a command may be, or beside what no command has: a mail may.
+            assert sent is None or msgspec.json.decode(payload)["text"] == sent, payload
+    assert taken > 5
+
+
+async def _sent_as_a_mail(
+    delivery: MailDelivery, sender: MemorySender, payload: bytes
+) -> str | None:
+    """What of a row of the outbox leaves as a mail; None when it is given up."""
+    whole, id_ = payload.replace(b"{", b"{" + BESIDE + b",", 1), uuid.uuid4()
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    try:
+        await delivery.send(OutboxEntry(1, id_, "mail", "mail", "k", whole, {}, 0, at))
+    except NotSent:
+        return None
+    return sender.outbox_of("ada@example.org")[-1].mail.text
+
+
+async def _heard_on_the_bus(survivals: Survivals, payload: bytes) -> bool:
+    """Whether a record of the bus was read."""
+    record = Record(uuid.uuid4(), "k", payload, {"version": "1"})
+    try:
+        await survivals.hear(Received("t", 0, START, record, datetime(2026, 3, 1, tzinfo=UTC)))
+    except BusCodecError:
+        return False
+    return True

@@ -107,6 +107,18 @@ class Sweep:
         else:
             await self._page(visitor, method, raw)
 
+    async def lines(self, method: str, raw: str) -> None:
+        """Put a line of a head, and of a log, into whatever may become one."""
+        broken = f"/lab\r\nx-cnry: {self.canaries.of('line')}\r\n\r\n<b>"
+        names = ("next", "redirect_to", "of", "room", "email", "name", "token", "ticket", "state")
+        typed = urlencode(dict.fromkeys(names, broken))
+        for path, body in ((f"{raw}?{typed}", None), (raw, typed.encode())):
+            answer = await self._ask(
+                self.site.visitor(), method, path, body, {"content-type": FORM}
+            )
+            assert "x-cnry" not in answer.headers, (method, raw)
+            assert not any("\n" in value for value in answer.headers.values()), (method, raw)
+
     async def _page(self, visitor: Visitor, method: str, raw: str) -> None:
         typed = {name: self.canaries.field(name) for name in self._forms}
         await self._ask(visitor, method, raw, urlencode(typed).encode(), {"content-type": FORM})
@@ -206,6 +218,7 @@ async def _swept(post: Post, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, di
             continue
         raw = SAMPLES.get(path) or re.sub(r"<[^>]+>", "x", path)
         for method in methods.split(","):
+            await sweep.lines(method, raw)
             await sweep.route(root if path.startswith("/ops") else ada, method, path, raw)
     await sweep.socket(ada)
     await _crash(sweep, site.visitor(), monkeypatch)
