@@ -184,6 +184,13 @@ class MagicLinkFlow(StrEnum):
     OFF = "off"
 
 
+class Tracing(StrEnum):
+    """Whether spans are recorded."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class Compression(StrEnum):
     """Whether pages, files and streams are compressed for who takes gzip."""
 
@@ -298,6 +305,8 @@ class Settings:
     # Who is given `/metrics`: whoever comes to this port of the machine itself, or shows a token.
     metrics_port: int | None = None
     metrics_token: Secret[str] | None = None
+    # Whether it is recorded what took how long in each request.
+    tracing: Tracing = Tracing.ON
     # Addresses of mail that were in a breach; a file.
     risk_breached: Path | None = None
     # The domain that passkeys are of, where it is a wider one than that of the site's address.
@@ -794,6 +803,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "RISK_LEVELS": ("risk_levels", _risk_levels),
     "RISK_PLACES": ("risk_places", _file),
     "METRICS_PORT": ("metrics_port", _integer(1, 65535)),
+    "TRACES": ("tracing", _word(Tracing)),
     "METRICS_TOKEN": ("metrics_token", _token),
     "RISK_BREACHED": ("risk_breached", _file),
     "WEBAUTHN_RP_ID": ("webauthn_rp_id", _domain),

@@ -72,6 +72,7 @@ from actors.runtime import (
     Shutdown,
     current_context,
     message,
+    span,
 )
 
 S = TypeVar("S")
@@ -380,17 +381,18 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         metadata = metadata_of(self.env, self._tenant)
         stored = [self._encode(event, metadata) for event in events]
         beside = self.aggregate.beside(self.state, events, metadata)
-        appended = await self._store.append_request(
-            AppendRequest(
-                self.stream_id,
-                stored,
-                self.version,
-                self._shard,
-                (*message.outbox, *beside.outbox),
-                (*message.timers, *beside.timers),
-                message.idempotency,
-            )
+        request = AppendRequest(
+            self.stream_id,
+            stored,
+            self.version,
+            self._shard,
+            (*message.outbox, *beside.outbox),
+            (*message.timers, *beside.timers),
+            message.idempotency,
         )
+        with span("store.append", stream=str(self.stream_id), expected_version=self.version,
+                  events=len(stored)):  # fmt: skip
+            appended = await self._store.append_request(request)
         if appended.replayed:
             # The answer of an earlier request with this key: what it did may be unread here.
             await self._read_on()
@@ -420,6 +422,11 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     async def _read_on(self) -> None:
         """Apply what the stream has behind the state."""
+        with span("store.load", stream=str(self.stream_id), from_version=self.version + 1):
+            await self._apply_rest()
+        self._is_doubtful = False
+
+    async def _apply_rest(self) -> None:
         async for stored in self._store.load(self.stream_id, from_version=self.version + 1):
             self._subjects.update(() if stored.private is None else stored.private.subjects)
             # None for what became of the stream: no news for the state, and a version all the same.
@@ -428,7 +435,6 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
                 state = self.aggregate.apply(state, event)  # type: ignore[arg-type]
             # All parts of a split event at once: a version is never half applied.
             self.state, self.version = state, stored.version
-        self._is_doubtful = False
 
     async def _restore(self, snapshots: Snapshots) -> None:
         kept = await snapshots.latest(self.stream_id)

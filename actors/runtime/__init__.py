@@ -47,6 +47,7 @@ from actors.runtime.delivery.envelope import (
 from actors.runtime.delivery.mailbox import UNBOUNDED
 from actors.runtime.delivery.overflow import Overflow, latest
 from actors.runtime.delivery.ref import AnyRef, Ref
+from actors.runtime.delivery.span import current_spans, span, span_of, tell_past
 from actors.runtime.life.cell import Cell, Owner, Status, Watch
 from actors.runtime.life.handlers import handler
 from actors.runtime.system.opening import open_actors, running
@@ -188,6 +189,7 @@ __all__ = [
     "WrongActor",
     "checked_name",
     "current_context",
+    "current_spans",
     "current_tallies",
     "edge_context",
     "handler",
@@ -197,4 +199,7 @@ __all__ = [
     "open_actors",
     "presentable",
     "running",
+    "span",
+    "span_of",
+    "tell_past",
 ]

@@ -136,6 +136,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     "constants beside it, over several levels or by age": (
         "actors.accounts.session:SessionActor._tabs",
         "actors.timeline.memory:ExitWatch._waiting",
+        "web.observability.operating.traces.kept:KeptTraces._kept",
         "actors.timeline.memory:Timeline._flows",
         "actors.timeline.memory:Timeline._sessions",
         "actors.timeline.memory:Timeline._unpatched",

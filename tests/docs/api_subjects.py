@@ -141,6 +141,7 @@ ACTORS: Final = Page(
         Subject(
             "Who caused what", ("Context", "current_context", "current_tallies", "edge_context")
         ),
+        Subject("What took how long", ("span", "span_of", "tell_past", "current_spans")),
         Subject("Secrets, and what may be shown", ("Secret", "presentable")),
         Subject(
             "To build a supervisor of your own",
@@ -163,9 +164,11 @@ ACTORS: Final = Page(
     words=(
         "actors.runtime.actor.relations.Monitor",
         "actors.runtime.actor.timers.Timer",
+        "actors.runtime.delivery.span.AnySpan",
         "actors.runtime.life.cell.Reason",
         "actors.runtime.life.hooks.AnyHooks",
         "actors.runtime.system.topics.Subscriber",
+        "actors.runtime.telling.spans.Value",
         "actors.runtime.watching.changes.Kind",
     ),
 )

@@ -1,8 +1,9 @@
-"""How a running site is watched from outside: log lines and health; metrics and spans to come.
+"""How a running site is watched from outside: log lines, health, metrics and traces.
 
 Read `logs.py`: how one log line looks and what can never be in it; `requests.py`: the log of
 requests; `streams.py`: what the program says to whoever started it; `bus_lag.py`: how far readers
-of the event bus are behind; then `health/`: whether it can serve, component by component.
+of the event bus are behind; then `health/`: whether it can serve, component by component;
+`metrics/`, and `operating/`: what operators look into, traces among it.
 """
 
 from web.observability.logs import configure_logging

@@ -31,6 +31,8 @@ class TimelineServices:
     timeline: Timeline
     viewers: Viewers
     now: Callable[[], datetime]
+    # What an operator sees who names neither request nor session.
+    listed: Callable[[], Response]
 
 
 class ViewCommand(msgspec.Struct, frozen=True):
@@ -83,7 +85,9 @@ def timeline_routes(services: Services, own: TimelineServices) -> Blueprint:
             raise NoSuchThing(paths.OPS_TRACES)
         given = request.args
         request_id, session = given.get("request_id"), given.get("session_id")
-        if (request_id is None) == (session is None):
+        if request_id is None and session is None:
+            return own.listed()
+        if request_id is not None and session is not None:
             raise InvalidInput("name a request by request_id, or a session by session_id")
         entries = own.timeline.diagnostic(request_id=request_id, session=session)
         entries.sort(key=lambda entry: entry.at)

@@ -88,6 +88,10 @@ from web.views.moderation import (
     OutsideView,
     QueueView,
     SignInsPage,
+    SpanView,
+    TracePage,
+    TracesPage,
+    TraceView,
     WaitingView,
 )
 from web.views.nodes import (
@@ -299,6 +303,7 @@ __all__ = [
     "SignInView",
     "SignInsPage",
     "SiteNodeView",
+    "SpanView",
     "Speaker",
     "StageAccess",
     "StageState",
@@ -316,6 +321,9 @@ __all__ = [
     "TokenPage",
     "TokenView",
     "TopicLagView",
+    "TracePage",
+    "TraceView",
+    "TracesPage",
     "TreeView",
     "UnsafeAttribute",
     "ViewError",

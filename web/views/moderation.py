@@ -224,3 +224,67 @@ class OutsidePage:
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceView:
+    """One trace in a list; `why` says what it is kept for."""
+
+    id: str
+    path: LocalPath
+    at: datetime
+    route: str
+    took_ms: float
+    span_count: int
+    left_out: int
+    why: str
+    has_error: bool
+
+    def __post_init__(self) -> None:
+        local_path(self.path)
+        check_utc("at", self.at)
+        check_count("span_count", self.span_count)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanView:
+    """One span of a trace: how deep it stands, and its bar, `left` and `width` of a thousand."""
+
+    depth: int
+    name: str
+    where: str
+    fields: str
+    after_ms: float
+    took_ms: float
+    left: int
+    width: int
+    error: str
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "left", "width"):
+            check_count(name, getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class TracesPage:
+    """The traces that are kept, `asked` being the fields of the search; all of them or one's own.
+
+    Without `is_on` none is recorded.
+    """
+
+    shell: Shell
+    asked: Mapping[str, str]
+    traces: tuple[TraceView, ...]
+    is_all: bool
+    is_on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TracePage:
+    """One trace as a tree. By a correlation id its log lines are found."""
+
+    shell: Shell
+    trace: TraceView
+    spans: tuple[SpanView, ...]
+    correlations: tuple[str, ...]
+    is_operator: bool

@@ -51,6 +51,8 @@ from web.views.moderation import (
     OutsidePage,
     QueueView,
     SignInsPage,
+    TracePage,
+    TracesPage,
 )
 from web.views.nodes import NodesView
 from web.views.pages import (
@@ -278,6 +280,14 @@ class Renderer:
     def letter_page(self, page: LetterPage) -> str:
         """Call this to render all that is kept of one dead letter, for an operator."""
         return self._render("letter.html", page=page, shell=page.shell)
+
+    def traces_page(self, page: TracesPage) -> str:
+        """Call this to render a list of traces, for an operator or for whose they are."""
+        return self._render("traces.html", page=page, shell=page.shell)
+
+    def trace_page(self, page: TracePage) -> str:
+        """Call this to render one trace as a tree."""
+        return self._render("trace.html", page=page, shell=page.shell)
 
     def acts_page(self, page: ActsPage) -> str:
         """Call this to render what was done with accounts, for an operator."""

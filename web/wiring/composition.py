@@ -164,6 +164,8 @@ from web.observability.operating.control.serving import Command
 from web.observability.operating.letters.handing import LetterDesk
 from web.observability.operating.letters.page import letter_routes
 from web.observability.operating.letters.retrying import Retries, RetriesActor
+from web.observability.operating.traces.of_site import SiteTraces
+from web.observability.operating.traces.routes import listing_of, trace_routes
 from web.observability.outside_page import outside_routes
 from web.realtime import (
     Audience,
@@ -334,7 +336,7 @@ class Web:
         }
         # The endpoint of the newest application.
         self.sockets: SocketEndpoint[SocketGuest] | None = None
-        self.figures = self._make_figures()
+        self.figures, self.traces = self._make_figures(), SiteTraces(settings, clock.now)
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
         self._survivals = Survivals(ids, clock.now, self._delivered)
@@ -347,6 +349,7 @@ class Web:
         """Call this when the tree starts, before any of its actors looks for another."""
         self._directory.attach(system)
         self.figures.begin(system)
+        self.traces.begin(system)
 
     def _make_figures(self) -> SiteMetrics:
         directory = self._directory
@@ -576,10 +579,12 @@ class Web:
             edge_of(self._settings, self._ring, port, stream_paths=[paths.EVENTS]),
             error_page=pages.render,
             has_ended=self.open_sessions.has_ended,
-            tell_span=span_teller(
-                self.timeline, self.figures.heard(watched(self.alerts, request_log.tell))
+            tell_span=self.traces.ends(
+                span_teller(
+                    self.timeline, self.figures.heard(watched(self.alerts, request_log.tell))
+                )
             ),
-            tell_begin=begin_teller(self.timeline),
+            tell_begin=self.traces.begins(begin_teller(self.timeline)),
         )
         app = WebApp(
             __name__,
@@ -696,8 +701,10 @@ class Web:
         app.register_blueprint(lab_routes(services, lab))
         app.register_blueprint(demo_routes(services, self._demo_services()))
         self._register_panels(app, services, lab.stage)
-        timeline = TimelineServices(self.timeline, self.timeline_viewers, self._clock.now)
+        listed = listing_of(services, self.traces)
+        timeline = TimelineServices(self.timeline, self.timeline_viewers, self._clock.now, listed)
         app.register_blueprint(timeline_routes(services, timeline))
+        app.register_blueprint(trace_routes(services, self.traces))
 
     def _register_accounts(self, app: WebApp, services: Services) -> None:
         is_page = partial(_is_page, app)

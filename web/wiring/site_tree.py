@@ -214,7 +214,7 @@ class Site(Supervisor):
             specs.insert(-1, ChildSpec("mail", parts.mail, name=MAIL))
         if parts.ending is not None:
             specs.insert(-1, ChildSpec("ending", parts.ending))
-        specs[-1:-1] = [*_of_accounts(parts.web), *parts.web.figures.children()]
+        specs[-1:-1] = [*_of_accounts(parts.web), *_watching(parts.web)]
         if parts.sweeping is not None:
             specs.insert(-1, ChildSpec("sweeping", parts.sweeping))
         if parts.cleaning is not None:
@@ -235,6 +235,10 @@ def _stores(parts: SiteParts) -> list[ChildSpec]:
     if parts.database is not None:
         specs.append(database_child(parts.database))
     return specs if parts.redis is None else [*specs, ChildSpec("redis", parts.redis)]
+
+
+def _watching(web: Web) -> list[ChildSpec]:
+    return [*web.figures.children(), *web.traces.children()]
 
 
 def _of_accounts(web: Web) -> list[ChildSpec]:

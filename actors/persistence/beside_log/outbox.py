@@ -44,7 +44,7 @@ from actors.persistence.words import (
     check_uuid,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, Log, Shutdown, current_tallies, message
+from actors.runtime import Actor, Exit, Log, Shutdown, current_tallies, message, span_of
 
 # Relays of several processes share these; more of them than parts would idle.
 PARTITIONS = 8
@@ -666,7 +666,9 @@ class OutboxRelay(Actor[LookAtOutbox]):
 
     async def _try(self, entry: OutboxEntry) -> Exception | None:
         try:
-            with trio.fail_after(self._send_s_max):
+            sending = span_of("outbox.send", entry.headers, kind=entry.kind, target=entry.target,
+                              attempt=entry.attempts + 1)  # fmt: skip
+            with sending, trio.fail_after(self._send_s_max):
                 await self._send(entry)
         except Exception as error:  # noqa: BLE001  (whatever a target raises is a failed attempt)
             return error

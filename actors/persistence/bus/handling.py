@@ -45,7 +45,7 @@ from actors.persistence.bus.words import (
 )
 from actors.persistence.errors import AlreadyHandled, StoreError
 from actors.persistence.words import Cursor
-from actors.runtime import Log, current_tallies
+from actors.runtime import Log, current_tallies, span_of
 
 RETRY_GROUP = "retry_group"
 # Of a key that cannot be read, and of others' headers, a letter has so much.
@@ -107,14 +107,13 @@ class Handling:
         received = Received(
             at.topic, raw.part.partition, raw.offset, record, raw.published_at, attempt
         )
-        handler, began, result = self._handler, trio.current_time(), "ok"
+        began, result = trio.current_time(), "ok"
+        handling = span_of(
+            "bus.handle", record.headers, topic=at.topic, group=self.group, attempt=attempt
+        )
         try:
-            if self.is_in_transaction:
-                is_ours = await self.member.transact(at.part, at.epoch, received, handler, offset)  # type: ignore[arg-type]
-                if not is_ours:
-                    raise PartLost
-            else:
-                await handler(received)  # type: ignore[operator]
+            with handling:
+                await self._handle(at, received, offset)
         except (AlreadyHandled, PartLost) as told:
             if isinstance(told, PartLost):
                 raise
@@ -125,6 +124,15 @@ class Handling:
         self._count(at, began, result)
         self.handled += 1
         return None
+
+    async def _handle(self, at: At, received: Received, offset: Cursor | None) -> None:
+        handler = self._handler
+        if not self.is_in_transaction:
+            await handler(received)  # type: ignore[operator]
+            return
+        is_ours = await self.member.transact(at.part, at.epoch, received, handler, offset)  # type: ignore[arg-type]
+        if not is_ours:
+            raise PartLost
 
     def _count(self, at: At, began: float, result: str) -> None:
         tallies, took = current_tallies(), trio.current_time() - began

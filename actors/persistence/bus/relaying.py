@@ -29,7 +29,7 @@ from actors.persistence.bus.words import (
 )
 from actors.persistence.errors import InvalidField
 from actors.persistence.words import OutboxMessage, check_text
-from actors.runtime import current_tallies
+from actors.runtime import current_tallies, span
 
 BUS = "bus"
 # BUS-9: a bus that is away is tried after a second, doubling to this, for as long as it takes.
@@ -105,7 +105,7 @@ def publisher(bus: EventBus, cloud_events: CloudEvents | None = None) -> Send:
             record = cloud_events.of(entry.target, record)
         tallies, began = current_tallies(), trio.current_time()
         try:
-            with awaited_bus(entry):
+            with span("bus.publish", topic=entry.target), awaited_bus(entry):
                 await bus.publish(entry.target, record)
         except Exception:
             tallies.add("bus_published_total", entry.target, "failed")

@@ -55,7 +55,7 @@ from actors.persistence.words import (
     owned_name,
     split_name,
 )
-from actors.runtime import Log, current_tallies
+from actors.runtime import Log, current_tallies, tell_past
 
 # Larger batches hold locks longer, smaller ones commit more often than a disk likes.
 COMMIT_EVENTS_MAX = 100
@@ -400,6 +400,8 @@ class Filling:
         name, tallies = self._name, current_tallies()
         tallies.count("projection_applied_total", name).number += made.applied
         tallies.histogram("projection_apply_seconds", name).note(trio.current_time() - began)
+        tell_past("projection.apply", (one.metadata for one in events), began, projection=name,
+                  events=len(events))  # fmt: skip
         if made.letters:
             _log.warning("persistence.events_set_aside", projection=name, count=len(made.letters))
         if made.halted is None:

@@ -33,7 +33,7 @@ from actors.persistence.words import (
     check_stream,
 )
 from actors.reducers import Callback, Effect, Environment, Interpreter, check_callback, effect
-from actors.runtime import Log, current_context
+from actors.runtime import Log, current_context, span
 
 C = TypeVar("C", bound=OutboxMessage | TimerChange)
 
@@ -133,26 +133,27 @@ def store_effects(
             types.encode(one, event_id=env.ids.new_id(), metadata=metadata, tenant=store.tenant)
             for one in wanted.events
         ]
-        appended = await store.append_request(
-            AppendRequest(
-                StreamId(wanted.stream_id),
-                new,
-                wanted.expected,
-                outbox=[carrying(one, metadata) for one in wanted.outbox],
-                timers=[carrying(one, metadata) for one in wanted.timers],
-                idempotency=wanted.idempotency,
-            )
+        request = AppendRequest(
+            StreamId(wanted.stream_id),
+            new,
+            wanted.expected,
+            outbox=[carrying(one, metadata) for one in wanted.outbox],
+            timers=[carrying(one, metadata) for one in wanted.timers],
+            idempotency=wanted.idempotency,
         )
-        return appended.version
+        with span("store.append", stream=str(request.stream_id), events=len(new),
+                  expected_version=str(wanted.expected)):  # fmt: skip
+            return (await store.append_request(request)).version
 
     async def load(wanted: Load, env: Environment) -> tuple[object, ...]:
         limit = LOADED_EVENTS_MAX if wanted.limit is None else wanted.limit
         to_version = wanted.from_version + limit - 1
         found: list[object] = []
-        async for stored in store.load(
-            StreamId(wanted.stream_id), from_version=wanted.from_version, to_version=to_version
-        ):
-            found += types.decode_all(stored)
+        with span("store.load", stream=str(wanted.stream_id), from_version=wanted.from_version):
+            async for stored in store.load(
+                StreamId(wanted.stream_id), from_version=wanted.from_version, to_version=to_version
+            ):
+                found += types.decode_all(stored)
         return tuple(islice(found, limit))
 
     async def save(wanted: SaveSnapshot, env: Environment) -> Version:

@@ -21,14 +21,13 @@ from typing import Final, Generic, Literal, Never, Protocol, Self, TypeAlias, Ty
 
 import trio
 
+from actors.runtime.telling.spans import TRACEPARENT_CHARS, Spans
 from actors.runtime.words.counting import Counts
 from actors.runtime.words.errors import AskError, AskTimeout, NoProc
 from actors.runtime.words.showing import shown
 from actors.runtime.words.tallies import Tallies
 
 NO_DEADLINE: Final = math.inf
-# Of version 00: version, trace, span and flags, of 2, 32, 16 and 2 digits.
-TRACEPARENT_CHARS: Final = 55
 
 R_contra = TypeVar("R_contra", contravariant=True)
 
@@ -72,6 +71,10 @@ class Numbering(Protocol):
     @property
     def tallies(self) -> Tallies:
         """What is counted of its actors for operators."""
+
+    @property
+    def spans(self) -> Spans | None:
+        """What records their spans, where somebody reads them."""
 
 
 class Party(Protocol):

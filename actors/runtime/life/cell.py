@@ -310,7 +310,7 @@ class Cell:
         # who has to do with it
         "waiting_on", "watchers", "links", "broken_links", "topics", "being_told", "chores",
         # what is counted and measured
-        "counts", "level", "meter", "senders", "observers",
+        "counts", "level", "meter", "spans", "senders", "observers",
     )  # fmt: skip
 
     # Set by `System.new_cell`; a cell that is gone from the beginning (`ByName` needs one under a
@@ -367,7 +367,7 @@ class Cell:
         self.being_told: list[dict[Watch, bool]] | None = None
         self.chores: deque[Iterator[object]] | None = None
 
-        self.counts = Counts()
+        self.counts, self.spans = Counts(), system.spans
         self.level: Level = "counters"
         # Of `sampled` and `full` actors; senders by path, with the time they were last seen.
         self.meter: Meter | None = None
@@ -943,7 +943,8 @@ class Life:
         # the budget of a turn
         "turn_left", "until_clock", "turn_began", "system_streak",
         # the message in hand
-        "coroutine", "awaiting_since", "handling_began", "set_aside", "passed_on", "gathered",
+        "coroutine", "awaiting_since", "handling_began", "span_began", "set_aside",
+        "passed_on", "gathered",
         # what an actor changes of itself
         "suspended", "held_by", "behaviour", "stash",
         # what it has set going
@@ -954,12 +955,11 @@ class Life:
         self.cell, self.number = cell, number
         self.instance: AnyHooks | None = None
         self.table, self.handlers = _NO_TABLE, _NO_TABLE.handlers
-        self.has_task = False
+        self.has_task = self.killed = False
         self.phase: Phase = "new"
 
         # The exit that was asked for, from a polite stop to a kill; and the one it came to.
         self.wanted: Exit | None = cell.pending_stop
-        self.killed = False
         # Where an `on_start` waited that took too long, from then on; "" when that is not known.
         self.late_start: str | None = None
         # With `draining` it ends only when the mailbox is empty.
@@ -991,8 +991,9 @@ class Life:
         # What an `async def` handler has made, until the task awaits it.
         self.coroutine: object = None
         self.awaiting_since: float | None = None
-        # By `perf_counter`, of a message that is measured and went another road than the batch.
+        # Of one that is measured and went another road than the batch; by the spans', of one told.
         self.handling_began = 0.0
+        self.span_began: float | None = None
         # The message in hand, once its own handler has stashed it: it is not answered now; or
         # once it has passed it on: it is another actor's. Several, of one that takes a `Batch`.
         self.set_aside: Envelope | None = None

@@ -34,7 +34,7 @@ from actors.runtime.delivery.envelope import (
 from actors.runtime.life.cell import Life
 from actors.runtime.life.handlers import Handler
 from actors.runtime.life.hooks import Hooks
-from actors.runtime.life.loop import is_wanted
+from actors.runtime.life.loop import is_wanted, tell_handled
 from actors.runtime.words.counting import MICRO, Meter, bucket, forget_some
 from actors.runtime.words.errors import BadReply
 
@@ -162,6 +162,12 @@ def _close(life: Life, batch: Batch[object], result: object) -> Later[object]:
     if meter is not None and batch.began:
         for taken in islice(batch, 1, None):
             _measure(life, meter, taken.envelope, batch.began)
+    if life.span_began is not None:
+        began = life.span_began
+        for taken in islice(batch, 1, None):
+            life.span_began = began
+            tell_handled(life, taken.envelope)
+        life.span_began = began
     # The loop goes on as after any handler that answers later; the first one was answered here.
     life.activity.envelope, life.activity.out = first, None
     return Later(life, first)

@@ -67,6 +67,7 @@ def turn(cell: Cell) -> bool:
         if (
             handler is not None
             and cell.meter is None
+            and (cell.spans is None or not loop.is_traced(mailbox.inbox[0]))
             and life.phase == "running"
             and not life.has_task
         ):
@@ -248,10 +249,14 @@ async def _await_handler(life: Life) -> loop.State | None:
         else:
             result = await coroutine
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its crash
-        return loop.raised(life, error, life.activity.task)
-    life.awaiting_since = None
-    loop.measured(life, envelope)
-    return loop.finish(life, envelope, result)
+        state: loop.State | None = loop.raised(life, error, life.activity.task)
+    else:
+        life.awaiting_since = None
+        loop.measured(life, envelope)
+        state = loop.finish(life, envelope, result)
+    if life.span_began is not None:
+        loop.tell_handled(life, envelope)
+    return state
 
 
 async def _until_deadline(

@@ -32,6 +32,9 @@ measured, with the reading of the clock that follows from it. One function share
 make everyone pay for what few use.
 Profile before changing `_run_batch`: it is the road of every message.
 
+Where spans are recorded, a message that belongs to a trace goes by `_run_one` with a clock around
+it; those before and behind it go the quick road as ever.
+
 Rule 1: between two messages only `mailbox.attention` is looked at.
 Rule 2: user code is called under a `try` of its own, so a bug of the runtime is never a crash.
 It catches whatever is raised; what is none of the actor's, `raised` raises again. A message or a
@@ -49,17 +52,20 @@ from typing import Final, Literal, TypeAlias
 import trio
 
 from actors.runtime.delivery.envelope import (
+    CONTEXT,
     ENQUEUED_AT,
     MESSAGE,
+    MESSAGE_ID,
     NO_DEADLINE,
     REPLY,
     Envelope,
     Later,
     Reply,
 )
-from actors.runtime.delivery.mailbox import Notice
+from actors.runtime.delivery.mailbox import Mailbox, Notice
 from actors.runtime.life.cell import Life
 from actors.runtime.life.handlers import Handler
+from actors.runtime.telling.spans import DEADLINE_MISSED, HANDLED, Spans
 from actors.runtime.words.counting import (
     MICRO,
     MICROSECOND,
@@ -92,7 +98,7 @@ def run(life: Life) -> State:
             if envelope is None:
                 return "idle" if life.exit is None else "ended"
             life.turn_left -= 1
-            state = _run_one(life, envelope)
+            state = _run_told(life, envelope, cell.spans)
         elif mailbox.index < len(mailbox.batch) or mailbox.take():
             if life.turn_left == cell.budget[0] and len(mailbox.batch) == 1:
                 life.until_clock = 1  # The commonest turn of all; the clock is not needed for one.
@@ -102,7 +108,11 @@ def run(life: Life) -> State:
                     return "more"
             # An `async def` handler leaves the slice each time; a longer one would be waste.
             limit = 1 if life.table.one_by_one else life.until_clock
-            if cell.meter is None:
+            if cell.spans is not None:
+                limit = _until_traced(mailbox, limit)
+            if limit == 0:
+                state = _run_traced(life, cell.spans)
+            elif cell.meter is None:
                 state = _run_batch(life, limit)
             else:
                 state = _run_measured(life, limit, cell.meter)
@@ -256,6 +266,72 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
     meter.add_up(busy, waited)
     forget_some(senders or {})
     return _account(life, index - first, handled, state)
+
+
+def _until_traced(mailbox: Mailbox, limit: int) -> int:
+    """How many of the next messages are part of no trace: those go the quick road."""
+    index = mailbox.index
+    for at, envelope in enumerate(mailbox.batch[index : index + limit]):
+        if is_traced(envelope):
+            return at
+    return limit
+
+
+def is_traced(envelope: Envelope) -> bool:
+    """Whether a message belongs to a trace."""
+    context = envelope[CONTEXT]
+    return context is not None and context.traceparent is not None
+
+
+def _run_traced(life: Life, spans: Spans | None) -> State | None:
+    """The next message of the batch, told as a span."""
+    mailbox = life.cell.mailbox
+    envelope = mailbox.batch[mailbox.index]
+    mailbox.index += 1
+    mailbox.took(envelope)
+    return _account(life, 1, 0, _run_told(life, envelope, spans))
+
+
+def _run_told(life: Life, envelope: Envelope, spans: Spans | None) -> State | None:
+    """`_run_one`, told as a span where that is wanted and the message belongs to a trace."""
+    if spans is None or not is_traced(envelope):
+        return _run_one(life, envelope)
+    counts = life.cell.counts
+    handled, life.span_began = counts.handled, spans.clock()
+    state = _run_one(life, envelope)
+    if state != "await":
+        # One that no handler was called for is told by what became of it.
+        if counts.handled != handled:
+            tell_handled(life, envelope)
+        life.span_began = None
+    return state
+
+
+def tell_handled(life: Life, envelope: Envelope) -> None:
+    """Record that a message of a trace was handled, and how that ended."""
+    cell, began = life.cell, life.span_began
+    spans, context = cell.spans, envelope[CONTEXT]
+    life.span_began = None
+    if spans is None or began is None or context is None or context.traceparent is None:
+        return
+    reply, error = envelope[REPLY], ""
+    if type(life.exit) is Crashed:
+        error = type(life.exit.error).__name__
+    elif reply is not None and reply.outcome == "timed_out":
+        error = DEADLINE_MISSED
+    spans.add(
+        (
+            HANDLED,
+            context.traceparent,
+            (envelope[MESSAGE_ID], cell.id),
+            began,
+            spans.clock(),
+            cell.path,
+            context.correlation_id,
+            error,
+            type(envelope[MESSAGE]),
+        )
+    )
 
 
 def _run_apart(life: Life, envelope: Envelope) -> State | None:

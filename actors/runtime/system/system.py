@@ -32,6 +32,7 @@ from actors.runtime.life.resting import Sweep
 from actors.runtime.system.making import Maker, maker_of
 from actors.runtime.system.reaching import Portal, ask_all, tell_all
 from actors.runtime.system.topics import Topics
+from actors.runtime.telling.spans import Spans
 from actors.runtime.watching import inspection
 from actors.runtime.watching.changes import Changes, ChangesLog
 from actors.runtime.watching.dead_letters import DeadLetters
@@ -186,6 +187,7 @@ class System:
         self._base_level: Level = "counters"
         self.tallies = Tallies()
         """What packages above count of their actors for operators; it outlives each of them."""
+        self.spans: Spans | None = None
         # By name of their class, what those have counted that are gone.
         self._gone_sums: dict[str, KindSums] = {}
         self._names: dict[str, Cell] = {}
@@ -459,6 +461,15 @@ class System:
         self._base_level = level
         for cell in self.cells():
             self.apply_level(cell)
+
+    def trace(self) -> Spans:
+        """Call this to have spans recorded from now on, and for what keeps them."""
+        if self.spans is None:
+            clock = trio.lowlevel.current_clock().current_time
+            self.spans = Spans(clock, self.span_id)
+            for cell in self.cells():
+                cell.spans = self.spans
+        return self.spans
 
     def apply_level(self, cell: Cell) -> None:
         """Called when a cell has learned its class, or is watched, or no longer."""

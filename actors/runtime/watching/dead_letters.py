@@ -16,10 +16,11 @@ from typing import Final, Self, TypeAlias, cast
 
 import trio
 
-from actors.runtime.delivery.envelope import Context, Envelope
+from actors.runtime.delivery.envelope import MESSAGE, Context, Envelope
 from actors.runtime.delivery.ref import Ref
 from actors.runtime.life.cell import Cell, Reason
 from actors.runtime.telling.log import Log
+from actors.runtime.telling.spans import DEAD, DEADLINE_MISSED, Spans
 from actors.runtime.watching.presenting import redacted_message
 from actors.runtime.words.exits import Exit, exit_text
 from actors.runtime.words.showing import class_name, redact_text
@@ -130,6 +131,8 @@ class DeadLetters:
         if type(message) is DeadLetter:
             return  # Whoever watches dead letters and loses one would otherwise make more of them.
         at = self._clock.current_time()
+        if cell.spans is not None and context is not None and context.traceparent is not None:
+            self._tell_trace(cell, cell.spans, envelope, context, reason, at)
         weight = weight_of(message)
         if weight > BYTES_KEPT:
             message = _TooLarge(message, redacted_message(cell, message), weight)
@@ -152,6 +155,24 @@ class DeadLetters:
                 self._log(kept, note, 0 if logged is None else int(logged[1]))
         if self._has_subscribers(TOPIC) and not self._publishing:
             self._tell_subscribers(kept)
+
+    def _tell_trace(
+        self,
+        cell: Cell,
+        spans: Spans,
+        envelope: Envelope,
+        context: Context,
+        reason: Reason,
+        at: float,
+    ) -> None:
+        trace = context.traceparent or ""
+        # The span that a handler would have had is told by the loop, where one was called.
+        own = spans.new_id()
+        error = DEADLINE_MISSED if reason == "expired" else reason
+        spans.add(
+            (DEAD, trace, own, at, at, cell.path, context.correlation_id, error,
+             type(envelope[MESSAGE]))
+        )  # fmt: skip
 
     def _tell_subscribers(self, kept: _Kept) -> None:
         # A sink that tells a dead actor would otherwise never come to an end.

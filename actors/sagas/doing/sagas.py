@@ -29,7 +29,7 @@ from actors.persistence import (
     execute,
 )
 from actors.reducers import Environment
-from actors.runtime import Log
+from actors.runtime import Log, span
 from actors.sagas.deciding.aggregate import (
     ANSWER,
     BEGIN,
@@ -310,8 +310,10 @@ class Sagas:
         participant = self._participants.get(command.target)
         if participant is None:
             raise NoParticipant(command.target)
+        name = "saga.undo" if command.is_undo else "saga.step"
         try:
-            outcome = await participant(command)
+            with span(name, saga=command.saga, step=command.step, attempt=command.attempt):
+                outcome = await participant(command)
         except Exception as error:
             if not self._is_transient(error):
                 raise

@@ -109,6 +109,8 @@ ROUTES = {
     paths.DEMO_PANEL: "GET,POST",
     paths.OPERATIONS_FILTER: "POST",
     paths.OPS_TRACES: "GET",
+    paths.LAB_TRACES: "GET",
+    paths.LAB_TRACE: "GET",
     paths.OPS_SIGN_INS: "GET,POST",
     paths.OPS_AUDIT: "GET",
     paths.OPS_OUTSIDE: "GET,POST",
@@ -191,6 +193,7 @@ BARE_GETS = {
     paths.OPS_DEAD: 303,
     paths.OPS_LETTER: 303,
     paths.OPS_TRACES: 404,
+    paths.LAB_TRACE: 404,
 }
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PURGE"]

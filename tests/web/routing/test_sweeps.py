@@ -19,6 +19,7 @@ from actors.accounts.kept.tokens import ApiToken, NewToken, Scope
 from actors.accounts.ways.passkeys import NewPasskey
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import configured_for
+from tests.patience import until
 from tests.web.accounts.test_entering import form, get, register
 from tests.web.routing.test_routes_complete import SAMPLES, routes_of
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
@@ -31,6 +32,8 @@ EVERYBODYS = {
     paths.WORK_PAGE, paths.DOCS_PAGE, paths.STATIC, paths.DEMO_PANEL, paths.DEV_MAIL_ONE,
     # A place in the own sandbox: of another's there is no name.
     paths.LAB_ACTION,
+    # Of operators: to nobody else is any of them there.
+    paths.OPS_LETTER,
 }  # fmt: skip
 ANSWERED_BY_THE_EDGE = {paths.STATIC, paths.FAVICON, paths.ROBOTS, *paths.PROBES}
 FORM = "application/x-www-form-urlencoded"
@@ -76,6 +79,15 @@ async def passkey_of(site: WholeSite, name: str) -> str:
     new = NewPasskey(uuid4(), found[0], b"key", b"public", sign_in.reference, digest, name="own")
     await site.web.accounts.passkeys.add(new, Origin())
     return str(new.id)
+
+
+async def trace_of(site: WholeSite, visitor: Visitor) -> str:
+    trace = f"{'a' * 24}{10:08x}"  # one of those that are kept by their id
+    told = f"00-{trace}-{'b' * 16}-01"
+    await in_thread(partial(visitor.get, "/lab", traceparent=told))
+    await until(lambda: site.web.traces.kept.maybe(trace) is not None)
+    assert (await in_thread(partial(visitor.get, f"/lab/traces/{trace}"))).status == 200
+    return trace
 
 
 async def token_of(site: WholeSite, name: str) -> str:
@@ -132,6 +144,10 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
                 paths.API_TOKEN: (
                     token,
                     lambda id_: send(eve, "DELETE", f"/api/v1/auth/tokens/{id_}"),
+                ),
+                paths.LAB_TRACE: (
+                    await trace_of(site, ada),
+                    lambda id_: in_thread(partial(eve.get, f"/lab/traces/{id_}")),
                 ),
                 paths.API_DEVICE: (
                     device,

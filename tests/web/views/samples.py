@@ -86,6 +86,7 @@ from web.views import (
     SignInsPage,
     SignInView,
     SiteNodeView,
+    SpanView,
     Speaker,
     StageAccess,
     StageState,
@@ -99,6 +100,9 @@ from web.views import (
     TokenPage,
     TokenView,
     TopicLagView,
+    TracePage,
+    TracesPage,
+    TraceView,
     TreeView,
     WorkListPage,
     WorkPage,
@@ -583,6 +587,23 @@ def letter(text: str = "ada") -> LetterPage:
         text,
         text,
     )
+
+
+def trace(text: str = "ada") -> TracePage:
+    found = traces(text).traces[0]
+    spans = tuple(
+        SpanView(depth, text, text, text, 1.5, 0.25, 100 * depth, 50, text) for depth in range(3)
+    )
+    return TracePage(member_shell("operators", "ada"), found, spans, (text,), True)
+
+
+def traces(text: str = "ada") -> TracesPage:
+    found = tuple(
+        TraceView("0" * 32, local_path(f"/lab/traces/{'0' * 32}"), AT, text, 1.5, 3, 1, text, wrong)
+        for wrong in (True, False)
+    )
+    asked = dict.fromkeys(("min", "error", "route"), "ada")
+    return TracesPage(member_shell("operators", "ada"), asked, found, True, False)
 
 
 def acts(text: str = "ada") -> ActsPage:

@@ -70,6 +70,8 @@ PLACES: dict[str, Callable[[str], str]] = {
     "account": lambda text: RENDERER.account_page(samples.account(text)),
     "who is signed in": lambda text: RENDERER.sign_ins_page(samples.operated(text)),
     "acts": lambda text: RENDERER.acts_page(samples.acts(text)),
+    "traces": lambda text: RENDERER.traces_page(samples.traces(text)),
+    "a trace": lambda text: RENDERER.trace_page(samples.trace(text)),
     "enrol": lambda text: RENDERER.enrol_page(samples.enrol(text)),
     "token": lambda text: RENDERER.token_page(samples.token(text)),
     "codes": lambda text: RENDERER.codes_page(samples.codes(text)),

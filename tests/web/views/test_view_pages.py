@@ -96,6 +96,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "what is called outside": lambda: RENDERER.outside_page(samples.outside()),
     "dead letters": lambda: RENDERER.letters_page(samples.letters()),
     "a dead letter": lambda: RENDERER.letter_page(samples.letter()),
+    "traces": lambda: RENDERER.traces_page(samples.traces()),
+    "a trace": lambda: RENDERER.trace_page(samples.trace()),
     "acts": lambda: RENDERER.acts_page(samples.acts()),
     "account with providers": lambda: RENDERER.account_page(
         replace(samples.account(), providers=samples.providers())

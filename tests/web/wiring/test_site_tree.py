@@ -37,7 +37,7 @@ async def test_parts_start_in_order_and_have_names() -> None:
             "rooms", "sessions", "flows", "passkey-flows", "provider-flows", "feeds", "elsewhere",
             "streams", "heartbeats",
             "sockets", "recorder", "survivals", "counters", "desks", "sandboxes", "keeper",
-            "health", "checkouts", "letters", "ending", "sweeping", "server",
+            "health", "checkouts", "letters", "ending", "traces", "sweeping", "server",
         ]  # fmt: skip
         for room in ROOM_NAMES:
             assert site.system.whereis(room_name(room)) is not None

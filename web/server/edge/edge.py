@@ -666,6 +666,9 @@ class Edge:
                 session_id=None if state.visitor.is_new else state.visitor.text,
                 user_id=None if state.signed_in is None else str(state.signed_in.user_id),
                 user_agent=user_agent_of(headers.get("user-agent")),
+                began=begin.since,
+                traceparent=state.traceparent,
+                above=state.above,
             )
         )
 

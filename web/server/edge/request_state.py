@@ -57,6 +57,8 @@ class RequestState:
     correlation_id: str | None = None
     # As W3C Trace Context writes it, where the client has told one; a new one for a malformed one.
     traceparent: str | None = None
+    # The span that its own stands below, where traces are kept.
+    above: str | None = None
     # A further origin whose page asks and may read the answer, as it was given (SEC-35).
     reading_origin: bytes | None = None
     # The pattern of the route that took it, once one did; for the log.

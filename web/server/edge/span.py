@@ -34,6 +34,10 @@ class RequestSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     user_id: str | None = None
     user_agent: str | None = None
     rule: str | None = None
+    # By the clock of the loop; the request's own span, and the one above it, where it has one.
+    began: float = 0.0
+    traceparent: str | None = None
+    above: str | None = None
 
 
 # Called once a request, in its task: returns at once, and does nothing that the request waits for.

@@ -1,0 +1,183 @@
+"""What took how long in one trace: the spans of the last seconds, kept as they come.
+
+A `Spans` belongs to a system, or to none: without one nothing is recorded, and asking costs a look.
+What records says what it was at once, as a plain tuple; `read` makes words of it for whoever shows
+or exports it (`web/observability/operating/traces`), which is far dearer and happens for few.
+
+Rule 1: a record holds no message, no text of a person and no secret: names, numbers, and paths.
+Rule 2: nobody waits for room. What is pushed out before it was old enough is counted.
+Rule 3: an id that stands in a path or a field is cut when it is read: it may be a person's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from actors.runtime.words.showing import class_name
+
+# OBS-4: so long, so many.
+KEPT_S: Final = 10.0
+KEPT_MAX: Final = 20_000
+# One of so many traces is kept whatever happens in it.
+SAMPLED_ONE_IN: Final = 10
+# Of version 00: version, trace, span and flags, of 2, 32, 16 and 2 digits.
+TRACEPARENT_CHARS: Final = 55
+HANDLED: Final = "actor.handle"
+DEAD: Final = "dead.letter"
+# What went wrong, where no error was raised.
+DEADLINE_MISSED: Final = "deadline"
+# A field's text is a name, not a page.
+FIELD_CHARS_MAX: Final = 120
+
+Value: TypeAlias = str | int | float | bool | None
+"""A field of a span: a name or a number; None is left out."""
+# The name; the trace and the span above, as W3C Trace Context writes them; its own span, or the
+# numbers of message and actor that make one; from when until when; the path of its actor; the
+# correlation id; what went wrong, or ""; further fields, or the class of a message.
+Record: TypeAlias = tuple[
+    str, str, str | tuple[int, int], float, float, str, str, str, Mapping[str, Value] | type | None
+]
+NAME: Final = 0
+TRACE: Final = 1
+BEGAN: Final = 3
+ENDED: Final = 4
+ERROR: Final = 7
+FIELDS: Final = 8
+
+# Fields that name one thing among many of its kind, and how much of such a name is told.
+_NAMES_OF_ONE: Final = frozenset({"stream", "saga"})
+NAME_CHARS_MAX: Final = 8
+
+_ID = re.compile(
+    r"([0-9a-f]{8})(?:-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{4,})", re.I
+)
+_NO_SPAN: Final = "0" * 16
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRead:
+    """One span in words; `parent` is "" at a root."""
+
+    name: str
+    trace: str
+    span: str
+    parent: str
+    # By the clock of the ring.
+    began: float
+    ended: float
+    path: str
+    correlation_id: str
+    error: str
+    fields: tuple[tuple[str, Value], ...] = ()
+
+    @property
+    def took_s(self) -> float:
+        """From when to when."""
+        return self.ended - self.began
+
+
+class Spans:
+    """The ring of a system; `add` from the loop's thread alone."""
+
+    __slots__ = ("_number", "_span_id", "clock", "lost", "ring")
+
+    def __init__(self, clock: Callable[[], float], span_id: Callable[[int, int], str]) -> None:
+        self.clock, self._span_id = clock, span_id
+        self.ring: deque[Record] = deque(maxlen=KEPT_MAX)
+        self.lost = 0
+        """How many were pushed out before they were `KEPT_S` old."""
+        self._number = 0
+
+    def __repr__(self) -> str:
+        return f"<Spans: {len(self.ring)} kept, {self.lost} lost>"
+
+    def new_id(self) -> str:
+        """Call this for a span that no actor's message has."""
+        self._number = number = self._number - 1  # Those of messages count upwards.
+        return self._span_id(number, 0)
+
+    def add(self, record: Record) -> None:
+        """Call this when something is over."""
+        ring = self.ring
+        if len(ring) == KEPT_MAX:
+            self.lost += 1
+        ring.append(record)
+
+    def forget_old(self, now: float) -> None:
+        """Call this to let go of what is older than it has to be kept."""
+        ring, until = self.ring, now - KEPT_S
+        while ring and ring[0][ENDED] < until:
+            ring.popleft()
+
+    def since(self, last: Record | None) -> list[Record]:
+        """Call this for what has come behind `last`, oldest first; all when that is gone."""
+        found: list[Record] = []
+        for one in reversed(self.ring):
+            if one is last:
+                break
+            found.append(one)
+        found.reverse()
+        return found
+
+    def read(self, record: Record) -> SpanRead:
+        """Call this to have a record in words."""
+        name, trace, span, began, ended, path, correlation, error, fields = record
+        parent = trace[36:52]
+        return SpanRead(
+            name,
+            trace[3:35],
+            span if type(span) is str else self._span_id(*span),
+            "" if parent == _NO_SPAN else parent,
+            began,
+            ended,
+            without_ids(path),
+            correlation,
+            without_ids(error),
+            tuple(_fields(fields)),
+        )
+
+
+def trace_of_record(record: Record) -> str:
+    """Call this for the trace of a record, of 32 hexadecimal digits."""
+    return record[TRACE][3:35]
+
+
+def is_sampled(trace: str) -> bool:
+    """Call this to ask whether a trace is kept by its id alone; every node says the same."""
+    return int(trace[-8:], 16) % SAMPLED_ONE_IN == 0
+
+
+def root_of(trace: str) -> str:
+    """Call this for the `traceparent` of a trace that begins here, above its first span."""
+    return f"00-{trace}-{_NO_SPAN}-{'01' if is_sampled(trace) else '00'}"
+
+
+def without_ids(text: str) -> str:
+    """Call this for a text in which every id is cut to its first digits, and of a bounded length.
+
+    Enough to tell two apart on a page, and nothing to act with.
+    """
+    return _ID.sub(r"\1…", text)[:FIELD_CHARS_MAX]
+
+
+def _cut_name(text: str) -> str:
+    """Of `kind-name` the kind and the beginning: a stream may be named by whom it is about."""
+    kind, dash, name = text.rpartition("@")[2].partition("-")
+    return f"{kind}{dash}{name[:NAME_CHARS_MAX]}{'…' if len(name) > NAME_CHARS_MAX else ''}"
+
+
+def _fields(fields: Mapping[str, Value] | type | None) -> Iterator[tuple[str, Value]]:
+    if fields is None:
+        return
+    if isinstance(fields, Mapping):
+        for name, value in fields.items():
+            if isinstance(value, str):
+                yield name, _cut_name(value) if name in _NAMES_OF_ONE else without_ids(value)
+            elif value is not None:
+                yield name, value
+        return
+    yield "message", class_name(fields)[:FIELD_CHARS_MAX]

@@ -1,0 +1,115 @@
+"""What one request has led to, over HTTP, mailboxes, the store, the outbox and a saga: one tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+
+from actors.runtime.telling.spans import SpanRead, is_sampled
+from tests.patience import until
+from tests.web.accounts.test_entering import get
+from tests.web.accounts.test_operating import operator
+from tests.web.lab.test_lab_site import a_guest
+from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.observability.operating.traces.presenting import in_order
+from web.routing import paths
+from web.settings import Settings, Tracing
+
+pytestmark = pytest.mark.slow
+
+# Kept by its id, and not.
+SAMPLED, OTHER = f"{'a' * 24}{10:08x}", f"{'b' * 24}{11:08x}"
+SPAN = "00f067aa0ba902b7"
+# From the request of a checkout to the last of its steps.
+ROAD = (
+    "http.request", "actor.handle", "outbox.send", "actor.handle", "outbox.send", "actor.handle",
+    "outbox.send", "saga.step", "actor.handle", "store.append",
+)  # fmt: skip
+
+
+def read(site: WholeSite) -> list[SpanRead]:
+    spans = site.web.traces.spans
+    assert spans is not None
+    return [spans.read(one) for one in spans.ring]
+
+
+def roads(spans: Sequence[SpanRead]) -> set[tuple[str, ...]]:
+    """Of each span the names down to it, from the top."""
+    found, road = set(), list[str]()
+    for depth, one in in_order(sorted(spans, key=lambda one: one.began)):
+        road[depth:] = [one.name]
+        found.add(tuple(road))
+    return found
+
+
+async def test_a_checkout_is_one_tree_from_its_request_to_its_last_step() -> None:
+    # OBS-3
+    async with open_whole_site(has_documents=False) as site, a_guest(site) as guest:
+
+        def found() -> list[SpanRead]:
+            spans = read(site)
+            asked = [one for one in spans if ("route", paths.LAB_SAGAS) in one.fields]
+            return [one for one in spans if asked and one.trace == asked[0].trace]
+
+        await guest.act("sagas", "c1")
+        await until(lambda: ROAD in roads(found()))
+        assert [one.name for one in found() if not one.parent] == ["http.request"]
+        assert len({one.correlation_id for one in found()}) == 1
+        steps = [dict(one.fields)["step"] for one in found() if one.name == "saga.step"]
+        assert steps[:3] == ["place", "reserve", "pay"]
+        stored = next(one for one in found() if one.name == "store.append")
+        assert {"stream", "expected_version", "events"} == dict(stored.fields).keys()
+        # Nothing that names a person, and nothing to act with.
+        session = guest.visitor.cookies and str(site.web.streams.all()[0].key.session)
+        assert session
+        assert session not in repr(read(site))
+
+
+async def test_the_owner_and_operators_see_a_trace_and_nobody_else() -> None:
+    # OBS-4, OBS-8
+    assert (is_sampled(SAMPLED), is_sampled(OTHER)) == (True, False)
+    async with open_whole_site(has_documents=False) as site:
+        ada, eve = site.visitor(), site.visitor()
+        for visitor in (ada, eve):
+            await in_thread(visitor.open_lab)
+        for trace in (SAMPLED, OTHER):
+            asked = partial(ada.get, "/lab", traceparent=f"00-{trace}-{SPAN}-01")
+            assert (await in_thread(asked)).status == 200
+        await until(lambda: site.web.traces.kept.maybe(SAMPLED) is not None)
+        # Nothing went wrong in it, and its id is not one of ten.
+        assert site.web.traces.kept.maybe(OTHER) is None
+        path = f"/lab/traces/{SAMPLED}"
+        own = await get(ada, "/lab/traces?route=/lab")
+        assert f'href="{path}"' in own.text
+        shown = await get(ada, path)
+        assert shown.headers["cache-control"] == "no-store"
+        assert "<strong>http.request</strong>" in shown.text
+        kept = site.web.traces.kept.maybe(SAMPLED)
+        assert kept is not None
+        assert kept.owner
+        assert kept.owner not in shown.text
+        assert path not in (await get(eve, "/lab/traces")).text
+        assert (await get(eve, path)).status == 404
+        assert (await get(ada, f"/lab/traces/{OTHER}")).status == 404
+        assert (await get(ada, "/lab/traces/%3Cb%3E")).status == 404
+        assert (await get(ada, "/ops/traces?error=1")).status == 404
+        grace = await operator(site)
+        assert path in (await get(grace, "/ops/traces?min=0&error=0&route=lab")).text
+        for query in ("min=900000", "error=1", "route=/chat"):
+            assert path not in (await get(grace, f"/ops/traces?{query}")).text
+        for query in ("min=x", "min=-1", "min=nan", "error=2", f"route={'x' * 101}"):
+            assert (await get(grace, f"/ops/traces?{query}")).status == 400
+        assert "http.request" in (await get(grace, path)).text
+
+
+async def test_a_site_that_records_nothing_says_so() -> None:
+    # OBS-2
+    off = Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000, tracing=Tracing.OFF)
+    async with open_whole_site(has_documents=False, settings=off) as site:
+        ada = site.visitor()
+        await in_thread(ada.open_lab)
+        assert site.web.traces.spans is None
+        assert "Nothing is recorded" in (await get(ada, "/lab/traces")).text
+        assert (await get(ada, f"/lab/traces/{SAMPLED}")).status == 404

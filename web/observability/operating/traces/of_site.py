@@ -1,0 +1,117 @@
+"""A site's traces: where each begins, who keeps them, and who is shown them.
+
+Rule 1: each request begins one, or goes on with that of its client; probes and files do not.
+Rule 2: which trace is a browser's own is told by a digest of its session, which is shown to nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+
+import trio
+
+from actors.runtime import System
+from actors.runtime.delivery.envelope import child_of
+from actors.runtime.telling.spans import TRACEPARENT_CHARS, Record, Spans, root_of
+from supervision import ChildSpec
+from web.observability.operating.traces.kept import OWNER, REQUEST, KeptTraces
+from web.observability.operating.traces.sweeping import TraceSweeper
+from web.routing import paths
+from web.server import RequestSpan, RequestState, TellBegin, TellSpan
+from web.settings import Settings, Tracing
+
+# Asked for far more often than all else, and by machines.
+_UNTRACED: Final = ("/static/", "/health", "/ready", paths.METRICS, paths.FAVICON)
+
+
+class SiteTraces:
+    """The traces of a site, from its requests to its pages."""
+
+    def __init__(self, settings: Settings, now: Callable[[], datetime]) -> None:
+        self._is_on = settings.tracing is Tracing.ON
+        self._now = now
+        self.spans: Spans | None = None
+        self.kept = KeptTraces()
+        self.further: Callable[[Sequence[Record]], None] = _nowhere
+
+    def begin(self, system: System) -> None:
+        """Call this when the tree starts."""
+        if self._is_on:
+            self.spans = system.trace()
+
+    def children(self) -> list[ChildSpec]:
+        """Call this for who keeps what is to be kept."""
+        if not self._is_on:
+            return []
+        return [
+            ChildSpec("traces", lambda: TraceSweeper(lambda: self.spans, self.kept, self._tell))
+        ]
+
+    def _tell(self, added: Sequence[Record]) -> None:
+        self.further(added)
+
+    def begins(self, further: TellBegin) -> TellBegin:
+        """Call this for what the edge tells of a request that has come in; `further` hears it."""
+
+        def begin(method: str, path: str, state: RequestState) -> None:
+            further(method, path, state)
+            spans = self.spans
+            if spans is None or path.startswith(_UNTRACED):
+                return
+            above = state.traceparent
+            if above is None or len(above) != TRACEPARENT_CHARS:
+                above = root_of(os.urandom(16).hex())
+            state.above, state.traceparent = above, child_of(above, spans.new_id())
+
+        return begin
+
+    def ends(self, further: TellSpan) -> TellSpan:
+        """Call this for what the edge tells of a request that was answered."""
+
+        def tell(span: RequestSpan) -> None:
+            further(span)
+            spans = self.spans
+            if spans is not None and span.above is not None and span.traceparent is not None:
+                self._record(spans, span, span.above, span.traceparent)
+
+        return tell
+
+    def _record(self, spans: Spans, span: RequestSpan, above: str, own: str) -> None:
+        status = span.status or 0
+        spans.add(
+            (
+                REQUEST,
+                above,
+                own[36:52],
+                span.began,
+                span.began + span.latency_s,
+                "",
+                span.correlation_id or span.request_id,
+                str(status) if status >= 500 else "",
+                {
+                    "method": span.method,
+                    "route": span.route,
+                    "status": span.status,
+                    OWNER: None if span.session_id is None else owner_of(span.session_id),
+                },
+            )
+        )
+
+    def time_of(self, at: float) -> datetime:
+        """Call this for the date of a time of the spans."""
+        return self._now() + timedelta(seconds=at - trio.current_time())
+
+
+@lru_cache(1024)
+def owner_of(session: str) -> str:
+    """Call this for the name under which a session's traces are found."""
+    return blake2b(session.encode(), digest_size=12).hexdigest()
+
+
+def _nowhere(_: Sequence[Record]) -> None:
+    return None

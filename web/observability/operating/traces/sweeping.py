@@ -1,0 +1,45 @@
+"""Looks through the spans of the last seconds, and keeps what is to be kept (OBS-4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from actors.runtime import Actor, message
+from actors.runtime.telling.spans import Record, Spans
+from web.observability.operating.traces.kept import KeptTraces
+
+# Often enough that the ring holds what came since at 40,000 spans a second.
+SWEEP_S: Final = 0.5
+
+
+@message
+class Sweep:
+    """Time to look."""
+
+
+class TraceSweeper(Actor[Sweep]):
+    """Looks twice a second; `further` is given what is kept since the last look."""
+
+    def __init__(
+        self,
+        spans: Callable[[], Spans | None],
+        kept: KeptTraces,
+        further: Callable[[Sequence[Record]], None],
+    ) -> None:
+        self._spans, self._kept, self._further = spans, kept, further
+
+    def on_start(self) -> None:
+        """Begin."""
+        self.every(SWEEP_S, Sweep())
+
+    def on_sweep(self, _: Sweep) -> None:
+        """Look."""
+        spans = self._spans()
+        if spans is None:
+            return
+        added = self._kept.look(spans, trio.current_time())
+        if added:
+            self._further(added)
