@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from tests.bench.bench_fanout import Server, module, opened
 from tests.bench.bench_http import spent_s
 from tests.bench.bench_streams import load, percentile
+from tests.bench.page_load import member_cookies
 from tests.bench.rows import RUNS_MIN, Row, row
 from web.routing.paths import BURST_PROBE
 
@@ -42,10 +43,11 @@ def pages() -> list[Row]:
         opened(module("http_servers", "bare")) as bare,
     ):
         site.ask(f"store {MESSAGES}")
+        cookies = {"": "", "member": member_cookies(int(site.port))}
         for _ in range(RUNS):
             for (path, who), took in found.items():
                 began = spent_s(site.pid)
-                count = int(asked(site.port, path, SECONDS, who))
+                count = int(asked(site.port, path, SECONDS, cookies[who]))
                 took.append((spent_s(site.pid) - began) / count * 1e6)
             began = spent_s(bare.pid)
             answers = subprocess.run(

@@ -1,12 +1,12 @@
 """The load generator of bench_pages: a known visitor who asks for whole pages.
 
-    python -m tests.bench.page_load PORT PATH SECONDS [member]
+    python -m tests.bench.page_load PORT PATH SECONDS [COOKIES]
     python -m tests.bench.page_load PORT PATH burst COUNT
     python -m tests.bench.page_load PORT PATH others
     python -m tests.bench.page_load PORT PATH posts
 
 The first prints how many pages came in that time, over a few kept connections, to a guest or to
-somebody who has just registered and is signed in; `burst` asks for so
+whom the cookies are; `burst` asks for so
 many as fast as it can, over as many connections as a browser would never open, and prints how many
 were turned away; `others` asks for one after the other with a pause between, until standard input
 ends, and prints the milliseconds of each, and how many were turned away; `posts` writes into the
@@ -86,8 +86,8 @@ def cookie_of(port: int, path: str) -> str:
     return f"Cookie: {found[1].decode()}\r\n" if found else ""
 
 
-def member_cookie(port: int) -> str:
-    """Register as people do; the cookies of who is signed in."""
+def member_cookies(port: int) -> str:
+    """Register as people do, which one address may only a few times; the member's cookies."""
     visitor, name = Visitor(f"http://127.0.0.1:{port}"), f"m{uuid.uuid4().hex[:12]}"
     typed = {"username": name, "email": f"{name}@example.org", "password": "x9 qv, tz!"}
     form = {
@@ -98,13 +98,12 @@ def member_cookie(port: int) -> str:
     assert answer.status == 303, answer.text
     home = visitor.get("/").text
     assert name in home, home
-    kept = "; ".join(f"{key}={value}" for key, value in visitor.cookies.items())
-    return f"Cookie: {kept}\r\n"
+    return "; ".join(f"{key}={value}" for key, value in visitor.cookies.items())
 
 
-def steady(port: int, path: str, seconds: float, *, is_member: bool = False) -> int:
+def steady(port: int, path: str, seconds: float, cookies: str = "") -> int:
     """Ask over a few connections by turns; how many came."""
-    cookie, count = member_cookie(port) if is_member else cookie_of(port, path), 0
+    cookie, count = f"Cookie: {cookies}\r\n" if cookies else cookie_of(port, path), 0
     askers = [Asker(port, path, cookie) for _ in range(CONNECTIONS)]
     for asker in askers:
         asker.ask()
@@ -179,7 +178,7 @@ def main(port: int, path: str, what: str, *more: str) -> None:
     elif what == "posts":
         print(json.dumps(posts(port)))
     else:
-        print(steady(port, path, float(what), is_member="member" in more))
+        print(steady(port, path, float(what), *more))
 
 
 if __name__ == "__main__":
