@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from actors.accounts.kept.factors import code_of_step, step_of
 from tests.journeys.checks import (
     MEMBERS,
     PANELS,
@@ -103,7 +106,7 @@ MAILED = [
     *("/account/address/confirm?token=none", "/account/address/back?token=none"),
     "/dev/mail",
 ]
-OPERATORS = ["/ops/sessions", "/ops/audit", "/ops/traces"]
+OPERATORS = ["/ops/sessions", "/ops/audit", "/ops/traces", "/ops/outside"]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
@@ -141,9 +144,38 @@ def test_axe_finds_nothing_in_what_operators_see_and_mails_lead_to(
             with page.expect_navigation():
                 form.locator("button[type=submit], button:not([type])").first.click()
             told += [f"behind {action}: {problem}" for problem in found_by_axe(page, source)]
+        told += [f"recovery codes: {problem}" for problem in _codes_of_an_app(page, source)]
         page.goto(f"{site.url}/account")
         told += [f"/account, filled: {problem}" for problem in found_by_axe(page, source)]
+        told += [f"second factor: {problem}" for problem in _half_in(page, site, name, source)]
         assert told == []
     finally:
         context.close()
         site.end()
+
+
+def _codes_of_an_app(page: Page, source: str) -> list[str]:
+    """What axe finds where recovery codes are shown: the page that offers an app is open."""
+    shown = page.locator(".secret code").inner_text().replace(" ", "")
+    code = code_of_step(base64.b32decode(shown), step_of(datetime.now(UTC)))
+    page.locator("input[name=code]").fill(code)
+    with page.expect_navigation():
+        page.locator("form[action='/account/factors/app'] button").first.click()
+    expect(page.locator("main li code")).to_have_count(10)
+    return found_by_axe(page, source)
+
+
+def _half_in(page: Page, site: SiteProcess, name: str, source: str) -> list[str]:
+    """What axe finds behind a password, where a second factor is asked for, and was wrong."""
+    page.context.clear_cookies()
+    page.goto(f"{site.url}/login")
+    page.get_by_label("E-mail address").fill(f"{name}@example.org")
+    page.get_by_label("Password", exact=True).fill("x9 qv, tz!")
+    with page.expect_navigation():
+        page.locator("form[action='/login'] button[type=submit]").click()
+    expect(page.locator("form[action='/login/second']")).to_be_attached()
+    told = found_by_axe(page, source)
+    page.locator("input[name=code]").fill("000000")
+    with page.expect_navigation():
+        page.locator("form[action='/login/second'] button").first.click()
+    return told + found_by_axe(page, source)
