@@ -85,17 +85,18 @@ class MemoryOutbox(Twin):
         *,
         limit: int = BATCH_MAX,
         skipping: Sequence[str] = (),
+        without: Sequence[int] = (),
     ) -> Sequence[OutboxEntry]:
         """See `Outbox.next_batch`."""
         check_part(partition, epoch)
-        check_asked(limit, skipping)
+        check_asked(limit, skipping, without)
         await self.pass_faults()
         if not self._is_leased(partition, epoch):
             return []
         # In order, remembering the keys of what may not be passed: one that failed and waits, one
         # that was given up unless its target is skipped. A row above the horizon is held by the
         # transactions that may still write before it, not by its key.
-        now, held_keys, found = self.database.now(), set(), []
+        now, held_keys, found, left_out = self.database.now(), set(), [], set(without)
         for row in self._unsent(partition):
             is_waiting = row.next_attempt_at is not None and row.next_attempt_at > now
             if row.is_dead:
@@ -103,6 +104,8 @@ class MemoryOutbox(Twin):
                     held_keys.add(row.message.key)
             elif is_waiting:
                 held_keys.add(row.message.key)
+            elif row.id in left_out:
+                continue
             elif row.message.key not in held_keys and row.txid < self.database.horizon:
                 found.append(_entry(row))
         return found[:limit]

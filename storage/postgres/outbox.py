@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import inf
 from uuid import UUID
@@ -119,6 +119,7 @@ WITH tried AS MATERIALIZED (
 ), again AS (
     SELECT t.id FROM tried t LEFT JOIN held h ON h.key = t.key
     WHERE NOT t.is_dead AND NOT t.holds AND (h.id IS NULL OR (t.txid, t.id) < (h.txid, h.id))
+        AND t.id <> ALL ($8::bigint[])
     ORDER BY t.txid, t.id LIMIT $3
 ), next AS (
     (SELECT {_ENTRY} FROM outbox
@@ -127,7 +128,7 @@ WITH tried AS MATERIALIZED (
             AND (txid, id) >= (
                 (SELECT CASE WHEN holders = $5 THEN $6::xid8 ELSE '0' END FROM seen),
                 (SELECT CASE WHEN holders = $5 THEN $7::bigint ELSE 0 END FROM seen))
-            AND key NOT IN (SELECT key FROM held)
+            AND key NOT IN (SELECT key FROM held) AND id <> ALL ($8::bigint[])
         ORDER BY txid, id LIMIT $3)
     UNION ALL
     SELECT {_ENTRY} FROM outbox WHERE id = ANY(ARRAY(SELECT id FROM again))
@@ -273,16 +274,17 @@ class PostgresOutbox:
         *,
         limit: int = BATCH_MAX,
         skipping: Sequence[str] = (),
+        without: Sequence[int] = (),
     ) -> Sequence[OutboxEntry]:
         """See `Outbox.next_batch`."""
         check_part(partition, epoch)
-        check_asked(limit, skipping)
-
+        check_asked(limit, skipping, without)
         place = self._places.get(partition, _NOWHERE)
         if place.until <= trio.current_time() or place.skipping != tuple(skipping):
-            place = _NOWHERE
-        rows = await self._database.run(_next, partition, epoch, limit, skipping, place)
-        self._places[partition] = _reached(place, rows, limit, tuple(skipping))
+            place = replace(_NOWHERE, given=place.given)
+        rows = await self._database.run(_next, partition, epoch, limit, skipping, without, place)
+        reached = _reached(place, rows, limit, tuple(skipping))
+        self._places[partition] = _not_past(reached, place, rows, without)
         return [
             OutboxEntry(
                 id=row["id"],
@@ -397,6 +399,9 @@ class _Place:
     txid: int
     id: int
     until: float
+    # The transactions of what was given, by id: a next look may leave it out, and one behind that
+    # may not.
+    given: Mapping[int, int] = field(default_factory=dict)
 
 
 _NOWHERE = _Place(None, (), 0, 0, -inf)
@@ -420,15 +425,33 @@ def _reached(
     return _Place(state["holders"], skipping, state["horizon"], 0, until)
 
 
+def _not_past(
+    reached: _Place, before: _Place, rows: Sequence[asyncpg.Record], without: Sequence[int]
+) -> _Place:
+    """The same, and not behind what was left out: it may be wanted yet."""
+    given = {row["id"]: row["txid"] for row in rows if row["id"] is not None}
+    for id_ in without:
+        txid = before.given.get(id_)
+        if txid is None:
+            # Given before this object was made.
+            reached = before if before.holders == reached.holders else _NOWHERE
+            continue
+        given[id_] = txid
+        if (txid, id_) < (reached.txid, reached.id):
+            reached = replace(reached, txid=txid, id=id_)
+    return replace(reached, given=given)
+
+
 async def _next(
     connection: Connection,
     partition: int,
     epoch: int,
     limit: int,
     skipping: Sequence[str],
+    without: Sequence[int],
     place: _Place,
 ) -> list[asyncpg.Record]:
-    begin = (place.holders, place.txid, place.id)
+    begin = (place.holders, place.txid, place.id, list(without))
     rows: list[asyncpg.Record] = await connection.fetch(
         _NEXT, partition, epoch, limit, list(skipping), *begin
     )

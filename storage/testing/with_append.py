@@ -295,6 +295,22 @@ class OutboxSuite:
         assert await kept.outbox.mark_sent(_P, held[_P], [one.id for one in again]) == 3
         assert (await kept.outbox.stats()).pending == 0
 
+    async def test_what_the_caller_has_is_passed_over_and_not_lost(self, kept: Kept) -> None:
+        # STORE-52: a relay marks what it has sent a little later, and looks on meanwhile
+        await kept.events.append(A, new_events(1), outbox=[message() for _ in range(3)])
+        held = await kept.outbox.lease("r-1", [_P])
+        first, second, third = await kept.outbox.next_batch(_P, held[_P])
+        had = [first.id, second.id]
+        (behind,) = await kept.outbox.next_batch(_P, held[_P], without=had, limit=1)
+        assert behind.id == third.id
+        assert await kept.outbox.next_batch(_P, held[_P], without=[*had, third.id]) == []
+        await kept.outbox.mark_sent(_P, held[_P], [first.id, third.id])
+        assert [one.id for one in await kept.outbox.next_batch(_P, held[_P])] == [second.id]
+        # What failed and is due again may be had as well.
+        await kept.outbox.mark_failed(_P, held[_P], second.id, "no", timedelta(0))
+        assert await kept.outbox.next_batch(_P, held[_P], without=[second.id]) == []
+        assert len(await kept.outbox.next_batch(_P, held[_P])) == 1
+
     async def test_a_message_id_is_taken_once(self, kept: Kept) -> None:
         # STORE-10: the events of a refused append are not stored either
         one = message()

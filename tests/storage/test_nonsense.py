@@ -158,7 +158,13 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "add": {"messages": [OutboxMessage(_ONE, "mail", "t", "k", b"")]},
         "lease": {"owner": "o", "partitions": [1], "shard": Shard(0, "o", 1)},
         "release": {"owner": "o"},
-        "next_batch": {"partition": 1, "epoch": 1, "limit": 5, "skipping": ["t"]},
+        "next_batch": {
+            "partition": 1,
+            "epoch": 1,
+            "limit": 5,
+            "skipping": ["t"],
+            "without": [1],
+        },
         "due_in": {"partitions": [1]},
         "mark_sent": {"partition": 1, "epoch": 1, "ids": [1]},
         "mark_failed": {

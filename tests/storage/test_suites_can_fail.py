@@ -63,9 +63,17 @@ class _AcknowledgesEarly(MemoryOutbox):
     """What was read is taken for sent: who dies with it has lost it."""
 
     async def next_batch(
-        self, partition: int, epoch: int, *, limit: int = BATCH_MAX, skipping: Sequence[str] = ()
+        self,
+        partition: int,
+        epoch: int,
+        *,
+        limit: int = BATCH_MAX,
+        skipping: Sequence[str] = (),
+        without: Sequence[int] = (),
     ) -> Sequence[OutboxEntry]:
-        found = await super().next_batch(partition, epoch, limit=limit, skipping=skipping)
+        found = await super().next_batch(
+            partition, epoch, limit=limit, skipping=skipping, without=without
+        )
         await self.mark_sent(partition, epoch, [entry.id for entry in found])
         return found
 

@@ -5,6 +5,7 @@ at least once, in order per key. The receiver writes its inbox row in the transa
 effect (`AppendRequest.inbox`), and so has the effect exactly once.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ PARTS_HEADER, SAGAS = "outbox-parts", "sagas"
 SAGA_PARTS = (PARTITIONS + 2, PARTITIONS + 3)
 _OWN_PARTS: Mapping[str, Sequence[int]] = {MAIL_KIND: MAIL_PARTS, SAGAS: SAGA_PARTS}
 BATCH_MAX = 100
+# With less room than this a relay that has messages in hand does not look for more.
+ROOM_MIN = BATCH_MAX // 2
 
 # A dead relay's parts are taken over after this; a living one renews in a third of it, so that
 # two renewals may fail before another takes over.
@@ -82,8 +85,10 @@ SEND_S_MAX = 10.0
 # stands before the rest.
 BATCH_S_MAX = 5.0
 # What was sent is marked this soon. It is what a relay that is killed sends twice; a mark for
-# each message would cost a fast target half its speed.
+# each message would cost a fast target half its speed, and one for each batch its commit.
 MARK_S = 0.1
+# With so many unmarked nothing more is sent: what a look passes over has a bound.
+UNMARKED_MAX = 1000
 # A stop waits so long for the messages in flight: less than the runtime gives a stop.
 STOP_S_MAX = 3.0
 
@@ -200,12 +205,14 @@ class Outbox(Protocol):
         *,
         limit: int = BATCH_MAX,
         skipping: Sequence[str] = (),
+        without: Sequence[int] = (),
     ) -> Sequence[OutboxEntry]:
         """Call this for the next messages of a part, in order, none before an open transaction.
 
         A message behind a failed or dead one of its key waits; behind a dead one it passes
-        when its target is among `skipping`. Nothing is given to an outdated epoch, nor to a
-        holder whose lease ran out.
+        when its target is among `skipping`. Those with an id in `without` are passed over: the
+        caller has them already. Nothing is given to an outdated epoch, nor to a holder whose
+        lease ran out.
         """
         ...
 
@@ -306,9 +313,10 @@ def check_part(partition: int, epoch: int) -> None:
     check_integer("epoch", epoch, 0, BIGINT_MAX)
 
 
-def check_asked(limit: int, skipping: Sequence[str]) -> None:
-    """Call this with how many messages are asked for, and whose dead ones hold nobody up."""
+def check_asked(limit: int, skipping: Sequence[str], without: Sequence[int]) -> None:
+    """Call this with how many are asked for, whose dead ones hold nobody up, and what is had."""
     check_integer("limit", limit, 1, READ_LIMIT_MAX)
+    check_rows("without", without)
     for target in check_list("skipping", skipping):
         check_text("a skipped target", target, KEY_BYTES_MAX)
 
@@ -373,6 +381,13 @@ class _Part:
         self.marking = trio.Lock()
         self.look = trio.Event()
         self.ended = trio.Event()
+        # Taken and not sent yet: by key, in order, each with when its turn is over.
+        self.in_hand: dict[str, deque[tuple[OutboxEntry, float]]] = {}
+        self.is_full = False
+        # Keys that were let go since the last look began: it may not know why, so what it gives
+        # of them could overtake what is before it.
+        self.let_go_of: set[str] = set()
+        self.error: StoreError | None = None
 
     def hold(self, epoch: int | None, until: float) -> None:
         """Call this with the answer to a renewal; None when somebody else holds the part."""
@@ -389,16 +404,25 @@ class _Part:
         self.held_until = -inf
         self.scope.cancel()
 
+    def room(self) -> int:
+        """Call this for how much more may be taken."""
+        return BATCH_MAX - sum(map(len, self.in_hand.values()))
+
+    def taken(self) -> list[int]:
+        """Call this for what a look need not give: it is in hand, or sent."""
+        return self.unmarked + [one.id for queue in self.in_hand.values() for one, _ in queue]
+
 
 class OutboxRelay(Actor[LookAtOutbox]):
     """Leases parts of the outbox and hands their messages to `send`, those of a part in order.
 
     At most `sends_max` are sent at a time, one of each part; give 1 to a `send` that cannot bear
     two calls at once. With `keys_at_once` so many keys of a part are sent at a time, those of one
-    key in order: for a `send` that waits for others, such as the answer of a participant. One that
-    raises, or takes over `send_s_max`, is tried again after 1 s, doubling to 60 s; after ten
-    attempts the message is a dead letter, and those behind it of the same key wait until that is
-    settled. `NotSent` says itself when. Targets in `skipping` go on without.
+    key in order, and what comes meanwhile is taken too: for a `send` that waits for others, such
+    as the answer of a participant. One that raises, or takes over `send_s_max`, is tried again
+    after 1 s, doubling to 60 s; after ten attempts the message is a dead letter, and those behind
+    it of the same key wait until that is settled. `NotSent` says itself when. Targets in
+    `skipping` go on without.
 
     The leases are renewed while messages are sent, however long that takes, and what is sent is
     marked as it goes. When a part goes to another relay, sending from it is cut at once. A stop
@@ -466,7 +490,8 @@ class OutboxRelay(Actor[LookAtOutbox]):
         """Look at every part now, or at those of some keys."""
         wanted = {partition_of(key) for key in message.keys}
         for part in self._parts:
-            if not wanted or part.number in wanted:
+            # The parts of mail and of sagas that have their own are not told by a key alone.
+            if not wanted or part.number in wanted or part.number >= PARTITIONS:
                 part.look.set()
 
     # Leases and marks
@@ -525,7 +550,9 @@ class OutboxRelay(Actor[LookAtOutbox]):
                 for part in self._parts:
                     await self._mark(part)
             except StoreError as error:
-                self._note_away(error)  # they are marked before anything else of their part
+                self._note_away(error)
+                self._has_sent.set()
+                await trio.sleep(AWAY_S)
 
     async def _mark(self, part: _Part) -> None:
         async with part.marking:
@@ -585,8 +612,11 @@ class OutboxRelay(Actor[LookAtOutbox]):
                 await part.look.wait()
                 part.look = trio.Event()
                 try:
-                    while self._may_send(part) and await self._send_some(part):
-                        pass
+                    if self._keys_at_once > 1 and self._may_send(part):
+                        await self._send_by_key(part)
+                    else:
+                        while self._may_send(part) and await self._send_in_order(part):
+                            pass
                 except StoreError as error:
                     self._note_away(error)
                     with trio.move_on_after(AWAY_S):
@@ -599,55 +629,86 @@ class OutboxRelay(Actor[LookAtOutbox]):
         is_held = part.held_until > trio.current_time() and self._holds()
         return is_held and not self._is_stopping
 
-    async def _send_some(self, part: _Part) -> bool:
-        """Send a batch; True when there may be more at once."""
-        # An outage may have kept them from being marked, and they would be in the batch again.
-        await self._mark(part)
-        batch = await self._outbox.next_batch(part.number, part.epoch, skipping=self._skipping)
+    async def _take(self, part: _Part, limit: int = BATCH_MAX) -> Sequence[OutboxEntry]:
+        """Look for what is next, and not in hand."""
+        if len(part.unmarked) >= UNMARKED_MAX:
+            await self._mark(part)
+        part.let_go_of.clear()
+        batch = await self._outbox.next_batch(
+            part.number, part.epoch, limit=limit, skipping=self._skipping, without=part.taken()
+        )
         self._is_away = False
+        return batch
+
+    async def _send_in_order(self, part: _Part) -> bool:
+        """Send a batch, one by one; True when there may be more at once."""
+        batch = await self._take(part)
         if not batch:
             return False
-        before = self.sent
+        before, ends_at = self.sent, trio.current_time() + BATCH_S_MAX
+        failed_keys: set[str] = set()
         with trio.CancelScope(deadline=part.held_until) as part.scope:
-            await self._send_each(part, batch)
-        await self._mark(part)
-        return self.sent > before
-
-    async def _send_each(self, part: _Part, batch: Sequence[OutboxEntry]) -> None:
-        ends_at = trio.current_time() + BATCH_S_MAX
-        if self._keys_at_once == 1:
-            failed_keys: set[str] = set()
             for entry in batch:
                 if entry.key not in failed_keys and not await self._send_one(part, entry, ends_at):
                     failed_keys.add(entry.key)
-            return
-        by_key: dict[str, list[OutboxEntry]] = {}
-        for entry in batch:
-            by_key.setdefault(entry.key, []).append(entry)
-        limit, errors = trio.CapacityLimiter(self._keys_at_once), list[StoreError]()
-        async with trio.open_nursery() as nursery:
-            for entries in by_key.values():
-                nursery.start_soon(self._send_key, part, entries, ends_at, limit, errors)
-        if errors:
-            raise errors[0]
+        return self.sent > before
 
-    async def _send_key(
-        self,
-        part: _Part,
-        entries: Sequence[OutboxEntry],
-        ends_at: float,
-        limit: trio.CapacityLimiter,
-        errors: list[StoreError],
-    ) -> None:
-        async with limit:
-            for entry in entries:
-                try:
-                    if errors or not await self._send_one(part, entry, ends_at):
-                        return
-                except StoreError as error:
-                    # One, not a group, and the others send what they have begun.
-                    errors.append(error)
-                    return
+    async def _send_by_key(self, part: _Part) -> None:
+        """Send what is there and what comes, many keys at a time, until nothing is in hand."""
+        part.error, limit = None, trio.CapacityLimiter(self._keys_at_once)
+        try:
+            with trio.CancelScope(deadline=part.held_until) as part.scope:
+                async with trio.open_nursery() as nursery:
+                    while self._may_send(part) and part.error is None:
+                        if not await self._take_more(part, nursery, limit):
+                            break
+                        await part.look.wait()
+                        part.look = trio.Event()
+        finally:
+            part.in_hand.clear()
+        if part.error is not None:
+            raise part.error
+
+    async def _take_more(
+        self, part: _Part, nursery: trio.Nursery, limit: trio.CapacityLimiter
+    ) -> bool:
+        """Take what there is room for, and begin to send it; False with nothing in hand."""
+        room = part.room()
+        part.is_full = room < ROOM_MIN
+        if part.is_full:
+            return True
+        try:
+            batch = await self._take(part, room)
+        except StoreError as error:
+            # One, not a group, and the others send what they have begun.
+            part.error = error
+            return False
+        part.is_full = len(batch) == room
+        ends_at = trio.current_time() + BATCH_S_MAX
+        for entry in batch:
+            if entry.key in part.let_go_of:
+                continue
+            queue = part.in_hand.get(entry.key)
+            if queue is None:
+                queue = part.in_hand[entry.key] = deque((), BATCH_MAX)
+                nursery.start_soon(self._send_key, part, entry.key, limit)
+            queue.append((entry, ends_at))
+        return bool(part.in_hand)
+
+    async def _send_key(self, part: _Part, key: str, limit: trio.CapacityLimiter) -> None:
+        queue = part.in_hand[key]
+        try:
+            async with limit:
+                while queue and part.error is None and await self._send_one(part, *queue[0]):
+                    queue.popleft()
+        except StoreError as error:
+            part.error = error
+        if queue:
+            part.let_go_of.add(key)
+        del part.in_hand[key]
+        # Behind the last one there may be more at once.
+        if not part.in_hand or (part.is_full and part.room() >= ROOM_MIN):
+            part.look.set()
 
     async def _send_one(self, part: _Part, entry: OutboxEntry, ends_at: float) -> bool:
         """Send a message; False when it was not, and what is behind it of its key must wait."""
@@ -684,6 +745,8 @@ class OutboxRelay(Actor[LookAtOutbox]):
             retry_in = error.retry_in
         elif isinstance(error, NotSent) or attempts >= ATTEMPTS_MAX:
             retry_in = None if await self._is_kept(entry, words, error) else retry_in
+        # First what was sent before it: of a key what was tried stands before what was not.
+        await self._mark(part)
         if not await self._outbox.mark_failed(part.number, part.epoch, entry.id, words, retry_in):
             part.let_go()
 

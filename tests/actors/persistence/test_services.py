@@ -1,8 +1,10 @@
 """The actors that deliver timers and send the outbox: order, retries, giving up, no loss."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from uuid import uuid4
 
 import pytest
@@ -31,6 +33,9 @@ from actors.persistence.beside_log.outbox import (
     LOOK_S,
     LOOK_S_MAX,
     PARTITIONS,
+    PARTS_HEADER,
+    SAGA_PARTS,
+    SAGAS,
     SEND_S_MAX,
     LookAtOutbox,
     Send,
@@ -533,6 +538,114 @@ async def test_a_target_that_never_answers_holds_up_only_its_part(
         await system.start(OutboxRelay, outbox, send, env, "r")
         await trio.sleep(2)
         assert set(sent) == {one.message_id for one in others}
+
+
+async def test_many_keys_at_once_hold_up_only_what_is_behind_them(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-52, SAGA-15: what comes while another key is being sent does not wait for it
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), MemoryOutbox(database)
+    other = next(f"k{n}" for n in range(50) if partition_of(f"k{n}") == partition_of("k"))
+    slow, behind, later = _message(), _message(), _message(other)
+    sent: list[object] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        if entry.message_id == slow.message_id:
+            await trio.sleep(8)
+        sent.append(entry.message_id)
+
+    async with open_actors() as system:
+        await system.start(lambda: OutboxRelay(outbox, send, env, "r", keys_at_once=8))
+        await trio.sleep(1)
+        await store.append(A, new_events(1), outbox=[slow, behind])
+        await trio.sleep(1)
+        await store.append(A, new_events(1), outbox=[later])
+        await trio.sleep(1)
+        assert sent == [later.message_id]
+        await trio.sleep(8)
+    assert sent == [later.message_id, slow.message_id, behind.message_id]
+    assert (await outbox.stats()).pending == 0
+
+
+class _LateOutbox(MemoryOutbox):
+    """What it says is some time old when it is heard, as across a network."""
+
+    draw: Random
+
+    async def next_batch(
+        self,
+        partition: int,
+        epoch: int,
+        *,
+        limit: int = BATCH_MAX,
+        skipping: Sequence[str] = (),
+        without: Sequence[int] = (),
+    ) -> Sequence[OutboxEntry]:
+        found = await super().next_batch(
+            partition, epoch, limit=limit, skipping=skipping, without=without
+        )
+        await trio.sleep(self.draw.uniform(0, 2))
+        return found
+
+    async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
+        count = await super().mark_sent(partition, epoch, ids)
+        await trio.sleep(self.draw.uniform(0, 2))
+        return count
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_many_keys_at_once_keep_the_order_of_each(
+    autojump_clock: trio.testing.MockClock, seed: int
+) -> None:
+    # STORE-52: whatever fails, takes long, or is appended meanwhile
+    database, env = _world()
+    store, outbox, draw = MemoryEventStore(database), _LateOutbox(database), Random(seed)
+    outbox.draw = draw
+    wanted: dict[str, list[object]] = {}
+    sent: dict[str, list[object]] = {}
+
+    async def send(entry: OutboxEntry) -> None:
+        await trio.sleep(draw.choice((0, 0, 0.1, 1, 4)))
+        if draw.random() < 0.3:
+            raise OSError("no route")
+        sent.setdefault(entry.key, []).append(entry.message_id)
+
+    async with open_actors() as system:
+        ref = await system.start(lambda: OutboxRelay(outbox, send, env, "r", keys_at_once=4))
+        for _ in range(150):
+            one = _message(f"k{draw.randrange(12)}")
+            wanted.setdefault(one.key, []).append(one.message_id)
+            await store.append(A, new_events(1), outbox=[one])
+            ref.tell(LookAtOutbox((one.key,)))
+            await trio.sleep(draw.choice((0, 0.05, 0.5)))
+        await trio.sleep(600)
+    assert sent == wanted
+    assert (await outbox.stats()).pending == 0
+
+
+async def test_a_hint_wakes_the_parts_that_are_not_told_by_a_key(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # SAGA-15: sagas with parts of their own hop as fast
+    database, env = _world()
+    store, outbox, came = MemoryEventStore(database), MemoryOutbox(database), trio.Event()
+
+    async def send(entry: OutboxEntry) -> None:
+        came.set()
+
+    async with open_actors() as system:
+        ref = await system.start(lambda: OutboxRelay(outbox, send, env, "r", partitions=SAGA_PARTS))
+        await trio.sleep(1)
+        # The second comes while the relay has just looked around.
+        for _ in range(2):
+            came = trio.Event()
+            one = replace(_message(), headers={PARTS_HEADER: SAGAS})
+            await store.append(A, new_events(1), outbox=[one])
+            began = trio.current_time()
+            ref.tell(LookAtOutbox((one.key,)))
+            await came.wait()
+            assert trio.current_time() == began
 
 
 async def test_a_relay_that_cannot_renew_stops_before_its_lease_ends(

@@ -77,15 +77,24 @@ class _WatchedOutbox:
         return getattr(self.outbox, name)
 
     async def next_batch(
-        self, partition: int, epoch: int, *, limit: int = 100, skipping: Sequence[str] = ()
+        self,
+        partition: int,
+        epoch: int,
+        *,
+        limit: int = 100,
+        skipping: Sequence[str] = (),
+        without: Sequence[int] = (),
     ) -> Sequence[OutboxEntry]:
-        found = await self.outbox.next_batch(partition, epoch, limit=limit, skipping=skipping)
+        found = await self.outbox.next_batch(
+            partition, epoch, limit=limit, skipping=skipping, without=without
+        )
         if found:
             await self.plan.pass_by("taken")
         return found
 
     async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
-        await self.plan.pass_by("sent")
+        for _ in ids:  # they are marked together, and were sent one by one
+            await self.plan.pass_by("sent")
         return await self.outbox.mark_sent(partition, epoch, ids)
 
 
