@@ -690,7 +690,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
                 continue
             queue = part.in_hand.get(entry.key)
             if queue is None:
-                queue = part.in_hand[entry.key] = deque((), BATCH_MAX)
+                queue = part.in_hand[entry.key] = deque(maxlen=BATCH_MAX)
                 nursery.start_soon(self._send_key, part, entry.key, limit)
             queue.append((entry, ends_at))
         return bool(part.in_hand)
