@@ -344,10 +344,15 @@ def _skipped(turn: _Turn, name: str, told: Intervene) -> _Turn:
 
 def _wake(turn: _Turn) -> Decision[SagaEvent]:
     definition, state = turn.definition, turn.state
-    if state.is_over or definition.fingerprint == state.fingerprint:
+    if state.is_over:
         return Reply(KNOWN)
+    unread = _unread(definition, state)
+    if (definition.version, definition.fingerprint) == (state.version, state.fingerprint):
+        return Refusal("cannot_read", unread) if unread else Reply(KNOWN)
     if definition.migrate is None:
         return Refusal("cannot_migrate", "its steps are others, and there is no migrate()")
+    if unread:
+        return Refusal("cannot_migrate", unread)
     at = definition.migrate(state)
     names = [one.name for one in definition.steps]
     busy = state.in_phase("started", "waiting")
@@ -361,6 +366,21 @@ def _wake(turn: _Turn) -> Decision[SagaEvent]:
         if turn.state.step(name).phase == "new":
             turn = turn.then(StepSkipped(name, "migrate", f"goes on at {at}"))
     return _advanced(turn).events
+
+
+def _unread(definition: Definition, state: SagaState) -> str:
+    """What of its log the classes of today cannot read: each next command would fail by it."""
+    what = "its data"
+    try:
+        msgspec.convert(state.data, definition.data_type, str_keys=True)
+        for name, one in state.steps.items():
+            found = definition.step(name)
+            if one.phase == "done" and found is not None:
+                what = f"the result of {name}"
+                found.read(one.result)
+    except msgspec.ValidationError as error:
+        return f"{what} is not as its class is now: {error}"
+    return ""
 
 
 # What follows.

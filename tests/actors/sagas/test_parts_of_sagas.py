@@ -1,5 +1,6 @@
 """Groups, sagas in sagas, signals, and other steps than a saga began with."""
 
+import types
 from dataclasses import dataclass
 
 import pytest
@@ -329,6 +330,142 @@ def test_what_cannot_be_migrated_is_refused_and_stays_as_it_is() -> None:
     case.reply(Paid("p-1"))
     assert getattr(case.answer, "code", None) == "unknown_version"
     assert case.appends == appends
+
+
+def _migrate(cls: type[object], state: SagaState) -> str:
+    """Go on at what is in flight, else at the first step that is not done."""
+    steps = [one for one in cls.order if one in vars(cls)]  # type: ignore[attr-defined]
+    left = [one for one in steps if state.step(one).phase in ("new", "started", "waiting")]
+    busy = state.in_phase("started", "waiting")
+    return (*busy, *left, steps[-1])[0]
+
+
+def _changed(*steps: str, **others: object) -> type[Saga[Basket]]:
+    """The purchase of a later deploy, with these steps in this order."""
+    known: dict[str, object] = {
+        "place": step(Place, undo=Unplace, result=Placed),
+        "pay": step(Charge, undo=refund, result=Paid),
+        "reserve": step(Reserve, undo=Release),
+        "check": step(Place, undo=Unplace, result=Placed),
+        "hold": step(Reserve, undo=Release),
+        **others,
+    }
+    body = {"kind": "purchase", "version": 2, "order": steps, "migrate": classmethod(_migrate)}
+    bases = (Saga[Basket],)
+    return types.new_class(
+        "Changed", bases, exec_body=lambda own: own.update(body, **{n: known[n] for n in steps})
+    )
+
+
+_CHANGES = {
+    "a step added in front": ("check", "place", "pay", "reserve"),
+    "a step added in between": ("place", "check", "pay", "reserve"),
+    "a step added behind": ("place", "pay", "reserve", "check"),
+    "the first removed": ("pay", "reserve"),
+    "the last removed": ("place", "pay"),
+    "one renamed": ("place", "pay", "hold"),
+    "another order": ("place", "reserve", "pay"),
+    "another deadline": ("place", "pay", "reserve"),
+}
+_RESULTS: dict[str, object] = {"place": Placed(1), "check": Placed(1), "pay": Paid("p-1")}
+
+
+def _at(state: str) -> SagaTest[Basket]:
+    """A purchase that has come so far."""
+    case = SagaTest(Purchase).start(BASKET).expect_command(Place)
+    if state == "placing":
+        return case
+    case.reply(Placed(1)).expect_command(Charge)
+    match state:
+        case "retrying":
+            return case.unavailable()
+        case "reserving":
+            return case.reply(Paid("p-1")).expect_command(Reserve)
+        case "compensating":
+            return case.refuse("no money").expect_undo("place")
+        case "stuck":
+            case.refuse("no money").expect_undo("place").refuse("will not")
+            while not case.state.stuck:
+                case.advance(1).expect_undo("place").refuse("will not")
+    return case
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+@pytest.mark.parametrize(
+    "state", ["placing", "paying", "retrying", "reserving", "compensating", "stuck"]
+)
+def test_any_change_in_any_state_is_refused_whole_or_does_no_step_twice(
+    state: str, change: str
+) -> None:
+    # SAGA-16: steps added, removed, renamed, put in another order, given other times
+    slow = step(Charge, undo=refund, result=Paid, timeout=90, retries=())
+    others = {"pay": slow} if change == "another deadline" else {}
+    case, kind = _at(state), _changed(*_CHANGES[change], **others)
+    before, appends = case.state, case.appends
+    case.deploy(kind)
+    needed = {one for one, found in before.steps.items() if found.phase in _HELD}
+    if not needed <= set(_CHANGES[change]):
+        assert getattr(case.answer, "code", None) == "cannot_migrate"
+        assert (case.state, case.appends) == (before, appends)
+        return
+    assert (case.state.version, case.state.phase) == (2, before.phase)
+    if before.stuck:
+        case.intervene(Intervene("retry", "ann", "try again"))
+    done = [name for name, found in before.steps.items() if found.phase == "done"]
+    undone = list[str]()
+    for _ in range(20):
+        case.advance(1)
+        for one in case.sent:
+            found = case.state.step(one.step)
+            if one.is_undo and one.token == found.undo_token and found.undo == "started":
+                undone.append(one.step)
+            elif not one.is_undo and one.token == found.token and found.phase == "started":
+                done.append(one.step)
+            else:
+                continue
+            case.reply_to(one, Succeeded(_RESULTS.get(one.step) if not one.is_undo else None))
+    assert len(set(done)) == len(done)
+    assert sorted(undone) == (["place"] if before.phase is Status.COMPENSATING else [])
+    assert case.state.phase is (Status.FAILED if undone else Status.COMPLETED)
+
+
+_HELD = ("started", "waiting", "done", "unknown")
+
+
+def test_data_and_results_that_are_no_longer_read_are_told_before_anything_is_done() -> None:
+    # SAGA-16: the steps are the same, or migrated, and their classes are not
+    @dataclass(frozen=True)
+    class Other(Basket):
+        coupon: str
+
+    @dataclass(frozen=True)
+    class Receipt:
+        receipt: str
+
+    class OfOther(Saga[Other]):
+        kind = "purchase"
+        place = step(Place, undo=Unplace, result=Placed)
+        pay = step(Charge, undo=refund, result=Paid)
+        reserve = step(Reserve, undo=Release)
+
+    class OfReceipt(Saga[Basket]):
+        kind = "purchase"
+        place = step(Place, undo=Unplace, result=Receipt)
+        pay = step(Charge, undo=refund, result=Paid)
+        reserve = step(Reserve, undo=Release)
+
+    receipt = step(Place, undo=Unplace, result=Receipt)
+    for kind, code, word in (
+        (OfOther, "cannot_read", "its data"),
+        (OfReceipt, "cannot_read", "the result of place"),
+        (_changed("place", "pay", "reserve", place=receipt), "cannot_migrate", "of place"),
+    ):
+        case = _at("paying")
+        before, appends = case.state, case.appends
+        case.deploy(kind)  # type: ignore[arg-type]
+        assert getattr(case.answer, "code", None) == code
+        assert word in getattr(case.answer, "message", "")
+        assert (case.state, case.appends) == (before, appends)
 
 
 # Any order
