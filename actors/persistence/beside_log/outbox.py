@@ -736,6 +736,8 @@ class OutboxRelay(Actor[LookAtOutbox]):
         return None
 
     async def _note_failure(self, part: _Part, entry: OutboxEntry, error: Exception) -> None:
+        # First what was sent before it: of a key what was tried stands before what was not.
+        await self._mark(part)
         attempts, words = entry.attempts + 1, words_of(error)
         current_tallies().add("outbox_failed_total", entry.kind)
         retry_in: timedelta | None = retry_delay(
@@ -745,8 +747,6 @@ class OutboxRelay(Actor[LookAtOutbox]):
             retry_in = error.retry_in
         elif isinstance(error, NotSent) or attempts >= ATTEMPTS_MAX:
             retry_in = None if await self._is_kept(entry, words, error) else retry_in
-        # First what was sent before it: of a key what was tried stands before what was not.
-        await self._mark(part)
         if not await self._outbox.mark_failed(part.number, part.epoch, entry.id, words, retry_in):
             part.let_go()
 

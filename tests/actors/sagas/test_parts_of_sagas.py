@@ -334,10 +334,9 @@ def test_what_cannot_be_migrated_is_refused_and_stays_as_it_is() -> None:
 
 def _migrate(cls: type[object], state: SagaState) -> str:
     """Go on at what is in flight, else at the first step that is not done."""
-    steps = [one for one in cls.order if one in vars(cls)]  # type: ignore[attr-defined]
+    steps: list[str] = [one for one in cls.order if one in vars(cls)]  # type: ignore[attr-defined]
     left = [one for one in steps if state.step(one).phase in ("new", "started", "waiting")]
-    busy = state.in_phase("started", "waiting")
-    return (*busy, *left, steps[-1])[0]
+    return (*state.in_phase("started", "waiting"), *left, steps[-1])[0]
 
 
 def _changed(*steps: str, **others: object) -> type[Saga[Basket]]:
