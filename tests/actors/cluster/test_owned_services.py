@@ -30,7 +30,7 @@ from actors.persistence import (
     TimerService,
     wait_until,
 )
-from actors.persistence.beside_log.outbox import PARTITIONS
+from actors.persistence.beside_log.outbox import MARK_S, PARTITIONS
 from actors.runtime import Actor, Ref, Shutdown
 from storage.memory import MemoryOutbox, MemoryProjections, MemoryTimers
 from storage.testing.projections.filling import paid
@@ -134,6 +134,7 @@ async def test_a_dead_nodes_parts_of_the_outbox_go_on_with_their_shards(
     async with services("a", "b", "c") as cluster:
         await cluster.put(0, 50)
         await cluster.nodes.until(lambda: len(cluster.sent) == 50)
+        await trio.sleep(2 * MARK_S)  # all it sent is marked by then
         cluster.kill("b")
         await cluster.put(50, 100)
         took = await cluster.nodes.until(lambda: len({id_ for _, id_ in cluster.sent}) == 150)
