@@ -130,6 +130,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     "routes of the application, and LABEL_SETS_MAX of any metric": (
         "web.observability.metrics.collectors:RequestTallies._counts",
         "web.observability.metrics.collectors:RequestTallies._times",
+        "web.observability.metrics.scraping:Buckets.examples",
         "web.observability.metrics.scraping:Scrape.buckets",
         "web.observability.metrics.scraping:Scrape.numbers",
     ),

@@ -24,6 +24,8 @@ KEPT_S: Final = 10.0
 KEPT_MAX: Final = 20_000
 # One of so many traces is kept whatever happens in it.
 SAMPLED_ONE_IN: Final = 10
+# And each with a span of more than this.
+SLOW_S: Final = 1.0
 # Of version 00: version, trace, span and flags, of 2, 32, 16 and 2 digits.
 TRACEPARENT_CHARS: Final = 55
 HANDLED: Final = "actor.handle"

@@ -44,17 +44,23 @@ class Histogram:
     To be noted from one thread.
     """
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "examples", "total")
 
     def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        # By bucket the newest value of it that was told with its trace, and that trace.
+        self.examples: dict[int, tuple[float, str]] = {}
 
     def note(self, value: float) -> None:
         """Call this with each value; costs 0.2 us."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def note_example(self, value: float, trace: str) -> None:
+        """Call this beside `note` with a value whose trace is kept: one leads to the other."""
+        self.examples[bisect_left(self.bounds, value)] = value, trace
 
 
 class Tallies:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from actors.runtime import System
 from actors.runtime.telling.log import criticals
+from actors.runtime.telling.spans import SLOW_S, is_sampled
 from actors.runtime.words.counting import COUNTERS, MICRO, KindSums
 from actors.runtime.words.tallies import Count, Histogram, Tallies
 from supervision import BreakerStats, DependencyStats
@@ -114,7 +115,11 @@ class RequestTallies:
         if count is None:
             count = self._begin(route, status)
         count.number += 1
-        self._times[route].note(span.latency_s)
+        times = self._times[route]
+        times.note(span.latency_s)
+        trace = span.traceparent
+        if trace is not None and is_kept(span, trace[3:35]):
+            times.note_example(span.latency_s, trace[3:35])
         if span.status == 429:
             self._tallies.add("rate_limited_total", "http")
         way = self._ways_in.get(route)
@@ -135,6 +140,13 @@ class RequestTallies:
             return
         result = "ok" if 200 <= status < 400 else "failed" if status == way.failed else "refused"
         self._tallies.add("auth_attempts_total", way.name, result)
+
+
+def is_kept(span: RequestSpan, trace: str) -> bool:
+    """Whether a request's trace will be kept, as far as is known when it is answered."""
+    if span.above is None:
+        return False  # Nobody records it.
+    return is_sampled(trace) or span.latency_s > SLOW_S or (span.status or 0) >= 500
 
 
 # -- streams and sockets ---------------------------------------------------------------------

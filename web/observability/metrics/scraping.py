@@ -31,11 +31,17 @@ class Buckets:
     bounds: Sequence[float]
     counts: list[int]
     total: float
+    # By bucket a value of it and its trace.
+    examples: dict[int, tuple[float, str]] = field(default_factory=dict)
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Call this for what a scraper is told: up to each bound, all that is not more."""
+    def cumulative(self) -> list[tuple[str, float, tuple[float, str] | None]]:
+        """Call this for what a scraper is told: up to each bound, all that is not more.
+
+        With each bucket goes the example of that one alone, where there is one.
+        """
         names = [*map(repr, map(float, self.bounds)), "+Inf"]
-        return list(zip(names, accumulate(self.counts), strict=True))
+        sums = enumerate(zip(names, accumulate(self.counts), strict=True))
+        return [(name, count, self.examples.get(at)) for at, (name, count) in sums]
 
 
 @dataclass(slots=True)
@@ -58,14 +64,16 @@ class Scrape:
         counts: Sequence[int],
         total: float,
         *labels: str,
+        examples: Mapping[int, tuple[float, str]] | None = None,
     ) -> None:
         """Call this with a histogram: of each bucket how many, then those above all bounds."""
         known = self.buckets.setdefault(name, {})
         found = bounded(_checked(name, labels), known)
         here = known.get(found)
         if here is None:
-            known[found] = Buckets(bounds, list(counts), total)
+            known[found] = Buckets(bounds, list(counts), total, dict(examples or {}))
             return
+        here.examples.update(examples or {})
         here.counts = [one + other for one, other in zip(here.counts, counts, strict=True)]
         here.total += total
 
@@ -74,7 +82,9 @@ class Scrape:
         for name, labels, number in tallies.counts():
             self.put(name, number, *labels)
         for name, labels, one in tallies.histograms():
-            self.put_buckets(name, one.bounds, one.counts, one.total, *labels)
+            self.put_buckets(
+                name, one.bounds, one.counts, one.total, *labels, examples=one.examples
+            )
 
     async def rest(self) -> None:
         """Call this after half a millisecond of work."""

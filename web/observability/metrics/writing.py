@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.samples import Exemplar
 
 from actors.runtime.words.tallies import SECONDS
 from web.observability.metrics.scraping import Buckets, Scrape
@@ -84,7 +85,8 @@ def _families(metric: Metric, scrape: Scrape, given: Mapping[str, str]) -> Itera
         for part in _parts(list(told.items()), 1 + max(map(_lines, told.values()), default=1)):
             histogram = HistogramMetricFamily(metric.full_name, metric.words, labels=names)
             for labels, one in part:
-                histogram.add_metric((*values, *labels), one.cumulative(), one.total)
+                found = [_bucket(*bucket) for bucket in one.cumulative()]
+                histogram.add_metric((*values, *labels), found, one.total)
             yield histogram
         return
     numbers = dict(scrape.numbers.get(metric.name, {}))
@@ -96,6 +98,15 @@ def _families(metric: Metric, scrape: Scrape, given: Mapping[str, str]) -> Itera
         for labels, number in rows:
             family.add_metric((*values, *labels), number)
         yield family
+
+
+def _bucket(
+    name: str, count: float, example: tuple[float, str] | None
+) -> tuple[str, float] | tuple[str, float, Exemplar]:
+    if example is None:
+        return name, count
+    value, trace = example
+    return name, count, Exemplar({"trace_id": trace}, value)
 
 
 def _lines(one: Buckets) -> int:

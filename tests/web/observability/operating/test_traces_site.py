@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from actors.runtime import Secret
 from actors.runtime.telling.spans import SpanRead, is_sampled
 from tests.patience import until
 from tests.web.accounts.test_entering import get
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.slow
 # Kept by its id, and not.
 SAMPLED, OTHER = f"{'a' * 24}{10:08x}", f"{'b' * 24}{11:08x}"
 SPAN = "00f067aa0ba902b7"
+TOKEN = "sixteen-letters-and-more"
 # From the request of a checkout to the last of its steps.
 ROAD = (
     "http.request", "actor.handle", "outbox.send", "actor.handle", "outbox.send", "actor.handle",
@@ -113,3 +116,33 @@ async def test_a_site_that_records_nothing_says_so() -> None:
         assert site.web.traces.spans is None
         assert "Nothing is recorded" in (await get(ada, "/lab/traces")).text
         assert (await get(ada, f"/lab/traces/{SAMPLED}")).status == 404
+
+
+async def test_from_the_slowest_bucket_one_comes_to_a_trace() -> None:
+    # OBS-7
+    with_token = Settings(
+        port=0, overload_late_ms=60_000, overload_after_ms=60_000, metrics_token=Secret(TOKEN)
+    )
+    async with open_whole_site(has_documents=False, settings=with_token) as site:
+        ada = site.visitor()
+        await in_thread(ada.open_lab)
+        for trace in (SAMPLED, OTHER):
+            await in_thread(partial(ada.get, "/lab", traceparent=f"00-{trace}-{SPAN}-01"))
+        await until(lambda: site.web.traces.kept.maybe(SAMPLED) is not None)
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        plain = await in_thread(partial(ada.request, "GET", "/metrics", b"", headers))
+        assert "trace_id" not in plain.text
+        headers["accept"] = "application/openmetrics-text"
+        told = (await in_thread(partial(ada.request, "GET", "/metrics", b"", headers))).text
+        found = {
+            (one.name, one.labels["route"], one.exemplar.labels["trace_id"])
+            for family in text_string_to_metric_families(told)  # type: ignore[no-untyped-call]
+            for one in family.samples
+            if one.exemplar is not None
+        }
+        assert ("greenroom_http_request_seconds_bucket", "/lab", SAMPLED) in found
+        # Each leads somewhere: one that is not kept is no example.
+        for _, _, trace in found:
+            assert site.web.traces.kept.maybe(trace) is not None
+            assert (await get(ada, f"/lab/traces/{trace}")).status in {200, 404}
+        assert (await get(ada, f"/lab/traces/{SAMPLED}")).status == 200

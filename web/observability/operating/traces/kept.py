@@ -20,6 +20,7 @@ from actors.runtime.telling.spans import (
     ERROR,
     FIELDS,
     NAME,
+    SLOW_S,
     Record,
     Spans,
     is_sampled,
@@ -32,8 +33,6 @@ KEPT_BYTES_MAX: Final = 64 * 2**20
 RECORD_BYTES: Final = 1200
 # One that never ends, as of a task that works for ever because of one request.
 SPANS_OF_ONE_MAX: Final = 1000
-# A trace with a span of this length is kept.
-SLOW_S: Final = 1.0
 # How a stretch ends that was cut because nobody wants it any more.
 CUT: Final = "cancelled"
 
