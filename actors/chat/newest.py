@@ -72,6 +72,8 @@ class NewestCache:
     def __init__(self) -> None:
         self._kept: dict[RoomName, tuple[NewestWindow, float]] = {}
         self._renewing: set[RoomName] = set()
+        # Of looks for what is kept: found, and not.
+        self.hits = self.misses = 0
 
     def __repr__(self) -> str:
         return f"<NewestCache of {len(self._kept)} rooms>"
@@ -101,7 +103,9 @@ class NewestCache:
         """Call this for what is kept; None where there is nothing, or it is too old."""
         kept = self._kept.get(room)
         if kept is None or now - kept[1] >= NEWEST_KEPT_S:
+            self.misses += 1
             return None
+        self.hits += 1
         return kept[0]
 
     def maybe_history(

@@ -71,6 +71,7 @@ from actors.runtime import (
     Ref,
     Shutdown,
     current_context,
+    current_tallies,
     message,
     span,
 )
@@ -442,12 +443,15 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             return
         if kept.schema != self._schema:
             _log.warning("persistence.snapshot_ignored", stream_id=self.stream_id, why="schema")
+            current_tallies().add("store_snapshots_total", "ignored")
             return
         try:
             self.state = read_state(self.aggregate, kept.data)
         except msgspec.DecodeError:
             _log.warning("persistence.snapshot_ignored", stream_id=self.stream_id, why="bytes")
+            current_tallies().add("store_snapshots_total", "ignored")
             return
+        current_tallies().add("store_snapshots_total", "used")
         self.version = self._kept_version = kept.version
         self._subjects.update(kept.subjects)
 
@@ -473,11 +477,13 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     async def _keep(snapshots: Snapshots, snapshot: Snapshot) -> None:
         try:
             await snapshots.save(snapshot)
+            current_tallies().add("store_snapshots_total", "stored")
         except StoreError as error:
             # Only a help for loading: the next hundred events try again.
             _log.warning(
                 "persistence.snapshot_failed", stream_id=snapshot.stream_id, code=error.code
             )
+            current_tallies().add("store_snapshots_total", "failed")
 
     def _draw(self) -> float:
         """A number from 0 to 1 out of the random part of an id: the environment has no other."""

@@ -52,6 +52,7 @@ from actors.reducers.handles import Follower
 from actors.reducers.messages import place_of
 from actors.runtime import Ask, Cell, Context
 from actors.runtime.delivery.envelope import Activity, current_activity
+from actors.runtime.words.tallies import Count, Histogram, Tallies
 
 # So many of one actor at once: enough to keep a database busy, few enough not to drown it.
 RUNNING_MAX: Final = 64
@@ -242,6 +243,29 @@ class Counts:
     stale_delays: int = 0
 
 
+class EffectTallies:
+    """The figures of the effects of a class of actors, for operators."""
+
+    def __init__(self, tallies: Tallies, kind: str) -> None:
+        self._tallies, self._kind = tallies, kind
+        # Of those that are not over, also while they wait for a place.
+        self.running = tallies.count("effects_running", kind)
+        self.items = tallies.count("stream_items_total", kind)
+        self._kept: dict[type[Effect], tuple[Count, Count, Histogram]] = {}
+
+    def of(self, effect: Effect) -> tuple[Count, Count, Histogram]:
+        """Call this for begun, failed and how long, of the class of an effect."""
+        found = self._kept.get(type(effect))
+        if found is None:
+            name, make = type(effect).__name__, self._tallies
+            found = self._kept[type(effect)] = (
+                make.count("effects_started_total", self._kind, name),
+                make.count("effects_failed_total", self._kind, name),
+                make.histogram("effect_seconds", self._kind, name),
+            )
+        return found
+
+
 class Performing:
     """The effects of one incarnation."""
 
@@ -252,8 +276,10 @@ class Performing:
         interpreters: Mapping[type[Effect], Interpreter],
         counts: Counts,
         fence: Fence | None = None,
+        tallies: EffectTallies | None = None,
     ) -> None:
         self._actor, self._env, self._interpreters = actor, env, interpreters
+        self._tallies = tallies or EffectTallies(Tallies(), "")
         self._fence = fence
         self._keyed: dict[Hashable, dict[Job, None]] = {}
         # Of whoever waits until none is left.
@@ -444,7 +470,7 @@ class Performing:
                 if begun is not None:
                     begun()
                     has_begun = True
-                return await self._do(job, timed)
+                return await self._timed(job, timed)
             if timed is not None and not job.is_dropped:
                 # Its own deadline; a scope of its own for what is fed back of that.
                 with trio.CancelScope() as job.scope:
@@ -455,6 +481,15 @@ class Performing:
             return Cancelled(job.name)
         finally:
             self._forget(job)
+
+    async def _timed(self, job: Job, timed: Future | None) -> Exception | None:
+        started, _, took = self._tallies.of(job.effect)
+        started.number += 1
+        began = trio.current_time()
+        try:
+            return await self._do(job, timed)
+        finally:
+            took.note(trio.current_time() - began)
 
     async def _do(self, job: Job, timed: Future | None) -> Exception | None:
         effect = job.effect
@@ -475,6 +510,7 @@ class Performing:
             elif (items := self._items(effect)) is not None:
                 async with aclosing(cast("AsyncGenerator[object, None]", items)) as actions:
                     async for action in actions:
+                        self._tallies.items.number += 1
                         error = await self._feed(job, _mapped(effect, action))
                         if error is not None:
                             return error
@@ -561,6 +597,7 @@ class Performing:
     async def _failed(self, job: Job, error: Exception) -> Exception:
         self.counts.failed += 1
         effect = job.effect
+        self._tallies.of(effect)[1].number += 1
         callback = cast("Callable[[Exception], object] | None", getattr(effect, "failed", None))
         if callback is None:
             self._actor.lost(effect, error)
@@ -615,6 +652,7 @@ class Performing:
             ids = cast("Environment", self._env).ids
             job.writing = self._fence.turn(str(ids.new_id()))
         self.jobs[job] = None
+        self._tallies.running.number += 1
         if self._until is not None:
             self._maybe_end(job, self._until)
         if (key := _key_of(job)) is not None:
@@ -626,6 +664,7 @@ class Performing:
         if job not in self.jobs:
             return
         del self.jobs[job]
+        self._tallies.running.number -= 1
         if job.place is not None:
             self.places.leave(job.place)
         if job.writing is not None:

@@ -44,7 +44,14 @@ from actors.reducers.effects import Delay, Effect, Parallel, Reply, Sequential, 
 from actors.reducers.environment import Environment
 from actors.reducers.handles import Follower, Raised, still_open
 from actors.reducers.messages import here, place_of
-from actors.reducers.performing import BUILT_IN, Interpreter, Job, Performing, is_interpreted
+from actors.reducers.performing import (
+    BUILT_IN,
+    EffectTallies,
+    Interpreter,
+    Job,
+    Performing,
+    is_interpreted,
+)
 from actors.reducers.reducer import Reducer, members
 from actors.reducers.reducer_ref import (
     AskFor,
@@ -161,8 +168,14 @@ class ReducerActor(
             self._delays.check(self.path, self.reducer.handled)
             self._fence = Fence(self._delays, self.path)
         self._performing = self._board.performing = Performing(
-            self, self.env, self._interpreters, self._board.counts, self._fence
+            self,
+            self.env,
+            self._interpreters,
+            self._board.counts,
+            self._fence,
+            EffectTallies(self.system.tallies, type(self).__name__),
         )
+        self._took = self.system.tallies.histogram("reducer_seconds", type(self).__name__)
         self._state = self.initial()
         return None
 
@@ -290,7 +303,9 @@ class ReducerActor(
 
         `followers` follow what is fed back, `counting` count the effects.
         """
+        began = trio.current_time()
         after = self.reducer.reduce(self._state, action, cast("Never", self.env))
+        self._took.note(trio.current_time() - began)
         answer: object = None
         if after.effects:
             self._check_interpreted(action, after.effects)

@@ -314,7 +314,9 @@ class PostgresBus:
             await _insert(connection, [row])
             return settled
 
-        return await self.call(work, begin="BEGIN", channel=BUS)
+        settled = await self.call(work, begin="BEGIN", channel=BUS)
+        self.database.tallies.add("dead_letters_resolved_total", settled.letter.kind)
+        return settled
 
     def _row(self, topic: str, record: Record, partitions: int) -> Row:
         partition, headers = partition_for(record.key, partitions), record.wire_headers

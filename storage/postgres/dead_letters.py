@@ -187,7 +187,9 @@ class PostgresDeadLetters:
     async def add(self, letter: NewDeadLetter) -> int:
         """See `DeadLetters.add`."""
         letter = owned_letter(letter, self._tenant)
-        return await self._database.transact(add_letter, letter, self._rows_max)
+        id_ = await self._database.transact(add_letter, letter, self._rows_max)
+        self._database.tallies.add("dead_letters_added_total", letter.kind)
+        return id_
 
     async def get(self, id_: int) -> StoredDeadLetter:
         """See `DeadLetters.get`."""
@@ -236,7 +238,10 @@ class PostgresDeadLetters:
         """See `DeadLetters.hand_back`."""
         check_change(id_, by)
         # As an append: there may be something to send.
-        return await self._change(_hand_back, id_, by, channel=EVENTS)
+        back = await self._change(_hand_back, id_, by, channel=EVENTS)
+        if back.status is DeadLetterStatus.RESOLVED:
+            self._database.tallies.add("dead_letters_resolved_total", back.letter.kind)
+        return back
 
     async def edit(self, id_: int, *, seen: bytes, payload: bytes, by: str, notes: str) -> None:
         """See `DeadLetters.edit`."""
@@ -266,13 +271,15 @@ class PostgresDeadLetters:
         """See `DeadLetters.resolve`."""
         check_change(id_, by, notes)
         notes = storable(notes)
-        await self._change(_end, id_, DeadLetterStatus.RESOLVED, by, notes)
+        kind = await self._change(_end, id_, DeadLetterStatus.RESOLVED, by, notes)
+        self._database.tallies.add("dead_letters_resolved_total", kind)
 
     async def discard(self, id_: int, by: str, reason: str) -> None:
         """See `DeadLetters.discard`."""
         check_change(id_, by, reason)
         reason = storable(reason)
-        await self._change(_end, id_, DeadLetterStatus.DISCARDED, by, reason)
+        kind = await self._change(_end, id_, DeadLetterStatus.DISCARDED, by, reason)
+        self._database.tallies.add("dead_letters_discarded_total", kind)
 
     async def purge(self, limit: int = 1000) -> int:
         """See `DeadLetters.purge`."""
@@ -513,7 +520,8 @@ async def _move(
     await connection.execute(_AUDIT, id_, by, stored.status.value, to.value, notes)
 
 
-async def _end(connection: Connection, id_: int, to: DeadLetterStatus, by: str, notes: str) -> None:
+async def _end(connection: Connection, id_: int, to: DeadLetterStatus, by: str, notes: str) -> str:
+    """Settle it; gives its kind."""
     await _move(connection, id_, to, by, notes)
     row = await connection.fetchrow(
         "UPDATE dead_letters SET resolved_at = clock_timestamp(), resolved_by = $2,"
@@ -525,6 +533,7 @@ async def _end(connection: Connection, id_: int, to: DeadLetterStatus, by: str, 
     assert row is not None, "it was moved just now"
     if row["kind"] == OUTBOX and (message := outbox_id(row["message_id"])) is not None:
         await connection.execute(_FREE_KEY, message)
+    return str(row["kind"])
 
 
 def _change_of(row: asyncpg.Record) -> LetterChange:

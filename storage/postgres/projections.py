@@ -250,6 +250,9 @@ class PostgresProjections:
             return False
         except (StatementRefused, TypeError, ValueError) as error:
             raise WritesRefused(batch.checkpoint.collection, error) from error
+        tallies = self._database.tallies
+        tallies.count("dead_letters_added_total", "projection").number += len(batch.letters)
+        tallies.count("dead_letters_resolved_total", "projection").number += len(batch.replayed)
         return True
 
     async def parked_streams(

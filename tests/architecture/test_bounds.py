@@ -253,6 +253,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.wiring.frame.own_site:OwnSite.watched",
         "web.wiring.leaving:WayOut._before",
         "web.wiring.stopping:Stopping._cut",
+        "web.wiring.stopping:Stopping._over",
     ),
 }
 

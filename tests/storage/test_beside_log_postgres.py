@@ -387,3 +387,16 @@ async def test_the_sites_cleaner_removes_what_was_kept_long_enough(database: Dat
         ref.tell(CleanUp())
         await until(lambda: all(cleaner.removed[name] for name in counts))
     assert {name: cleaner.removed[name] for name in counts} == counts
+
+
+async def test_what_is_kept_and_settled_is_counted_by_kind(database: Database) -> None:
+    # OBS-1
+    letters = PostgresDeadLetters(database)
+    first, second = await letters.add(letter(1, "mail")), await letters.add(letter(2))
+    await letters.retry(first)
+    await letters.resolve(first, "ada")
+    await letters.discard(second, "ada", "x")
+    told = {(name, *labels): number for name, labels, number in database.tallies.counts()}
+    assert told["dead_letters_added_total", "mail"] == 1
+    assert told["dead_letters_resolved_total", "mail"] == 1
+    assert told["dead_letters_discarded_total", "event"] == 1

@@ -116,6 +116,7 @@ from web.mail.sealing import MailSeal
 from web.observability import first_leaf
 from web.observability.health.of_guards import outside_component
 from web.observability.health.of_store import bus_component
+from web.observability.metrics.collectors import of_stop
 from web.observability.metrics.serving import LOOPBACK
 from web.observability.operating.control.place import LOCK_NAME, SOCKET_NAME
 from web.observability.operating.control.serving import ControlServer
@@ -516,6 +517,7 @@ async def _run_tree(
     )
     database.tell_statements = statements_teller(web.timeline)
     _tell_figures(settings, web, database, bus)
+    web.figures.metrics.register(of_stop(lambda: stopping.phases))
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),

@@ -67,6 +67,8 @@ class ServerSettings:
     connections_max: int = CONNECTIONS_MAX
     streams_open: Callable[[], int] = field(default=lambda: 0)
     overload: OverloadSettings = field(default_factory=OverloadSettings)
+    # Told of each connection that is cut off because its reader took nothing.
+    on_stalled: Callable[[], None] = field(default=lambda: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,14 @@ class Server:
     """
 
     def __init__(
-        self, addresses: Sequence[tuple[str, int]], overload: Overload, *, is_tls: bool
+        self,
+        addresses: Sequence[tuple[str, int]],
+        overload: Overload,
+        *,
+        is_tls: bool,
+        on_stalled: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_stalled = on_stalled
         self.addresses = tuple(addresses)
         self.overload = overload
         self.connections: set[Transport] = set()
@@ -240,6 +248,7 @@ class Server:
     def _count_cut(self, transport: Transport, reason: str) -> None:
         if reason == STALLED:
             self._stalled += 1
+            self._on_stalled()
             log.info("server.reader_cut", phase=transport.phase.value)
 
 
@@ -275,7 +284,9 @@ async def serve(
     wrapped = ASGIWrapper(app)
     lifespan = Lifespan(wrapped, config, state)
     addresses = [cast("tuple[str, int]", found.getsockname()[:2]) for found in listening]
-    server = Server(addresses, overload, is_tls=settings.tls is not None)
+    server = Server(
+        addresses, overload, is_tls=settings.tls is not None, on_stalled=settings.on_stalled
+    )
     trio.lowlevel.add_instrument(overload)
     try:
         # The lifespan stands around the connections: the application starts before the first

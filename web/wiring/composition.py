@@ -152,7 +152,7 @@ from web.observability import RequestLog
 from web.observability.alerts import Alert, Alerts, watched
 from web.observability.health import Component, Health, HealthActor
 from web.observability.health.of_tree import supervision_component, tree_component
-from web.observability.metrics.collectors import of_dependencies, of_numbers
+from web.observability.metrics.collectors import of_cache, of_dependencies, of_numbers
 from web.observability.metrics.of_site import SiteMetrics
 from web.observability.metrics.serving import metrics_routes
 from web.observability.operating.control.live import (
@@ -363,6 +363,7 @@ class Web:
         passwords = self.accounts.passwords
         found.metrics.register(of_numbers(lambda: {"hash_queue": passwords.waiting}))
         found.metrics.register(of_dependencies(self.outside.stats))
+        found.metrics.register(of_cache("newest_messages", directory.newest))
         return found
 
     def _make_accounts(self, ids: Ids) -> AccountServices:
@@ -597,7 +598,14 @@ class Web:
         )
         self._register_routes(app, listening)
         keep_access(app, AccountPages(self._services_of(app), self.accounts).ask_again)
-        return served(app, self._settings, port, streams=self.streams, sockets=endpoint)
+        return served(
+            app,
+            self._settings,
+            port,
+            streams=self.streams,
+            sockets=endpoint,
+            on_stalled=partial(self.figures.tallies.add, "streams_cut_total"),
+        )
 
     def _endpoints(
         self, system: System

@@ -61,6 +61,16 @@ class Stopping:
     _part: str = "the start"
     _part_began: float = 0.0
     _system: System | None = None
+    # Parts of the end that are over: how long each took, and how many actors were left then.
+    _over: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    @property
+    def phases(self) -> Mapping[str, tuple[float, int]]:
+        """Call this for the parts of an end: seconds, and actors left; none before it begins."""
+        if not self._part_began or not self._part:
+            return self._over
+        seconds = time.monotonic() - self._part_began
+        return {**self._over, self._part: (round(seconds, 3), self._actors_left())}
 
     def port(self) -> int:
         """The port to listen on; once it is known, also when any free one was asked for."""
@@ -103,7 +113,8 @@ class Stopping:
         now = time.monotonic()
         if self._part_began:
             seconds = round(now - self._part_began, 3)
-            log.info("site.stop_step", step=self._part, seconds=seconds, left=self._actors_left())
+            left = self._over[self._part] = (seconds, self._actors_left())
+            log.info("site.stop_step", step=self._part, seconds=seconds, left=left[1])
         self._part, self._part_began = part, now
 
     def left(self) -> list[str]:

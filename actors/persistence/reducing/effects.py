@@ -33,7 +33,7 @@ from actors.persistence.words import (
     check_stream,
 )
 from actors.reducers import Callback, Effect, Environment, Interpreter, check_callback, effect
-from actors.runtime import Log, current_context, span
+from actors.runtime import Log, current_context, current_tallies, span
 
 C = TypeVar("C", bound=OutboxMessage | TimerChange)
 
@@ -158,9 +158,8 @@ def store_effects(
 
     async def save(wanted: SaveSnapshot, env: Environment) -> Version:
         assert snapshots is not None
-        data = msgspec.json.encode(wanted.state)
-        tag = _tag(type(wanted.state))
-        await snapshots.save(Snapshot(wanted.stream_id, wanted.version, tag, data))
+        await snapshots.save(_snapshot(wanted))
+        current_tallies().add("store_snapshots_total", "stored")
         return wanted.version
 
     async def load_snapshot(wanted: LoadSnapshot, env: Environment) -> tuple[int, object] | None:
@@ -170,13 +169,20 @@ def store_effects(
             return None
         if kept.schema != _tag(wanted.state_type):
             _log.warning("persistence.snapshot_ignored", stream_id=kept.stream_id, why="schema")
+            current_tallies().add("store_snapshots_total", "ignored")
             return None
+        current_tallies().add("store_snapshots_total", "used")
         return kept.version, msgspec.json.decode(kept.data, type=wanted.state_type)
 
     found: dict[type[Effect], Interpreter] = {Append: append, Load: load}
     if snapshots is not None:
         found |= {SaveSnapshot: save, LoadSnapshot: load_snapshot}
     return found
+
+
+def _snapshot(wanted: SaveSnapshot) -> Snapshot:
+    data = msgspec.json.encode(wanted.state)
+    return Snapshot(wanted.stream_id, wanted.version, _tag(type(wanted.state)), data)
 
 
 def _check(of: Append | Load | SaveSnapshot | LoadSnapshot, ok: Callback, no: Callback) -> None:

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+import trio
+
 from actors.persistence import AggregateActor, Done, Execute, Failed, Refusal
 from actors.runtime import Log, current_tallies
 from actors.sagas.deciding.aggregate import SagaLog, outbox_keys
@@ -27,7 +29,10 @@ from actors.sagas.words.log import (
     SagaStarted,
     SagaStuck,
     StepFailed,
+    StepStarted,
+    StepSucceeded,
     UndoFailed,
+    UndoStarted,
     UndoSucceeded,
 )
 from actors.sagas.words.state import SagaState
@@ -56,6 +61,8 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
             tenant=saga.tenant,
         )
         self._parts, self._saga = parts, saga
+        # When what is under way was begun, by its step: for the figures.
+        self._began: dict[str, float] = {}
 
     def tell_of_itself(self) -> Mapping[str, object]:
         """What the tree shows of it: `saga_facts`."""
@@ -86,6 +93,17 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
         most = self._parts.crashes_max
         return most if window is None else min(most, window.max + 1)
 
+    def _note_time(self, event: object, kind: str) -> None:
+        """How long an attempt took, from its command to what came of it; none over a restart."""
+        match event:
+            case StepStarted() | UndoStarted():
+                self._began[event.step] = trio.current_time()
+            case StepSucceeded() | StepFailed() | UndoSucceeded() | UndoFailed():
+                began = self._began.pop(event.step, None)
+                if began is not None:
+                    took = current_tallies().histogram("saga_step_seconds", kind, event.step)
+                    took.note(trio.current_time() - began)
+
     def _note(self, outcome: Done | Refusal | Failed) -> None:
         if isinstance(outcome, Failed):
             return
@@ -98,6 +116,7 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
             stats.ignored += 1
             tallies.add("saga_stale_tokens_total", kind)
         for event in outcome.events:
+            self._note_time(event, kind)
             match event:
                 case SagaStarted():
                     stats.started += 1

@@ -57,6 +57,7 @@ from tests.actors.persistence.accounts import (
     Withdrawn,
     environment,
 )
+from tests.tallied import numbers
 
 ONE = StreamId("account-1")
 Happened = Deposited | Withdrawn
@@ -234,6 +235,8 @@ async def test_a_snapshot_shortens_loading_and_changes_nothing() -> None:
         store.database.streams[ONE][0:5] = [store.database.streams[ONE][0]] * 5
         second = await _start(system, store, snapshots)
         assert await ask_state(second) == (7, Balance(28, 7))
+        # OBS-1
+        assert numbers(system, "store_snapshots_total") == {("stored",): 1, ("used",): 1}
 
 
 @pytest.mark.parametrize("wrong", ["schema", "bytes"])
@@ -251,6 +254,7 @@ async def test_an_unreadable_snapshot_is_ignored(wrong: str) -> None:
         snapshots.database.snapshots[ONE] = type(kept)(ONE, 99, *changed)
         second = await _start(system, store, snapshots)
         assert await ask_state(second) == (5, Balance(10, 5))
+        assert numbers(system, "store_snapshots_total")["ignored",] == 1
 
 
 async def test_a_failing_snapshot_hurts_nobody() -> None:
@@ -261,6 +265,8 @@ async def test_a_failing_snapshot_hurts_nobody() -> None:
         snapshots.fail_next(StoreUnavailable("planted"), times=9)
         for _ in range(6):
             assert isinstance(await execute(ref, Deposit(1)), Done)
+        await trio.testing.wait_all_tasks_blocked()
+        assert numbers(system, "store_snapshots_total") == {("failed",): 1}
 
 
 class _Interfering(MemoryEventStore):

@@ -51,6 +51,7 @@ from tests.actors.reducers.kit import (
     wrong,
 )
 from tests.logged import captured
+from tests.tallied import numbers
 
 TillRef = ReducerRef[Till, Action]
 
@@ -679,3 +680,33 @@ async def test_publish_needs_a_bus(
 def test_what_is_asked_is_an_ask() -> None:
     assert issubclass(Total, Ask)
     assert Reply(1) == Reply(1)
+
+
+async def test_operators_see_what_is_carried_out_by_class(
+    autojump_clock: MockClock, system: System, env: Environment
+) -> None:  # OBS-1
+    ref = await start_reducer(system, TillActor, env)
+    ref.tell(Do((Future(Note("a", 2.0)), Future(Note("b", 2.0)), Future(Break(), failed=wrong))))
+    ref.tell(Do((Stream(Each(("x", "y"), 0.5)),)))
+    await trio.sleep(1.5)
+    assert numbers(system, "effects_running") == {("TillActor",): 2}
+    await trio.sleep(1.5)
+    assert numbers(system, "effects_running") == {("TillActor",): 0}
+    assert numbers(system, "effects_started_total") == {
+        ("TillActor", "Future"): 3,
+        ("TillActor", "Stream"): 1,
+    }
+    failed = numbers(system, "effects_failed_total")
+    assert failed == {("TillActor", "Future"): 1, ("TillActor", "Stream"): 0}
+    assert numbers(system, "stream_items_total") == {("TillActor",): 2}
+    took = {(name, *labels): one for name, labels, one in system.tallies.histograms()}
+    assert sum(took["effect_seconds", "TillActor", "Future"].counts) == 3
+    assert round(took["effect_seconds", "TillActor", "Future"].total, 3) == 4.0
+    assert sum(took["reducer_seconds", "TillActor"].counts) == 7
+    # What a crash cuts off runs no more.
+    ref.tell(Do((Future(Note("late", 9.0)),)))
+    await trio.sleep(1)
+    with captured():
+        ref.tell(Crash())
+        await trio.sleep(1)
+    assert numbers(system, "effects_running") == {("TillActor",): 0}

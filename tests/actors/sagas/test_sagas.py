@@ -72,7 +72,7 @@ from tests.actors.sagas.checkouts import (
 from tests.actors.sagas.desks import Desk, Player, Tree, open_desk
 from tests.actors.sagas.shops import World, memory_world, postgres_world
 from tests.patience import PATIENCE_S, until
-from tests.tallied import numbers
+from tests.tallied import numbers, times
 from web.app import make_cleaner
 
 BASKET = Basket("o-1", "c-1", 500)
@@ -124,6 +124,8 @@ async def test_a_saga_goes_its_way_through_outbox_and_replies(autojump_clock: Mo
         # OBS-1
         assert numbers(desk.tree.system, "saga_started_total") == {("purchase",): 1}
         assert numbers(desk.tree.system, "saga_finished_total") == {("purchase", "completed"): 1}
+        took = times(desk.tree.system, "saga_step_seconds")
+        assert took == {("purchase", step): 1 for step in desk.player.told}
 
 
 async def test_the_same_start_begins_one_saga(autojump_clock: MockClock) -> None:

@@ -137,6 +137,7 @@ async def serving2(
     handler: Handler,
     transport: TransportSettings | None = None,
     overload: OverloadSettings | None = None,
+    on_stalled: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Server]:
     """Serve `handler` with TLS on a free port; drained at the end."""
     settings = ServerSettings(
@@ -144,6 +145,7 @@ async def serving2(
         transport=transport or TransportSettings(),
         tls=contexts[0],
         overload=overload or OverloadSettings(),
+        on_stalled=on_stalled,
     )
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, with_lifespan(handler), settings))

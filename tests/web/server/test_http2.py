@@ -119,8 +119,11 @@ async def test_a_stream_without_window_is_reset_and_its_siblings_go_on(
     contexts: Contexts, path: str
 ) -> None:
     # REL-12, REL-11
-    app = App()
-    async with serving2(contexts, app, IMPATIENT) as server, connected(server, contexts) as client:
+    app, told = App(), list[int]()
+    async with (
+        serving2(contexts, app, IMPATIENT, on_stalled=lambda: told.append(1)) as server,
+        connected(server, contexts) as client,
+    ):
         # So that the window that ends is the stream's, not the connection's.
         client.frames.increment_flow_control_window(10 * LARGE)
         stalled = await client.ask(path)
@@ -131,6 +134,7 @@ async def test_a_stream_without_window_is_reset_and_its_siblings_go_on(
         await until(lambda: app.ended == 2)
         assert await whole(client, await client.ask("/")) == ("200", b"here")
         assert server.statistics().stalled == 1
+        assert told == [1]  # OBS-1: what the metric of cut streams is fed by
 
 
 async def test_what_an_application_is_ahead_of_its_client_is_bounded(contexts: Contexts) -> None:

@@ -94,10 +94,15 @@ async def test_who_had_to_be_killed_at_the_stop_is_named(autojump_clock: MockClo
             async def look() -> None:
                 await trio.sleep(1)
                 assert said.stopping.left()[:2] == ["actors", "actor shop/slow"]
+                # OBS-1: of one under way too
+                assert said.stopping.phases["actors"][1] > 0
 
             beside.start_soon(look)
+            assert said.stopping.phases == {}
             said.stopping.begin(signal.SIGTERM, shop.system)
         assert said.stopping.exit_code() == 1
+        seconds, left = said.stopping.phases["actors"]
+        assert (left, seconds >= 0) == (0, True)
     lines = [entry for entry in logged if entry["event"].startswith("site.")]
     assert [line["event"] for line in lines] == ["site.stopping", "site.stop_step", "site.stopped"]
     assert (lines[1]["step"], lines[1]["left"]) == ("actors", 0)

@@ -252,3 +252,34 @@ def of_numbers(read: Callable[[], Mapping[str, float]]) -> Collector:
             scrape.put(name, number)
 
     return collect
+
+
+# -- what is kept, and the end ---------------------------------------------------------------
+
+
+class CacheLike(Protocol):
+    """What is kept of what a projection says, and how often that was enough."""
+
+    hits: int
+    misses: int
+
+
+def of_cache(name: str, cache: CacheLike) -> Collector:
+    """Call this for a cache, by the name of what it keeps."""
+
+    async def collect(scrape: Scrape) -> None:
+        scrape.put("cache_hits_total", cache.hits, name)
+        scrape.put("cache_misses_total", cache.misses, name)
+
+    return collect
+
+
+def of_stop(read: Callable[[], Mapping[str, tuple[float, int]]]) -> Collector:
+    """Call this for the phases of a stop under way: how long each took, and what is left."""
+
+    async def collect(scrape: Scrape) -> None:
+        for phase, (seconds, left) in read().items():
+            scrape.put("shutdown_seconds", seconds, phase)
+            scrape.put("shutdown_left", left, phase)
+
+    return collect

@@ -115,7 +115,13 @@ def _checks(
 
 
 def served(
-    app: WebApp, settings: Settings, port: int, *, streams: Streams, sockets: Sockets
+    app: WebApp,
+    settings: Settings,
+    port: int,
+    *,
+    streams: Streams,
+    sockets: Sockets,
+    on_stalled: Callable[[], None] = lambda: None,
 ) -> Served:
     """Call this when an application is composed: how it is served, and how it lets go."""
 
@@ -138,6 +144,7 @@ def served(
             connections_max=settings.connections_max,
             streams_open=lambda: len(streams) + len(sockets),
             overload=_overload(settings),
+            on_stalled=on_stalled,
         ),
         # Told first: what a tab hears is how soon to come back, and it does so spread over
         # seconds. Commands finish while the streams are open, for they answer through them.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from trio.testing import MockClock
 
+from actors.chat import LOBBY
+from actors.chat.newest import NewestCache, NewestWindow
+from actors.chat.words import Newest
 from actors.runtime.words.tallies import Tallies
 from supervision import (
     BreakerPolicy,
@@ -16,7 +19,7 @@ from supervision import (
 )
 from web.observability.alerts import WayIn
 from web.observability.metrics import Scrape
-from web.observability.metrics.collectors import RequestTallies, of_dependencies
+from web.observability.metrics.collectors import RequestTallies, of_cache, of_dependencies, of_stop
 from web.server import RequestSpan
 
 
@@ -77,3 +80,16 @@ async def test_dependencies_are_told_by_name(autojump_clock: MockClock) -> None:
     assert scrape.numbers["retry_attempts_total"]["mail",] == 4
     assert scrape.numbers["retry_exhausted_total"]["mail",] == 2
     assert scrape.numbers["bulkhead_in_use"]["mail",] == 0
+
+
+async def test_a_cache_and_a_stop_are_told() -> None:  # OBS-1
+    cache, scrape = NewestCache(), Scrape()
+    cache.put(LOBBY, NewestWindow(Newest((), 1, has_older=False, waiting=None)), 0.0)
+    for at in (0.0, 0.0, 1e6):
+        cache.maybe_window(LOBBY, at)
+    await of_cache("newest", cache)(scrape)
+    await of_stop(lambda: {"actors": (0.5, 3)})(scrape)
+    assert scrape.numbers["cache_hits_total"] == {("newest",): 2}
+    assert scrape.numbers["cache_misses_total"] == {("newest",): 1}
+    assert scrape.numbers["shutdown_seconds"] == {("actors",): 0.5}
+    assert scrape.numbers["shutdown_left"] == {("actors",): 3}
