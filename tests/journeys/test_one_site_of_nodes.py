@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missi
 LOBBY = "room:lobby"
 PASSWORD = "x9 qv, tz!"
 SESSION_ENDED = 4401
+TOKEN = "who-scrapes-shows-this"
+SETTINGS = {"MAIL_SENDER": "file", "METRICS_TOKEN": TOKEN}
 
 
 def at(site: SiteProcess, visitor: Visitor) -> Visitor:
@@ -41,6 +43,15 @@ def part_of_health(site: SiteProcess, part: str) -> dict[str, object]:
     """What a node says of a part of itself."""
     told = json.loads(Visitor(site.url).get("/ready?verbose").body)["components"][part]
     return {"status": told["status"], **told["details"]}
+
+
+def nodes_of_figures(site: SiteProcess) -> set[str]:
+    """Of which nodes a node's figures say they are; empty is one that does not say it."""
+    shown = {"authorization": f"Bearer {TOKEN}"}
+    told = Visitor(site.url).request("GET", "/metrics", b"", shown).text
+    lines = [line for line in told.splitlines() if line and not line.startswith("#")]
+    assert lines, told
+    return {found[1] if (found := re.search(r'node="([^"]*)"', one)) else "" for one in lines}
 
 
 @asynccontextmanager
@@ -104,11 +115,13 @@ def said_by(visitor: Visitor) -> str:
 
 
 def test_what_is_said_at_one_node_is_heard_at_all(tmp_path: Path) -> None:
-    # CLU-30, CLU-31, CLU-32, CLU-33, CLU-42, CLU-55, WEB-42, SEC-44
+    # CLU-30, CLU-31, CLU-32, CLU-33, CLU-40, CLU-42, CLU-55, OBS-1, WEB-42, SEC-44
     with (
-        Nodes(tmp_path, "abc", settings={"MAIL_SENDER": "file"}) as nodes,
+        Nodes(tmp_path, "abc", settings=SETTINGS) as nodes,
         Eavesdropper(nodes.messages, "gr.greenroom.>") as eavesdropper,
     ):
+        for name, site in nodes.sites.items():
+            assert nodes_of_figures(site) == {name}
         owner = nodes.owner("room", "Lobby")
         here, there = (site for name, site in nodes.sites.items() if name != owner)
         speaker, listener = Visitor(here.url), Visitor(there.url)

@@ -177,7 +177,8 @@ class Nodes:
         settings = {**self.alone(), "CLUSTER": "on", "CLUSTER_SECRET": SECRET, "NODE_NAME": name}
         if lines is not None:
             database = lines.database.port
-            settings["DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{database}/postgres"
+            role = node_role(name)
+            settings["DATABASE_URL"] = f"postgresql://{role}@127.0.0.1:{database}/postgres"
             urls = [f"nats://127.0.0.1:{line.port}" for line in lines.messages]
         if self.balancer is not None:
             settings |= {"PUBLIC_ORIGIN": self.balancer.url, "TRUSTED_PROXIES": "127.0.0.0/8"}
@@ -231,6 +232,18 @@ class Nodes:
 
         return asyncio.run(ask())
 
+    def run_all(self, statements: str) -> None:
+        """Run several statements in one transaction, by such a connection."""
+
+        async def run() -> None:
+            connection = await asyncpg.connect(self.database.url)
+            try:
+                await connection.execute(statements)
+            finally:
+                await connection.close()
+
+        asyncio.run(run())
+
     def wait_shared_out(self) -> None:
         """Wait until the nodes that run own all shards, each as many as the others."""
         count = len(self.sites)
@@ -271,6 +284,8 @@ class Nodes:
     def _draw_lines(self, lines: Lines) -> None:
         path = self.database.sockets / ".s.PGSQL.5432"
         for name in self.names:
+            # By which the database tells who wrote what.
+            self.run_all(f"CREATE ROLE {node_role(name)} SUPERUSER LOGIN")
             messages = [lines.to_port(partial(getattr, one, "port")) for one in self.servers]
             self.lines[name] = NodeLines(lines.to_socket(path), messages)
 
@@ -285,6 +300,11 @@ class Nodes:
         for name, site in self.sites.items():
             self.go_on(name)
             site.end()
+
+
+def node_role(name: str) -> str:
+    """As whom a node with lines of its own connects."""
+    return f"node_{name}"
 
 
 def missing(setup: Setup | None = None) -> str:

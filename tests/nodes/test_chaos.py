@@ -16,6 +16,7 @@ import pytest
 
 from tests.nodes import Nodes, Setup, missing, settled
 from tests.nodes.crowd import Crowd, gather
+from tests.nodes.epochs import EPOCHS, WhoseStream, judge_epochs, watch
 from tests.nodes.judging import SOON, STORE, invariants, judge_soon, judge_store, say
 from tests.nodes.monkey import Monkey
 from tests.nodes.telling import leaving, telling, verdict
@@ -32,6 +33,13 @@ _NO = missing(SETUP) or ("" if SECONDS else "not run: `make soak` runs it")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(_NO), reason=_NO)]
 
 
+def rooms_of(nodes: Nodes) -> WhoseStream:
+    """Whose streams are those of rooms: a stream has the room's id, an actor its name."""
+    rows = nodes.rows("SELECT id::text AS id, name FROM chat_rooms")
+    names = {f"room-{row['id']}": row["name"] for row in rows}
+    return lambda stream: ("room", names[stream]) if stream in names else None
+
+
 def test_whatever_is_struck_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
     # CLU-42, CLU-43
     print(f"SEED={SEED}")
@@ -41,6 +49,7 @@ def test_whatever_is_struck_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
         "SOCKETS_PER_ADDRESS_MAX": "1000",
     }
     with Nodes(tmp_path, "abc", SETUP, settings) as nodes:
+        watch(nodes)
         monkey = Monkey(nodes, SEED)
         crowds: list[Crowd] = []
         converged: list[float] = []
@@ -61,5 +70,10 @@ def test_whatever_is_struck_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
             crowd = gather(nodes.balancer.port, (PAGES, PROGRAMS, POSTS_PER_S), SEED, strike)
             print(json.dumps({**say(crowd), "converged_s": round(converged[0], 1)}))
             store = settled(lambda: judge_store(nodes))
-            found = {**invariants(nodes, crowd), STORE: store, SOON: judge_soon(converged[0])}
+            found = {
+                **invariants(nodes, crowd),
+                STORE: store,
+                EPOCHS: judge_epochs(nodes, rooms_of(nodes), of_owners_only=True),
+                SOON: judge_soon(converged[0]),
+            }
             assert verdict(found) == []

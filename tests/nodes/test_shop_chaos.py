@@ -20,6 +20,7 @@ import pytest
 
 from tests.journeys.site_process import SiteProcess
 from tests.nodes import Nodes, Setup, missing, settled
+from tests.nodes.epochs import EPOCHS, judge_epochs, watch
 from tests.nodes.judging import SOON, STORE, judge_soon, judge_store
 from tests.nodes.monkey import Monkey
 from tests.nodes.shop.judging import (
@@ -61,6 +62,12 @@ class ShopProcess(SiteProcess):
         return done.stdout
 
 
+def till_of(stream: str) -> tuple[str, str] | None:
+    """Which till writes a stream; None for what is none's."""
+    kind, _, id_ = stream.partition("-")
+    return (kind, id_) if kind == "till" else None
+
+
 def settle(name: str, judge: Callable[[], Sequence[str]]) -> None:
     """Wait until nothing is wrong any more, or fail with what still is."""
     assert verdict({name: settled(judge)}) == []
@@ -78,6 +85,7 @@ def test_whatever_is_struck_what_a_program_began_is_ended(tmp_path: Path) -> Non
         return started[-1]
 
     with Nodes(tmp_path, "abc", SETUP, program=program) as nodes:
+        watch(nodes)
         monkey = Monkey(nodes, SEED)
         with leaving(nodes, monkey.done, []):
             try:
@@ -101,7 +109,11 @@ def test_whatever_is_struck_what_a_program_began_is_ended(tmp_path: Path) -> Non
             print(json.dumps(Counter(f"{one.name[:4]} {one.status}" for one in read_sold(nodes))))
             nodes.stop("a")
             stored, said = read_stored(nodes), Said.of(one.lines for one in started)
-            found = {ASKS: judge_asks(said, stored), SOON: judge_soon(converged_s)}
+            found = {
+                ASKS: judge_asks(said, stored),
+                EPOCHS: judge_epochs(nodes, till_of, of_owners_only=False),
+                SOON: judge_soon(converged_s),
+            }
             assert verdict(found) == []
             assert said.answered
 

@@ -13,7 +13,8 @@ from typing import Final, Protocol
 import trio
 
 from actors.persistence import EventStore, ProjectionStore, StoreError
-from actors.persistence.projections.store import GenerationState, serves
+from actors.persistence.projections.store import Checkpoint, GenerationState, serves
+from actors.persistence.words import Cursor, Lag
 from actors.runtime import Log
 from web.observability.bus_lag import GroupLag
 from web.observability.metrics.scraping import Collector, Scrape
@@ -164,16 +165,60 @@ def of_pool(read: Callable[[], PoolLike]) -> Collector:
     return collect
 
 
+class _Pace:
+    """How fast projections read, from one look to the next."""
+
+    def __init__(self, events: EventStore) -> None:
+        self._events = events
+        self._before: dict[str, tuple[float, Mapping[tuple[int, int], Cursor]]] = {}
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Call this with all there are: what is gone is forgotten."""
+        self._before = {name: one for name, one in self._before.items() if name in names}
+
+    async def of(
+        self, name: str, serving: Sequence[Checkpoint], lags: Sequence[Lag]
+    ) -> Mapping[str, float]:
+        """Call this for the figures of a projection: of its part that is furthest behind.
+
+        Without those that nobody can know: at the first look, and of one that stands still, when
+        it will be there.
+        """
+        now, before = trio.current_time(), self._before.get(name)
+        self._before[name] = (
+            now,
+            {(one.generation, one.partition): one.cursor for one in serving},
+        )
+        slowest, lag = max(zip(serving, lags, strict=True), key=lambda pair: pair[1].events)
+        figures = {} if lag.events else {"projection_eta_seconds": 0.0}
+        if before is None or (slowest.generation, slowest.partition) not in before[1]:
+            return figures
+        began, cursors = before
+        passed = await self._events.lag(cursors[slowest.generation, slowest.partition])
+        rate = max(0.0, (passed.events - lag.events) / (now - began))
+        figures["projection_events_per_second"] = rate
+        if lag.events and rate:
+            figures["projection_eta_seconds"] = lag.events / rate
+        return figures
+
+
 def of_projections(projections: ProjectionStore, events: EventStore) -> Collector:
     """Call this for how far each projection is behind that readers read."""
 
+    pace = _Pace(events)
+
     async def look(found: Scrape) -> None:
-        for name in await projections.names():
+        names = await projections.names()
+        pace.keep(names)
+        for name in names:
             checkpoints = await projections.checkpoints(name)
-            lags = [await events.lag(one.cursor) for one in checkpoints if serves(one)]
+            serving = [one for one in checkpoints if serves(one)]
+            lags = [await events.lag(one.cursor) for one in serving]
             if lags:
                 found.put("projection_lag_events", max(lag.events for lag in lags), name)
                 found.put("projection_lag_seconds", max(lag.seconds for lag in lags), name)
+                for figure, number in (await pace.of(name, serving, lags)).items():
+                    found.put(figure, number, name)
             building = [one for one in checkpoints if one.state is GenerationState.BUILDING]
             ratio = 1.0
             if building:

@@ -119,6 +119,8 @@ _GAUGES = {
     "saga_stuck saga": "Sagas that wait for an operator.",
     "projection_lag_events projection": "Events that a projection has not applied.",
     "projection_lag_seconds projection": "Age of the oldest of them.",
+    "projection_events_per_second projection": "How fast a projection passes events.",
+    "projection_eta_seconds projection": "When it has passed all, at that pace.",
     "projection_parked projection": "Keys of a projection set aside after an event that failed.",
     "projection_rebuild_ratio projection": "How far a rebuild is, 0 to 1; 1 when none runs.",
     "timers_pending": "Durable timers that are set.",
