@@ -95,7 +95,7 @@ from storage.postgres.events.appending import (
     wait_in_line,
 )
 from storage.postgres.events.closing import close
-from storage.postgres.events.gathering import Gatherer
+from storage.postgres.events.gathering import Gatherer, road_of_owned
 from storage.postgres.events.tagging import lock_tags, read_tagged
 from storage.postgres.idempotency import claim, remember
 from storage.postgres.outbox import OUTBOX_IDS, add_to_outbox, note_handled
@@ -140,6 +140,7 @@ class PostgresEventStore:
         self._inline = InlineProjections(inline)
         self._gatherer = gatherer if gatherer is not None else Gatherer(database)
         self._whole_gatherer = self._gatherer.of_road(road_of_wholes(database, self._inline))
+        self._owned_gatherer = self._gatherer.of_road(road_of_owned(database))
         self._keyring = keyring
         self._counted = StoreTallies(database.tallies)
         self._tenant: str | None = None
@@ -490,6 +491,10 @@ class PostgresEventStore:
         """Call this to see the same of appends that bring more: messages, timers, documents."""
         return self._whole_gatherer.statistics()
 
+    def owned_stats(self) -> GatherStats:
+        """Call this to see the same of single events under a shard."""
+        return self._owned_gatherer.statistics()
+
     def _gatherer_of(self, request: AppendRequest, is_plain: bool) -> Gatherer | None:
         """Who may send it together with others; None when it goes its careful way."""
         if is_plain and self._gatherer.takes(request):
@@ -515,9 +520,11 @@ class PostgresEventStore:
             if not lost and (gatherer := self._gatherer_of(request, is_plain)) is not None:
                 return await gatherer.append(request)
             if not lost and self._is_owned_alone(request):
-                # One statement instead of four, and its transaction.
-                appended = await self._database.run(
-                    insert, request, None, request.shard, channel=EVENTS
+                # One statement instead of four, and its transaction; with others where it may.
+                appended = await (
+                    self._owned_gatherer.append(request)
+                    if self._owned_gatherer.takes(request)
+                    else self._database.run(insert, request, None, request.shard, channel=EVENTS)
                 )
                 if appended is not None:
                     return appended

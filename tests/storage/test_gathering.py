@@ -20,6 +20,7 @@ from actors.persistence import (
     ConcurrencyConflict,
     DuplicateEventId,
     NewEvent,
+    Shard,
     StoredEvent,
     StoreError,
     StreamId,
@@ -101,7 +102,7 @@ async def _appending(
 
 
 def _has_begun(store: PostgresEventStore, count: int) -> bool:
-    return store.gather_stats().waiting >= count
+    return store.gather_stats().waiting + store.owned_stats().waiting >= count
 
 
 async def _together(store: PostgresEventStore, gate: Gate, *requests: AppendRequest) -> Outcomes:
@@ -886,3 +887,111 @@ def _judge(
                 assert isinstance(outcome, ConcurrencyConflict)
     # New to one caller only.
     assert len(set(news)) == len(news)
+
+
+async def _own(database: Database, *shards: Shard) -> None:
+    async def write(connection: Connection) -> None:
+        await connection.executemany(
+            "INSERT INTO shards (id, owner, epoch, lease_until) VALUES ($1, $2, $3, now())",
+            [(one.id, one.owner, one.epoch) for one in shards],
+        )
+
+    await database.run(write)
+
+
+async def test_appends_under_shards_share_a_commit(database: Database) -> None:
+    # PERF-30, CLU-17
+    mine = [Shard(number, "me", 2) for number in range(3)]
+    await _own(database, *mine)
+    store, gate = _held(database, _PATIENT)
+    requests = [
+        replace(_one(StreamId(f"order-{number}")), shard=mine[number % 3]) for number in range(12)
+    ]
+    before = await _transactions(database)
+    assert _short(await _together(store, gate, *requests)) == [(1, False)] * 12
+    stats = store.owned_stats()
+    assert (stats.rows, stats.statements) == (12, 1)
+    # Those that look how many there were are transactions too, and few.
+    assert await _transactions(database) - before < 6
+
+
+async def _transactions(database: Database) -> int:
+    """The number of the next transaction that writes; asking for it is none."""
+
+    async def ask(connection: Connection) -> int:
+        return int(
+            await connection.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+        )
+
+    return await database.run(ask)
+
+
+async def test_of_appends_that_share_only_those_of_a_present_owner_are_stored(
+    database: Database,
+) -> None:
+    """One shard under two epochs, of which the earlier must not count because the later does."""
+    # CLU-17, PERF-30
+    mine, anothers = Shard(1, "me", 2), Shard(2, "another", 7)
+    await _own(database, mine, anothers)
+    store, gate = _held(database, _PATIENT)
+    held = [
+        mine,
+        Shard(1, "me", 1),
+        Shard(1, "another", 2),
+        Shard(2, "me", 7),
+        Shard(3, "me", 2),
+        anothers,
+        mine,
+    ]
+    requests = [
+        replace(_one(StreamId(f"order-{number}")), shard=shard) for number, shard in enumerate(held)
+    ]
+    # The last finds its stream longer than it expects; one builds on another of the statement.
+    await store.append(StreamId("order-6"), [new_event()])
+    behind = replace(_one(StreamId("order-0"), 1), shard=mine)
+    outcomes = await _together(store, gate, *requests, behind)
+    assert store.owned_stats().statements == 1
+    assert _short(outcomes) == [
+        (1, False), "Fenced", "Fenced", "Fenced", "Fenced", (1, False), "ConcurrencyConflict",
+        (2, False),
+    ]  # fmt: skip
+
+
+async def test_a_takeover_waits_for_the_appends_that_share(database: Database) -> None:
+    """And an append that waited for a takeover finds that its shard is another's."""
+    # CLU-17
+    mine = Shard(1, "me", 2)
+    await _own(database, mine)
+    store, gate = _held(database, _PATIENT)
+    token = trio.lowlevel.current_trio_token()
+    taken, done = trio.Event(), trio.Event()
+
+    async def take_over(connection: Connection) -> None:
+        await connection.execute("UPDATE shards SET owner = 'another', epoch = 3 WHERE id = 1")
+        token.run_sync_soon(taken.set)
+        while not done.is_set():  # noqa: ASYNC110  (an event of the other loop)
+            await asyncio.sleep(0.005)
+
+    requests = [replace(_one(one), shard=mine) for one in (A, B)]
+    async with (
+        open_database(database.url, part="holder", settings=PATIENT_POOL) as other,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(partial(other.transact, take_over, timeout_s=PATIENCE_S))
+        await taken.wait()
+        async with _appending(store, *requests) as (outcomes, _):
+            gate.opened.set()
+            while not await _waits_for_lock(database):  # noqa: ASYNC110  (of a server)
+                await trio.sleep(0.01)
+            done.set()
+    assert _short(outcomes) == ["Fenced", "Fenced"]
+    assert store.owned_stats().statements == 1
+
+
+async def _waits_for_lock(database: Database) -> bool:
+    async def ask(connection: Connection) -> bool:
+        return bool(
+            await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        )
+
+    return await database.run(ask)

@@ -1,7 +1,8 @@
 """Which appends share a statement; `storage/gathering.py` says how.
 
-A store has two gatherers, for the two statements that can be shared (`Road`): that of `sharing.py`
-for single events, and that of `whole_appends.py` for appends with more in them.
+A store has three gatherers, for the statements that can be shared (`Road`): those of `sharing.py`
+for single events, without and under a shard, and that of `whole_appends.py` for appends with more
+in them.
 
 A stream is in one statement at a time: of two the later would not see the earlier one's event,
 and both would wait for one lock.
@@ -21,7 +22,7 @@ from storage.gathering import Gathering, Limits
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS
 from storage.postgres.events.appending import insert
-from storage.postgres.events.sharing import LOCK_WAIT_S_MAX, insert_shared
+from storage.postgres.events.sharing import LOCK_WAIT_S_MAX, insert_owned, insert_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,21 @@ def road_of_singles(database: Database) -> Road:
 
     async def many(requests: Sequence[AppendRequest], lock_wait_s: float) -> list[Appended | None]:
         return await database.run(insert_shared, requests, lock_wait_s, channel=EVENTS)
+
+    return Road(lambda request: len(request.events) == 1, one, many)
+
+
+def road_of_owned(database: Database) -> Road:
+    """Call this for the road of single events that count only while their shard is its owner's.
+
+    None says of each that it was refused, and not for which of the reasons.
+    """
+
+    async def one(request: AppendRequest) -> Appended | None:
+        return await database.run(insert, request, None, request.shard, channel=EVENTS)
+
+    async def many(requests: Sequence[AppendRequest], lock_wait_s: float) -> list[Appended | None]:
+        return await database.run(insert_owned, requests, lock_wait_s, channel=EVENTS)
 
     return Road(lambda request: len(request.events) == 1, one, many)
 

@@ -10,6 +10,9 @@ Rule 2: each request stands for itself. Who finds the place taken, or the id kno
 of the answer and hinders nobody; nothing was written for it.
 Rule 3: rows go in the order of their keys, so two statements wait for each other in one direction.
 
+Rule 4: what is stored under shards holds each of their rows until the commit, as one such append
+does: a takeover waits for that. Whose shard is another's by now is left out as in rule 2.
+
 Events of one stream that follow each other make a chain. Its first is inserted as any other; the
 rest only behind a first that this statement has inserted, because behind one of another's they
 would stand in the order before it, should that other's number be the higher.
@@ -60,6 +63,28 @@ INSERT INTO events ({COLUMNS})
 SELECT {_VALUES}
 FROM patience, {_GIVEN.format(more="", name="")}
 WHERE {IS_LONG_ENOUGH}
+ORDER BY e.ord
+ON CONFLICT DO NOTHING
+RETURNING txid, position, version, stream_id
+"""  # noqa: S608  (our own columns)
+
+# The same under shards ($11 to $13). Each is held once, in the order of their numbers, however many
+# are stored under it.
+_OWNED = f"""
+WITH {PATIENCE},
+held AS MATERIALIZED (
+    SELECT s.id, s.owner, s.epoch FROM patience, shards s
+    JOIN (SELECT DISTINCT id, owner, epoch
+        FROM unnest((SELECT $11::int[]), $12::text[], $13::bigint[]) AS w (id, owner, epoch)) asked
+        USING (id, owner, epoch)
+    ORDER BY s.id
+    FOR KEY SHARE OF s
+)
+INSERT INTO events ({COLUMNS})
+SELECT {_VALUES}
+FROM {_GIVEN.format(more=", $11::int[], $12::text[], $13::bigint[]", name="shard, owner, epoch, ")}
+WHERE (e.shard, e.owner, e.epoch) IN (SELECT id, owner, epoch FROM held)
+    AND {IS_LONG_ENOUGH}
 ORDER BY e.ord
 ON CONFLICT DO NOTHING
 RETURNING txid, position, version, stream_id
@@ -125,6 +150,38 @@ async def insert_shared(
         version = row.expected + 1
         cursor = places.get((row.key, version))
         if cursor is not None:
+            answers[number] = Appended(version, version, cursor)
+    return answers
+
+
+async def insert_owned(
+    connection: Connection, requests: Sequence[AppendRequest], lock_wait_s: float = LOCK_WAIT_S_MAX
+) -> list[Appended | None]:
+    """Call this as `insert_shared` with requests that each have a shard.
+
+    One that builds on another of this statement is left out: an owner waits for the one before.
+    """
+    chosen, bases = choose(requests)
+    if bases is not None:
+        firsts = zip(chosen, bases, strict=True)
+        chosen = [number for number, base in firsts if requests[number].expected == base]
+    rows = [requests[number] for number in chosen]
+    shards = [row.shard for row in rows if row.shard is not None]
+    found = await connection.fetch(
+        _OWNED,
+        f"{lock_wait_s * 1000:.0f}ms",
+        [row.key for row in rows],
+        [row.expected for row in rows],
+        *to_columns([row.events[0] for row in rows]),
+        [one.id for one in shards],
+        [one.owner for one in shards],
+        [one.epoch for one in shards],
+    )
+    places = {stream_id: (version, Cursor(txid, at)) for txid, at, version, stream_id in found}
+    answers: list[Appended | None] = [None] * len(requests)
+    for number, row in zip(chosen, rows, strict=True):
+        if row.key in places:
+            version, cursor = places[row.key]
             answers[number] = Appended(version, version, cursor)
     return answers
 
