@@ -126,6 +126,9 @@ MODULE_STATE: Mapping[str, Sequence[str]] = {
 }
 
 MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
+    "the projections that the program's store has": (
+        "web.observability.metrics.stored:_Pace._before",
+    ),
     "the class that all others are to be": ("web.server.bounded:BoundedMap._kept",),
     "routes of the application, and LABEL_SETS_MAX of any metric": (
         "web.observability.metrics.collectors:RequestTallies._counts",

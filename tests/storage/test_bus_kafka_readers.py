@@ -23,10 +23,11 @@ from tests.storage.kafka_broker import missing
 if reason := missing():
     pytest.skip(reason, allow_module_level=True)
 
-from actors.persistence.bus import CloudEvents, Record
+from actors.persistence.bus import CloudEvents, OnFailure, Record, partition_for
 from storage.bus import MemoryBus
 from storage.bus.kafka import KafkaBus
 from storage.bus.kafka_words import KafkaSettings
+from storage.testing.bus import Heard, options, subscribed
 from tests.patience import PATIENCE_S
 
 _ROOT = Path(__file__).parents[2]
@@ -52,9 +53,15 @@ const asEvent = (message) => {
 
 def block(language: str) -> str:
     """The program that the guide shows in a language."""
+    (found,) = blocks(language, 1)
+    return found
+
+
+def blocks(language: str, count: int) -> list[str]:
+    """All that it shows in a language."""
     found = re.findall(rf"^```{language}\n(.*?)^```$", _GUIDE.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(found) == 1, f"the guide has {len(found)} programs in {language}"
-    return str(found[0])
+    assert len(found) == count, f"the guide has {len(found)} programs in {language}"
+    return [str(one) for one in found]
 
 
 @contextmanager
@@ -191,3 +198,47 @@ async def test_a_library_of_others_reads_our_cloud_events(
         )  # fmt: skip
         assert one["datacontenttype"] == "application/json"
         assert one["data"] == json.loads(record.value)
+
+
+async def test_kcat_reads_what_we_publish_and_we_what_it_does(brokers: str) -> None:
+    # BUS-2, BUS-3, BUS-15
+    if shutil.which("kcat") is None:
+        pytest.skip("not run: no kcat; apt install kcat")
+    reading, writing = blocks("sh", 2)
+    prefix, event_id = f"{uuid4()}-", uuid4()
+    sent = await published(brokers, prefix)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "KAFKA_BROKERS": brokers,
+        "TOPIC": f"{prefix}order-events",
+        "EVENT_ID": str(event_id),
+    }
+
+    async def run(script: str) -> str:
+        with trio.fail_after(PATIENCE_S):
+            done = await trio.run_process(
+                ["/bin/sh", "-ec", script], env=environment, capture_stdout=True
+            )
+        return done.stdout.decode()
+
+    told = [line.split("\t") for line in (await run(reading)).splitlines()]
+    found = []
+    for headers, key, body in told:
+        named = dict(one.split("=", 1) for one in headers.split(","))
+        assert named["event_type"] == "OrderPlaced"
+        found.append((named["event_id"], key, json.loads(body)))
+    assert {_facts(id_, key, body) for id_, key, body in found} == facts(sent)
+    assert in_order([(key, body["seats"]) for _, key, body in found])
+    await run(writing)
+    heard = Heard()
+    beside = MemoryBus()
+    settings = KafkaSettings(brokers, prefix=prefix)
+    bus = KafkaBus(settings, parking=beside.parking, dead_letters=beside.dead_letters)
+    topics = ("order-events",)
+    async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP), topics=topics):
+        await heard.count(COUNT + 1)
+    await bus.close()
+    (own,) = (one for one in heard.records if one.record.event_id == event_id)
+    assert (own.record.key, json.loads(own.record.value)) == ("order-7", {"seats": 2})
+    # It took the partition that we would have: the order of the key holds.
+    assert own.partition == partition_for("order-7", 3)

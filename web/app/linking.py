@@ -5,7 +5,7 @@ Only a node needs the library, so it is imported where one is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from actors.cluster.link import (
 from actors.runtime import AnyActor, Log
 from web.app.clustering import EXIT_SETTINGS, Refused, node_name
 from web.observability import first_leaf
-from web.observability.health import Component, Finding, degraded, healthy, unhealthy
+from web.observability.health import Finding, degraded, healthy, unhealthy
 from web.settings import Cluster, Settings
 
 if TYPE_CHECKING:
@@ -85,11 +85,6 @@ def judge_link(status: LinkStatus, down_s: float) -> Finding:
 def link_of(settings: Settings) -> NodeLink | None:
     """Call this for the link that this process has, None with `CLUSTER=off`."""
     return None if settings.cluster is Cluster.OFF else NodeLink(settings)
-
-
-def link_components(link: NodeLink | None) -> Sequence[Component]:
-    """Call this for the component of health that a link has."""
-    return [] if link is None else [Component("link", link.check)]
 
 
 def nats_settings(settings: Settings) -> NatsSettings:

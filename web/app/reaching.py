@@ -24,13 +24,13 @@ from actors.runtime import AnyActor, Secret
 from storage.postgres import Database, PostgresChatLog, PostgresNodes
 from supervision import ChildSpec, Flags, Plan, Supervisor
 from web.app.clustering import SiteNode, node_components, node_of
-from web.app.linking import NodeLink, link_components, link_of
+from web.app.linking import NodeLink, link_of
 from web.app.rooms import ROOM, PeopleAcross, RoomOwner, RoomsAcross, SharedChatLog
 from web.chat.readers import Readers
 from web.lab.demos.checkout.across import CheckoutsAcross
 from web.lab.demos.checkout.visitors import Checkouts
 from web.lab.tree.nodes import nodes_view
-from web.observability.health import Component
+from web.observability.health import Component, Finding, degraded
 from web.settings import Settings, is_loopback
 from web.timeline.collector import asked_teller
 from web.views import NodesView
@@ -41,6 +41,8 @@ from web.wiring.frame.mailing import SiteMail
 
 # Who posts first after a crash waits for no start.
 REMEMBERED = (ROOM,)
+# Of those that are not heard; who looks knows the rest by then.
+UNHEARD_NAMED_MAX = 5
 
 
 class Reach:
@@ -87,6 +89,19 @@ class Reach:
     def trips(self) -> Mapping[UUID, float]:
         """Call this, at each beat, for the seconds of the last round trip to each other node."""
         return self.cluster().round_trips()
+
+    def check_link(self) -> Finding:
+        """Call this for how the link is, and whether those who live are heard over it."""
+        found = self.link.check()
+        # Asked before the tree stands there is nobody to hear.
+        unheard = () if self._cluster is None else self._cluster.unheard()
+        if found.status != "healthy" or not unheard:
+            return found
+        survey = self._node.member.survey
+        known = {} if survey is None else survey.nodes
+        names = sorted(known[one].name for one in unheard if one in known)
+        words = "nodes that live are not heard over the link; is CLUSTER_SECRET the same on all?"
+        return degraded(words, **found.details, unheard=", ".join(names[:UNHEARD_NAMED_MAX]))
 
     def link_state(self) -> LinkState:
         """Call this, at each beat, for what it tells of the link."""
@@ -145,7 +160,8 @@ class Together:
     def components(self) -> Sequence[Component]:
         """Call this for the components of health that a node has."""
         shared = [] if self.rooms is None else [Component("rooms", self.rooms.check)]
-        return [*node_components(self.node), *link_components(self.link), *shared]
+        link = [] if self.reach is None else [Component("link", self.reach.check_link)]
+        return [*node_components(self.node), *link, *shared]
 
     @property
     def host(self) -> Host | None:

@@ -9,7 +9,7 @@ are not reached, and actors that live here are as ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -69,6 +69,8 @@ M = TypeVar("M")
 
 # Subscriptions of a link that hangs are left to its adapter, which ends with the process.
 FAREWELL_S_MAX = 1.0
+# Of a node that asks every 2 s, and may have been stopped for some: then it is not lost yet.
+UNHEARD_S_MAX = 10.0
 
 _log = Log("actors.cluster")
 
@@ -233,6 +235,23 @@ class Cluster:
     def round_trips(self) -> Mapping[UUID, float]:
         """Call this, at each beat, for the seconds of the last one to each node; `TRIPS_MAX`."""
         return dict(islice(self._trips.all().items(), TRIPS_MAX))
+
+    def unheard(self) -> Sequence[UUID]:
+        """Call this for nodes that live with a link, and of which nothing is heard over it.
+
+        Each asks the others every 2 s. What is not sealed with the cluster's secret is not heard.
+        """
+        member, survey = self.member, self.member.survey
+        if survey is None or not self._talk.is_up:
+            return ()  # of a node that hears nobody its own link tells
+        now = member.clock()
+        return [
+            peer.node_id
+            for peer in self._talk.peers.values()
+            if now - peer.heard_at >= UNHEARD_S_MAX
+            and peer.node_id in survey.nodes
+            and survey.nodes[peer.node_id].link is LinkState.UP
+        ]
 
     # Serving the link
 

@@ -184,6 +184,8 @@ class Talkers(SomeNodes):
         self.talkers: dict[str, Talker] = {}
         self.clocks: dict[str, StoppableClock] = {}
         self.more_kinds: dict[str, Callable[[Member], MakeOwned]] = {}
+        # Of those that were given another secret than the rest.
+        self.keys: dict[str, FrameKeys] = {}
 
     def clock_of(self, name: str) -> Callable[[], float]:
         return self.clocks.setdefault(name, StoppableClock())
@@ -226,7 +228,7 @@ class Talkers(SomeNodes):
             host,
             link,
             name="test",
-            keys=FrameKeys("test", SECRET),
+            keys=self.keys.get(name, FrameKeys("test", SECRET)),
             wall=self.env.clock.now,
         )
         node.link_state = cluster.link_state

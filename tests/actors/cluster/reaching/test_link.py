@@ -21,7 +21,8 @@ from actors.cluster.link import (
     Subjects,
     write_content,
 )
-from actors.runtime import AskError, AskTimeout
+from actors.cluster.reaching.cluster import UNHEARD_S_MAX
+from actors.runtime import AskError, AskTimeout, Secret
 from tests.actors.cluster.reaching.talkers_kit import (
     SECRET,
     Add,
@@ -175,3 +176,24 @@ async def test_the_way_to_each_node_is_measured(autojump_clock: MockClock) -> No
         some.server.direction("a", "b").delay_s = 2.5
         await trio.sleep(7)
         assert trip() == pytest.approx(0.4, abs=0.001)
+
+
+async def test_who_lives_with_another_secret_is_named_as_not_heard(
+    autojump_clock: MockClock,
+) -> None:
+    """It has shards as any other, and nobody reaches them: the database knows no secret."""
+
+    # CLU-55, CLU-40
+    def prepare(some: Talkers) -> None:
+        some.keys["c"] = FrameKeys("test", Secret("another-secret-of-32-letters-or-more"))
+
+    async with talkers("a", "b", prepare=prepare) as some, trio.open_nursery() as nursery:
+        await some.settle("c", nursery)
+        ids = {name: node.member.node_id for name, node in some.all.items()}
+        clusters = {name: one.cluster for name, one in some.talkers.items()}
+        assert [list(one.unheard()) for one in clusters.values()] == [[], [], []]
+        await trio.sleep(UNHEARD_S_MAX + 5)
+        assert list(clusters["a"].unheard()) == [ids["c"]]
+        assert list(clusters["b"].unheard()) == [ids["c"]]
+        assert set(clusters["c"].unheard()) == {ids["a"], ids["b"]}
+        nursery.cancel_scope.cancel()
