@@ -1,8 +1,9 @@
 """`make soak`: the proofs of the suite, for long: each again and again, until its time is over.
 
 `python -m tests.soak` runs all, `python -m tests.soak order` one, `MINUTES=1` shortens each.
-A line a round, and a report in build/soak.json; a round that fails ends the run, with the seed
-that it printed. All that a round said, and what a failed one left, is in build/soak/.
+A round that itself lasts so long (`LASTS`) is shortened too. A line a round, and a report in
+build/soak.json; a round that fails ends the run, with the seed that it printed. All that a round
+said, and what a failed one left, is in build/soak/.
 Every round is a process of its own, with servers and folders of its own.
 """
 
@@ -26,6 +27,8 @@ ROUND_S_MAX = 3 * 3600
 
 # Of a run that lasts: how often it says how it is, and what CLU-43 promises on a quiet machine.
 CHAOS = (("PROGRESS_S", "30"), ("CONVERGED_S_MAX", "15"))
+# What says how long a round lasts, in seconds.
+LASTS = "CHAOS_S"
 # Lines of a round that are passed on at once: how it is, and its figures.
 TOLD = (MARK, "SEED=", "{")
 LAST_LINES = 60
@@ -306,6 +309,14 @@ def run_round(
     return process.returncode, list(last)
 
 
+def environment_of(one: Soak, minutes: float | None) -> dict[str, str]:
+    """What a round is told; one that lasts is made no longer than so many minutes."""
+    told = dict(one.environment)
+    if minutes is not None and LASTS in told:
+        told[LASTS] = f"{min(float(told[LASTS]), minutes * 60):g}"
+    return told
+
+
 def soak(name: str, one: Soak, minutes: float | None) -> Report:
     """Repeat a proof until its time or its rounds are over, or until it fails."""
     began, done, limit_s = time.monotonic(), 0, None if one.minutes is None else one.minutes * 60
@@ -314,7 +325,7 @@ def soak(name: str, one: Soak, minutes: float | None) -> Report:
     left = OUTPUT.parent / "soak" / name
     left.mkdir(parents=True, exist_ok=True)
     while True:
-        code, lines = run_round(command(one), dict(one.environment), left)
+        code, lines = run_round(command(one), environment_of(one, minutes), left)
         done += 1
         seconds = time.monotonic() - began
         is_green = code == 0

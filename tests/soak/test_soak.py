@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.__main__ import ROOT, SOAKS, Soak, main, soak
+from tests.soak.__main__ import LASTS, ROOT, SOAKS, Soak, environment_of, main, soak
 
 
 def test_every_soak_names_a_proof_of_the_suite() -> None:
@@ -18,6 +18,14 @@ def test_every_soak_names_a_proof_of_the_suite() -> None:
 def test_an_unknown_name_is_told() -> None:
     with pytest.raises(SystemExit, match="there are: order"):
         main(["nothing"])
+
+
+def test_a_round_that_lasts_is_shortened_and_never_made_longer() -> None:
+    lasting = SOAKS["nodes-chaos-long"]
+    told = [environment_of(lasting, minutes)[LASTS] for minutes in (None, 0.1, 3.0, 90.0)]
+    assert told == ["1800", "6", "180", "1800"]
+    assert environment_of(lasting, 0.1)["PROGRESS_S"] == "30"
+    assert environment_of(SOAKS["names"], 1.0) == {"NAMES": "1000000"}
 
 
 @pytest.mark.slow
