@@ -27,7 +27,7 @@ define step
 @echo "== $(1)"; $(2) || { echo; echo "red: $(1). Repeat it with:  $(2)"; exit 1; }
 endef
 
-.PHONY: help run test check format bench soak conformance conformance-clients kafka clean chromium
+.PHONY: help run test check format bench soak conformance conformance-clients conformance-rules kafka clean chromium
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -62,7 +62,7 @@ conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios o
 	@bash tests/conformance/outside/fetch.sh
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/conformance/oidc-provider/stamp; fi
 	@$(BIN)/python -m tests.conformance.outside
-	@if [ -n "$(ONLY)" ]; then exit; fi; $(MAKE) --no-print-directory conformance-clients; $(MAKE) --no-print-directory kafka
+	@if [ -n "$(ONLY)" ]; then exit; fi; $(MAKE) --no-print-directory conformance-clients; $(MAKE) --no-print-directory conformance-rules; $(MAKE) --no-print-directory kafka
 
 kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and run the bus's tests on it; KAFKA_BROKERS names another
 	@if [ -z "$(KAFKA_BROKERS)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \
@@ -88,6 +88,10 @@ build/kafka/clients/stamp: tests/conformance/kafka/clients/package-lock.json
 conformance-clients: $(VENV)/dev.stamp
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/node/stamp; fi
 	@$(BIN)/python -m pytest -q -rs tests/web/client tests/journeys/test_browser_axe.py
+
+# Prometheus's own judgement of the rules; "not run" where it is not installed.
+conformance-rules: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -q -rs tests/web/observability/metrics/test_alert_rules.py tests/journeys/test_prometheus.py
 
 build/node/stamp: tests/web/client/packages/package-lock.json
 	@mkdir -p build/node && cp tests/web/client/packages/*.json build/node/

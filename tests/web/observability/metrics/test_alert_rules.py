@@ -83,6 +83,16 @@ def test_every_alert_has_its_cases_and_says_what_to_do() -> None:  # OBS-6
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="not run: promtool is not installed")
+def test_the_rules_are_rules_to_prometheus_itself(tmp_path: Path) -> None:
+    # OBS-9: and nonsense is none, or this would say nothing
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(RULES.read_text().replace("expr: ", "expr: ) ", 1))
+    for file, code in ((RULES, 0), (wrong, 1)):
+        done = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True)  # noqa: PLW1510 - its code is looked at
+        assert done.returncode == code, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="not run: promtool is not installed")
 def test_every_alert_fires_for_its_cause_and_not_short_of_it(tmp_path: Path) -> None:
     # OBS-6, OBS-9: by Prometheus's own program
     tests = []
