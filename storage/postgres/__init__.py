@@ -44,6 +44,7 @@ from storage.postgres.connecting.health import (
 )
 from storage.postgres.connecting.pool import PoolSettings, PoolStats
 from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.slow import read_slow
 from storage.postgres.dead_letters import PostgresDeadLetters
 from storage.postgres.embedded.archive import Archive, kept_archive
 from storage.postgres.embedded.server import (
@@ -144,6 +145,7 @@ __all__ = [
     "plan_migrations",
     "read_figures",
     "read_migrations",
+    "read_slow",
     "remove_tombstoned",
     "renumber",
     "system_user",

@@ -129,6 +129,9 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     "the projections that the program's store has": (
         "web.observability.metrics.stored:_Pace._before",
     ),
+    "the actors there are, made anew with each look": (
+        "web.observability.operating.overview.reading:_Before.cells",
+    ),
     "the class that all others are to be": ("web.server.bounded:BoundedMap._kept",),
     "routes of the application, and LABEL_SETS_MAX of any metric": (
         "web.observability.metrics.collectors:RequestTallies._counts",

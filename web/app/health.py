@@ -27,6 +27,7 @@ from storage.postgres import (
     check_health,
     judge_pool,
     read_figures,
+    read_slow,
 )
 from storage.redis import RedisClient
 from web.observability.bus_lag import GroupLag
@@ -44,6 +45,7 @@ from web.observability.metrics import Collector
 from web.observability.metrics.collectors import of_tallies
 from web.observability.metrics.stored import of_bus, of_pool, of_projections, of_store
 from web.settings import Settings
+from web.views.moderation import StatementView
 
 
 def store_components(
@@ -88,6 +90,14 @@ def store_collectors(
         of_projections(PostgresProjections(database), PostgresEventStore(database)),
         of_bus(lags),
     ]
+
+
+async def slow_statements(database: Database) -> Sequence[StatementView] | None:
+    """Call this for the statements that took longest; None where no statistics are kept."""
+    found = await read_slow(database)
+    if found is None:
+        return None
+    return [StatementView(one.text, one.calls, one.mean_ms, one.total_s) for one in found]
 
 
 def memory_components(

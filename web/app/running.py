@@ -103,7 +103,12 @@ from web.app.clustering import (
     node_name,
     part_of,
 )
-from web.app.health import redis_components, store_collectors, store_components
+from web.app.health import (
+    redis_components,
+    slow_statements,
+    store_collectors,
+    store_components,
+)
 from web.app.linking import EXIT_ABSENT, check_link
 from web.app.reaching import together
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
@@ -541,6 +546,7 @@ async def _run_tree(
 
 
 def _tell_figures(settings: Settings, web: Web, database: Database, bus: SiteBus) -> None:
+    web.overview.read_statements = partial(slow_statements, database)
     for collector in store_collectors(database, bus.lags.newest):
         web.figures.metrics.register(collector)
     if settings.cluster is Cluster.ON:

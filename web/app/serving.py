@@ -13,6 +13,7 @@ from actors.runtime.words.showing import shown
 from web.app.clustering import node_name
 from web.app.running import CannotStart
 from web.observability import complain, configure_logging, first_leaf
+from web.observability.operating.recent import RECENT
 from web.settings import BadSettings, Cluster, Settings, read_settings
 
 EXIT_FAILED = 1
@@ -29,7 +30,7 @@ def run_program(environment: Mapping[str, str], run: Callable[[Settings], Awaita
     except BadSettings as error:
         return _refuse(error.problems)
     node = node_name(settings) if settings.cluster is Cluster.ON else ""
-    configure_logging(settings.log_format, settings.log_level, node=node)
+    configure_logging(settings.log_format, settings.log_level, node=node, recent=RECENT)
     code = EXIT_USAGE
     try:
         code = trio.run(run, settings)

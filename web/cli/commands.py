@@ -98,11 +98,16 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
         from web.cli.live import lab
 
         return lambda: lab.command(parsed.mode, environment, is_json=parsed.json)
-    if parsed.command in {"tree", "breakers"}:
+    if parsed.command in {"tree", "breakers", "top"}:
         from web.cli.answering import answer
         from web.cli.live import showing
 
         return lambda: _interruptibly(lambda: answer(showing.command, parsed, environment))
+    if parsed.command == "diagnose":
+        from web.cli.answering import answer
+        from web.cli.live import diagnosing
+
+        return lambda: _interruptibly(lambda: answer(diagnosing.command, parsed, environment))
     from web.cli import backup, beside_log, bus, cluster, members, projections, roles, sagas, store
     from web.cli.answering import answer
 

@@ -50,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lab(commands)
     _add_tree(commands)
     _add_breakers(commands)
+    _add_top(commands)
+    _add_diagnose(commands)
     for add in (
         _add_store_commands, _add_roles, _add_sessions, _add_tokens, _add_audit, _add_risk,
         _add_projection, _add_saga, _add_backup,
@@ -212,6 +214,20 @@ def _add_breakers(commands: Commands) -> None:
     _reading(actions, "list", "list what it calls outside of itself, and how that does")
     reset = _changing(actions, "reset", "have one that is left alone called again at once")
     reset.add_argument("name", help="which, such as mail")
+
+
+def _add_top(commands: Commands) -> None:
+    words = "show the figures of the running site, and who of its actors is busiest"
+    parser = _reading(commands, "top", words)
+    parser.add_argument("--once", action="store_true", help="one look, and end")
+
+
+def _add_diagnose(commands: Commands) -> None:
+    words = "pack what somebody needs who helps: settings, tree, tasks, figures, log, store"
+    parser = _reading(commands, "diagnose", words)
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="a new file, such as help.tar.gz"
+    )
 
 
 def _add_roles(commands: Commands) -> None:

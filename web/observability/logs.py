@@ -24,6 +24,7 @@ from actors.runtime import Log, current_context
 from actors.runtime.telling.lines import LineWriter
 from actors.runtime.telling.log import LOST, indented, lost, one_line, traceback_of
 from actors.runtime.words.showing import Bounds, plain, redact_names, redact_text, shown
+from web.observability.operating.recent import RecentLines
 from web.settings import LogFormat, LogLevel
 
 _LEVELS = {
@@ -42,12 +43,18 @@ Record = MutableMapping[str, object]
 
 
 def configure_logging(
-    log_format: LogFormat, level: LogLevel, stream: TextIO | None = None, *, node: str = ""
+    log_format: LogFormat,
+    level: LogLevel,
+    stream: TextIO | None = None,
+    *,
+    node: str = "",
+    recent: RecentLines | None = None,
 ) -> None:
     """Call this once at start: from then on structlog and the standard library's logging, which
     foreign packages use, write lines of one look to `stream`, by default standard error.
 
-    Of a process that is a node of a cluster each line says which `node`.
+    Of a process that is a node of a cluster each line says which `node`. The newest lines are kept
+    in `recent`, too.
     """
     output = sys.stderr if stream is None else stream
     is_json = log_format is LogFormat.JSON
@@ -64,7 +71,7 @@ def configure_logging(
             _dumped if is_json else _console(has_colors=_has_colors(output)),
         ],
         wrapper_class=_guarded(structlog.make_filtering_bound_logger(_LEVELS[level])),
-        logger_factory=_Lines(LineWriter(output)),
+        logger_factory=_Lines(LineWriter(output), recent),
         cache_logger_on_first_use=False,
     )
     _take_over_library()
@@ -158,14 +165,17 @@ def _has_colors(output: TextIO | None) -> bool:
 class _Lines:
     """What structlog gives a rendered line to: each method writes it, and raises when it cannot."""
 
-    def __init__(self, writer: LineWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: LineWriter, recent: RecentLines | None = None) -> None:
+        self._writer, self._recent = writer, recent
 
     def __call__(self, *_: object) -> "_Lines":
         return self
 
     def msg(self, line: str) -> None:
         """Write a rendered line."""
+        if self._recent is not None:
+            # First: what nobody could read any more is what is asked for.
+            self._recent.add(line)
         self._writer.write(line)
 
     log = debug = info = warn = warning = error = critical = exception = msg

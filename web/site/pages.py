@@ -53,6 +53,7 @@ PAGE_ACCOUNT = "account"
 PAGE_MODERATION = "moderation"
 PAGE_AUDIT = "audit"
 PAGE_OPERATORS = "operators"
+PAGE_OVERVIEW = "overview"
 PAGE_DEMO = "demo"
 PAGE_MAIL = "mail"
 

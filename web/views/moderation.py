@@ -1,4 +1,5 @@
-"""What moderators and operators see: the queue of what waits for review, and what was done.
+"""What moderators and operators see: the queue of what waits for review, what was done, and the
+running site.
 
 View models only. What people wrote is for text nodes; ids are ours.
 """
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from web.views.nodes import NodesView
 from web.views.pages import Shell
 from web.views.words import (
     CsrfToken,
@@ -288,3 +290,107 @@ class TracePage:
     spans: tuple[SpanView, ...]
     correlations: tuple[str, ...]
     is_operator: bool
+
+
+# -- the running site at a glance --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HotActor:
+    """One actor: what it handled a second, the part of the time it took, and what waits for it.
+
+    `busy_percent` is None where times are not taken.
+    """
+
+    path: str
+    kind: str
+    handled_per_s: float
+    busy_percent: float | None
+    queued: int
+    capacity: int
+
+    def __post_init__(self) -> None:
+        check_text("path", self.path)
+        check_text("kind", self.kind)
+        check_count("queued", self.queued)
+
+
+@dataclass(frozen=True, slots=True)
+class Lagging:
+    """What reads events, and how far behind it is."""
+
+    name: str
+    behind: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        check_text("name", self.name)
+        check_count("behind", self.behind)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerView:
+    """One thing that is called outside, and whether it is left alone."""
+
+    name: str
+    state: str
+    retry_in_s: int
+
+    def __post_init__(self) -> None:
+        if not _DEPENDENCY.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is no name of a dependency")
+
+
+@dataclass(frozen=True, slots=True)
+class StatementView:
+    """One statement that took long: its text without values, how often it ran, and how long."""
+
+    text: str
+    calls: int
+    mean_ms: float
+    total_s: float
+
+    def __post_init__(self) -> None:
+        check_text("text", self.text)
+        check_count("calls", self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewView:
+    """One look. What nobody knows is None: a rate before a second look, a store that is away.
+
+    `statements` is None where the database keeps no statistics of them.
+    """
+
+    at: datetime
+    uptime_s: int
+    actors: int
+    streams: int
+    messages_per_s: float | None
+    events_per_s: float | None
+    loop_late_ms: float | None
+    pool_in_use: int | None
+    pool_max: int | None
+    pool_waiting: int | None
+    oldest_transaction_s: float | None
+    outbox: int | None
+    outbox_oldest_s: float | None
+    letters: int | None
+    nodes: NodesView | None
+    lags: tuple[Lagging, ...]
+    breakers: tuple[BreakerView, ...]
+    busiest: tuple[HotActor, ...]
+    fullest: tuple[HotActor, ...]
+    statements: tuple[StatementView, ...] | None
+
+    def __post_init__(self) -> None:
+        check_utc("at", self.at)
+        check_count("actors", self.actors)
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewPage:
+    """`/ops`."""
+
+    shell: Shell
+    overview: OverviewView

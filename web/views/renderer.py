@@ -49,6 +49,8 @@ from web.views.moderation import (
     AuditPage,
     ModerationPage,
     OutsidePage,
+    OverviewPage,
+    OverviewView,
     QueueView,
     SignInsPage,
     TracePage,
@@ -288,6 +290,14 @@ class Renderer:
     def trace_page(self, page: TracePage) -> str:
         """Call this to render one trace as a tree."""
         return self._render("trace.html", page=page, shell=page.shell)
+
+    def overview_page(self, page: OverviewPage) -> str:
+        """Call this to render the running site as an operator sees it."""
+        return self._render("overview.html", page=page, shell=page.shell)
+
+    def overview(self, view: OverviewView) -> str:
+        """Call this to render its figures anew (`#overview`, outer)."""
+        return self._render("fragments/overview.html", view=view)
 
     def acts_page(self, page: ActsPage) -> str:
         """Call this to render what was done with accounts, for an operator."""

@@ -155,6 +155,7 @@ from web.observability.health.of_tree import supervision_component, tree_compone
 from web.observability.metrics.collectors import of_cache, of_dependencies, of_numbers
 from web.observability.metrics.of_site import SiteMetrics
 from web.observability.metrics.serving import metrics_routes
+from web.observability.operating.control.diagnosing import Diagnosis
 from web.observability.operating.control.live import (
     BreakerCommands,
     TreeCommands,
@@ -164,9 +165,14 @@ from web.observability.operating.control.serving import Command
 from web.observability.operating.letters.handing import LetterDesk
 from web.observability.operating.letters.page import letter_routes
 from web.observability.operating.letters.retrying import Retries, RetriesActor
+from web.observability.operating.outside_page import outside_routes
+from web.observability.operating.overview.feed import OverviewFeed
+from web.observability.operating.overview.page import OverviewStreams, overview_routes
+from web.observability.operating.overview.reading import OverviewSource
+from web.observability.operating.overview.telling import TopCommand
+from web.observability.operating.recent import RECENT
 from web.observability.operating.traces.of_site import SiteTraces
 from web.observability.operating.traces.routes import listing_of, trace_routes
-from web.observability.outside_page import outside_routes
 from web.realtime import (
     Audience,
     Broadcast,
@@ -205,7 +211,14 @@ from web.server.edge.visitor import VisitorSigner
 from web.settings import LabMode, MagicLinkFlow, Settings, is_loopback
 from web.site.error_pages import ErrorPages
 from web.site.events import StreamedPage, event_routes
-from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, PAGE_WORK, program_version
+from web.site.pages import (
+    PAGE_HOME,
+    PAGE_LAB,
+    PAGE_MODERATION,
+    PAGE_OVERVIEW,
+    PAGE_WORK,
+    program_version,
+)
 from web.site.policy_reports import PolicyReports, report_routes
 from web.site.proof_feed import ProofFeed, ProofSource
 from web.site.routes import ROBOTS, HomeStage, HomeStreams, SiteServices, site_routes
@@ -366,6 +379,19 @@ class Web:
         found.metrics.register(of_cache("newest_messages", directory.newest))
         return found
 
+    def _make_overview(self) -> None:
+        directory = self._directory
+        self.overview_readers = Audience[Stream](waker(directory.overview_feed))
+        self.overview = OverviewSource(
+            lambda: directory.system,
+            self.figures.metrics,
+            self.outside.stats,
+            directory.nodes_now,
+            self._clock.now,
+            closed=CROWDS,
+            is_measured=self._settings.has_metrics,
+        )
+
     def _make_accounts(self, ids: Ids) -> AccountServices:
         self.places, self.breached = Places(), Breached()
         return account_services(
@@ -400,6 +426,7 @@ class Web:
         )
 
     def _make_stage(self, ids: Ids) -> None:
+        self._make_overview()
         directory, streams = self._directory, self.streams
         self.demos = DemoParts(Counters(streams), streams, self.timeline, self._clock.now)
         self._lab_quota = LabQuota(trio.current_time)
@@ -473,6 +500,10 @@ class Web:
             SANDBOXES_PATH,
             self.sandboxes.cause_of,
         )
+
+    def overview_feed(self) -> OverviewFeed:
+        """Call this to make the feed of the figures that operators see."""
+        return OverviewFeed(self.overview, self._renderer, self.overview_readers)
 
     def proof_feed(self) -> ProofFeed:
         """Call this to make the feed of the home page's figures."""
@@ -693,7 +724,11 @@ class Web:
         moderation = ModerationServices(
             self._store.chat_log, self.rooms, self.queue_readers, self.badge_readers
         )
-        pages = _streamed_pages(services, site, lab, moderation)
+        pages = {
+            **_streamed_pages(services, site, lab, moderation),
+            PAGE_OVERVIEW: OverviewStreams(self.overview_readers),
+        }
+        app.register_blueprint(overview_routes(services, self.overview))
         app.register_blueprint(site_routes(services, site))
         app.register_blueprint(probe_routes(self.health))
         metrics = self.figures.metrics
@@ -934,9 +969,10 @@ class Web:
     def control_commands(self) -> dict[str, Command]:
         """Call this for what operators can ask this process by its socket."""
         directory = self._directory
-        return live_commands(
-            TreeCommands(lambda: directory.system, CROWDS), BreakerCommands(self.outside)
-        )
+        tree = TreeCommands(lambda: directory.system, CROWDS)
+        diagnosis = Diagnosis(self._settings, tree, self.figures.metrics, RECENT)
+        more = {"diagnose": diagnosis.tell, "top": TopCommand(self.overview).tell}
+        return live_commands(tree, BreakerCommands(self.outside), more)
 
     def begin_drain(self) -> None:
         """Call this at the first signal: from now on the site is not ready."""

@@ -38,7 +38,8 @@ from web.lab.tree.feed import TreeFeed
 from web.mail.delivering import MailRelay
 from web.observability.bus_lag import GroupLag
 from web.observability.operating.letters.retrying import LookAtRetries, RetriesActor
-from web.realtime import StreamKey
+from web.observability.operating.overview.feed import OverviewFeed
+from web.realtime import Arrivals, StreamKey
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed
 from web.timeline.feed import Messages as TimelineFeedMessage
@@ -61,6 +62,7 @@ KEEPER = Name("keeper")
 RECORDER = Name("recorder")
 PANELS_FEED = Name("panels-feed")
 TIMELINE_FEED = Name("timeline-feed")
+OVERVIEW_FEED = Name("overview-feed")
 OWNED = Name("owned")
 MAIL = Name("mail")
 LETTERS = Name("letters")
@@ -89,6 +91,10 @@ class Directory(Finder):
         self.nodes: Callable[[], NodesView | None] = lambda: None
         # How far the groups of the event bus are behind, as far as that is known.
         self.bus_lags: Callable[[], Sequence[GroupLag]] = tuple
+
+    def nodes_now(self) -> NodesView | None:
+        """Call this for how the nodes stand now; None where there is one process."""
+        return self.nodes()
 
     @property
     def tree(self) -> Tree:
@@ -124,6 +130,10 @@ class Directory(Finder):
     def moderation_feed(self) -> Ref[ModerationFeedMessage]:
         """Call this to find the feed of the moderators' queue."""
         return self._find(MODERATION_FEED, ModerationFeed)
+
+    def overview_feed(self) -> Ref[Arrivals]:
+        """Call this to find the feed of the figures that operators see."""
+        return self._find(OVERVIEW_FEED, OverviewFeed)
 
     def sandboxes(self) -> AnyRef:
         """Call this to find what stands above the sandboxes of the lab."""

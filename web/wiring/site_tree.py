@@ -15,7 +15,7 @@
       breached          with RISK_BREACHED: reads the operator's list of mailboxes that leaked
       sessions          dynamic, one actor per browser session, passivated when idle
       feeds             one_for_one: a feed per room, the sockets', the tree, the proof, the
-                        queue, the timeline and who tells it
+                        queue, the figures of operators, the timeline and who tells it
       elsewhere         tells the rooms what other processes have stored in them
       streams           dynamic, one actor per open page
       heartbeats        sends something to pages that heard nothing for long
@@ -62,6 +62,7 @@ from web.wiring.directory import (
     LETTERS,
     MAIL,
     MODERATION_FEED,
+    OVERVIEW_FEED,
     PANELS_FEED,
     PASSKEY_FLOWS,
     PROOF_FEED,
@@ -156,6 +157,7 @@ class FeedsSupervisor(Supervisor):
         specs.append(ChildSpec("panels", self._parts.web.panels_feed, name=PANELS_FEED))
         specs.append(ChildSpec("proof", self._parts.web.proof_feed, name=PROOF_FEED))
         specs.append(ChildSpec("moderation", self._parts.web.moderation_feed, name=MODERATION_FEED))
+        specs.append(ChildSpec("overview", self._parts.web.overview_feed, name=OVERVIEW_FEED))
         specs.append(ChildSpec("timeline", self._parts.web.timeline_feed, name=TIMELINE_FEED))
         specs.append(ChildSpec("collector", self._parts.web.timeline_collector))
         return feeds_plan(specs)

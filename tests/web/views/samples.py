@@ -118,6 +118,13 @@ from web.views import (
     table,
 )
 from web.views.letters import LetterChangeView, LetterPage, LetterRow, LettersPage, RunView
+from web.views.moderation import (
+    BreakerView,
+    HotActor,
+    Lagging,
+    OverviewView,
+    StatementView,
+)
 
 AT = datetime(2026, 11, 21, 8, 14, 5, tzinfo=UTC)
 NONCE = nonce("n0nce-n0nce-n0nce-n0nce-0")
@@ -604,6 +611,24 @@ def traces(text: str = "ada") -> TracesPage:
     )
     asked = dict.fromkeys(("min", "error", "route"), "ada")
     return TracesPage(member_shell("operators", "ada"), asked, found, True, False)
+
+
+def overview(text: str = "<b>", *, is_known: bool = True) -> OverviewView:
+    hot = HotActor(f"site/rooms/{text}", "RoomActor", 12.5, 3.1, 7, 1024)
+    unknown = OverviewView(
+        AT, 7, 65, 3, None, None, None, None, None, None, None, None, None, None, None,
+        (), (), (), (), None,
+    )  # fmt: skip
+    if not is_known:
+        return unknown
+    return replace(
+        unknown, messages_per_s=6.2, events_per_s=0.5, loop_late_ms=4.1, pool_in_use=2,
+        pool_max=10, pool_waiting=1, oldest_transaction_s=0.04, outbox=3, outbox_oldest_s=2.0,
+        letters=1, nodes=nodes(), lags=(Lagging(f"{text} of orders", 1200, 7.25),),
+        breakers=(BreakerView("mail", "closed", 0), BreakerView("sns", "open", 42)),
+        busiest=(hot, replace(hot, busy_percent=None)), fullest=(hot,),
+        statements=(StatementView(f"SELECT {text}", 7, 0.5, 3.5),),
+    )  # fmt: skip
 
 
 def acts(text: str = "ada") -> ActsPage:

@@ -11,6 +11,7 @@ from jinja2 import StrictUndefined, UndefinedError
 
 from tests.web.views import samples
 from web.views import MessageState, RecoveryForm, Renderer, Speaker, make_environment
+from web.views.moderation import OverviewPage
 from web.views.renderer import MESSAGE_LIST, PARTS_KEPT_MAX, TEMPLATES
 
 # SITE-97, and those of SITE-101.
@@ -98,6 +99,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "a dead letter": lambda: RENDERER.letter_page(samples.letter()),
     "traces": lambda: RENDERER.traces_page(samples.traces()),
     "a trace": lambda: RENDERER.trace_page(samples.trace()),
+    "the running site": lambda: RENDERER.overview_page(
+        OverviewPage(samples.shell(page="overview"), samples.overview())
+    ),
     "acts": lambda: RENDERER.acts_page(samples.acts()),
     "account with providers": lambda: RENDERER.account_page(
         replace(samples.account(), providers=samples.providers())
@@ -111,6 +115,8 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 FRAGMENTS: dict[str, Callable[[], str]] = {
     "proof": lambda: RENDERER.proof(samples.proof()),
+    "overview": lambda: RENDERER.overview(samples.overview()),
+    "overview of nothing known": lambda: RENDERER.overview(samples.overview(is_known=False)),
     "message in pane you": lambda: RENDERER.message(MESSAGES[0]).you,
     "message in pane demo": lambda: RENDERER.message(MESSAGES[0]).demo,
     "chat window": lambda: RENDERER.chat_window(MESSAGES),

@@ -206,6 +206,8 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     paths.OPS_LETTER: {
         "GET": _OPERATOR, "POST": requires(role=Role.ADMIN, fresh=True, back=paths.OPS_DEAD),
     },
+
+    paths.OPS: {"GET": _OPERATOR},
     paths.OPS_OUTSIDE: {
         "GET": _OPERATOR, "POST": requires(role=Role.ADMIN, fresh=True, back=paths.OPS_OUTSIDE),
     },

@@ -1,4 +1,4 @@
-"""`greenroom tree` and `breakers`: the site that runs, as it is now."""
+"""`greenroom tree`, `top` and `breakers`: the site that runs, as it is now."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from actors.runtime.telling.log import one_line
 from web.cli.answering import Code, CommandFailed, Teller
 from web.cli.live.asking import Row, ask_site, rows_of
 from web.cli.opening import changing, open_store
@@ -15,6 +16,7 @@ from web.observability import tell
 
 # From the top of the terminal, and nothing left below.
 _CLEAR = "\x1b[H\x1b[J"
+COLUMNS = 80
 
 
 async def command(
@@ -23,6 +25,8 @@ async def command(
     """Call this with what was parsed; returns the exit code."""
     if parsed.command == "tree":
         return await _tree(parsed, environment, teller)
+    if parsed.command == "top":
+        return await _top(environment, is_json=parsed.json, is_once=parsed.once)
     if parsed.action == "list":
         rows = await rows_of(environment, "breakers")
         teller.rows(rows, "this site calls nothing outside")
@@ -62,6 +66,22 @@ async def _watch(
             tell(_line(row, 0))
 
     await ask_site(environment, "tree", {**words, "watch": True}, show)
+    return Code.DONE
+
+
+async def _top(environment: Mapping[str, str], *, is_json: bool, is_once: bool) -> int:
+    is_screen = not is_json and sys.stdout is not None and sys.stdout.isatty()
+
+    async def show(row: Row) -> None:
+        if is_json:
+            tell(msgspec.json.encode(row).decode())
+            return
+        if is_screen and not is_once:
+            sys.stdout.write(_CLEAR)
+        tell("\n".join(top_lines(row)))
+
+    # Whoever reads a file of it wants one look, unless they take rows.
+    await ask_site(environment, "top", {"once": is_once or not (is_json or is_screen)}, show)
     return Code.DONE
 
 
@@ -105,3 +125,57 @@ def _line(row: Row, level: int) -> str:
     if row["restarts"]:
         told.append(f"{row['restarts']} restarts")
     return f"{name:<34} {', '.join(told)}"
+
+
+def top_lines(row: Row) -> list[str]:
+    """Call this for the overview as a person reads it, within 80 columns."""
+
+    def known(name: str, unit: str = "") -> str:
+        value = row[name]
+        return "not known" if value is None else f"{value:.1f}{unit}" if unit else str(value)
+
+    lines = [
+        "   ".join(one)
+        for one in (
+            (f"up {row['uptime_s']} s", f"actors {row['actors']}", f"streams {row['streams']}"),
+            (f"messages/s {known('messages_per_s')}", f"events/s {known('events_per_s')}"),
+            (f"late turns (99 of 100) {known('loop_late_ms', ' ms')}",),
+            (
+                f"connections {known('pool_in_use')} of {known('pool_max')}",
+                f"waiting {known('pool_waiting')}",
+                f"oldest transaction {known('oldest_transaction_s', ' s')}",
+            ),
+            (f"to send {known('outbox')}", f"dead letters {known('letters')}"),
+        )
+    ]
+    for title, name, line in (
+        ("CALLED OUTSIDE", "breakers", lambda one: f"{one['name']:<30} {one['state']}"),
+        (
+            "BEHIND",
+            "lags",
+            lambda one: f"{one['name']:<40} {one['behind']} events, {one['seconds']:.1f} s",
+        ),
+        ("BUSIEST", "busiest", _hot_line),
+        ("FULLEST", "fullest", _hot_line),
+        (
+            "STATEMENTS",
+            "statements",
+            lambda one: f"{one['total_s']:8.1f} s {one['calls']:>9} x  {one['text']}",
+        ),
+    ):
+        found = row[name]
+        if isinstance(found, list) and found:
+            lines += ["", title, *(line(one)[:COLUMNS] for one in found)]
+    nodes = row["nodes"]
+    if isinstance(nodes, dict):
+        lines += ["", "NODES"]
+        lines += [
+            f"{one['name']:<30} {one['state']:<10} {one['shards']} shards"[:COLUMNS]
+            for one in nodes["nodes"]
+        ]
+    return [one_line(line)[:COLUMNS] for line in lines]
+
+
+def _hot_line(one: Row) -> str:
+    busy = "" if one["busy_percent"] is None else f"{one['busy_percent']} %"
+    return f"{busy:>8} {one['handled_per_s']:>9}/s {one['queued']:>6} waiting  {one['path']}"

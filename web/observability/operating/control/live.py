@@ -6,6 +6,7 @@ Looking takes nothing from others: what is told of many actors is made in slices
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import trio
@@ -21,6 +22,7 @@ log = Log("web.control")
 _SLICE: Final = 100
 # A person looks; what happens in between stands in the counts of an actor.
 WATCH_S: Final = 0.5
+_NONE: Final[Mapping[str, Command]] = MappingProxyType({})
 
 
 class TreeCommands:
@@ -109,9 +111,12 @@ def breaker_row(stats: DependencyStats) -> dict[str, object]:
     }
 
 
-def live_commands(tree: TreeCommands, breakers: BreakerCommands) -> dict[str, Command]:
-    """Call this for what can be asked, by name."""
+def live_commands(
+    tree: TreeCommands, breakers: BreakerCommands, more: Mapping[str, Command] = _NONE
+) -> dict[str, Command]:
+    """Call this for what can be asked, by name; `more` is what others answer."""
     return {
+        **more,
         "tree": tree.tell,
         "breakers": breakers.tell,
         "breakers.reset": breakers.reset,

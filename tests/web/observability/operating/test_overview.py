@@ -1,0 +1,109 @@
+"""The overview of operators: its page, its stream, and the same in a terminal (OBS-11)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import msgspec
+import pytest
+import structlog
+
+from actors.accounts import Role
+from actors.chat import LOBBY
+from tests.journeys.visitor import Visitor
+from tests.patience import until
+from tests.web.accounts.test_entering import get, register
+from tests.web.accounts.test_operating import operator
+from tests.web.cli.commanding import Commands
+from tests.web.views import samples
+from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.cli.live.showing import COLUMNS, top_lines
+from web.observability.operating.overview.reading import late_ms
+from web.routing import paths
+from web.settings import Settings
+from web.views.moderation import OverviewView
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:mail"
+SETTINGS = Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000, ses_topic=TOPIC)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def is_measured(site: WholeSite) -> bool:
+    cell = site.system.at(f"site/rooms/{LOBBY.lower()}")
+    return cell is not None and cell.meter is not None
+
+
+async def refused(visitor: Visitor) -> int:
+    await in_thread(visitor.open_lab)
+    stream = await in_thread(lambda: visitor.open_stream_of("overview"))
+    with stream:
+        return stream.status
+
+
+@pytest.mark.slow
+async def test_operators_alone_see_the_running_site_and_it_goes_on(
+    tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # OBS-11
+    run, words = Commands(database_url, capsys), ("top", "--once", "--state-dir", str(tmp_path))
+    async with open_whole_site(settings=SETTINGS, has_documents=False, control_in=tmp_path) as site:
+        guest, ada, grace = site.visitor(), await register(site), await operator(site)
+        await site.accounts.grant("ada", Role.MODERATOR)
+        assert (await get(guest, paths.OPS)).status == 303
+        assert (await get(ada, paths.OPS)).status == 403
+        assert await refused(guest) == 401
+        assert await refused(ada) == 403
+        await in_thread(grace.open_lab)
+        page = await get(grace, paths.OPS)
+        assert page.status == 200
+        assert page.headers["cache-control"] == "no-store"
+        for shown in ('id="overview"', "<code>sns</code>", "Busiest actors", "not known"):
+            assert shown in page.text, shown
+        assert not is_measured(site), "with nobody watching no times are taken"
+        stream = await in_thread(lambda: grace.open_stream_of("overview"))
+        with stream:
+            # Who is busiest needs a second look.
+            await in_thread(lambda: stream.read_until(b'id="overview"', b"<code>site/"))
+            assert is_measured(site)
+        await until(lambda: not is_measured(site))
+        assert await in_thread(lambda: run(*words, "--json")) == 0
+        # Beside the lines of requests, which the site in this process writes.
+        (row,) = (json.loads(line) for line in run.out.splitlines() if line.startswith("{"))
+        assert sorted(row) == sorted(field.name for field in fields(OverviewView))
+        assert row["breakers"] == [{"name": "sns", "state": "closed", "retry_in_s": 0}]
+        assert row["messages_per_s"] is not None
+        assert await in_thread(lambda: run(*words)) == 0
+        assert "CALLED OUTSIDE\nsns " in run.out
+        await until(lambda: not is_measured(site))
+    assert await in_thread(lambda: run(*words)) == 5
+
+
+def as_row(view: OverviewView) -> dict[str, object]:
+    return msgspec.json.decode(msgspec.json.encode(asdict(view)), type=dict[str, object])
+
+
+def test_a_terminal_of_80_columns_holds_it() -> None:
+    # OBS-11
+    known = top_lines(as_row(samples.overview("x" * 200)))
+    unknown = top_lines(as_row(samples.overview(is_known=False)))
+    assert max(map(len, [*known, *unknown])) <= COLUMNS
+    assert "messages/s not known   events/s not known" in unknown
+    assert "\x1b" not in "".join(top_lines(as_row(samples.overview("\x1b[2Jx\ny"))))
+
+
+def test_how_late_turns_come_is_told_without_the_latest_of_a_hundred() -> None:
+    # 99 turns of at most 2 ms, one of at most 16 ms: counter i holds those of i bits
+    before, now = [0] * 32, [0] * 32
+    now[11], now[14] = 990, 10
+    assert late_ms(now, before) == pytest.approx(2.048)
+    now[14] = 11
+    assert late_ms(now, before) == pytest.approx(16.384)
+    assert late_ms(now, now) is None
