@@ -177,6 +177,13 @@ class SmtpPlain(StrEnum):
     FORCED = "forced"
 
 
+class Fingerprints(StrEnum):
+    """Whether client programs may show their device when they sign in."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class MagicLinkFlow(StrEnum):
     """Whether a link that signs in is bound to the browser that asked for it."""
 
@@ -295,6 +302,7 @@ class Settings:
     ses_topic: str | None = None
     sign_in_methods: tuple[Method, ...] | None = None
     magic_link_bind_flow: MagicLinkFlow = MagicLinkFlow.ON
+    fingerprints: Fingerprints = Fingerprints.OFF
     # Whether the risk of a sign-in is acted on, only written down, or not looked at.
     risk: RiskMode = RiskMode.ENFORCE
     risk_weights: RiskWeights = WEIGHTS
@@ -798,6 +806,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SES_TOPIC": ("ses_topic", _ses_topic),
     "SIGN_IN_METHODS": ("sign_in_methods", _methods),
     "MAGIC_LINK_BIND_FLOW": ("magic_link_bind_flow", _word(MagicLinkFlow)),
+    "FINGERPRINTS": ("fingerprints", _word(Fingerprints)),
     "RISK": ("risk", _word(RiskMode)),
     "RISK_WEIGHTS": ("risk_weights", _risk_weights),
     "RISK_LEVELS": ("risk_levels", _risk_levels),

@@ -257,6 +257,8 @@ class DeviceRow:
     logins: int = 1
     name: str = ""
     passkey: UUID | None = None
+    # What it showed last, `packed`; None for one that never showed anything.
+    fingerprint: bytes | None = None
 
 
 @dataclass(slots=True)

@@ -418,6 +418,7 @@ COLUMNS_BACK = {
     },
     "api_tokens": {"session_id": "what stands for it"},
     "credentials": {"password_hash": "a secret", "guarded_until": "for a day; it is told there"},
+    "devices": {"fingerprint": "digests, of what told the device the last time"},
     "logins": dict.fromkeys(
         ("network", "score", "level", "factors", "unobserved"),
         "what it is judged by, which is told to nobody (AUTH-30)",

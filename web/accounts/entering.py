@@ -81,6 +81,11 @@ class NotEntered(Exception):
 class Arrivals(Protocol):
     """What looks at where sign-ins come from (`web.accounts.ways.risk.desk`)."""
 
+    @property
+    def takes_shown(self) -> bool:
+        """Call this for whether what a device shows of itself is collected."""
+        ...
+
     def arrival(
         self,
         services: "AccountServices",

@@ -208,7 +208,7 @@ from web.server import (
     current_request_state,
 )
 from web.server.edge.visitor import VisitorSigner
-from web.settings import LabMode, MagicLinkFlow, Settings, is_loopback
+from web.settings import Fingerprints, LabMode, MagicLinkFlow, Settings, is_loopback
 from web.site.error_pages import ErrorPages
 from web.site.events import StreamedPage, event_routes
 from web.site.pages import (
@@ -1057,12 +1057,7 @@ def account_services(
     }
     methods = methods_of(settings.sign_in_methods, is_there, settings.passkey_domain or "")
     providers = settings.providers if methods.has(Method.OAUTH) else ()
-    device_cookie = DeviceCookie(VisitorSigner(ring, "device cookie"), is_https=settings.is_https)
-    risk = WeighedRisk(settings.risk_rules)
-    networks = ring.key("networks of sign-ins").sign
-    desk = RiskDesk(
-        device_cookie, networks, settings.risk, risk, places or Places(), breached or Breached()
-    )
+    desk = _risk_desk(settings, ring, places, breached)
     return AccountServices(
         store.accounts,
         store.audit,
@@ -1087,6 +1082,21 @@ def account_services(
         code_used,
         recovery_stopped,
         methods=replace(methods, offers=ProviderOffers(providers, store.identities)),
+    )
+
+
+def _risk_desk(
+    settings: Settings, ring: KeyRing, places: Places | None, breached: Breached | None
+) -> RiskDesk:
+    collects = settings.fingerprints is Fingerprints.ON
+    return RiskDesk(
+        DeviceCookie(VisitorSigner(ring, "device cookie"), is_https=settings.is_https),
+        ring.key("networks of sign-ins").sign,
+        settings.risk,
+        WeighedRisk(settings.risk_rules),
+        places or Places(),
+        breached or Breached(),
+        ring.key("fingerprints of devices").sign if collects else None,
     )
 
 

@@ -10,6 +10,7 @@ import trio
 
 from actors.accounts import AuditQuery, NewAccount, NewSignIn, Origin
 from actors.accounts.kept.audit import Act, Entry
+from actors.accounts.kept.devices.fingerprint import WEIGHTS, Fingerprint, fingerprint_of
 from actors.accounts.kept.devices.port import Revoked
 from actors.accounts.kept.devices.words import (
     DEVICES_PAGE,
@@ -203,6 +204,48 @@ class DevicesSuite:
                 nursery.start_soon(enter, kept, ada.user_id, arriving(f"s{number}"))
         assert (await only_device(kept, ada.user_id)).logins == 20
         assert len(await kept.accounts.sign_ins(ada.user_id)) == 5
+
+    async def test_a_device_is_known_by_what_it_shows(self, kept: KeptAccounts) -> None:
+        # AUTH-24: without its cookie, and of this account only; the newest parts replace the old
+        ada, bob = await kept.register(), await kept.register("bob")
+        seen: Judged = []
+        first = fingerprint_of({name: name for name in WEIGHTS})
+        second = {**first, **fingerprint_of({"canvas": "x", "fonts": "x"})}
+        third = {**second, **fingerprint_of({"webgl": "x", "plugins": "x"})}
+
+        async def come(device: str | None, shown: Fingerprint | None, whose: UUID) -> None:
+            plain = arriving(f"s{len(seen)}", device, seen=seen)
+            assert plain.arrival is not None
+            arrival = replace(plain.arrival, fingerprint=shown)
+            await enter(kept, whose, replace(plain, arrival=arrival))
+            await kept.pass_time(SECOND)
+
+        for shown in (first, second, third):
+            await come(None, shown, ada.user_id)
+        device = await only_device(kept, ada.user_id)
+        assert device.logins == 3
+        assert [history.device is None for history, _ in seen] == [True, False, False]
+        await come(None, first, ada.user_id)
+        assert seen[-1][0].device is None, "it is alike to none of the newest parts"
+        assert [one.logins for one in await kept.devices.of_user(ada.user_id)] == [1, 3]
+        # One that comes back without its cookie is given one, and is known by it alone.
+        await come("cookie", third, ada.user_id)
+        await come("cookie", None, ada.user_id)
+        await come("cookie", {**first, **fingerprint_of({"canvas": "y"})}, ada.user_id)
+        latest = (await kept.devices.of_user(ada.user_id))[0]
+        assert (latest.id, latest.logins) == (device.id, 6)
+        await come(None, third, ada.user_id)
+        assert seen[-1][0].device is None, "what the cookie brought is the newest"
+        await come(None, first, bob.user_id)
+        assert seen[-1][0].device is None
+        # Removed it is unknown, whatever it shows.
+        (his,) = await kept.devices.of_user(bob.user_id)
+        await kept.devices.revoke(bob.user_id, his.id, HERE)
+        await come(None, first, bob.user_id)
+        assert seen[-1][0].device is None
+        # By nothing at all nobody is a device.
+        await come(None, None, bob.user_id)
+        assert len(await kept.devices.of_user(bob.user_id)) == 1
 
     async def test_a_deleted_account_leaves_none(self, kept: KeptAccounts) -> None:
         # SEC-136
@@ -412,6 +455,9 @@ class LoginsSuite:
             (one, None, "password", "b", "network"),
             (one, None, "password", "b", None, "here"),
             (one, None, "password", "b", None, Place(), "judge"),
+            (one, None, "password", "b", None, Place(), None, "parts"),
+            (one, None, "password", "b", None, Place(), None, {"colour": b"x" * 32}),
+            (one, None, "password", "b", None, Place(), None, {"cpu": b"short"}),
         ):
             with pytest.raises(InvalidField):
                 Arrival(*given)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from actors.accounts.kept.devices.fingerprint import (
     SAME_FROM,
     WEIGHTS,
-    device_digest,
+    can_tell,
     fingerprint_of,
     is_same,
+    known_by,
+    lone_digest,
+    of_account,
+    packed,
     similarity,
+    unpacked,
 )
 from actors.accounts.kept.devices.words import Trust, grown, shown_trust
 from actors.accounts.kept.risk.places import PROBLEMS_TOLD_MAX, parse_places
@@ -48,12 +54,10 @@ def test_fingerprints_are_alike_by_the_weight_of_their_parts() -> None:
     # AUTH-24
     whole = fingerprint_of({name: f"of {name}" for name in WEIGHTS})
     assert similarity(whole, whole) == 1.0
-    assert device_digest(whole) == device_digest(dict(whole))
     for name, weight in WEIGHTS.items():
         other = {**whole, **fingerprint_of({name: "another"})}
         lacking = {key: value for key, value in whole.items() if key != name}
         assert similarity(whole, other) == similarity(whole, lacking) == round(1 - weight, 2)
-        assert device_digest(other) != device_digest(whole) != device_digest(lacking)
     # The border itself is the same device: fonts and canvas are another's.
     border = {**whole, **fingerprint_of({"canvas": "x", "fonts": "x"})}
     assert (similarity(whole, border), SAME_FROM) == (0.75, 0.75)
@@ -66,6 +70,44 @@ def test_fingerprints_are_alike_by_the_weight_of_their_parts() -> None:
     for parts in ({"colour": "x"}, {"cpu": "x\0"}, {"cpu": 8}):
         with pytest.raises(InvalidField):
             fingerprint_of(parts)  # type: ignore[arg-type]
+
+
+WHOLE = fingerprint_of({name: f"of {name}" for name in WEIGHTS})
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_known"),
+    [
+        ("canvas fonts", True), ("canvas screen timezone", True), ("memory", True),
+        ("color_depth cpu memory concurrency canvas", True), ("fonts plugins languages", True),
+        ("canvas fonts concurrency", False), ("canvas webgl", False),
+        ("plugins renderer cpu", True),
+        ("canvas plugins memory", False), ("fonts plugins renderer", False),
+    ],
+)  # fmt: skip
+def test_at_the_border_a_device_is_the_same(changed: str, is_known: bool) -> None:
+    # AUTH-24: .75 is the same one, and one part less is not
+    kept, another = [(b"kept", packed(WHOLE))], fingerprint_of(dict.fromkeys(changed.split(), "x"))
+    lacking = {name: part for name, part in WHOLE.items() if name not in another}
+    for shown in ({**WHOLE, **another}, lacking):
+        assert known_by(None, shown, kept) == (b"kept" if is_known else None)
+        assert known_by(b"new", shown, kept) == (b"kept" if is_known else b"new")
+        assert can_tell(lacking) is is_known
+        assert unpacked(packed(shown)) == shown
+
+
+def test_of_several_the_most_alike_one_is_meant_and_a_cookie_goes_before() -> None:
+    # AUTH-24
+    cpu = packed({**WHOLE, **fingerprint_of({"cpu": "x"})})
+    kept = [(b"bare", None), (b"cpu", cpu), (b"same", packed(WHOLE)), (b"older", packed(WHOLE))]
+    assert known_by(b"new", WHOLE, kept) == b"same"
+    assert known_by(b"bare", WHOLE, kept) == b"bare"
+    assert known_by(b"new", {}, kept) == b"new"
+    ada, bob = UUID(int=1), UUID(int=2)
+    assert similarity(of_account(WHOLE, ada), of_account(WHOLE, ada)) == 1.0
+    assert similarity(of_account(WHOLE, ada), of_account(WHOLE, bob)) == 0.0, "they link nobody"
+    assert similarity(of_account(WHOLE, ada), WHOLE) == 0.0
+    assert lone_digest(ada) != lone_digest(bob)
 
 
 TABLE = """

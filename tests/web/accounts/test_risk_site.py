@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from actors.accounts.kept.devices.fingerprint import WEIGHTS as PARTS
 from actors.accounts.kept.risk.places import parse_places
 from actors.accounts.kept.risk.port import JudgedLogin
 from actors.accounts.kept.risk.rules import WEIGHTS, RiskRules, parse_weights
@@ -33,8 +34,10 @@ from tests.web.accounts.provider.town import open_town
 from tests.web.accounts.test_entering import PASSWORD, form, get, register
 from tests.web.accounts.test_links import OPEN, Post, open_post
 from tests.web.accounts.test_second_factors import ticket_of
+from tests.web.routing.test_sweeps import everything_logged
 from tests.web.whole_site import WholeSite
 from web.accounts.ways.risk.places_file import Breached, BreachedWatch, Places, PlacesWatch
+from web.settings import Fingerprints
 
 pytestmark = pytest.mark.slow
 
@@ -264,6 +267,70 @@ async def test_what_each_way_in_is_asked_of_high_and_medium_risk() -> None:
     async with open_town(risk_levels=MEDIUM, has_mail=False) as town:
         assert (await town.sign_in(town.site.visitor())).status == 303
         assert newest(town.site).outcome == "limited"
+
+
+async def test_a_program_is_known_by_what_its_device_shows() -> None:
+    # AUTH-24, SEC-114: by twelve parts of thirteen, of one account, and told and kept nowhere
+    parts = {name: f"the very {name}" for name in PARTS}
+    with everything_logged() as lines:
+        async with open_post(fingerprints=Fingerprints.ON) as post:
+            site = post.site
+            _, by, _ = await with_key(site)
+            rows = site.accounts.database.devices
+
+            async def come(shown: object, visitor: Visitor | None = None, **more: str) -> Answer:
+                program = visitor or site.visitor()
+                credential = json.loads(await used(program, by))
+                given = {"credential": credential, "fingerprint": shown, **more}
+                return await api(program, "/passkey/login/complete", given)
+
+            for shown in (parts, {**parts, "memory": "more"}):
+                assert (await come(shown)).status == 200
+            assert [one.logins for one in rows.values()] == [1, 2]
+            assert "device_new" not in newest(site).factors
+            keeper = site.visitor()
+            assert (await come(parts, keeper, transport="cookie")).status == 200
+            assert (await come(None, keeper)).status == 200
+            assert [one.logins for one in rows.values()] == [1, 4], "the cookie is that of it"
+            assert (await come({**parts, "canvas": "x", "webgl": "x"})).status == 200
+            assert (len(rows), "device_new" in newest(site).factors) == (3, True)
+            assert (await come({"cpu": "8"})).status == 200
+            assert len(rows) == 3, "one part tells no device"
+            for wrong, name in (
+                ({**parts, "colour": "x"}, "`colour`"), ({"cpu": 8}, "fingerprint.cpu"),
+                ({"cpu": "x" * 65_537}, "fingerprint.cpu"), ({"cpu": "\0"}, "fingerprint.cpu"),
+                ([], "fingerprint"), ("x", "fingerprint"),
+            ):  # fmt: skip
+                refused = await come(wrong)
+                assert (refused.status, name in refused.text) == (422, True), wrong
+            bob = await register(site, username="bob", email="bob@example.org")
+            link = await post.ask(bob, "bob@example.org")
+            bob.cookies.pop("gr_device")
+            answer = await api(bob, "/magic-link/verify", {"token": link, "fingerprint": parts})
+            assert answer.status == 200, answer.text
+            assert "device_new" in newest(site).factors
+            hers, his = list(rows.values())[1], list(rows.values())[-1]
+            assert hers.fingerprint is not None
+            assert his.fingerprint is not None
+            assert not {hers.fingerprint[at : at + 32] for at in range(0, 416, 32)} & {
+                his.fingerprint[at : at + 32] for at in range(0, 416, 32)
+            }
+            events = repr(site.accounts.database.streams) + repr(site.accounts.database.audit)
+    assert "the very" not in repr(lines) + events
+
+
+async def test_the_site_collects_nothing_that_devices_show() -> None:
+    # AUTH-24, SEC-114: the field is one that is not known
+    async with open_post() as post:
+        visitor, by, _ = await with_key(post.site)
+        before = len(post.site.accounts.database.sign_ins)
+        for path, more in (
+            ("/passkey/login/complete", {"credential": json.loads(await used(visitor, by))}),
+            ("/magic-link/verify", {"token": "x"}), ("/second", {"ticket": "x", "code": "1"}),
+        ):  # fmt: skip
+            refused = await api(visitor, path, {**more, "fingerprint": {"cpu": "8"}})
+            assert (refused.status, "fingerprint" in refused.text) == (422, True), path
+        assert len(post.site.accounts.database.sign_ins) == before
 
 
 async def test_observed_or_off_nothing_is_asked() -> None:

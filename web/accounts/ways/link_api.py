@@ -11,6 +11,7 @@ from web.accounts.entering import NotEntered
 from web.accounts.routes import REFUSED, redirect, refused, user_agent
 from web.accounts.ways.half import ask_for_second
 from web.accounts.ways.links import WRONG, LinkServices, Opening, ask_for_link, open_link
+from web.accounts.ways.risk.shown import Shown, take_shown
 from web.api import body, forbidden, ok, too_many, unauthorized, unavailable, validation
 from web.routing import paths
 from web.server import ErrorAnswer, FieldProblem, current_request_state, read_cookies
@@ -29,6 +30,7 @@ class OpenLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     token: str
     transport: Literal["body", "cookie"] = "body"
+    fingerprint: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def link_api_routes(mine: LinkServices) -> Blueprint:
     @routes.post(paths.LINK_VERIFY)
     async def verify() -> Response:
         asked, state = await body(OpenLink), current_request_state()
+        take_shown(mine.accounts, state, asked.fingerprint)
         nonce = mine.cookie.read(read_cookies(request.scope["headers"]))
         by_cookie = asked.transport == "cookie"
         try:

@@ -59,6 +59,8 @@ class RequestState:
     traceparent: str | None = None
     # The span that its own stands below, where traces are kept.
     above: str | None = None
+    # What its device showed of itself, as digests by part, where that is collected (AUTH-24).
+    shown: Mapping[str, bytes] | None = field(default=None, repr=False)
     # A further origin whose page asks and may read the answer, as it was given (SEC-35).
     reading_origin: bytes | None = None
     # The pattern of the route that took it, once one did; for the log.

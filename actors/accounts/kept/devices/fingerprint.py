@@ -1,15 +1,16 @@
 """Whether two fingerprints are of one device: pure, for services that collect them (AUTH-24).
 
 The site collects none: a signed cookie tells its devices. A fingerprint is made of digests, one a
-part; what a browser showed is kept nowhere.
+part; what a browser showed is kept nowhere. A store keeps those `of_account`, packed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from types import MappingProxyType
+from uuid import UUID
 
 from actors.persistence.errors import InvalidField
-from actors.persistence.words import check_text
+from actors.persistence.words import check_bytes, check_text
 
 # AUTH-24; together they are 1.
 WEIGHTS: Mapping[str, float] = MappingProxyType(
@@ -32,6 +33,10 @@ WEIGHTS: Mapping[str, float] = MappingProxyType(
 SAME_FROM = 0.75
 # A list of fonts is the longest of them.
 PART_CHARS_MAX = 65_536
+DIGEST_BYTES = 32
+PACKED_BYTES = len(WEIGHTS) * DIGEST_BYTES
+# What stands in a packed one for a part that was not shown.
+_LACK = bytes(DIGEST_BYTES)
 
 Fingerprint = Mapping[str, bytes]
 
@@ -61,9 +66,58 @@ def is_same(one: Fingerprint, other: Fingerprint) -> bool:
     return similarity(one, other) >= SAME_FROM
 
 
-def device_digest(fingerprint: Fingerprint) -> bytes:
-    """Call this for what is kept of a whole fingerprint."""
-    return sha256(b"".join(fingerprint.get(name, b"-") for name in WEIGHTS)).digest()
+def can_tell(fingerprint: Fingerprint) -> bool:
+    """Call this for whether it has parts enough to be like another one, were it the same."""
+    return is_same(fingerprint, fingerprint)
+
+
+def of_account(fingerprint: Fingerprint, user_id: UUID) -> Fingerprint:
+    """Call this for the fingerprint as it is kept of one account: alike to none of another."""
+    return {name: sha256(user_id.bytes + part).digest() for name, part in fingerprint.items()}
+
+
+def packed(fingerprint: Fingerprint) -> bytes:
+    """Call this for a fingerprint in the one form a store keeps."""
+    return b"".join(fingerprint.get(name, _LACK) for name in WEIGHTS)
+
+
+def unpacked(data: bytes) -> Fingerprint:
+    """Call this for the fingerprint that `packed` was given."""
+    parts = (data[at : at + DIGEST_BYTES] for at in range(0, PACKED_BYTES, DIGEST_BYTES))
+    return {name: part for name, part in zip(WEIGHTS, parts, strict=True) if part != _LACK}
+
+
+def known_by(
+    device: bytes | None, shown: Fingerprint, kept: Iterable[tuple[bytes, bytes | None]]
+) -> bytes | None:
+    """Call this for the digest of the device that a sign-in comes from; `device` where of none.
+
+    `kept` are the devices of the account, by digest, with what each showed last, newest first. What
+    was signed here goes before what was shown; of those that are alike the most alike one.
+    """
+    found, most = device, 0.0
+    for digest, last in kept:
+        if digest == device:
+            return device
+        alike = 0.0 if last is None else similarity(shown, unpacked(last))
+        if alike >= SAME_FROM and alike > most:
+            found, most = digest, alike
+    return found
+
+
+def lone_digest(device_id: UUID) -> bytes:
+    """Call this for what stands for a cookie at a device that was given none: no cookie has it."""
+    return sha256(b"device without a cookie:" + device_id.bytes).digest()
+
+
+def check_fingerprint(fingerprint: object) -> None:
+    """Call this with digests by the name of their part; raises `InvalidField`."""
+    if not isinstance(fingerprint, Mapping) or not fingerprint.keys() <= WEIGHTS.keys():
+        raise InvalidField("fingerprint", "has a part that is not known")
+    for name, part in fingerprint.items():
+        check_bytes(name, part, DIGEST_BYTES)
+        if len(part) != DIGEST_BYTES:
+            raise InvalidField("fingerprint", "is made of digests")
 
 
 def _is_alike(name: str, one: Fingerprint, other: Fingerprint) -> bool:

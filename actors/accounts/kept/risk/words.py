@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from actors.accounts.kept.devices.fingerprint import Fingerprint, check_fingerprint
 from actors.accounts.kept.devices.words import Trust
 from actors.accounts.ports import DIGEST_BYTES, check_digest
 from actors.persistence.errors import InvalidField
@@ -213,6 +214,7 @@ class Arrival:
 
     `device` is the digest of what tells the device, None for one that keeps nothing; `network` a
     keyed digest; `method` that of the first factor. Without a `judge` nothing is assessed.
+    `fingerprint` is what the device showed, as keyed digests, where a service collects that.
     """
 
     reference: UUID
@@ -222,6 +224,7 @@ class Arrival:
     network: bytes | None = None
     place: Place = NOWHERE_KNOWN
     judge: Judge | None = field(default=None, repr=False, compare=False)
+    fingerprint: Fingerprint | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_uuid("reference", self.reference)
@@ -234,6 +237,8 @@ class Arrival:
         check_a("place", self.place, Place)
         if self.judge is not None and not callable(self.judge):
             raise InvalidField("judge", "is no function")
+        if self.fingerprint is not None:
+            check_fingerprint(self.fingerprint)
 
     @property
     def bound(self) -> bytes | None:

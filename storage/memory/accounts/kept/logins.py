@@ -6,6 +6,7 @@ from itertools import islice
 from uuid import UUID, uuid4
 
 from actors.accounts.kept.audit import Act, Entry, Origin
+from actors.accounts.kept.devices.fingerprint import known_by, lone_digest, of_account, packed
 from actors.accounts.kept.devices.words import DEVICES_MAX, Trust, grown, shown_trust
 from actors.accounts.kept.risk.port import (
     LOGINS_KEPT,
@@ -92,14 +93,7 @@ def arrive(database: MemoryDatabase, user_id: UUID, arrival: Arrival, proven: Pr
     But an allowance: it is used up where the sign-in would be withheld without it.
     """
     user, now = database.users[user_id], database.now()
-    device = next(
-        (
-            row
-            for row in database.devices.values()
-            if row.user_id == user_id and row.digest == arrival.device
-        ),
-        None,
-    )
+    device = _device(database, user_id, arrival)
     judgement = Judgement(Outcome.ENTERED)
     if arrival.judge is not None:
         history = LoginHistory(
@@ -118,8 +112,10 @@ def arrive(database: MemoryDatabase, user_id: UUID, arrival: Arrival, proven: Pr
         if not judgement.outcome.is_in and _use_allowance(database, user_id, arrival):
             judgement = arrival.judge(arrival, history, proven.allowed())
     is_new = device is None
-    if device is None and arrival.device is not None:
-        device = DeviceRow(uuid4(), user_id, arrival.device, arrival.browser, now, now)
+    if device is None and (arrival.device is not None or arrival.fingerprint is not None):
+        id_ = uuid4()
+        digest = arrival.device or lone_digest(id_)
+        device = DeviceRow(id_, user_id, digest, arrival.browser, now, now)
     return Arrived(judgement, device, is_new)
 
 
@@ -175,6 +171,9 @@ def keep_login(
         device.logins += 1
         device.trust = grown(device.trust, device.logins, now - device.first_seen_at)
         device.browser, device.seen_at = arrival.browser, now
+        device.digest = arrival.device or device.digest
+    if arrival.fingerprint is not None:
+        device.fingerprint = packed(of_account(arrival.fingerprint, user_id))
     act = Act.DEVICE_ADD if arrived.is_device_new else Act.DEVICE_USE
     record(database, Entry(act, user_id, origin), {"device": str(device.id)})
 
@@ -183,6 +182,16 @@ def trust_of(database: MemoryDatabase, device: DeviceRow) -> Trust:
     """Call this for what trust in a device counts."""
     is_bound = any(one.id == device.passkey for one in database.passkeys.values())
     return shown_trust(device.trust, has_passkey=is_bound)
+
+
+def _device(database: MemoryDatabase, user_id: UUID, arrival: Arrival) -> DeviceRow | None:
+    rows = [row for row in database.devices.values() if row.user_id == user_id]
+    rows.sort(key=lambda row: row.seen_at, reverse=True)
+    digest = arrival.device
+    if arrival.fingerprint is not None:
+        kept = [(row.digest, row.fingerprint) for row in rows]
+        digest = known_by(digest, of_account(arrival.fingerprint, user_id), kept)
+    return next((row for row in rows if row.digest == digest), None)
 
 
 def _compared(database: MemoryDatabase, user_id: UUID) -> list[LoginRow]:

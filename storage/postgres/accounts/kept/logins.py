@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from actors.accounts.kept.audit import Act, Entry, Origin
+from actors.accounts.kept.devices.fingerprint import known_by, lone_digest, of_account, packed
 from actors.accounts.kept.devices.words import DEVICES_MAX, Trust, grown, shown_trust
 from actors.accounts.kept.risk.port import (
     LOGINS_KEPT,
@@ -47,6 +48,11 @@ SELECT u.username, u.email, u.created_at, clock_timestamp() AS now,
 FROM users u LEFT JOIN devices d ON d.user_id = u.id AND d.digest = $2
 WHERE u.id = $1
 """
+# Where something was shown: all devices of the account that showed something, too.
+_SHOWN = """
+SELECT digest, fingerprint FROM devices
+WHERE user_id = $1 AND (fingerprint IS NOT NULL OR digest = $2) ORDER BY seen_at DESC
+"""
 _PAST = """
 SELECT at, network, country, latitude, longitude FROM logins
 WHERE user_id = $1 AND outcome IN ('entered', 'limited') ORDER BY at DESC LIMIT $2
@@ -71,7 +77,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 _USE_DEVICE = """
 UPDATE devices SET trust = $2, logins = logins + 1, browser = $3, seen_at = clock_timestamp(),
-    passkey = coalesce((SELECT id FROM passkeys WHERE credential_id = $4), passkey)
+    passkey = coalesce((SELECT id FROM passkeys WHERE credential_id = $4), passkey),
+    digest = coalesce($5, digest), fingerprint = coalesce($6, fingerprint)
 WHERE id = $1
 """
 _ADD_DEVICE = """
@@ -79,8 +86,8 @@ WITH over AS (
     DELETE FROM devices WHERE id = ANY(ARRAY(
         SELECT id FROM devices WHERE user_id = $2
         ORDER BY trust = 'trusted' DESC, seen_at DESC OFFSET $6)))
-INSERT INTO devices (id, user_id, digest, browser, trust, passkey)
-VALUES ($1, $2, $3, $4, 'unknown', (SELECT id FROM passkeys WHERE credential_id = $5))
+INSERT INTO devices (id, user_id, digest, browser, trust, passkey, fingerprint)
+VALUES ($1, $2, $3, $4, 'unknown', (SELECT id FROM passkeys WHERE credential_id = $5), $7)
 """
 _FIND = """
 SELECT id, user_id, at, outcome, method, browser, country, score, level, factors, unobserved
@@ -160,9 +167,8 @@ async def arrive(
 
     But an allowance: it is used up where the sign-in would be withheld without it.
     """
-    row = await connection.fetchrow(
-        _HISTORY, user_id, arrival.device, Act.SIGN_IN.value, FAILURES_WITHIN
-    )
+    digest = await _known_by(connection, user_id, arrival)
+    row = await connection.fetchrow(_HISTORY, user_id, digest, Act.SIGN_IN.value, FAILURES_WITHIN)
     assert row is not None, "the credentials of an account are locked"
     known, trust = None, Trust.UNKNOWN
     if row["device"] is not None:
@@ -187,7 +193,8 @@ async def arrive(
         judgement = arrival.judge(arrival, history, proven)
         if not judgement.outcome.is_in and await _use_allowance(connection, user_id, arrival):
             judgement = arrival.judge(arrival, history, proven.allowed())
-    device = row["device"] or (None if arrival.device is None else uuid4())
+    tells_none = arrival.device is None and arrival.fingerprint is None
+    device = row["device"] or (None if tells_none else uuid4())
     return Arrived(judgement, device, row["device"] is None, trust)
 
 
@@ -224,21 +231,38 @@ async def keep_login(
     if not judgement.outcome.is_in or arrived.device is None:
         return []
     facts = {"device": str(arrived.device)}
+    shown = arrival.fingerprint
+    fingerprint = None if shown is None else packed(of_account(shown, user_id))
     if not arrived.is_device_new:
         await connection.execute(
-            _USE_DEVICE, arrived.device, arrived.trust.value, arrival.browser, credential_id
+            _USE_DEVICE,
+            arrived.device,
+            arrived.trust.value,
+            arrival.browser,
+            credential_id,
+            arrival.device,
+            fingerprint,
         )
         return [(Entry(Act.DEVICE_USE, user_id, origin), facts)]
     await connection.execute(
         _ADD_DEVICE,
         arrived.device,
         user_id,
-        arrival.device,
+        arrival.device or lone_digest(arrived.device),
         arrival.browser,
         credential_id,
         DEVICES_MAX - 1,
+        fingerprint,
     )
     return [(Entry(Act.DEVICE_ADD, user_id, origin), facts)]
+
+
+async def _known_by(connection: Connection, user_id: UUID, arrival: Arrival) -> bytes | None:
+    if arrival.fingerprint is None:
+        return arrival.device
+    rows = await connection.fetch(_SHOWN, user_id, arrival.device)
+    shown = of_account(arrival.fingerprint, user_id)
+    return known_by(arrival.device, shown, [(digest, last) for digest, last in rows])
 
 
 async def _use_allowance(connection: Connection, user_id: UUID, arrival: Arrival) -> bool:

@@ -30,6 +30,7 @@ from web.accounts.ways.passkeys.passkeys import (
     prove_with_key,
     remove_key,
 )
+from web.accounts.ways.risk.shown import Shown, take_shown
 from web.api import (
     body,
     conflict,
@@ -78,6 +79,7 @@ class Enter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     credential: UseCredential
     transport: Literal["body", "cookie"] = "body"
+    fingerprint: Shown | None = None
 
 
 class AskToProve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,6 +215,7 @@ def _add_signing_in(routes: Blueprint, mine: PasskeyServices) -> None:
     async def enter() -> Response:
         asked = await body(Enter, lenient="browsers add fields of their own")
         state, by_cookie = current_request_state(), asked.transport == "cookie"
+        take_shown(mine.accounts, state, asked.fingerprint)
         try:
             found = await enter_by_key(
                 mine, state, asked.credential.answer, user_agent(), by_cookie=by_cookie

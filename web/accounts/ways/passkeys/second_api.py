@@ -15,6 +15,7 @@ from web.accounts.second import Admitted, enter_with_second
 from web.accounts.ways.passkeys.answers import UseCredential
 from web.accounts.ways.passkeys.passkey_api import answer_of
 from web.accounts.ways.passkeys.passkeys import PasskeyServices, enter_with_key
+from web.accounts.ways.risk.shown import Shown, take_shown
 from web.api import body, ok, validation
 from web.routing import paths
 from web.server import FieldProblem, current_request_state
@@ -27,6 +28,7 @@ class SecondStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: str | None = None
     credential: UseCredential | None = None
     transport: Literal["body", "cookie"] = "body"
+    fingerprint: Shown | None = None
 
 
 def second_api_routes(mine: PasskeyServices) -> Blueprint:
@@ -37,6 +39,7 @@ def second_api_routes(mine: PasskeyServices) -> Blueprint:
     async def second() -> Response:
         asked = await body(SecondStep, lenient="browsers add fields of their own")
         by_cookie = asked.transport == "cookie"
+        take_shown(mine.accounts, current_request_state(), asked.fingerprint)
         try:
             found = await _entered(mine, asked, by_cookie=by_cookie)
         except REFUSED as error:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from quart import has_request_context, request
 
+from actors.accounts.kept.devices.fingerprint import Fingerprint, can_tell
 from actors.accounts.kept.risk.assessing import RiskCalculator, WeighedRisk
 from actors.accounts.kept.risk.deciding import assessed, outcome_of
 from actors.accounts.kept.risk.words import (
@@ -72,6 +73,13 @@ class RiskDesk:
     calculator: RiskCalculator = field(default_factory=WeighedRisk)
     places: Places = field(default_factory=Places)
     breached: Breached = field(default_factory=Breached)
+    # The like for what devices show of themselves; None where that is not collected.
+    digest_shown: Callable[[bytes], bytes] | None = None
+
+    @property
+    def takes_shown(self) -> bool:
+        """See `Arrivals.takes_shown`."""
+        return self.digest_shown is not None
 
     def arrival(
         self,
@@ -94,6 +102,7 @@ class RiskDesk:
             None if network is None else self.digest(network),
             self.places.of(state.address),
             None if self.mode is RiskMode.OFF else partial(self._judge, services),
+            self._fingerprint(state),
         )
 
     def remember(self, state: RequestState, arrival: Arrival) -> None:
@@ -101,6 +110,12 @@ class RiskDesk:
         device = self.cookie.brought() or arrival.reference
         if arrival.device == digest_of(device):
             state.set_cookies.append(self.cookie.set(device))
+
+    def _fingerprint(self, state: RequestState) -> Fingerprint | None:
+        digest, shown = self.digest_shown, state.shown
+        if digest is None or shown is None or not can_tell(shown):
+            return None
+        return {name: digest(part) for name, part in shown.items()}
 
     def _judge(
         self, services: AccountServices, arrival: Arrival, history: LoginHistory, proven: Proven
