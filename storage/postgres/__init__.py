@@ -39,7 +39,9 @@ from storage.postgres.connecting.figures import StoreFigures, read_figures
 from storage.postgres.connecting.health import (
     OldestTransaction,
     StoreHealth,
+    check_archive,
     check_health,
+    judge_archive,
     judge_pool,
 )
 from storage.postgres.connecting.pool import PoolSettings, PoolStats
@@ -130,12 +132,14 @@ __all__ = [
     "StoreHealth",
     "accept_rewind",
     "audited",
+    "check_archive",
     "check_cluster",
     "check_health",
     "check_migrations",
     "check_store",
     "find_embedded",
     "has_embedded",
+    "judge_archive",
     "judge_pool",
     "kept_archive",
     "migrate",

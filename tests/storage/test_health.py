@@ -17,11 +17,12 @@ from storage.postgres import (
     PoolStats,
     PostgresEventStore,
     check_health,
+    judge_archive,
     judge_pool,
     migrate,
     open_database,
 )
-from storage.postgres.connecting.health import CHECK_S_MAX, OldestTransaction, judge
+from storage.postgres.connecting.health import CHECK_S_MAX, ArchiveState, OldestTransaction, judge
 from storage.postgres.embedded.server import start
 from storage.testing.samples import PATIENCE_S
 from tests.patience import PATIENT_POOL
@@ -83,6 +84,23 @@ def test_a_pool_tells_that_it_is_too_small(
         utilization=in_use / 10, is_saturated=is_saturated,
     )  # fmt: skip
     assert judge_pool(stats) == told
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (ArchiveState(is_on=False), ""),
+        (ArchiveState(True, waiting=9, waiting_s=59.9), ""),
+        # A command that hangs fails never.
+        (ArchiveState(True, waiting=1, waiting_s=60.0), "the log is not archived for 60 s"),
+        (ArchiveState(True, True, 1, 0.4), "the log cannot be archived for 0 s"),
+    ],
+)
+def test_an_archive_that_does_not_come_is_told(state: ArchiveState, told: str) -> None:
+    # OPS-1, RES-40
+    found = judge_archive(state)
+    assert bool(found) is bool(told)
+    assert found.startswith(told)
 
 
 @pytest.fixture(scope="module")

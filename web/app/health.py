@@ -10,6 +10,7 @@ from functools import partial
 
 from actors.persistence import EventStore
 from actors.persistence.beside_log.dead_letters import ROWS_MAX
+from storage.errors import StoreError
 from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,
@@ -24,7 +25,9 @@ from storage.postgres import (
     PostgresOutbox,
     PostgresProjections,
     PostgresTimers,
+    check_archive,
     check_health,
+    judge_archive,
     judge_pool,
     read_figures,
     read_slow,
@@ -59,6 +62,7 @@ def store_components(
     return [
         Component("event_store", partial(check_store, database, trouble)),
         Component("pool", partial(check_pool, database)),
+        Component("archive", partial(check_archiving, database)),
         outbox_component(PostgresOutbox(database), late),
         timers_component(PostgresTimers(database), now, late),
         projections_component(PostgresProjections(database), events, late),
@@ -151,4 +155,20 @@ def check_pool(database: Database) -> Finding:
         "waiting": stats.waiting,
         "connections_max": stats.connections_max,
     }
+    return degraded(text, **numbers) if text else healthy(**numbers)
+
+
+async def check_archiving(database: Database) -> Finding:
+    """Call this to learn whether the database's log is archived, where it is to be.
+
+    Never unhealthy: what is served needs no archive, and who is away for want of one gains none.
+    """
+    try:
+        state = await check_archive(database)
+    except StoreError:
+        return degraded("the archive cannot be asked about")
+    if not state.is_on:
+        return healthy(is_on=False)
+    numbers = {"is_on": True, "waiting": state.waiting, "waiting_s": round(state.waiting_s, 1)}
+    text = judge_archive(state)
     return degraded(text, **numbers) if text else healthy(**numbers)

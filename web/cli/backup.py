@@ -44,7 +44,7 @@ from storage.postgres.embedded.backups.taking import (
 )
 from storage.postgres.embedded.upgrading import upgrade
 from web.cli.answering import Code, CommandFailed, Teller
-from web.cli.opening import OPERATION_S_MAX, confirm
+from web.cli.opening import OPERATION_S_MAX, changing_anyway, confirm
 from web.settings import Settings, read_settings
 
 _NEEDED = ("STATE_DIR", "BACKUP_DIR", "BACKUP_EVERY_SECS")
@@ -222,9 +222,13 @@ def _archived_bytes(kept: Kept) -> int:
 
 
 async def _prune(
-    parsed: argparse.Namespace, teller: Teller, _settings: Settings, archive: Archive
+    parsed: argparse.Namespace, teller: Teller, settings: Settings, archive: Archive
 ) -> int:
-    gone, files = await _in_thread(partial(prune, archive, parsed.keep, teller.note))
+    what = f"remove all backups of {archive.folder} but the newest {parsed.keep}, for ever"
+    given = {"STATE_DIR": str(settings.state_dir)}
+    # Also beside data that are lost, and on a disk that is full of backups.
+    async with changing_anyway(parsed, teller, given, what, str(archive.folder)):
+        gone, files = await _in_thread(partial(prune, archive, parsed.keep, teller.note))
     teller.one({"removed": [one.name for one in gone], "files_of_the_log": files})
     return Code.DONE
 

@@ -95,9 +95,10 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
 
         return lambda: _interruptibly(lambda: answer(mail.command, parsed, environment))
     if parsed.command == "lab":
+        from web.cli.answering import answer
         from web.cli.live import lab
 
-        return lambda: lab.command(parsed.mode, environment, is_json=parsed.json)
+        return lambda: _interruptibly(lambda: answer(lab.command, parsed, environment))
     if parsed.command in {"tree", "breakers", "top"}:
         from web.cli.answering import answer
         from web.cli.live import showing

@@ -2,7 +2,8 @@
 
 Rule 1: with `DATABASE_URL` that server is used. Without, the embedded one in `STATE_DIR`: where a
 site keeps it running, through its socket; else it is started for as long as the command takes.
-Rule 2: a command changes nothing before it was confirmed, and not without a row of the audit.
+Rule 2: a command changes nothing before it was confirmed, and not without a row of the audit, but
+for what helps a site whose store is away (`changing_anyway`).
 """
 
 import argparse
@@ -15,7 +16,7 @@ from types import ModuleType
 
 import trio
 
-from storage.errors import StateDirInUse
+from storage.errors import StateDirInUse, StoreError
 from storage.postgres import (
     Database,
     PoolSettings,
@@ -27,6 +28,7 @@ from storage.postgres import (
     open_embedded,
 )
 from web.cli.answering import Code, CommandFailed, Teller
+from web.observability import first_leaf
 from web.settings import Settings, read_settings
 
 # What of the settings a command needs; the rest is the site's, and may be missing here.
@@ -86,10 +88,43 @@ async def changing(
     `what` completes "This will ...". Raises `CommandFailed` when the answer is no.
     """
     await confirm(parsed, what)
-    action = " ".join(word for word in (parsed.command, getattr(parsed, "action", "")) if word)
-    async with audited(database, action, resource, parsed.reason) as is_kept:
+    async with audited(database, _action(parsed), resource, parsed.reason) as is_kept:
         if not is_kept:
             teller.note("this store has no table for the audit yet; the change is not noted")
+        yield
+
+
+def _action(parsed: argparse.Namespace) -> str:
+    return " ".join(word for word in (parsed.command, getattr(parsed, "action", "")) if word)
+
+
+@asynccontextmanager
+async def changing_anyway(
+    parsed: argparse.Namespace,
+    teller: Teller,
+    environment: Mapping[str, str],
+    what: str,
+    resource: str,
+) -> AsyncIterator[None]:
+    """Call this around a change beside the store that must be possible while the store is away.
+
+    As `changing`, but where no row can be written that is told, and the change is made: it is what
+    helps a site in trouble, such as room on a full disk.
+    """
+    await confirm(parsed, what)
+    async with AsyncExitStack() as stack:
+        try:
+            database = await stack.enter_async_context(open_store(environment, is_any_schema=True))
+            row = audited(database, _action(parsed), resource, parsed.reason)
+            is_kept = await stack.enter_async_context(row)
+            why = "" if is_kept else "this store has no table for the audit yet"
+        except Exception as error:
+            leaf = first_leaf(error)
+            if not isinstance(leaf, StoreError | CommandFailed):
+                raise
+            why = str(leaf).rstrip(".")
+        if why:
+            teller.note(f"{why}; the change is not noted in the audit")
         yield
 
 

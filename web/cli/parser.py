@@ -199,7 +199,7 @@ def _add_store_commands(commands: Commands) -> None:
 
 def _add_lab(commands: Commands) -> None:
     words = "open or close the lab of the running site for actions, within a second"
-    parser = _reading(commands, "lab", words)
+    parser = _changing(commands, "lab", words)
     parser.add_argument("mode", choices=LAB_MODES, help="what visitors may do in it")
 
 
@@ -357,7 +357,7 @@ def _add_backup(commands: Commands) -> None:
     restore = _reading(
         actions, "restore", "restore a moment into an empty folder, which a site then serves"
     )
-    prune = _reading(actions, "prune", "remove the oldest backups and their part of the log")
+    prune = _changing(actions, "prune", "remove the oldest backups and their part of the log")
     database = _group(commands, "db", "bring the embedded database up to a newer PostgreSQL")
     _changing(
         database,

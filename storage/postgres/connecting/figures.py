@@ -14,7 +14,7 @@ from typing import Final
 from actors.persistence import AppendRequest, ConcurrencyConflict, ConditionFailed, StreamId
 from actors.runtime.words.tallies import SIZES, Histogram, Tallies
 from storage.postgres.connecting.database import Database
-from storage.postgres.connecting.health import OLDEST
+from storage.postgres.connecting.health import OLDEST, read_archive
 from storage.postgres.connecting.session import Connection
 
 # A look that takes longer is given up: the figures are absent then, and nothing waits for them.
@@ -61,6 +61,7 @@ class StoreFigures:
     moderation_queue: int = 0
     head: int = 0
     oldest_transaction_s: float = 0.0
+    archive_waiting_s: float = 0.0
 
 
 async def read_figures(database: Database) -> StoreFigures:
@@ -76,6 +77,7 @@ async def _read(connection: Connection) -> StoreFigures:
     single = await connection.fetchrow(_SINGLE)
     assert single is not None, "a row without a table"
     oldest = await connection.fetchrow(OLDEST)
+    archive = await read_archive(connection)
     running: dict[str, int] = {}
     stuck: dict[str, int] = {}
     for kind, is_stuck, number in sagas:
@@ -92,6 +94,7 @@ async def _read(connection: Connection) -> StoreFigures:
         moderation_queue=single["queued"],
         head=single["head"],
         oldest_transaction_s=0.0 if oldest is None else float(oldest["age_s"]),
+        archive_waiting_s=archive.waiting_s,
     )
 
 

@@ -19,6 +19,9 @@ from storage.postgres.connecting.session import Connection
 OLDEST_WARNED_S = 10.0
 OLDEST_DEGRADED_S = 60.0
 CHECK_S_MAX = 1.0
+# What a lost disk may cost: a file waits for a minute at most before it is closed, and is copied in
+# a moment. A command that hangs fails never, so the time tells of it, and not its failures.
+ARCHIVE_LATE_S = 60.0
 
 # Where whoever made the server read-only says why: the embedded one when its disk is nearly full.
 READ_ONLY_REASON = "greenroom.read_only_reason"
@@ -42,6 +45,19 @@ FROM (
     FROM pg_prepared_xacts
 ) AS writing
 ORDER BY since LIMIT 1
+"""
+
+# What the log's files are archived by, and whether this role may look at those that wait.
+_ARCHIVER = """
+SELECT current_setting('archive_mode') IN ('on', 'always') AS is_on,
+       failed_count > 0 AND coalesce(last_failed_time > last_archived_time, true) AS is_failing,
+       extract(epoch FROM clock_timestamp() - coalesce(last_archived_time, stats_reset)) AS since_s,
+       has_function_privilege('pg_ls_archive_statusdir()', 'EXECUTE') AS may_look
+FROM pg_stat_archiver
+"""
+_UNARCHIVED = """
+SELECT count(*), extract(epoch FROM clock_timestamp() - min(modification))
+FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'
 """
 
 # Committed, and not yet in the order for anybody. By the order's own index: one row is read.
@@ -89,6 +105,49 @@ class _Found:
     oldest: OldestTransaction | None
     held_back_s: float
     read_only_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveState:
+    """How the server's log is archived. `waiting_s` is how long the oldest file waits that is full.
+
+    A role that may not look at files knows only whether the last one failed, and takes for
+    `waiting_s` the time since one was archived.
+    """
+
+    is_on: bool
+    is_failing: bool = False
+    waiting: int = 0
+    waiting_s: float = 0.0
+
+
+async def check_archive(database: Database) -> ArchiveState:
+    """Call this for how the log is archived; a second at most. Raises `StoreError`."""
+    return await database.run(read_archive, timeout_s=CHECK_S_MAX)
+
+
+async def read_archive(connection: Connection) -> ArchiveState:
+    """Call this on a connection for how the log is archived."""
+    row = await connection.fetchrow(_ARCHIVER)
+    assert row is not None, "a view of one row"
+    if not row["is_on"]:
+        return ArchiveState(is_on=False)
+    if not row["may_look"]:
+        since_s = float(row["since_s"] or 0.0) if row["is_failing"] else 0.0
+        return ArchiveState(True, row["is_failing"], waiting_s=since_s)
+    found = await connection.fetchrow(_UNARCHIVED)
+    assert found is not None, "a count is a row"
+    # A clock that was set back is no reason to wait less than not at all.
+    waiting_s = max(0.0, float(found[1] or 0.0))
+    return ArchiveState(True, row["is_failing"] and found[0] > 0, found[0], waiting_s)
+
+
+def judge_archive(state: ArchiveState) -> str:
+    """Call this for what is wrong with the archive: empty when it comes as fast as it should."""
+    if state.is_failing or state.waiting_s >= ARCHIVE_LATE_S:
+        how = "cannot be archived" if state.is_failing else "is not archived"
+        return f"the log {how} for {state.waiting_s:.0f} s: a lost disk would cost what it holds"
+    return ""
 
 
 async def check_health(database: Database) -> StoreHealth:

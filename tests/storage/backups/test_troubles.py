@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trio
 
 from storage.errors import (
     BackupBroken,
@@ -18,6 +19,8 @@ from storage.errors import (
     BackupRefused,
     OutsideBackups,
 )
+from storage.postgres import check_archive, judge_archive, open_database
+from storage.postgres.connecting.health import ArchiveState
 from storage.postgres.embedded.archive import Archive, prepare
 from storage.postgres.embedded.backups import restoring as restoring_module
 from storage.postgres.embedded.backups.folder import UNDER_WAY, held, read_folder
@@ -25,6 +28,7 @@ from storage.postgres.embedded.backups.planning import segment_name, segment_of
 from storage.postgres.embedded.backups.restoring import SCRATCH, Restoring
 from storage.postgres.embedded.backups.taking import prune, source_of, take
 from storage.postgres.embedded.server import EmbeddedServer, start
+from tests.patience import PATIENT_POOL
 from tests.storage.backups.kit import (
     EXTRA,
     archive_of,
@@ -255,12 +259,19 @@ def test_a_second_backup_at_the_same_time_is_refused(
     assert names(tmp_path / "back" / SCRATCH) == ["lock"]
 
 
+async def _told(url: str) -> ArchiveState:
+    async with open_database(url, settings=PATIENT_POOL) as database:
+        return await check_archive(database)
+
+
 def test_an_archive_that_is_away_is_told_and_the_log_is_kept(
     again: tuple[EmbeddedServer, Archive], tmp_path: Path
 ) -> None:
-    # OPS-1
+    # OPS-1, RES-40
     server, archive = again
     source = source_of(tmp_path / "state", server.url, archive)
+    before = trio.run(_told, server.url)
+    assert (before.is_on, before.is_failing) == (True, False)
     away = archive.log.with_name("away")
     archive.log.rename(away)
     with pytest.raises(BackupFailed, match=r"not archived.*No such file.*tries again"):
@@ -269,10 +280,21 @@ def test_an_archive_that_is_away_is_told_and_the_log_is_kept(
     assert names(archive.backups)[-1] == "0003-base"
     ready = [*(server.data / "pg_wal" / "archive_status").glob("*.ready")]
     assert ready
+    found = trio.run(_told, server.url)
+    assert found.is_failing
+    assert found.waiting == len(ready)
+    assert found.waiting_s > 0
+    assert "cannot be archived for" in judge_archive(found)
+    # Who may not look at files knows that it fails, and since when nothing came.
+    source.ask("CREATE ROLE nobody LOGIN")
+    unseen = trio.run(_told, server.url.replace("//postgres@", "//nobody@"))
+    assert (unseen.is_failing, unseen.waiting) == (True, 0)
+    assert unseen.waiting_s > 0
     away.rename(archive.log)
     server.stop()
     server = start(tmp_path / "state", extra=EXTRA, archive=archive)
     close_log(source_of(tmp_path / "state", server.url, archive), archive)
+    assert judge_archive(trio.run(_told, server.url)) == ""
     server.stop()
     assert all((archive.log / f"{one.stem}.gz").exists() for one in ready)
     assert _events_of(archive, tmp_path / "back") == 10

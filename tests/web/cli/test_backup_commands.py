@@ -118,7 +118,9 @@ async def _served(state: Path) -> None:
             await check_migrations(database)
 
 
-def test_what_cannot_be_done_is_said_with_a_code(run: Backups, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_said_with_a_code(
+    run: Backups, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # OPS-1
     assert run("base", "--backup-dir", str(run.kept)) == 0
     target = ("restore", "--dir", str(tmp_path / "restored"))
@@ -130,7 +132,20 @@ def test_what_cannot_be_done_is_said_with_a_code(run: Backups, tmp_path: Path) -
     assert "production_database.md" in run.err
     assert run("base", state=tmp_path / "nobody") == 2
     assert run("base", "--backup-dir", str(run.kept), state=tmp_path / "nobody") == 3
-    assert run.one("prune", "--keep", "1") == {"removed": [], "files_of_the_log": 0}
+    assert run("prune", "--keep", "1") == 2
+    assert "Say --yes" in run.err
+    # CLI-20: with a row in the store that it is the backup of, which is started for it.
+    assert run.one("prune", "--keep", "1", "--yes", "--reason", "room") == {
+        "removed": [], "files_of_the_log": 0,
+    }  # fmt: skip
+    assert main(["audit", "search", "--json", "--state-dir", str(run.state)]) == 0
+    row = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (row["act"], row["subject"], row["why"]) == ("backup prune", str(run.kept), "room")
+    # What is left of a lost site still fills its disk.
+    lost = ("--backup-dir", str(run.kept))
+    assert run("prune", "--keep", "1", "--yes", *lost, state=tmp_path / "nobody") == 0
+    assert "there is no store" in run.err
+    assert "is not noted in the audit" in run.err
     # A file of a backup that is gone is named, and a hole in the archive is an alarm.
     control = run.kept / "backups" / "0001-base" / "data" / "global" / "pg_control"
     control.rename(control.with_name("moved"))

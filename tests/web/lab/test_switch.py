@@ -30,12 +30,18 @@ def test_an_operator_changes_it_and_nonsense_changes_nothing(tmp_path: Path) -> 
     assert switch.mode is LabMode.PUBLIC
 
 
-def test_the_command_says_it_to_the_state_folder(tmp_path: Path) -> None:  # LAB-92
-    assert main(["lab", "readonly", "--state-dir", str(tmp_path)]) == 0
+def test_the_command_says_it_to_the_state_folder(tmp_path: Path) -> None:  # LAB-92, CLI-20
+    words = ["--state-dir", str(tmp_path)]
+    # Nobody can be asked here, so nothing is done.
+    assert main(["lab", "readonly", *words]) == 2
+    assert not (tmp_path / "lab-mode").exists()
+    # There is no store that could tell of it later: it is closed, and not opened.
+    assert main(["lab", "readonly", "--yes", *words]) == 0
+    assert main(["lab", "public", "--yes", *words]) == 3
     switch = LabSwitch(LabMode.PUBLIC, tmp_path / "lab-mode")
     switch.look(0.0)
     assert switch.mode is LabMode.READONLY
-    assert main(["lab", "public", "--state-dir", str(tmp_path / "none")]) == 3
+    assert main(["lab", "off", "--yes", "--state-dir", str(tmp_path / "none")]) == 3
 
 
 def test_a_loop_that_is_late_closes_it_for_a_while() -> None:  # LAB-92

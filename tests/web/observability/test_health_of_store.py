@@ -219,12 +219,12 @@ async def test_a_new_store_is_well_in_all_its_parts(database: Database) -> None:
     now, settings = real_environment().clock.now, Settings()
     of_postgres = store_components(database, settings, now)
     assert [one.name for one in of_postgres] == [
-        "event_store", "pool", "outbox", "timers", "projections", "dead_letters",
+        "event_store", "pool", "archive", "outbox", "timers", "projections", "dead_letters",
     ]  # fmt: skip
     memory = MemoryDatabase()
     in_memory = memory_components(memory, MemoryEventStore(memory), settings, now)
     assert [one.name for one in in_memory] == [
-        one.name for one in of_postgres if one.name != "pool"
+        one.name for one in of_postgres if one.name not in ("pool", "archive")
     ]
     for component in (*of_postgres, *in_memory):
         assert await look(component) == Finding("healthy", "", (await look(component)).details)

@@ -2,33 +2,44 @@
 
 It is a word in the state folder, which the site looks at twice a second (LAB-92). It stays there
 until another one is said, also over a restart of the site, and goes before `LAB_MODE`.
+
+Rule: it is opened with a row of the audit only. It is closed also where none can be written: a
+database in trouble is a reason to close it.
 """
 
-import json
-import sys
+import argparse
 from collections.abc import Mapping
 
+from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.opening import changing, changing_anyway, open_store
 from web.lab.switch import write_mode
-from web.observability import complain
-from web.settings import BadSettings, LabMode, read_settings
-
-EXIT_USAGE = 2
-EXIT_NOT_FOUND = 3
+from web.settings import LabMode, read_settings
 
 
-def command(mode: str, environment: Mapping[str, str], *, is_json: bool) -> int:
+async def command(
+    parsed: argparse.Namespace, environment: Mapping[str, str], teller: Teller
+) -> int:
     """Call this to have the site take another mode; returns the exit code."""
-    try:
-        folder = read_settings(environment).state_dir
-    except BadSettings as error:
-        for line in error.problems:
-            complain(line)
-        return EXIT_USAGE
-    try:
-        write_mode(folder, LabMode(mode))
-    except OSError as error:
-        complain(f"greenroom: {folder} cannot be written ({error.strerror}); nothing was changed.")
-        return EXIT_NOT_FOUND
-    told = json.dumps({"mode": mode}) if is_json else f"The lab is {mode} within a second."
-    sys.stdout.write(f"{told}\n")
-    return 0
+    folder, mode = read_settings(environment).state_dir, LabMode(parsed.mode)
+    # Before anybody is asked: nobody confirms what cannot be done.
+    if not folder.is_dir():
+        raise CommandFailed(
+            Code.UNKNOWN,
+            f"there is no folder {folder}; nothing was changed",
+            "Name that of the site (STATE_DIR, --state-dir)",
+        )
+    what = f"have the lab be {mode} for all who visit it"
+    if mode is LabMode.PUBLIC:
+        async with (
+            open_store(environment, is_any_schema=True) as database,
+            changing(parsed, teller, database, what, mode),
+        ):
+            write_mode(folder, mode)
+    else:
+        async with changing_anyway(parsed, teller, environment, what, mode):
+            write_mode(folder, mode)
+    if parsed.json:
+        teller.one({"mode": mode.value})
+    else:
+        teller.text(f"The lab is {mode} within a second.")
+    return Code.DONE

@@ -75,6 +75,10 @@ class Figures(Protocol):
     def oldest_transaction_s(self) -> float:
         """How long the oldest transaction is open that has written."""
 
+    @property
+    def archive_waiting_s(self) -> float:
+        """How long the oldest part of the database's log waits to be archived."""
+
 
 class PoolLike(Protocol):
     """Connections in use, idle, and who waits for one."""
@@ -148,6 +152,7 @@ def of_store(read: Callable[[], Awaitable[Figures]], letters_max: int) -> Collec
         found.put("moderation_queue", figures.moderation_queue)
         found.put("store_head_position", figures.head)
         found.put("store_oldest_transaction_seconds", figures.oldest_transaction_s)
+        found.put("store_archive_waiting_seconds", figures.archive_waiting_s)
 
     return Kept("store", look)
 

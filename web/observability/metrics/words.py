@@ -108,6 +108,7 @@ _GAUGES = {
     "actors kind": "Actors that are not gone.",
     "effects_running kind": "Effects of reducers under way.",
     "store_oldest_transaction_seconds": "Age of the oldest open transaction that has written.",
+    "store_archive_waiting_seconds": "How long the oldest full file of the log waits to be kept.",
     "store_head_position": "Position of the newest event.",
     "pool_connections state": "Connections of the pool to the database.",
     "pool_waiting": "Calls that wait for a connection.",
