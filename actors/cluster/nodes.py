@@ -38,7 +38,11 @@ class Nodes(Protocol):
         ...
 
     async def survey(self) -> Survey:
-        """Call this for all nodes and shards; marks as `gone` who was silent for a lease."""
+        """Call this for all nodes and shards; marks as `gone` who was silent for a lease.
+
+        A beat or a lease that ends later than any may is from before the clock was set back: it
+        begins anew, so that a dead node holds nothing for as long as that. So it does at a join.
+        """
         ...
 
     async def set_state(self, node_id: UUID, state: NodeState) -> bool:

@@ -107,6 +107,8 @@ SELECT txid, position, key, value, headers, published_at FROM (
 ORDER BY txid, position
 """  # noqa: S608  (our own words)
 
+_LEASE = timedelta(seconds=LEASE_S)
+
 # The row of the group is its lock: of two members that renew at once the second waits.
 _SEEN = """
 INSERT INTO bus_groups (name) VALUES ($1)
@@ -118,7 +120,14 @@ VALUES ($1, $2, $3, clock_timestamp() + $4::interval)
 ON CONFLICT (group_name, member) DO UPDATE SET lease_until = excluded.lease_until
 """
 _LIVING = "SELECT member, topics FROM bus_members WHERE group_name = $1"
-_DEAD = "DELETE FROM bus_members WHERE group_name = $1 AND lease_until <= clock_timestamp()"
+# A lease that is longer than any is from before the clock was set back: it begins anew.
+_DEAD = """
+WITH anew AS (
+    UPDATE bus_members SET lease_until = clock_timestamp() + $2::interval
+    WHERE group_name = $1 AND lease_until > clock_timestamp() + 2 * $2::interval
+)
+DELETE FROM bus_members WHERE group_name = $1 AND lease_until <= clock_timestamp()
+"""
 _OFFSETS = """
 SELECT topic, partition, owner, epoch, txid, position FROM bus_offsets
 WHERE group_name = $1 AND topic = ANY($2)
@@ -392,7 +401,7 @@ class PostgresBus:
             )
             if locked is None:
                 raise UnknownGroup(group)
-            await connection.execute(_DEAD, group)
+            await connection.execute(_DEAD, group, _LEASE)
             if await connection.fetchval(
                 "SELECT count(*) FROM bus_members WHERE group_name = $1", group
             ):
@@ -604,9 +613,8 @@ class PostgresMember:
 
     async def _renew(self, connection: Connection) -> Assignment:
         await connection.execute(_SEEN, self._group)
-        lease = timedelta(seconds=LEASE_S)
-        await connection.execute(_ALIVE, self._group, self.name, list(self._topics), lease)
-        await connection.execute(_DEAD, self._group)
+        await connection.execute(_ALIVE, self._group, self.name, list(self._topics), _LEASE)
+        await connection.execute(_DEAD, self._group, _LEASE)
         living = {
             row["member"]: row["topics"] for row in await connection.fetch(_LIVING, self._group)
         }

@@ -41,7 +41,7 @@ class MemoryNodes(Twin):
         """See `Nodes.join`."""
         check_new_node(node)
         await self.pass_faults()
-        database, now = self.database, self.database.now()
+        database, now = self.database, self._settle()
         if database.shard_count not in (None, node.shards):
             raise OtherShardCount(node.shards, database.shard_count or 0)
         if any(one.name == node.name and is_living(one, now) for one in database.nodes.values()):
@@ -82,10 +82,7 @@ class MemoryNodes(Twin):
     async def survey(self) -> Survey:
         """See `Nodes.survey`."""
         await self.pass_faults()
-        database, now = self.database, self.database.now()
-        for node in list(database.nodes.values()):
-            if not is_living(node, now):
-                database.nodes[node.node_id] = replace(node, state=NodeState.GONE)
+        database, now = self.database, self._settle()
         shards = {
             shard: Owned(shard, owner, epoch, self._lease(shard))
             for shard, (owner, epoch) in database.shards.items()
@@ -176,6 +173,19 @@ class MemoryNodes(Twin):
         await self.pass_faults()
         wanted, known = set(shards), self.database.remembered.items()
         return sorted(one for one, shard in known if shard in wanted and one > after)[:limit]
+
+    def _settle(self) -> datetime:
+        database, now = self.database, self.database.now()
+        for node in list(database.nodes.values()):
+            if not is_living(node, now):
+                database.nodes[node.node_id] = replace(node, state=NodeState.GONE)
+            elif node.heartbeat_at > now + LEASE:
+                # From before the clock was set back, as a lease that is longer than any.
+                database.nodes[node.node_id] = replace(node, heartbeat_at=now)
+        for shard, until in database.shard_leases.items():
+            if until > now + 2 * LEASE:
+                database.shard_leases[shard] = now + LEASE
+        return now
 
     def _held_by(self, node_id: UUID) -> dict[int, int]:
         owned = self.database.shards.items()

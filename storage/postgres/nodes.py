@@ -68,9 +68,24 @@ WITH me AS (
 SELECT me.heartbeat_at, me.state, held.id, held.epoch FROM me LEFT JOIN held ON true
 """  # noqa: S608  (our own words)
 
-_MARK_GONE = """
-UPDATE nodes SET state = 'gone'
-WHERE state <> 'gone' AND heartbeat_at < clock_timestamp() - $1::interval
+# A beat that is still to come, and a lease that is longer than any, are from before the clock of
+# the database was set back. They begin anew: who lives renews them, and who is dead holds nothing
+# for as long as that. Rows that somebody has in hand are being renewed.
+_SETTLE = """
+WITH gone AS (
+    UPDATE nodes SET state = 'gone'
+    WHERE state <> 'gone' AND heartbeat_at < clock_timestamp() - $1::interval
+), early AS (
+    SELECT node_id FROM nodes
+    WHERE state <> 'gone' AND heartbeat_at > clock_timestamp() + $1::interval
+    FOR NO KEY UPDATE SKIP LOCKED
+), beaten AS (
+    UPDATE nodes n SET heartbeat_at = clock_timestamp() FROM early WHERE n.node_id = early.node_id
+), long AS (
+    SELECT id FROM shards WHERE lease_until > clock_timestamp() + 2 * $1::interval
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE shards s SET lease_until = clock_timestamp() + $1::interval FROM long WHERE s.id = long.id
 """
 # A process that serves without a cluster is known by the name of its sessions, which costs it
 # nothing; one that only starts to is known as well. Of another role's sessions no name is told.
@@ -174,6 +189,8 @@ class PostgresNodes:
     async def join(self, node: NewNode) -> Beat:
         """See `Nodes.join`."""
         check_new_node(node)
+        # By itself: a name that is refused now is free once what begins anew is over.
+        await self._database.run(_settle)
         return await self._database.transact(_join, node)
 
     async def beat(
@@ -237,6 +254,10 @@ class PostgresNodes:
         return await self._database.run(change_rows, _PURGE, GONE_KEPT, limit)
 
 
+async def _settle(connection: Connection) -> None:
+    await connection.execute(_SETTLE, LEASE)
+
+
 async def _join(connection: Connection, node: NewNode) -> Beat:
     await connection.execute(_DIVIDE, node.shards)
     kept = await connection.fetchval(_DIVIDED)
@@ -257,7 +278,7 @@ async def _beat(connection: Connection, node_id: UUID, link: LinkState, trips: s
 
 
 async def _survey(connection: Connection) -> Survey:
-    await connection.execute(_MARK_GONE, LEASE)
+    await _settle(connection)
     # The time first: what is read after it cannot look older than it is.
     now = await connection.fetchval("SELECT clock_timestamp()")
     shards = [

@@ -180,6 +180,43 @@ class NodesSuite:
         with pytest.raises(NotMember):
             await kept.nodes.beat(uuid4())
 
+    async def test_a_clock_that_is_set_back_keeps_nothing_for_the_dead(
+        self, kept: KeptNodes
+    ) -> None:
+        # REL-88: neither shards nor a name, and who lives loses nothing
+        dead, alive = await kept.join("a"), await kept.join("b")
+        assert await kept.nodes.claim(dead, {0: 0}) == {0: 1}
+        assert await kept.nodes.claim(alive, {1: 0}) == {1: 1}
+        await kept.pass_time(-3600)
+        with pytest.raises(NodeNameTaken):
+            await kept.join("a")
+        assert dict((await kept.nodes.beat(alive)).held) == {1: 1}
+        survey = await kept.nodes.survey()
+        assert {s for s, row in survey.shards.items() if row.lease_until > survey.now} == {0, 1}
+        assert await kept.nodes.claim(alive, {0: 1}) == {}
+        await kept.pass_time(4)
+        await kept.nodes.beat(alive)
+        await kept.pass_time(OVER_S - 4)
+        assert (await kept.nodes.survey()).nodes[dead].state is NodeState.GONE
+        assert await kept.nodes.claim(alive, {0: 1}) == {0: 2}
+        assert dict((await kept.nodes.beat(alive)).held) == {0: 2, 1: 1}
+        await kept.join("a")
+
+    async def test_a_clock_that_is_set_forward_lets_nobody_write_twice(
+        self, kept: KeptNodes
+    ) -> None:
+        # REL-88: leases end at once for all; who held one is fenced, and joins anew
+        former, other = await kept.join("a"), await kept.join("b")
+        assert await kept.nodes.claim(former, {0: 0}) == {0: 1}
+        await kept.pass_time(3600)
+        with pytest.raises(NotMember):
+            await kept.nodes.beat(other)
+        other = await kept.join("b")
+        assert await kept.nodes.claim(other, {0: 1}) == {0: 2}
+        with pytest.raises(Fenced):
+            await kept.events.append(A, new_events(1), shard=Shard(0, str(former), 1))
+        await kept.events.append(A, new_events(1), shard=Shard(0, str(other), 2))
+
     @pytest.mark.parametrize("state", [NodeState.JOINING, NodeState.DRAINING, NodeState.GONE])
     async def test_only_who_is_up_claims(self, kept: KeptNodes, state: NodeState) -> None:
         node = await kept.join(state=state)

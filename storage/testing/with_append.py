@@ -406,6 +406,23 @@ class OutboxSuite:
         (again,) = await kept.outbox.next_batch(_P, second[_P])
         assert again.id == entry.id
 
+    async def test_a_wait_in_the_outbox_is_as_much_longer_as_a_clock_is_set_back(
+        self, kept: Kept
+    ) -> None:
+        # REL-88: a message may be told to wait for an hour, so this is no sign of anything
+        await kept.events.append(A, new_events(1), outbox=[message()])
+        held = await kept.outbox.lease("r", [_P])
+        (entry,) = await kept.outbox.next_batch(_P, held[_P])
+        wait = timedelta(seconds=60)
+        assert await kept.outbox.mark_failed(_P, held[_P], entry.id, "no", wait)
+        await kept.pass_time(-3600)
+        held = await kept.outbox.lease("r", [_P])
+        assert await kept.outbox.next_batch(_P, held[_P]) == []
+        assert 3600 < (await kept.outbox.due_in([_P]))[_P] <= 3660
+        await kept.pass_time(3661)
+        held = await kept.outbox.lease("r", [_P])
+        assert [one.id for one in await kept.outbox.next_batch(_P, held[_P])] == [entry.id]
+
     async def test_marks_count_until_another_takes_the_part(self, kept: Kept) -> None:
         # STORE-52: the epoch is the fence, not the clock
         await kept.events.append(A, new_events(1), outbox=[message(), message(), message()])

@@ -215,6 +215,38 @@ async def test_a_silent_group_is_reported_and_not_waited_for(database: Database)
     await member.leave()
 
 
+async def test_a_clock_that_is_set_back_holds_neither_parts_nor_records(
+    database: Database,
+) -> None:
+    # REL-88: a dead member's parts are free a lease later, and what was put aside is not waited
+    # for any longer than it was to be
+    bus = PostgresBus(database)
+    await bus.declare(TOPIC, 1)
+    heard = Heard(failing={"0": ValueError("not today")})
+    async with subscribed(bus, heard, options(parked_delays_s=(900,))):
+        await bus.publish_batch(TOPIC, records(2))
+        await heard.count(1)  # the second, and so the first is put aside
+    dead = await bus.join(GROUP, [TOPIC], StartAt.EARLIEST)
+    assert len((await dead.renew()).held) == 1
+
+    async def set_back(connection: Connection) -> None:
+        await _age_members(connection, -3600)
+        await connection.execute("UPDATE bus_parked SET due_at = due_at + interval '1 hour'")
+
+    await database.run(set_back)
+    living = await bus.join(GROUP, [TOPIC], StartAt.EARLIEST)
+    assert (await living.renew()).held == {}
+    await database.run(_age_members, LEASE_S)
+    assert len((await living.renew()).held) == 1
+    assert (await dead.renew()).held == {}
+    await dead.leave()
+    await living.leave()
+    heard.failing.clear()
+    async with subscribed(bus, heard):
+        await heard.count(2)
+    assert heard.values == ["1", "0"]
+
+
 async def test_a_record_behind_an_open_transaction_is_not_passed_over(database: Database) -> None:
     # BUS-10: the one that was begun first is published last
     bus = PostgresBus(database)

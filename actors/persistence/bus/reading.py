@@ -312,6 +312,9 @@ class ParkedReader(Reader):
                 continue
             kept += 1
             tries, due_in_s = row
+            # No wait is longer than it was meant to be: the clock was set back since.
+            delays = self._handling.options.parked_delays_s
+            due_in_s = min(due_in_s, delays[min(tries, len(delays) - 1)])
             waiting = _Waiting(raw, record, tries, now + due_in_s)
             self._by_key.setdefault(record.key, deque()).append(waiting)
             self._open[record.event_id] = raw.offset
