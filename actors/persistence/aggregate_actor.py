@@ -63,6 +63,7 @@ from actors.persistence.words import (
 )
 from actors.reducers import Environment, Refusal, Reply
 from actors.runtime import (
+    NO_SPAN,
     Actor,
     Ask,
     IdleTimeout,
@@ -391,8 +392,10 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             (*message.timers, *beside.timers),
             message.idempotency,
         )
-        with span("store.append", stream=str(self.stream_id), expected_version=self.version,
-                  events=len(stored)):  # fmt: skip
+        with NO_SPAN if self.cell.spans is None else span(
+            "store.append", stream=str(self.stream_id), expected_version=self.version,
+            events=len(stored),
+        ):  # fmt: skip
             appended = await self._store.append_request(request)
         if appended.replayed:
             # The answer of an earlier request with this key: what it did may be unread here.
@@ -423,7 +426,11 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     async def _read_on(self) -> None:
         """Apply what the stream has behind the state."""
-        with span("store.load", stream=str(self.stream_id), from_version=self.version + 1):
+        with (
+            NO_SPAN
+            if self.cell.spans is None
+            else span("store.load", stream=str(self.stream_id), from_version=self.version + 1)
+        ):
             await self._apply_rest()
         self._is_doubtful = False
 

@@ -82,7 +82,7 @@ from actors.reducers.messages import here
 from actors.reducers.performing import Job
 from actors.reducers.reducer_actor import Beginning
 from actors.reducers.reducer_ref import AskFor, ReadState, Run
-from actors.runtime import Ask, Context, Crashed, Later, Log, Shutdown, span
+from actors.runtime import NO_SPAN, Ask, Context, Crashed, Later, Log, Shutdown, span
 from actors.runtime.delivery.envelope import CONTEXT, current_activity
 
 S = TypeVar("S")
@@ -380,8 +380,10 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
             decided.idempotency,
         )
         try:
-            with span("store.append", stream=str(self.stream_id), expected_version=self.version,
-                      events=len(decided.events)):  # fmt: skip
+            with NO_SPAN if self.cell.spans is None else span(
+                "store.append", stream=str(self.stream_id), expected_version=self.version,
+                events=len(decided.events),
+            ):  # fmt: skip
                 appended = await self._store.append_request(request)
         except (Fenced, StreamGone) as error:
             # Somebody else owns the stream now, or nobody ever will.
@@ -478,7 +480,11 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
                 if self._snapshots is not None:
                     await self._restore(self._snapshots)
                 self._is_begun = True
-            with span("store.load", stream=str(self.stream_id), from_version=self.version + 1):
+            with (
+                NO_SPAN
+                if self.cell.spans is None
+                else span("store.load", stream=str(self.stream_id), from_version=self.version + 1)
+            ):
                 async for stored in self._store.load(self.stream_id, from_version=self.version + 1):
                     self._replay(stored)
             self._is_doubtful = False

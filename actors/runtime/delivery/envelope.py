@@ -295,6 +295,20 @@ class Later(Generic[R_contra]):
 # What is being handled right now
 
 
+class Inside(Protocol):
+    """A stretch of a handler that is told of, as far as what is sent inside is caused by it."""
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """The message that was in hand when it began."""
+
+    def context(self) -> Context:
+        """Where that comes from what is sent inside; the same each time."""
+
+    def stands_below(self) -> tuple[Context, tuple[int, int]]:
+        """Of whose trace it is, and the numbers of its span."""
+
+
 class Activity:
     """What one task is doing for an actor: the message in hand, and what it has caused.
 
@@ -303,7 +317,7 @@ class Activity:
     while a message is in hand inherits one (`heir`), which does not change with the next message.
     """
 
-    __slots__ = ("cell", "envelope", "origin", "out", "task")
+    __slots__ = ("cell", "envelope", "inside", "origin", "out", "task")
 
     def __init__(self, cell: Party | None = None, task: trio.lowlevel.Task | None = None) -> None:
         self.cell = cell
@@ -311,6 +325,9 @@ class Activity:
         self.envelope: Envelope | None = None
         # The context of everything sent while this message is in hand, made at the first send.
         self.out: Context | None = None
+        # In which stretch of the handler its task is, while nothing was sent in there: one that
+        # belongs to another message than that in hand counts for nothing.
+        self.inside: Inside | None = None
         # Of an heir: from whom, and the number of the message that was in hand there. Not the
         # message itself, for the task may outlive it by far.
         self.origin: tuple[Activity, int | None] | None = None
@@ -322,8 +339,14 @@ class Activity:
         cell = self.cell
         if cell is None:
             return edge.get()
-        self.out = out = _caused_by(self.envelope, cell)
+        self.out = out = self._cause(cell)
         return out
+
+    def _cause(self, cell: Party) -> Context:
+        inside, envelope = self.inside, self.envelope
+        if inside is not None and inside.envelope is envelope:
+            return inside.context()
+        return caused_by(envelope, cell)
 
     def fork(self) -> Activity:
         """The activity of a child task: same cause, but nothing in hand."""
@@ -345,7 +368,7 @@ class Activity:
         """As `heir`, for another thread: nothing is written to what belongs to the loop."""
         envelope, out, cell = self.envelope, self.out, self.cell
         seen = Activity(cell)
-        seen.out = out if out is not None or cell is None else _caused_by(envelope, cell)
+        seen.out = out if out is not None or cell is None else self._cause(cell)
         seen.origin = self, None if envelope is None else envelope[MESSAGE_ID]
         return seen
 
@@ -374,7 +397,7 @@ class SharedActivity(Activity):
     __slots__ = ()
 
 
-def _caused_by(envelope: Envelope | None, cell: Party) -> Context:
+def caused_by(envelope: Envelope | None, cell: Party) -> Context:
     """The context of what `cell` sends while it has `envelope` in hand."""
     if envelope is None:
         # A hook: nothing caused it, so a new correlation begins here.

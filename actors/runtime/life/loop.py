@@ -297,7 +297,7 @@ def _run_told(life: Life, envelope: Envelope, spans: Spans | None) -> State | No
     if spans is None or not is_traced(envelope):
         return _run_one(life, envelope)
     counts = life.cell.counts
-    handled, life.span_began = counts.handled, spans.clock()
+    handled, life.span_began = counts.handled, spans.tick() + spans.offset
     state = _run_one(life, envelope)
     if state != "await":
         # One that no handler was called for is told by what became of it.
@@ -325,7 +325,7 @@ def tell_handled(life: Life, envelope: Envelope) -> None:
             context.traceparent,
             (envelope[MESSAGE_ID], cell.id),
             began,
-            spans.clock(),
+            spans.tick() + spans.offset,
             cell.path,
             context.correlation_id,
             error,

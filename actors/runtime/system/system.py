@@ -32,7 +32,7 @@ from actors.runtime.life.resting import Sweep
 from actors.runtime.system.making import Maker, maker_of
 from actors.runtime.system.reaching import Portal, ask_all, tell_all
 from actors.runtime.system.topics import Topics
-from actors.runtime.telling.spans import Spans
+from actors.runtime.telling.spans import Spans, ticks_of
 from actors.runtime.watching import inspection
 from actors.runtime.watching.changes import Changes, ChangesLog
 from actors.runtime.watching.dead_letters import DeadLetters
@@ -465,8 +465,7 @@ class System:
     def trace(self) -> Spans:
         """Call this to have spans recorded from now on, and for what keeps them."""
         if self.spans is None:
-            clock = trio.lowlevel.current_clock().current_time
-            self.spans = Spans(clock, self.span_id)
+            self.spans = Spans(self.span_id, *ticks_of(trio.lowlevel.current_clock()))
             for cell in self.cells():
                 cell.spans = self.spans
         return self.spans

@@ -15,7 +15,10 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final, TypeAlias
+
+import trio
 
 from actors.runtime.words.showing import class_name
 
@@ -38,10 +41,19 @@ FIELD_CHARS_MAX: Final = 120
 Value: TypeAlias = str | int | float | bool | None
 """A field of a span: a name or a number; None is left out."""
 # The name; the trace and the span above, as W3C Trace Context writes them; its own span, or the
-# numbers of message and actor that make one; from when until when; the path of its actor; the
-# correlation id; what went wrong, or ""; further fields, or the class of a message.
+# numbers of message and actor that make one, or a number of its own with None or with the two of
+# the span above; from when until when; the path of its actor; the correlation id; what went wrong,
+# or ""; further fields, or the class of a message.
 Record: TypeAlias = tuple[
-    str, str, str | tuple[int, int], float, float, str, str, str, Mapping[str, Value] | type | None
+    str,
+    str,
+    str | tuple[int, int | tuple[int, int] | None],
+    float,
+    float,
+    str,
+    str,
+    str,
+    Mapping[str, Value] | type | None,
 ]
 NAME: Final = 0
 TRACE: Final = 1
@@ -85,21 +97,29 @@ class SpanRead:
 class Spans:
     """The ring of a system; `add` from the loop's thread alone."""
 
-    __slots__ = ("_number", "_span_id", "clock", "lost", "ring")
+    __slots__ = ("_span_id", "lost", "number", "offset", "ring", "tick")
 
-    def __init__(self, clock: Callable[[], float], span_id: Callable[[int, int], str]) -> None:
-        self.clock, self._span_id = clock, span_id
+    def __init__(
+        self, span_id: Callable[[int, int], str], tick: Callable[[], float], offset: float = 0.0
+    ) -> None:
+        # A time of the ring is `tick() + offset`: two calls less than asking trio for it.
+        self.tick, self.offset, self._span_id = tick, offset, span_id
         self.ring: deque[Record] = deque(maxlen=KEPT_MAX)
         self.lost = 0
         """How many were pushed out before they were `KEPT_S` old."""
-        self._number = 0
+        self.number = 0
+        """That of the last span that no actor's message has; they count downwards."""
 
     def __repr__(self) -> str:
         return f"<Spans: {len(self.ring)} kept, {self.lost} lost>"
 
+    def clock(self) -> float:
+        """Call this for the time of the ring, which is trio's."""
+        return self.tick() + self.offset
+
     def new_id(self) -> str:
         """Call this for a span that no actor's message has."""
-        self._number = number = self._number - 1  # Those of messages count upwards.
+        self.number = number = self.number - 1  # Those of messages count upwards.
         return self._span_id(number, 0)
 
     def add(self, record: Record) -> None:
@@ -129,10 +149,15 @@ class Spans:
         """Call this to have a record in words."""
         name, trace, span, began, ended, path, correlation, error, fields = record
         parent = trace[36:52]
+        if not isinstance(span, str):
+            number, of = span
+            if isinstance(of, tuple):
+                parent, of = self._span_id(*of), 0
+            span = self._span_id(number, of or 0)
         return SpanRead(
             name,
             trace[3:35],
-            span if type(span) is str else self._span_id(*span),
+            span,
             "" if parent == _NO_SPAN else parent,
             began,
             ended,
@@ -141,6 +166,17 @@ class Spans:
             without_ids(error),
             tuple(_fields(fields)),
         )
+
+
+def ticks_of(clock: trio.abc.Clock) -> tuple[Callable[[], float], float]:
+    """Call this for what to ask for the time of `clock`, and what to add to that.
+
+    Of trio's own clock it is what that does itself, without its call; others are asked.
+    """
+    offset = getattr(clock, "offset", None)
+    if type(clock).__name__ == "SystemClock" and type(offset) is float:
+        return perf_counter, offset
+    return clock.current_time, 0.0
 
 
 def trace_of_record(record: Record) -> str:

@@ -90,6 +90,63 @@ async def test_what_a_request_leads_to_is_one_tree() -> None:  # OBS-3
         assert len(spans) == len(by_id) == 4
 
 
+async def test_stretches_that_send_nothing_stand_where_those_that_do_stand() -> None:  # OBS-3
+    async with open_actors() as system:
+        system.trace()
+        last = await system.start(Puppet, name="last")
+
+        async def work(me: object) -> None:
+            with span("effect.out"):
+                with span("effect.quiet"):
+                    pass
+                with span("effect.loud"), span("effect.deep"):
+                    seen = current_context()
+                    assert seen is current_context(), "made once"
+                    last.tell(Do(lambda me: None))
+                with span("effect.later"):
+                    pass
+            with span("effect.behind"):
+                pass
+            seen = current_context()
+            assert seen is not None
+            assert seen.sender == "first"
+
+        first = await system.start(AsyncPuppet, name="first")
+        with edge_context(traced()):
+            await first.ask(Call(work))
+        await last.stop()
+        spans = read(system)
+        assert above(spans, "effect.quiet") == ["effect.quiet", "effect.out", "first"]
+        assert above(spans, "effect.deep") == ["effect.deep", "effect.loud", "effect.out", "first"]
+        assert above(spans, "effect.later") == ["effect.later", "effect.out", "first"]
+        assert above(spans, "effect.behind") == ["effect.behind", "first"]
+        told = next(one for one in spans if one.path == "last")
+        assert told.parent == next(one.span for one in spans if one.name == "effect.deep")
+
+
+async def test_a_stretch_is_the_cause_in_a_thread_and_in_a_task_too() -> None:  # OBS-3
+    async with open_actors() as system:
+        system.trace()
+        last = await system.start(Puppet, name="last")
+
+        async def work(me: object) -> None:
+            with span("effect.outside"):
+                await trio.to_thread.run_sync(lambda: system.portal.send(last, Do(lambda me: None)))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(inside)
+
+        async def inside() -> None:
+            last.tell(Do(lambda me: None))
+
+        first = await system.start(AsyncPuppet, name="first")
+        with edge_context(traced()):
+            await first.ask(Call(work))
+        await last.stop()
+        spans = read(system)
+        stretch = next(one.span for one in spans if one.name == "effect.outside")
+        assert [one.parent for one in spans if one.path == "last"] == [stretch] * 2
+
+
 class Gathering(Actor[Do]):
     """Takes what waits together."""
 
@@ -225,7 +282,7 @@ async def test_without_somebody_who_reads_nothing_is_recorded() -> None:  # OBS-
 
 
 def test_the_ring_is_bounded_by_number_and_by_age() -> None:  # OBS-4
-    spans = Spans(lambda: 0.0, lambda number, actor: f"{number}{actor}")
+    spans = Spans(lambda number, actor: f"{number}{actor}", lambda: 0.0)
 
     def one(at: float) -> Record:
         return ("n", root_of(TRACE), "s", at, at, "", "", "", None)
@@ -249,7 +306,7 @@ def test_one_trace_of_ten_is_kept_by_its_id() -> None:  # OBS-4
 
 
 def test_an_id_is_cut_and_a_name_of_one_too() -> None:  # OBS-3
-    spans = Spans(lambda: 0.0, lambda number, actor: "5" * 16)
+    spans = Spans(lambda number, actor: "5" * 16, lambda: 0.0)
     person = "0f3e4b5a-1111-4222-8333-944445555666"
     fields: dict[str, Value] = {
         "stream": f"@acme/account-{person}",

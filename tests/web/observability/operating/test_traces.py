@@ -20,7 +20,7 @@ SAMPLED, OTHER, THIRD = (f"{'a' * 24}{number:08x}" for number in (10, 11, 12))
 
 
 def spans_of(*records: Record) -> Spans:
-    spans = Spans(lambda: 0.0, lambda number, actor: f"{number:08x}{actor:08x}")
+    spans = Spans(lambda number, actor: f"{number:08x}{actor:08x}", lambda: 0.0)
     for one in records:
         spans.add(one)
     return spans
