@@ -350,6 +350,14 @@ class Accounts(Protocol):
         """
         ...
 
+    async def who_lately(self, digest: bytes) -> Member | None:
+        """Call this as `who`, for a page that shows everybody the same and a member their name.
+
+        The answer may be a second old, level and proof with it: whatever is decided by who asks is
+        asked of `who`. What this process has ended is over here too, and a role is never old.
+        """
+        ...
+
     async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
         """Call this to end a browser's sign-in; harmless when it has none."""
         ...

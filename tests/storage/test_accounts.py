@@ -1,15 +1,21 @@
 """Accounts and counted tries: both engines pass the suites."""
 
 import re
-from uuid import uuid4
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
 import pytest
+import trio
+import trio.lowlevel
 
-from actors.accounts import AuditQuery, FixedField, Role, StepUp
+from actors.accounts import AuditQuery, FixedField, Member, Role, SessionId, StepUp
 from actors.accounts.members import FIXED_FIELDS
 from storage.errors import StatementRefused
 from storage.memory import MemoryAccounts
-from storage.postgres import Connection, Database
+from storage.postgres import Connection, Database, open_database
+from storage.postgres.accounts import lately
+from storage.postgres.accounts.lately import Lately
+from storage.postgres.connecting.notices import SESSIONS
 from storage.testing import (
     AccountsSuite,
     AddressesSuite,
@@ -35,6 +41,7 @@ from storage.testing.accounts.members import (
     sign_in_of,
 )
 from tests.logged import captured
+from tests.patience import FOR_EVER_S, PATIENCE_S, PATIENT_POOL
 
 
 class TestMemoryAccounts(
@@ -182,3 +189,82 @@ async def test_a_sign_in_of_a_former_epoch_opens_nothing(database: Database) -> 
     assert not await kept.accounts.step_up(StepUp(ada.user_id, own.reference, digest_of("new")))
     assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("new")) == 0
     assert await kept.accounts.who(digest_of("new")) is not None
+
+
+async def test_an_end_in_another_process_ends_what_was_said_lately(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SEC-44: by the ring, long before it is a second old; what nothing rang for stays till then
+    monkeypatch.setattr(lately, "LATELY_S", FOR_EVER_S)
+    async with (
+        open_database(database_url, settings=PATIENT_POOL) as here,
+        open_database(database_url, settings=PATIENT_POOL) as there,
+    ):
+        kept, elsewhere = accounts_in_postgres(here), accounts_in_postgres(there)
+        session = f"ada{uuid4().hex[:8]}"
+        ada = await kept.register(session)
+
+        async def name() -> str | None:
+            member = await kept.accounts.who_lately(digest_of(session))
+            return None if member is None else member.username
+
+        async def rename(connection: Connection) -> None:
+            change = "UPDATE users SET username = $2 WHERE id = $1"
+            await connection.execute(change, ada.user_id, uuid4().hex)
+
+        with trio.fail_after(PATIENCE_S):
+            # Of the listening that begins it may ring meanwhile.
+            before, known, now = -1, None, None
+            while here.rung(SESSIONS) != before:
+                before, known = here.rung(SESSIONS), await name()
+                await there.run(rename)
+                now = await name()
+            assert known == now is not None
+            await elsewhere.accounts.revoke(user_id=ada.user_id)
+            while await name() is not None:
+                await trio.lowlevel.checkpoint()
+
+
+def member_of(role: Role = Role.USER) -> Member:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return Member(UUID(int=1), "ada", "a@b.example", role, now, UUID(int=2), SessionId("s"))
+
+
+def test_what_was_said_lately_is_a_second_old_at_most() -> None:
+    # SEC-44: from before it was asked
+    said, ada = Lately(), member_of()
+    said.keep(b"ada", ada, 10.0, 0)
+    assert said.get(b"ada", 10.99, 0) is ada
+    assert said.get(b"ada", 11.0, 0) is None
+    assert said.get(b"bob", 10.0, 0) is None
+
+
+def test_a_ring_empties_what_was_said_lately() -> None:
+    # SEC-13, SEC-44: also of what was asked before it, and answered after
+    said, ada = Lately(), member_of()
+    said.keep(b"ada", ada, 10.0, 0)
+    assert said.get(b"ada", 10.1, 1) is None
+    said.keep(b"ada", ada, 10.1, 0)
+    assert said.get(b"ada", 10.2, 1) is None
+    said.keep(b"ada", ada, 10.2, 1)
+    assert said.get(b"ada", 10.3, 1) is ada
+
+
+def test_of_who_has_a_role_nothing_is_kept() -> None:
+    # SITE-49: it counts from the next request on, granted or taken away
+    said = Lately()
+    for role in (Role.MODERATOR, Role.ADMIN):
+        said.keep(b"ada", member_of(role), 10.0, 0)
+        assert said.get(b"ada", 10.0, 0) is None
+
+
+def test_what_was_said_lately_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    # REL-71: the first ones go, and those that are too old with the next one
+    monkeypatch.setattr(lately, "KEPT_MAX", 3)
+    said, ada = Lately(), member_of()
+    for number in range(5):
+        said.keep(b"%d" % number, ada, number / 10, 0)
+    said.keep(b"3", ada, 0.5, 0)
+    assert [said.get(b"%d" % one, 0.5, 0) is ada for one in range(5)] == [False] * 2 + [True] * 3
+    said.keep(b"new", ada, 1.45, 0)
+    assert (len(said), said.get(b"3", 1.45, 0), said.get(b"new", 1.45, 0)) == (2, ada, ada)

@@ -323,6 +323,7 @@ _ACCOUNTS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
             "origin": _ORIGIN,
         },
         "who": {"digest": _D},
+        "who_lately": {"digest": _D},
         "sign_out": {"session_id": SessionId("s"), "origin": _ORIGIN},
         "sign_ins": {"user_id": _ONE},
         "name_sign_in": {"user_id": _ONE, "reference": _ONE, "name": "n"},

@@ -3,6 +3,8 @@
 Rule 1: a token that was not issued here is never adopted, and opens nothing (SEC-21).
 Rule 2: the store is asked at each request of a member, so a role and an end count from the next
         one on, in every process. While it is away the answer is 503, and no guest's page (SITE-51).
+        Pages that all may see, and on which a member is only named, may take an answer of the last
+        second (PERF-40), of members without a role; what this process has ended is over there too.
 Rule 3: a sign-in says which browser session it goes with: the visitor's cookie follows it.
 Rule 4: client programs bring their token as `Authorization: Bearer`, below `/api/`, on streams and
         sockets; a cookie beside it counts for nothing, and one that opens nothing is 401 (SEC-37).
@@ -49,6 +51,8 @@ _MEMBER_KEY = "greenroom.member"
 _BEARER = b"bearer"
 # Where programs ask.
 _PROGRAMS = ("/api/", paths.EVENTS)
+# Open to all; what they lead to asks anew, the stream of the page first of all.
+_LATELY = frozenset({paths.HOME, paths.LAB})
 
 
 def new_token() -> tuple[str, bytes]:
@@ -124,7 +128,10 @@ class Identity:
         if token is None:
             return
         try:
-            member = await self._who(token, is_by_bearer=bearer is not None)
+            if bearer is None and _is_glance(scope):
+                member = await self._who_lately(token)
+            else:
+                member = await self._who(token, is_by_bearer=bearer is not None)
         except StoreError:
             self._tell_away()  # and nobody is taken for a guest meanwhile (SEC-3)
             raise
@@ -157,6 +164,11 @@ class Identity:
         self._tell_forged()
         return None
 
+    async def _who_lately(self, token: str) -> Member | None:
+        if _FORM.fullmatch(token):
+            return await self._accounts.who_lately(digest_of(token))
+        return await self._who(token, is_by_bearer=False)
+
     def _forget(self, state: RequestState, scope: HTTPScope | WebsocketScope) -> None:
         """Of a sign-in that is over nothing is left in its browser, which the next one may use."""
         state.set_cookies.append(self._cookie.expire())
@@ -164,6 +176,13 @@ class Identity:
             return
         if state.rendering is Rendering.PAGE:
             state.visitor.rotate()
+
+
+def _is_glance(scope: HTTPScope | WebsocketScope) -> bool:
+    # HEAD is told what GET would be.
+    return (
+        scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in _LATELY
+    )
 
 
 def _log_use(state: RequestState, member: Member | None) -> None:

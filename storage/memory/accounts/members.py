@@ -272,6 +272,10 @@ class MemoryAccounts(Twin):
             else max(timedelta(0), user.guarded_until - now),
         )
 
+    async def who_lately(self, digest: bytes) -> Member | None:
+        """See `Accounts.who_lately`."""
+        return await self.who(digest)
+
     async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
         """See `Accounts.sign_out`."""
         check_a("origin", origin, Origin)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
+import trio
+
 from actors.accounts.kept.audit import Act, Entry, Origin, user_stream
 from actors.accounts.kept.factors import PasskeyProof
 from actors.accounts.kept.risk.words import LIMITED_FOR, Outcome, Proven, Withheld
@@ -47,6 +49,7 @@ from storage.errors import StatementRefused
 from storage.postgres.accounts.audit import NotedAct, begin, record, record_acts
 from storage.postgres.accounts.kept.logins import Arrived, arrive, keep_login
 from storage.postgres.accounts.kept.tokens import end_tokens, sweep_tokens
+from storage.postgres.accounts.lately import Lately
 from storage.postgres.accounts.proving import is_alive, is_open_there, note_provider, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
@@ -185,7 +188,7 @@ class PostgresAccounts:
     """The port `Accounts` on a `Database`."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._database, self._lately = database, Lately()
 
     async def register(
         self, account: NewAccount, sign_in: NewSignIn, origin: Origin = NOWHERE
@@ -236,6 +239,18 @@ class PostgresAccounts:
         """See `Accounts.who`."""
         check_digest(digest)
         return await self._database.run(_who, digest)
+
+    async def who_lately(self, digest: bytes) -> Member | None:
+        """See `Accounts.who_lately`."""
+        check_digest(digest)
+        now, rung = trio.current_time(), self._database.rung(SESSIONS)
+        member = self._lately.get(digest, now, rung)
+        if member is None:
+            member = await self._database.run(_who, digest)
+            # Of several askers each has its own answer: another may have seen a ring since.
+            if member is not None and rung == self._database.rung(SESSIONS):
+                self._lately.keep(digest, member, now, rung)
+        return member
 
     async def sign_out(self, session_id: SessionId, origin: Origin = NOWHERE) -> None:
         """See `Accounts.sign_out`."""

@@ -92,6 +92,7 @@ class Database:
         self._is_notified = is_notified
         self._notices: Notices | None = None
         self._bells = {channel: Bell() for channel in CHANNELS}
+        self._rung = dict.fromkeys(CHANNELS, 0)
         self.loops_started = 0
         # What is counted of it for operators; it outlives each loop.
         self.tallies = Tallies()
@@ -175,6 +176,13 @@ class Database:
     def bell(self, channel: str) -> Bell:
         """Call this for what rings when something was committed on a channel."""
         return self._bells[channel]
+
+    def rung(self, channel: str) -> int:
+        """Call this for how often it has rung; whoever committed here was not told before that.
+
+        A loop that is lost may not have counted what it committed: the next one counts for it.
+        """
+        return self._rung[channel]
 
     async def wait_up(self, timeout_s: float = STARTUP_S_MAX) -> None:
         """Call this to wait until the database answers; raises what kept it away at the end.
@@ -269,6 +277,7 @@ class Database:
         """On the loop: make the hints of this loop, and send and hear them while it turns."""
 
         def ring(channel: str) -> None:
+            self._rung[channel] += 1  # on the loop only, and read by the trio side
             bell = self._bells[channel]
             if bell.is_heard:
                 thread.post_to_trio(bell.ring)

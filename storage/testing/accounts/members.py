@@ -689,6 +689,35 @@ class AccountsSuite:
         assert await end() == 0, "their sign-in is over"
         assert await kept.accounts.who(digest_of("joe")) is not None
 
+    async def test_what_was_said_lately_ends_with_what_it_was_said_of(
+        self, kept: KeptAccounts
+    ) -> None:
+        # PERF-40, SEC-13, SEC-44, SITE-40: of two that were just looked at, by whatever ended one
+        ada, bob = await kept.register(), await kept.register("bob")
+        accounts = kept.accounts
+
+        async def seen(*names: str) -> list[str | None]:
+            told = [await accounts.who_lately(digest_of(name)) for name in names]
+            return [None if one is None else one.role.value for one in told]
+
+        assert await seen("ada", "bob", "ada", "bob", "nobody") == [*["user"] * 4, None]
+        assert await accounts.who_lately(digest_of("ada")) is not None
+        await accounts.grant("ada", Role.MODERATOR)
+        assert await seen("ada", "bob") == ["moderator", "user"]
+        # Who loses a role is signed out.
+        await accounts.grant("ada", Role.USER)
+        assert await seen("ada", "bob") == [None, "user"]
+        assert await accounts.sign_in(ada.user_id, HASH, sign_in_of("ada")) == 0
+        assert await seen("ada", "ada") == ["user", "user"]
+        await accounts.sign_out(SessionId("ada"))
+        assert await seen("ada", "bob") == [None, "user"]
+        assert await accounts.sign_in(ada.user_id, HASH, sign_in_of("ada")) == 0
+        assert await seen("ada", "bob") == ["user", "user"]
+        assert await accounts.revoke(user_id=bob.user_id) == 1
+        assert await seen("ada", "bob") == ["user", None]
+        assert await accounts.delete(ada.user_id, HASH, by=None)
+        assert await seen("ada") == [None]
+
     async def test_a_role_counts_from_the_next_request(self, kept: KeptAccounts) -> None:
         # SITE-49
         await kept.register()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
 from argon2 import PasswordHasher
 from structlog.testing import capture_logs
 
-from actors.accounts import Role, SessionId
+from actors.accounts import Member, Role, SessionId
 from storage.errors import StoreUnavailable
 from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.logged import configured_for
@@ -20,6 +21,8 @@ from web.accounts.identity import digest_of
 from web.observability.alerts import Alert
 
 pytestmark = pytest.mark.slow
+
+Who = Callable[[bytes], Awaitable[Member | None]]
 
 PASSWORD = "x9 qv, tz! "
 ADA = {"username": "Ada", "email": "ada@example.org", "password": PASSWORD}
@@ -271,6 +274,36 @@ async def test_a_role_that_is_granted_is_seen_on_the_open_page() -> None:
                 assert (await in_thread(partial(grace.post, "still here"))).status == 202
                 await in_thread(partial(again.read_until, b"still here"))
                 await in_thread(partial(at_grace.read_until, b"still here"))
+
+
+async def test_only_pages_for_all_are_told_what_was_known_lately(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # PERF-40, SEC-13: whatever is decided by who asks, a stream first of all, is asked anew
+    async with open_whole_site() as site:
+        visitor = await register(site)
+        asked: list[str] = []
+        for name in ("who", "who_lately"):
+            method = getattr(site.accounts, name)
+
+            async def note(digest: bytes, name: str = name, method: Who = method) -> Member | None:
+                asked.append(name)
+                return await method(digest)
+
+            monkeypatch.setattr(site.accounts, name, note)
+
+        async def told(path: str, method: str = "GET") -> list[str]:
+            asked.clear()
+            await in_thread(partial(visitor.request, method, path))
+            return asked[:1]
+
+        for path in ("/", "/lab", "/lab?room=lobby"):
+            assert await told(path) == await told(path, "HEAD") == ["who_lately"], path
+        for path in ("/account", "/protected", "/demo/chat/history", "/no-such-page", "/events"):
+            assert await told(path) == ["who"], path
+        assert await told("/", "POST") == await told("/demo/chat/messages", "POST") == ["who"]
+        visitor.cookies["gr_auth"] = "x" * 42
+        assert await told("/") == []
 
 
 async def opened(visitor: Visitor) -> OpenStream:
