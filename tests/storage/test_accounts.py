@@ -13,8 +13,8 @@ from actors.accounts.members import FIXED_FIELDS
 from storage.errors import StatementRefused
 from storage.memory import MemoryAccounts
 from storage.postgres import Connection, Database, open_database
-from storage.postgres.accounts import lately
-from storage.postgres.accounts.lately import Lately
+from storage.postgres.accounts.kept import lately
+from storage.postgres.accounts.kept.lately import Lately
 from storage.postgres.connecting.notices import SESSIONS
 from storage.testing import (
     AccountsSuite,

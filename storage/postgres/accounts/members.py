@@ -47,9 +47,9 @@ from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
 from storage.postgres.accounts.audit import NotedAct, begin, record, record_acts
+from storage.postgres.accounts.kept.lately import Lately
 from storage.postgres.accounts.kept.logins import Arrived, arrive, keep_login
 from storage.postgres.accounts.kept.tokens import end_tokens, sweep_tokens
-from storage.postgres.accounts.lately import Lately
 from storage.postgres.accounts.proving import is_alive, is_open_there, note_provider, use_proof
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS

@@ -1,1 +1,3 @@
-"""What is kept of tries and of sign-ins: limits, and logins with their risk, in PostgreSQL."""
+"""What is kept of tries and of sign-ins, in PostgreSQL: limits, logins with their risk, tokens, and
+who was seen in the last second (`lately.py`).
+"""
