@@ -12,9 +12,10 @@ and id. Who reads a stored event has read all of it or nothing.
 """
 
 import dataclasses
+from abc import ABCMeta
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar, cast, get_origin, get_type_hints
+from typing import TypeVar, cast, dataclass_transform, get_type_hints, overload
 from uuid import UUID
 
 import msgspec
@@ -36,7 +37,8 @@ from actors.persistence.private import (
 )
 from actors.persistence.roads import Fields, Place, Roads, Step, check_targets, parsed, shown, where
 from actors.persistence.words import APPEND_EVENTS_MAX, NewEvent, Query, StoredEvent, Tagged
-from actors.reducers import mark_event
+from actors.reducers import is_command, is_event, mark_event
+from actors.reducers.messages import is_mutable
 from actors.runtime import Log
 
 T = TypeVar("T")
@@ -51,8 +53,6 @@ PARTS_MAX = APPEND_EVENTS_MAX
 
 # Events are for ever; what is in these fields must not be.
 _SECRET_WORDS = ("password", "passwd", "token", "secret", "cvv", "pan")
-
-_MUTABLE = (list, dict, set, bytearray)
 
 _log = Log("actors.persistence")
 
@@ -82,7 +82,10 @@ class EventTypes:
         aliases: Collection[str] = (),
         subject: str | Sequence[str] | None = None,
     ) -> Callable[[type[T]], type[T]]:
-        """Call this as a decorator to give a frozen class its stored name.
+        """Call this as a decorator to give a class of events its stored name.
+
+        A plain class becomes a frozen dataclass, as by `@command`; a frozen dataclass or Struct
+        stays what it is.
 
         `allow` names fields that look like secrets and are none. `aliases` are names under which
         its events were stored before, of any version: versions go on under the new name.
@@ -94,6 +97,7 @@ class EventTypes:
         """
 
         def mark(cls: type[T]) -> type[T]:
+            cls = _frozen(cls)
             shape = private_shape(cls, subject)
             self._register(cls, name or cls.__name__, version, allow, aliases)
             if shape is not None:
@@ -455,15 +459,31 @@ def _cause(error: Exception, stored: StoredEvent) -> Exception | None:
     return None if stored.codec == PRIVATE_CODEC else error
 
 
+def _frozen(cls: type[T]) -> type[T]:
+    """A plain class as a frozen dataclass; what has a nature of its own is left as it is."""
+    if not isinstance(cls, type):
+        raise TypeError(f"@event makes a class of events, not {cls!r}; a name is given by `name=`")
+    is_plain = type(cls) in (type, ABCMeta) and not issubclass(cls, (tuple, BaseException))
+    if not is_plain or "__dataclass_fields__" in vars(cls):
+        return cls
+    # What is made is another class, for its slots; a mark of this one would be lost.
+    if is_command(cls) or is_event(cls):
+        raise TypeError(f"{where(cls)} is a command or an event already")
+    return dataclasses.dataclass(frozen=True, slots=True)(cls)
+
+
 def _check_class(cls: type, allow: Collection[str]) -> None:
     if issubclass(cls, msgspec.Struct):
         is_frozen = bool(cls.__struct_config__.frozen)
     else:
         is_frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
     if not is_frozen:
-        raise TypeError(f"{where(cls)} is no frozen dataclass or msgspec.Struct(frozen=True)")
+        raise TypeError(
+            f"{where(cls)} is no frozen dataclass or msgspec.Struct(frozen=True); of a plain class "
+            "@event makes one"
+        )
     for field, hint in get_type_hints(cls).items():
-        if (get_origin(hint) or hint) in _MUTABLE:
+        if is_mutable(hint):
             raise TypeError(f"{where(cls)}.{field} is mutable; events never change")
         words = field.lower().split("_")
         if field not in allow and any(word in words for word in _SECRET_WORDS):
@@ -508,6 +528,34 @@ def _encoded(
 
 # The types of this program. A set of its own is for tests and for libraries.
 EVENTS = EventTypes()
-event = EVENTS.event
 upcaster = EVENTS.upcaster
 splitter = EVENTS.splitter
+
+
+@overload
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def event(cls: type[T], /) -> type[T]: ...
+@overload
+def event(
+    *, name: str | None = None, version: int = 1, allow: Collection[str] = (),
+    aliases: Collection[str] = (), subject: str | Sequence[str] | None = None,
+) -> Callable[[type[T]], type[T]]: ...  # fmt: skip
+def event(
+    cls: type[T] | None = None, /, *, name: str | None = None, version: int = 1,
+    allow: Collection[str] = (), aliases: Collection[str] = (),
+    subject: str | Sequence[str] | None = None,
+) -> type[T] | Callable[[type[T]], type[T]]:  # fmt: skip
+    """Call this (as a decorator) to make a class of events of this program: see `EventTypes.event`.
+
+    ```python
+    @event
+    class Deposited:
+        cents: int
+
+    @event(name="Taken", version=2)
+    class Withdrawn:
+        cents: int
+    ```
+    """
+    mark = EVENTS.event(name=name, version=version, allow=allow, aliases=aliases, subject=subject)
+    return mark if cls is None else mark(cls)

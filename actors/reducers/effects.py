@@ -22,7 +22,6 @@ Rule 2: what cannot be carried out is refused when the effect is made, at its li
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass, field, replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -42,6 +41,9 @@ FUTURE_TIMEOUT_S: Final = 30.0
 DISPATCH_TIMEOUT_S: Final = 5.0
 # More at once are a loop in the reducer; a queue of its own would serve them better.
 EFFECTS_MAX: Final = 256
+
+# A hundred years: whatever waits longer is a slip, and its end would be no date.
+SECONDS_MAX: Final = 3_155_760_000
 
 # The key of a durable delay is a part of a timer's name.
 KEY_CHARS_MAX: Final = 100
@@ -399,9 +401,10 @@ def _check_operation(of: Effect, op: object, *, is_stream: bool) -> None:
 
 def _check_seconds(of: Effect, name: str, value: object, *, least: float) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < least:  # type: ignore[arg-type,operator]
+    if not is_number or not least <= value <= SECONDS_MAX:  # type: ignore[operator]
         raise ValueError(
-            f"{type(of).__name__}.{name} is {value!r}; it must be seconds >= {least:g} ({here()})"
+            f"{type(of).__name__}.{name} is {value!r}; it must be seconds >= {least:g} and at most "
+            f"{SECONDS_MAX} ({here()})"
         )
 
 

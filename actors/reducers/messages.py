@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Final, TypeVar, dataclass_transform, get_origin, get_type_hints
+from typing import Final, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary, WeakSet
 
 T = TypeVar("T")
@@ -102,11 +102,16 @@ def check_immutable(cls: type) -> None:
     except (NameError, AttributeError):
         return  # A name that comes further down in the module; a checker knows it.
     for name, hint in hints.items():
-        if (get_origin(hint) or hint) in _MUTABLE:
+        if is_mutable(hint):
             raise TypeError(
                 f"{place_of(cls)}.{name} is mutable; a message never changes: take a tuple, a "
                 f"Mapping or a frozenset ({here()})"
             )
+
+
+def is_mutable(hint: object) -> bool:
+    """Whether a field of this type, or what it may hold, is a list, dict or set."""
+    return (get_origin(hint) or hint) in _MUTABLE or any(map(is_mutable, get_args(hint)))
 
 
 def place_of(cls: type) -> str:

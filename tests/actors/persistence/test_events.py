@@ -1,9 +1,11 @@
 """Event classes and their stored form: names, versions, upcasters, golden bytes, refusals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -18,7 +20,10 @@ from actors.persistence import (
     NewEvent,
     StoredEvent,
     UnknownEventType,
+    event,
 )
+from actors.reducers import event_type
+from actors.runtime import message
 from tests.actors.persistence.accounts import TYPES, Deposited, Withdrawn
 
 _GOLDEN = Path(__file__).parent / "golden"
@@ -113,6 +118,53 @@ def test_chains_of_upcasters_are_followed_and_checked() -> None:
         types.upcaster("Named", "Named.v2")
 
 
+@event
+class Banked:
+    cents: int
+    note: str = ""
+
+
+@event(name="Bank.Taken", version=2)
+class Taken(Banked):
+    by: str = "cash"
+
+
+def test_a_plain_class_becomes_a_frozen_one() -> None:  # CORE-4
+    assert (event_type(Banked(3)), event_type(Taken)) == ("Banked.v1", "Bank.Taken.v2")
+    assert Taken(3, by="card") == Taken(3, "", "card") != Taken(3)
+    assert {Banked(1), Banked(1)} == {Banked(1)}
+    with pytest.raises(FrozenInstanceError):
+        Banked(1).cents = 2  # type: ignore[misc]
+
+
+class _Kinds(Enum):
+    ONE = 1
+
+
+class _Pair(NamedTuple):
+    n: int
+
+
+class _Loud(Exception):
+    n: int = 1
+
+
+@message
+class _Told:
+    n: int
+
+
+@pytest.mark.parametrize("cls", [_Kinds, _Pair, _Loud, _Told])
+def test_what_has_a_nature_of_its_own_stays_what_it_is(cls: type) -> None:  # CORE-4
+    with pytest.raises(TypeError, match="no frozen dataclass"):
+        EventTypes().event()(cls)
+
+
+def test_a_name_by_itself_is_no_event() -> None:  # CORE-4
+    with pytest.raises(TypeError, match=r"not 'Placed'; a name is given by `name=`"):
+        event("Placed")  # type: ignore[call-overload]
+
+
 def test_what_cannot_be_an_event_is_refused_when_defined() -> None:
     # CORE-4: mutable, secret, taken
     types = EventTypes()
@@ -126,10 +178,19 @@ def test_what_cannot_be_an_event_is_refused_when_defined() -> None:
         items: list[int]
 
     @dataclass(frozen=True)
+    class Perhaps:
+        fields: dict[str, int] | None = None
+
+    @dataclass(frozen=True)
+    class Inside:
+        rows: tuple[list[int], ...] = ()
+
+    @dataclass(frozen=True)
     class Registered:
         access_token: str
 
-    for cls, word in ((Loose, "frozen"), (Listed, "mutable"), (Registered, "secret")):
+    refused = [(Listed, "mutable"), (Perhaps, "mutable"), (Inside, "mutable")]
+    for cls, word in [(Loose, "frozen"), *refused, (Registered, "secret")]:
         with pytest.raises(TypeError, match=word):
             types.event()(cls)
     types.event(allow=["access_token"])(Registered)

@@ -98,7 +98,7 @@ def test_a_lambda_and_a_closure_are_refused_with_their_place() -> None:
     assert Delay(1, "a").map(Noted) == Delay(1, Noted("a"))
 
 
-@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan, math.inf, "1", None, True])
+@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan, math.inf, 1e300, "1", None, True])
 def test_a_delay_of_no_time_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match=r"Delay\.seconds is .*must be seconds >= 0.*test_effects"):
         Delay(seconds, "a")

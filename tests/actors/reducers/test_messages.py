@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, dataclass
+from typing import Annotated
 
 import pytest
 
@@ -64,7 +65,10 @@ def test_one_class_is_not_both() -> None:  # CORE-4
     assert not is_event(Place)
 
 
-@pytest.mark.parametrize("mutable", [list, dict, set, list[int], dict[str, int], set[int]])
+@pytest.mark.parametrize("mutable", [
+    list, dict, set, list[int], dict[str, int], set[int], dict[str, int] | None,
+    tuple[list[int], ...], Annotated[set[int], "few"],
+])  # fmt: skip
 def test_a_field_that_can_be_changed_is_refused_with_its_place(mutable: type) -> None:  # CORE-4
     class Loose:
         pass
