@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from actors.accounts import Method
 from actors.accounts.kept.risk.rules import (
@@ -56,6 +56,7 @@ SMTP_PORTS = {SmtpSecurity.STARTTLS: 587, SmtpSecurity.TLS: 465, SmtpSecurity.NO
 TOKEN_CHARS_MIN, TOKEN_CHARS_MAX = 16, 512
 # Tokens of providers are the longest of what they take.
 SMTP_LOGIN_CHARS_MAX = 1024
+SERVICE_NAME_CHARS_MAX = 100
 # A key of AES-256.
 PRIVATE_KEY_BYTES = 32
 
@@ -315,6 +316,10 @@ class Settings:
     metrics_token: Secret[str] | None = None
     # Whether it is recorded what took how long in each request.
     tracing: Tracing = Tracing.ON
+    # Who is handed those that are kept; what it is told with each request, a header a line.
+    otlp_endpoint: str | None = None
+    otlp_headers: Secret[str] | None = None
+    otel_service_name: str = "greenroom"
     # Addresses of mail that were in a breach; a file.
     risk_breached: Path | None = None
     # The domain that passkeys are of, where it is a wider one than that of the site's address.
@@ -467,6 +472,48 @@ def _redis_url(text: str) -> Secret[str]:
     if parts.scheme == "redis" and not is_loopback(parts.hostname or ""):
         raise _Bad("must be rediss:// beyond this machine: nothing is said in the clear there")
     return Secret(text)
+
+
+def _otlp_endpoint(text: str) -> str:
+    # Not echoed either: a key may stand in it by mistake.
+    rule = "must be http://host:port or https://host:port, with a path at most"
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in {"http", "https"} and parts.port != 0 and bool(parts.hostname)
+    except ValueError:
+        raise _Bad(rule) from None
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    if not known or not is_plain or "@" in parts.netloc or "?" in text or "#" in text:
+        raise _Bad(rule)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise _Bad("must be https:// beyond this machine: nothing is said in the clear there")
+    return text.rstrip("/")
+
+
+# What says how a request is to be read, and so is not the operator's to say.
+_OTLP_OWN = frozenset(
+    {"connection", "content-encoding", "content-length", "content-type", "host",
+     "transfer-encoding"}
+)  # fmt: skip
+
+
+def _otlp_headers(text: str) -> Secret[str]:
+    lines = []
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        name, value = name.strip().lower(), unquote(value.strip())
+        is_name = re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]{1,100}", name) is not None
+        is_value = value.isascii() and value.isprintable() and value == value.strip()
+        if not is_name or not equals or not is_value or name in _OTLP_OWN:
+            raise _Bad("must be name=value, separated by commas, the values percent-encoded")
+        lines.append(f"{name}: {value}")
+    return Secret("\n".join(lines))
+
+
+def _service_name(text: str) -> str:
+    if not text.isprintable() or len(text) > SERVICE_NAME_CHARS_MAX:
+        raise _Bad(f"must be one line of at most {SERVICE_NAME_CHARS_MAX} characters")
+    return text
 
 
 def _secret(text: str) -> Secret[bytes]:
@@ -813,6 +860,10 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "RISK_PLACES": ("risk_places", _file),
     "METRICS_PORT": ("metrics_port", _integer(1, 65535)),
     "TRACES": ("tracing", _word(Tracing)),
+    # As OpenTelemetry names them for every program.
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("otlp_endpoint", _otlp_endpoint),
+    "OTEL_EXPORTER_OTLP_HEADERS": ("otlp_headers", _otlp_headers),
+    "OTEL_SERVICE_NAME": ("otel_service_name", _service_name),
     "METRICS_TOKEN": ("metrics_token", _token),
     "RISK_BREACHED": ("risk_breached", _file),
     "WEBAUTHN_RP_ID": ("webauthn_rp_id", _domain),
@@ -840,6 +891,7 @@ SECRETS = (
     "MAILGUN_HOOK_KEY",
     "POSTMARK_HOOK_LOGIN",
     "METRICS_TOKEN",
+    "OTEL_EXPORTER_OTLP_HEADERS",
 )
 # Far more than the longest of them: a list of former keys.
 SECRET_FILE_BYTES_MAX = 65_536

@@ -31,6 +31,7 @@ WITH_REASON = {
     "web.cli.examples": "the examples that it lists itself",
     "web.accounts.ways.provider": "providers that the settings name, at addresses they tell",
     "web.mail.routes.amazon": "a certificate, at a host of the topic that the settings name only",
+    "web.observability.operating.traces.exporting": "a collector that the settings name",
     "web.routing.outward": "an address that who calls it has looked at",
     "web.views.fetched": "files of a build, from the registries that it is configured with",
     "web.client": "a client asks the server that its program names",

@@ -50,6 +50,7 @@ MAY = {
     "web/client/": CLIENT,
     "web/mail/routes/amazon.py": GUARDED,
     "web/mail/senders/smtp.py": GUARDED,
+    "web/observability/operating/traces/exporting/sending.py": GUARDED,
     "web/routing/outward.py": "is itself what is called, by those of this list",
 }
 # What makes a call outside, and the only thing that it may be handed to.
@@ -59,6 +60,7 @@ HANDED = {
     "web/app/bus.py": ("publisher", "guarded"),
     "web/mail/routes/amazon.py": ("fetch_certificate", "call"),
     "web/mail/senders/guarded.py": ("send", "call"),
+    "web/observability/operating/traces/exporting/sending.py": ("_post", "call"),
     "web/wiring/frame/mailing.py": ("SmtpSender", "GuardedSender"),
 }
 

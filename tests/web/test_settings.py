@@ -93,6 +93,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "LAB_LETTERS_PER_SECOND": "500",
             "COMPRESSION": "off",
             "TRACES": "off",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example.org:4318/a/",
+            "OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20hunter2, x-tenant=a=b",
+            "OTEL_SERVICE_NAME": "site",
             "STATE_DIR": "here",
             "BACKUP_EVERY_SECS": "30",
             "DATASTAR_JS": str(script),
@@ -163,6 +166,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
     assert settings.private_key == Secret(bytes(32))
     assert settings.private_keys_previous == (Secret(bytes(32)), Secret(bytes(32)))
     assert settings.is_https
+    assert settings.otlp_endpoint == "https://collector.example.org:4318/a"
+    assert settings.otlp_headers == Secret("authorization: Bearer hunter2\nx-tenant: a=b")
 
 
 def test_backups_are_of_the_embedded_database() -> None:  # OPS-1
@@ -255,6 +260,18 @@ def test_backups_are_of_the_embedded_database() -> None:  # OPS-1
         ("KAFKA_TLS_CA", "no/such/file.pem"),
         ("COMPRESSION", "br"),
         ("TRACES", "10"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://127.0.0.1:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://key@collector.example.org"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example.org/?key=1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[127"),
+        # In the clear beyond this machine.
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.example.org:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b%0D%0Ac: d"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Host=elsewhere"),
+        ("OTEL_SERVICE_NAME", "a\nb"),
         ("DATASTAR_JS", "no/such/file.js"),
         ("CHAT_POSTS_PER_AUTHOR_MAX", "0"),
         ("CHAT_WAITING_PER_AUTHOR_MAX", "0"),

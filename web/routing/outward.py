@@ -18,16 +18,21 @@ if TYPE_CHECKING:
     import httpx
 
 
+# Of seconds: more digits are no time that anybody waits.
+_PATIENCE_DIGITS = 9
+
+
 class NoAnswer(Exception):
     """Raised when nothing came that can be read: an error of the line, a redirect, too much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What another host said; `is_good` for a 200."""
+    """What another host said; `is_good` for a 200; `retry_after` when it asked for patience."""
 
     status: int
     body: bytes
+    retry_after: float | None = None
 
     @property
     def is_good(self) -> bool:
@@ -59,9 +64,16 @@ async def ask(
             ) as client,
             client.stream(method, url, headers=sent, content=body) as answer,
         ):
-            return Answered(answer.status_code, await _read(answer, bytes_max))
+            patience = _patience(answer.headers.get("retry-after", ""))
+            return Answered(answer.status_code, await _read(answer, bytes_max), patience)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: no host's name
         raise NoAnswer(type(error).__name__) from None
+
+
+def _patience(told: str) -> float | None:
+    """In seconds; a date is not read: it is by another host's clock."""
+    is_number = told.isascii() and told.isdigit() and len(told) < _PATIENCE_DIGITS
+    return float(told) if is_number else None
 
 
 async def _read(answer: "httpx.Response", bytes_max: int) -> bytes:

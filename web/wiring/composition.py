@@ -171,6 +171,7 @@ from web.observability.operating.overview.page import OverviewStreams, overview_
 from web.observability.operating.overview.reading import OverviewSource
 from web.observability.operating.overview.telling import TopCommand
 from web.observability.operating.recent import RECENT
+from web.observability.operating.traces.exporting.sending import OTLP
 from web.observability.operating.traces.of_site import SiteTraces
 from web.observability.operating.traces.routes import listing_of, trace_routes
 from web.realtime import (
@@ -349,7 +350,7 @@ class Web:
         }
         # The endpoint of the newest application.
         self.sockets: SocketEndpoint[SocketGuest] | None = None
-        self.figures, self.traces = self._make_figures(), SiteTraces(settings, clock.now)
+        self.figures, self.traces = self._make_watching()
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
         self._survivals = Survivals(ids, clock.now, self._delivered)
@@ -363,6 +364,10 @@ class Web:
         self._directory.attach(system)
         self.figures.begin(system)
         self.traces.begin(system)
+
+    def _make_watching(self) -> tuple[SiteMetrics, SiteTraces]:
+        figures, guard = self._make_figures(), self.outside.maybe(OTLP)
+        return figures, SiteTraces(self._settings, self._clock.now, figures.tallies, guard)
 
     def _make_figures(self) -> SiteMetrics:
         directory = self._directory

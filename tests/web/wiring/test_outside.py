@@ -15,7 +15,7 @@ from storage.redis import RedisClient, RedisRefused, RedisSettings
 from storage.redis.codec import Refusal
 from supervision import BreakerChange, Dependency, UnknownDependency
 from tests.logged import captured
-from web.settings import Bus, MailSender, Settings, read_settings
+from web.settings import Bus, MailSender, Settings, Tracing, read_settings
 from web.wiring.frame.outside import REDIS, REDIS_POLICY, StoreGuard, outside_of
 
 PROVIDER = {"OAUTH_GITHUB_CLIENT_ID": "site", "OAUTH_GITHUB_CLIENT_SECRET": "canary-of-outside"}
@@ -29,10 +29,14 @@ def test_what_is_set_is_declared_and_nothing_else() -> None:
         bus=Bus.KAFKA,
         ses_topic="arn:aws:sns:eu-west-1:123456789012:mail",
         redis_url=Secret("redis://127.0.0.1:1"),
+        otlp_endpoint="http://127.0.0.1:4318",
         providers=read_settings(PROVIDER).providers,
     )
     names = [one.name for one in outside_of(settings)]
-    assert names == ["mail", "sns", "provider.github", "redis", "bus"]
+    assert names == ["mail", "sns", "provider.github", "redis", "bus", "otlp"]
+    # With nothing recorded there is nothing to hand over.
+    off = Settings(tracing=Tracing.OFF, otlp_endpoint="http://127.0.0.1:4318")
+    assert [one.name for one in outside_of(off)] == []
     with pytest.raises(UnknownDependency):
         outside_of(Settings()).dependency("mail")
 

@@ -96,6 +96,9 @@ _COUNTERS = {
     "streams_cut_total": "Connections cut off because their reader took nothing.",
     "stream_resyncs_total": "Times that a reader who fell behind was sent everything anew.",
     "ws_messages_total type": "Messages that clients sent on sockets.",
+    # traces
+    "trace_spans_exported_total": "Spans that a collector of traces has taken.",
+    "trace_spans_lost_total reason": "Spans that were to be exported, and were not.",
     # accounts and mail
     "auth_attempts_total method,result": "Tries to sign in.",
     "auth_blocked_total method": "Tries to sign in that were refused unseen, for too many.",

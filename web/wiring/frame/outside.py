@@ -6,10 +6,12 @@
   report comes again.
 - each provider of the settings: who signs in by it, and asks again themselves.
 - `bus`: the relay of the outbox, when `BUS=kafka`. The outbox asks again while the broker is away.
+- `otlp`: the collector of traces, when `OTEL_EXPORTER_OTLP_ENDPOINT` is set. What it has not taken
+  the exporter keeps, up to a bound.
 - `redis`: whoever counts tries, when `REDIS_URL` is set. Without it nobody is let in.
 
-None is tried again by its guard: each is asked again by something that outlives the process, or
-must not be asked twice.
+None but `otlp` is tried again by its guard: each is asked again by something that outlives the
+process, or must not be asked twice.
 """
 
 from collections.abc import Awaitable, Callable
@@ -33,7 +35,8 @@ from supervision import (
 from web.accounts.ways.provider.calling import PROVIDER, dependency_of
 from web.mail.routes.amazon import SNS, SNS_POLICY
 from web.mail.senders.guarded import MAIL, MAIL_POLICY
-from web.settings import Bus, MailSender, Settings
+from web.observability.operating.traces.exporting.sending import OTLP, OTLP_POLICY
+from web.settings import Bus, MailSender, Settings, Tracing
 
 BROKER: Final = "bus"
 
@@ -111,6 +114,8 @@ def outside_of(
         policies[REDIS] = REDIS_POLICY
     if settings.bus is Bus.KAFKA:
         policies[BROKER] = BUS_POLICY
+    if settings.otlp_endpoint is not None and settings.tracing is Tracing.ON:
+        policies[OTLP] = OTLP_POLICY
 
     def changed(change: BreakerChange) -> None:
         line = log.warning if change.state == "open" else log.info

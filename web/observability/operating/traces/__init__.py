@@ -2,6 +2,7 @@
 
 Read `kept.py` (the store of traces and what is chosen), `sweeping.py` (who looks through the spans
 of the last seconds), `of_site.py` (how a request begins a trace, and all of it together), then
-`presenting.py` and `routes.py`: the pages. What is recorded, and where, stands in
-`actors/runtime/telling/spans.py` and `actors/runtime/delivery/span.py`.
+`presenting.py` and `routes.py`: the pages. `exporting/` hands them to a collector. What is
+recorded, and where, stands in `actors/runtime/telling/spans.py` and
+`actors/runtime/delivery/span.py`.
 """

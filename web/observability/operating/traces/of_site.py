@@ -7,8 +7,8 @@ Rule 2: which trace is a browser's own is told by a digest of its session, which
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
@@ -18,13 +18,18 @@ import trio
 from actors.runtime import System
 from actors.runtime.delivery.envelope import child_of
 from actors.runtime.telling.spans import TRACEPARENT_CHARS, Record, Spans, root_of
-from supervision import ChildSpec
+from actors.runtime.words.tallies import Tallies
+from supervision import ChildSpec, Dependency
+from web.observability.operating.traces.exporting.exporter import SHUTDOWN_S, TraceExporter
+from web.observability.operating.traces.exporting.sending import OtlpCollector
+from web.observability.operating.traces.exporting.waiting import WaitingSpans
 from web.observability.operating.traces.kept import OWNER, REQUEST, KeptTraces
 from web.observability.operating.traces.sweeping import TraceSweeper
 from web.routing import paths
 from web.server import RequestSpan, RequestState, TellBegin, TellSpan
 from web.settings import Settings, Tracing
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Asked for far more often than all else, and by machines.
 _UNTRACED: Final = ("/static/", "/health", "/ready", paths.METRICS, paths.FAVICON)
 
@@ -32,7 +37,15 @@ _UNTRACED: Final = ("/static/", "/health", "/ready", paths.METRICS, paths.FAVICO
 class SiteTraces:
     """The traces of a site, from its requests to its pages."""
 
-    def __init__(self, settings: Settings, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], datetime],
+        tallies: Tallies,
+        guard: Dependency | None,
+    ) -> None:
+        """`guard` stands before the collector; without one nothing is exported."""
+        self._settings, self._tallies, self._guard = settings, tallies, guard
         self._is_on = settings.tracing is Tracing.ON
         self._now = now
         self.spans: Spans | None = None
@@ -48,9 +61,30 @@ class SiteTraces:
         """Call this for who keeps what is to be kept."""
         if not self._is_on:
             return []
-        return [
-            ChildSpec("traces", lambda: TraceSweeper(lambda: self.spans, self.kept, self._tell))
-        ]
+        sweeper = ChildSpec(
+            "traces", lambda: TraceSweeper(lambda: self.spans, self.kept, self._tell)
+        )
+        # The sweeper stops first: what it finds at its last look goes out too.
+        return [*self._exporting(), sweeper]
+
+    def _exporting(self) -> list[ChildSpec]:
+        endpoint, guard = self._settings.otlp_endpoint, self._guard
+        if endpoint is None or guard is None:
+            return []
+        collector = OtlpCollector(guard, endpoint, self._settings.otlp_headers)
+        waiting = WaitingSpans(self._tallies)
+        self.further = waiting.put
+
+        def make() -> TraceExporter:
+            spans, tallies = self.spans, self._tallies
+            assert spans is not None, "it began before its children"
+            whose = _resource(self._settings)
+            return TraceExporter(waiting, collector.take, spans.read, self._zero_ns, whose, tallies)
+
+        return [ChildSpec("otlp", make, shutdown=SHUTDOWN_S)]
+
+    def _zero_ns(self) -> int:
+        return (self.time_of(0.0) - _EPOCH) // timedelta(microseconds=1) * 1000
 
     def _tell(self, added: Sequence[Record]) -> None:
         self.further(added)
@@ -105,6 +139,14 @@ class SiteTraces:
     def time_of(self, at: float) -> datetime:
         """Call this for the date of a time of the spans."""
         return self._now() + timedelta(seconds=at - trio.current_time())
+
+
+def _resource(settings: Settings) -> Mapping[str, str]:
+    """Whose spans they are, by the names that OpenTelemetry has for it."""
+    found = {"service.name": settings.otel_service_name}
+    if settings.node_name is not None:
+        found["service.instance.id"] = settings.node_name
+    return found
 
 
 @lru_cache(1024)

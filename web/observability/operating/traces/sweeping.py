@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from actors.runtime import Actor, message
+from actors.runtime import Actor, Exit, message
 from actors.runtime.telling.spans import Record, Spans
 from web.observability.operating.traces.kept import KeptTraces
 
@@ -35,8 +35,15 @@ class TraceSweeper(Actor[Sweep]):
         """Begin."""
         self.every(SWEEP_S, Sweep())
 
+    def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
+        """Look a last time."""
+        self._look()
+
     def on_sweep(self, _: Sweep) -> None:
         """Look."""
+        self._look()
+
+    def _look(self) -> None:
         spans = self._spans()
         if spans is None:
             return
