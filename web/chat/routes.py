@@ -6,6 +6,7 @@ The panel itself stands on the lab's page, which asks here for what it shows at 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from hashlib import sha256
 from uuid import UUID, uuid4
 
 import msgspec
@@ -35,6 +36,7 @@ from actors.chat import (
     History,
     IsMember,
     Join,
+    Message,
     NewestCache,
     NotAMember,
     NotStored,
@@ -45,6 +47,7 @@ from actors.chat import (
     Repeated,
     RoomName,
     Rooms,
+    Status,
     TooManyPosts,
     TooManyWaiting,
     Viewer,
@@ -416,10 +419,25 @@ async def _stored(
     answer = await session.ask(post, timeout=services.remaining(state))
     if isinstance(answer, TabUnbound) and _bind_again(services, chat, key, command.room):
         answer = await session.ask(post, timeout=services.remaining(state))
+    if isinstance(answer, Repeated) and _says_another(answer.message, body):
+        # The page was not told that its former post came in, so it has no other id yet; what has
+        # been written there since is a message of its own, and lost if it were taken for a repeat.
+        post = replace(post, client_id=_id_of(client_id, body))
+        answer = await session.ask(post, timeout=services.remaining(state))
     try:
         return refuse_unless_stored(answer, chat.posts_max)
     except InvalidInput as error:
         raise invalid(str(error)) from error
+
+
+def _says_another(stored: Message, body: str) -> bool:
+    # Of one that was taken away the text is not known: it does not come back by a repeat.
+    return stored.status in (Status.VISIBLE, Status.PENDING) and stored.body != body
+
+
+def _id_of(client_id: str, body: str) -> str:
+    """The id of a text that came under the id of another; the same each time it is sent again."""
+    return sha256(f"{client_id} {body}".encode()).hexdigest()
 
 
 def _bind_again(services: Services, chat: ChatServices, key: StreamKey, named: str) -> bool:

@@ -11,8 +11,10 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
+from actors.chat import Decided, Decision
 from actors.chat.policy import WAITING_PER_AUTHOR_MAX
 from storage.memory import MemoryChatLog
+from storage.testing.chat_log import moderator_in_memory, verdict
 from tests.journeys.visitor import Answer, Visitor
 from tests.patience import until
 from tests.web.whole_site import in_thread, open_whole_site
@@ -172,3 +174,38 @@ async def test_a_page_of_another_node_posts_on_here() -> None:
     assert by_form.status == 303
     assert shown.text.count('<p class="body" dir="auto">without scripts</p>') == 2
     assert shown.text.count('<p class="body" dir="auto">from elsewhere</p>') == 2, "once a pane"
+
+
+async def test_what_is_written_behind_a_lost_answer_is_a_message_of_its_own() -> None:
+    """SITE-64 SITE-66: a page that heard no answer has the id of its former post still."""
+    async with open_whole_site() as site:
+        visitor = site.visitor()
+        page = await in_thread(visitor.open_lab)
+        client_id = str(uuid.uuid4())
+        posted = [
+            await in_thread(partial(visitor.post, text, client_id))
+            for text in ("the first", " the first ", "changed", "changed", "the first", "again")
+        ]
+        # By a form too: who goes back in their browser writes into the one they have sent.
+        forms = [await send(visitor, page, text) for text in ("by form", "went back", "went back")]
+        shown = await in_thread(visitor.open_lab)
+    assert [one.status for one in posted] == [202] * 6
+    assert [one.status for one in forms] == [303] * 3
+    for text in ("the first", "changed", "again", "by form", "went back"):
+        assert shown.text.count(f'<p class="body" dir="auto">{text}</p>') == 2, "once a pane"
+
+
+async def test_a_message_that_was_taken_away_does_not_come_back() -> None:
+    """SITE-66: the page did not hear that it came in, nor that it went; its text may differ."""
+    async with open_whole_site() as site:
+        visitor = site.visitor()
+        await in_thread(visitor.open_lab)
+        client_id, moderated = str(uuid.uuid4()), moderator_in_memory(site.log)
+        await in_thread(partial(visitor.post, "regretted https://a.example", client_id))
+        (waits,) = (await moderated.waiting()).messages
+        taken = await moderated.moderate(verdict(waits.message.id, Decision.REMOVE))
+        assert isinstance(taken, Decided)
+        again = await in_thread(partial(visitor.post, "regretted https://b.example", client_id))
+        waiting = (await moderated.waiting()).messages
+    assert again.status == 202
+    assert not waiting
