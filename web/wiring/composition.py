@@ -196,6 +196,7 @@ from web.routing import paths
 from web.routing.commands import RefusalTeller
 from web.routing.decided import Decided
 from web.routing.errors import error_table
+from web.routing.forms import keep_forms
 from web.routing.quota import Quota
 from web.routing.services import Services
 from web.server import (
@@ -634,6 +635,7 @@ class Web:
         )
         self._register_routes(app, listening)
         keep_access(app, AccountPages(self._services_of(app), self.accounts).ask_again)
+        keep_forms(app)
         return served(
             app,
             self._settings,

@@ -16,8 +16,17 @@ from tests.journeys.visitor import Answer, Visitor
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
 from tests.web.routing.test_routes_complete import SAMPLES
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
-from web.accounts.roles.access import ACCESS, Access, NotDeclared, keep_access, requires, undeclared
+from web.accounts.roles.access import (
+    ACCESS,
+    Access,
+    NotDeclared,
+    Owner,
+    keep_access,
+    requires,
+    undeclared,
+)
 from web.observability.alerts import Alert
+from web.routing import paths
 
 pytestmark = pytest.mark.slow
 
@@ -227,3 +236,34 @@ def _user(site: WholeSite) -> UUID:
 
 def _others(page: str) -> list[str]:
     return re.findall(r'sessions/revoke"><[^>]*>.*?session_ref" value="([^"]+)"', page)
+
+
+# What a member does with the own account that is not sensitive, and why.
+HARMLESS = {
+    paths.ACCOUNT_DEVICE_NAME: "a name", paths.ACCOUNT_SIGN_IN_NAME: "a name",
+    paths.ACCOUNT_PASSKEY_NAME: "a name",
+    paths.ACCOUNT_PROVE: "it is the proof", paths.ACCOUNT_PROVE_PASSKEY: "it is the proof",
+    paths.API_STEP_UP_ASK: "it is the proof", paths.API_STEP_UP: "it is the proof",
+    paths.API_LOGOUT: "ends what is theirs", paths.API_LOGOUT_ALL: "ends what is theirs",
+}  # fmt: skip
+
+
+def test_what_changes_an_account_and_all_of_operation_is_sensitive() -> None:
+    # AUTH-32: computed, so that a new route is sensitive or named above. Sensitive is: no sign-in
+    # of some risk, and with a second factor its level and a fresh proof. There is no refund here,
+    # and in the lab nobody reaches beyond the own sandbox at all (LAB-90).
+    swept = set[str]()
+    for path, methods in ACCESS.items():
+        for method, access in methods.items():
+            is_change = access.owner is Owner.MEMBER and method != "GET"
+            if access.role is Role.ADMIN:
+                assert (access.is_fresh, access.is_sensitive) == (True, True), path
+            elif is_change:
+                assert access.is_sensitive is (path not in HARMLESS), path
+            else:
+                continue
+            assert access.level is not None
+            assert access.scope is None, "no API token may"
+            swept.add(path)
+    assert swept > HARMLESS.keys()
+    assert len(swept) > 35

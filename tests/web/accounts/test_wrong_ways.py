@@ -118,9 +118,10 @@ PASSWORD_WAYS: Table = {
     "by its name": login(email="pat"),
     "a statement": login(email="' OR 1=1 --", password="' OR 1=1 --"),
     "what is kept of it": lambda scene: login(password=scene.has["hash"])(scene),
-    "two of them, the right one last": lambda scene: scene.send(
-        "/login", ("email", PAT), ("password", "x" * 9), ("password", PATS)
+    "two of them, the right one first": lambda scene: scene.send(
+        "/login", ("email", PAT), ("password", PATS), ("password", "x" * 9)
     ),
+    "and more than it takes": login(role="admin"),
     "as JSON": sent_as("/login", json.dumps({"email": PAT, "password": PATS}).encode(),
                        content_type="application/json"),
     "in the address": sent_as(f"/login?{GOOD}", b""),
