@@ -33,7 +33,7 @@ def test_ready_tells_each_component(site: SiteProcess) -> None:  # SITE-183, WEB
         state = json.loads(answer.text)
         assert (answer.status, state["ready"], state["status"]) == (200, True, "healthy")
         parts = {"event_store", "pool", "outbox", "timers", "projections", "dead_letters"}
-        ways_out = {"event_bus", "mail", "outside"}
+        ways_out = {"archive", "event_bus", "mail", "outside"}
         assert set(state["components"]) == {*parts, "supervision", "streams", "tree", *ways_out}
         assert all(component["healthy"] for component in state["components"].values())
 
