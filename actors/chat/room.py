@@ -50,7 +50,7 @@ from actors.chat.words import (
 )
 from actors.persistence import InvalidField
 from actors.reducers import Environment
-from actors.runtime import Actor, Ask, Batch, NoProc, Ref, Taken, current_context, message
+from actors.runtime import Actor, Ask, Batch, NoProc, Ref, Taken, current_context, message, span
 
 # With so many posts a commit is shared well enough, and a post that comes meanwhile waits for some
 # 30 ms of theirs. They are all that a crash of the room leaves in doubt.
@@ -289,7 +289,8 @@ class RoomActor(Actor[RoomMessage | Settle]):
             except InvalidField as error:
                 # No store could keep it; the others shall not have to do with that.
                 post.reply(NotTaken(str(error)))
-        verdicts = await self.environment.log.post_all(drafts)
+        with span("store.append", stream=f"room-{self.name}", events=len(drafts)):
+            verdicts = await self.environment.log.post_all(drafts)
         numbers = [verdict.n for verdict in verdicts if isinstance(verdict, Posted)]
         if numbers:
             await self._tell_until(min(numbers) - 1)

@@ -50,8 +50,9 @@ from actors.reducers.effects import (
 from actors.reducers.environment import Environment, Outside
 from actors.reducers.handles import Follower
 from actors.reducers.messages import place_of
-from actors.runtime import Ask, Cell, Context
+from actors.runtime import NO_SPAN, Ask, Cell, Context, span
 from actors.runtime.delivery.envelope import Activity, current_activity
+from actors.runtime.delivery.span import AnySpan
 from actors.runtime.words.tallies import Count, Histogram, Tallies
 
 # So many of one actor at once: enough to keep a database busy, few enough not to drown it.
@@ -486,8 +487,13 @@ class Performing:
         started, _, took = self._tallies.of(job.effect)
         started.number += 1
         began = trio.current_time()
+        cell = self._actor.cell
         try:
-            return await self._do(job, timed)
+            with NO_SPAN if cell is None or cell.spans is None else _told(job.effect) as told:
+                error = await self._do(job, timed)
+                if error is not None:
+                    told.fail(type(error).__name__)
+                return error
         finally:
             took.note(trio.current_time() - began)
 
@@ -680,6 +686,10 @@ class Performing:
         activity = Activity(self._actor.cell)
         activity.out = _own(current_activity.get().sending())
         current_activity.set(activity)
+
+
+def _told(effect: Effect) -> AnySpan:
+    return span(f"effect.{type(effect).__name__}")
 
 
 def _own(out: Context | None) -> Context | None:

@@ -65,6 +65,7 @@ from actors.reducers.reducer_ref import (
     Run,
 )
 from actors.runtime import (
+    NO_SPAN,
     Actor,
     AnyRef,
     Ask,
@@ -77,6 +78,7 @@ from actors.runtime import (
     Ref,
     System,
     current_context,
+    span,
 )
 from actors.runtime.delivery.envelope import (
     CONTEXT,
@@ -304,7 +306,12 @@ class ReducerActor(
         `followers` follow what is fed back, `counting` count the effects.
         """
         began = trio.current_time()
-        after = self.reducer.reduce(self._state, action, cast("Never", self.env))
+        with (
+            NO_SPAN
+            if self.cell.spans is None
+            else span("reducer.reduce", action=type(action).__name__)
+        ):
+            after = self.reducer.reduce(self._state, action, cast("Never", self.env))
         self._took.note(trio.current_time() - began)
         answer: object = None
         if after.effects:

@@ -47,7 +47,7 @@ from actors.runtime.delivery.envelope import (
 from actors.runtime.delivery.mailbox import UNBOUNDED
 from actors.runtime.delivery.overflow import Overflow, latest
 from actors.runtime.delivery.ref import AnyRef, Ref
-from actors.runtime.delivery.span import NO_SPAN, current_spans, span, span_of, tell_past
+from actors.runtime.delivery.span import NO_SPAN, current_spans, span, span_of, spanned, tell_past
 from actors.runtime.life.cell import Cell, Owner, Status, Watch
 from actors.runtime.life.handlers import handler
 from actors.runtime.system.opening import open_actors, running
@@ -202,5 +202,6 @@ __all__ = [
     "running",
     "span",
     "span_of",
+    "spanned",
     "tell_past",
 ]

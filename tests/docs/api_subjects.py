@@ -141,7 +141,10 @@ ACTORS: Final = Page(
         Subject(
             "Who caused what", ("Context", "current_context", "current_tallies", "edge_context")
         ),
-        Subject("What took how long", ("span", "span_of", "tell_past", "current_spans", "NO_SPAN")),
+        Subject(
+            "What took how long",
+            ("span", "spanned", "span_of", "tell_past", "current_spans", "NO_SPAN"),
+        ),
         Subject("Secrets, and what may be shown", ("Secret", "presentable")),
         Subject(
             "To build a supervisor of your own",

@@ -46,7 +46,7 @@ from actors.accounts.ways.tokens import ApiTokens
 from actors.persistence import OutboxMessage
 from actors.persistence.errors import StoreUnavailable
 from actors.reducers import Ids
-from actors.runtime import Log, Secret
+from actors.runtime import Log, Secret, spanned
 from web.accounts.hashing import HashingBusy, Passwords, common_passwords
 from web.accounts.identity import SignInCookie, new_token
 from web.accounts.methods import Methods
@@ -159,6 +159,7 @@ class Registration:
     password: str
 
 
+@spanned("auth.register")
 async def register(
     services: AccountServices, state: RequestState, typed: Registration, user_agent: str
 ) -> None:
@@ -208,6 +209,7 @@ def _checked(typed: Registration) -> tuple[tuple[str, str], dict[str, str]]:
     return (found["username"], found["email"]), problems
 
 
+@spanned("auth.password")
 async def log_in(
     services: AccountServices, state: RequestState, email: str, password: str, user_agent: str
 ) -> int | Credentials:

@@ -34,7 +34,7 @@ from actors.accounts.kept.factors import (
 from actors.accounts.kept.risk.words import Withheld
 from actors.accounts.members import AtProvider
 from actors.persistence import OutboxMessage
-from actors.runtime import Secret
+from actors.runtime import Secret, spanned
 from web.accounts.entering import (
     AccountServices,
     NotEntered,
@@ -125,6 +125,7 @@ async def has_passkey(services: AccountServices, state: RequestState, ticket: st
     return (await services.factors.held(half.user_id)).passkeys_count > 0
 
 
+@spanned("auth.second")
 async def enter_with_second(
     services: AccountServices,
     state: RequestState,

@@ -19,7 +19,7 @@ from actors.chat import (
     topic_of,
 )
 from actors.chat.chat_log import SAID_LIMIT
-from actors.runtime import Actor, Batch, current_context, message
+from actors.runtime import Actor, Batch, current_context, message, span
 from web.realtime import Again, Broadcast, Heard, StoreAway, StoredHead, StoredPage
 
 # While the store is away, it is asked again this often.
@@ -109,11 +109,14 @@ class SocketFeed(Actor[Messages]):
     async def on_message_withdrawn(self, event: MessageWithdrawn) -> None:
         """Tell that a message was taken away."""
         if await self._is_next(event.n):
-            await self._broadcast.spread([(event, None)])
+            with span("ws.event", room=self.room, events=1):
+                await self._broadcast.spread([(event, None)])
 
     async def _spread(self, run: list[tuple[MessagePosted, str | None]]) -> None:
         shown = [one for one in run if one[0].message.status is Status.VISIBLE]
-        await self._broadcast.spread(shown)
+        if shown:
+            with span("ws.event", room=self.room, events=len(shown)):
+                await self._broadcast.spread(shown)
         if run:
             self._broadcast.pass_by(run[-1][0].n)
 

@@ -26,7 +26,7 @@ from actors.persistence import (
 from actors.persistence.beside_log.mails import LEFT_MAX
 from actors.persistence.beside_log.outbox import MAIL_PARTS
 from actors.reducers import Environment
-from actors.runtime import Exit, Log, current_tallies
+from actors.runtime import Exit, Log, current_tallies, span
 from web.mail.answers import Answer, Verdict, retry_in
 from web.mail.mails import MAIL
 from web.mail.message import bytes_of, needs_utf8
@@ -124,7 +124,8 @@ class MailDelivery:
             return has_begun
 
         try:
-            answer = await self._sender.send(outgoing, before_leaving)
+            with span("mail.send", template=outgoing.mail.template, attempt=entry.attempts + 1):
+                answer = await self._sender.send(outgoing, before_leaving)
         except MayNotLeave:
             await self._refuse(ref, "two copies have left, and no answer came")
         except AnswerLost:

@@ -325,7 +325,12 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
             self._reduce_event(decided, self._state, action, metadata)
             return decided
         before = self._state
-        after = self.reducer.reduce(before, action, cast("Never", self.env))
+        with (
+            NO_SPAN
+            if self.cell.spans is None
+            else span("reducer.reduce", action=type(action).__name__)
+        ):
+            after = self.reducer.reduce(before, action, cast("Never", self.env))
         # One that is changed in place cannot be compared with what it was.
         if not self.reducer.in_place and after.state is not before and after.state != before:
             raise ReducerContractError(

@@ -14,11 +14,12 @@ Rule 2: the name and the fields are ours, as for a log line: no text that somebo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import Token
+from functools import wraps
 from itertools import islice, repeat
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, ParamSpec, Self, TypeAlias, TypeVar
 
 import trio
 
@@ -33,6 +34,9 @@ from actors.runtime.delivery.envelope import (
     current_activity,
 )
 from actors.runtime.telling.spans import KEPT_MAX, TRACEPARENT_CHARS, Spans, Value
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Of a batch of thousands all the same: the ring is for others too.
 TOLD_AT_ONCE_MAX: Final = 64
@@ -225,6 +229,20 @@ def span(name: str, **fields: Value) -> AnySpan:
     told.name, told.spans, told.cell, told.activity = name, spans, cell, activity
     told.before, told.above, told.fields, told.error = before, above, fields, ""
     return told
+
+
+def spanned(name: str) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
+    """Call this, as a decorator, for an `async def` that is such a stretch from end to end."""
+
+    def around(work: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        @wraps(work)
+        async def told(*args: P.args, **kwargs: P.kwargs) -> T:
+            with span(name):
+                return await work(*args, **kwargs)
+
+        return told
+
+    return around
 
 
 def span_of(name: str, kept: Mapping[str, str], **fields: Value) -> AnySpan:

@@ -90,6 +90,24 @@ async def test_run_returns_when_the_effects_have_begun(
         await till.run(Do(), track="all")  # type: ignore[arg-type]
 
 
+async def test_what_is_reduced_and_what_effects_do_are_spans_of_its_trace(
+    autojump_clock: MockClock, system: System, till: TillRef
+) -> None:  # OBS-3
+    spans = system.trace()
+    with edge_context(Context("c", traceparent=TRACE)):
+        handle = await till.run(Do((note("a", 5), Future(Break()))), track="cascade")
+    assert await handle.wait()
+    await till.run(Do())  # of no trace
+    read = [spans.read(one) for one in spans.ring]
+    assert {one.trace for one in read} == {TRACE[3:35]}
+    effects = [one for one in read if one.name == "effect.Future"]
+    assert sorted((one.took_s, one.error) for one in effects) == [(0, "OSError"), (5, "")]
+    reduced = [one for one in read if one.name == "reducer.reduce"]
+    assert [dict(one.fields)["action"] for one in reduced] == ["Do", "Noted"]
+    handled = {one.span for one in read if one.name == "actor.handle"}
+    assert {one.parent for one in (*effects, *reduced)} <= handled
+
+
 CHAIN = Future(Note("one", 1, (Future(Note("two", 1, (note("three", 1),))),)))
 
 

@@ -98,6 +98,23 @@ class _World:
         await self.outbox.add(self.mails.magic_link(to, context, key))
 
 
+async def test_a_mail_is_a_span_below_that_of_its_message(autojump_clock: MockClock) -> None:
+    # OBS-3
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    world = _World(_Scripted())
+    expires = world.env.clock.now() + timedelta(seconds=600)
+    (mail,) = world.mails.magic_link(_ADA, replace(MAGIC_LINK.sample, expires_at=expires), "k")
+    await world.outbox.add([replace(mail, headers={**mail.headers, "traceparent": trace})])
+    async with open_actors() as system:
+        spans = system.trace()
+        await system.start(world.relay)
+        await trio.sleep(10)
+        read = {one.name: one for one in map(spans.read, spans.ring)}
+    assert read["mail.send"].parent == read["outbox.send"].span
+    assert dict(read["mail.send"].fields) == {"template": MAGIC_LINK.name, "attempt": 1}
+    assert _ADA not in repr(read)
+
+
 async def test_a_mail_that_is_not_taken_is_tried_for_fifteen_hours(
     autojump_clock: MockClock,
 ) -> None:

@@ -33,7 +33,7 @@ from actors.accounts.ways.links import (
     send_limit,
 )
 from actors.persistence import OutboxMessage
-from actors.runtime import AskError, NoProc, Ref, Secret
+from actors.runtime import AskError, NoProc, Ref, Secret, spanned
 from web.accounts.entering import (
     AccountServices,
     NotEntered,
@@ -122,6 +122,7 @@ def link_environment(
     return LinkEnvironment(links, limiter, now, new_secret, mail, mails.wake)
 
 
+@spanned("auth.link")
 async def ask_for_link(
     services: LinkServices, state: RequestState, typed: str, then: str | None, opens_at: str
 ) -> str:
@@ -179,6 +180,7 @@ class Opened:
     half: str | None = None
 
 
+@spanned("auth.link")
 async def open_link(
     services: LinkServices,
     state: RequestState,

@@ -26,7 +26,7 @@ from actors.persistence import (
     event,
 )
 from actors.reducers import Ids
-from actors.runtime import Actor, Exit, Log, current_context, message
+from actors.runtime import Actor, Exit, Log, current_context, message, tell_past
 from actors.timeline import Kind, Timeline, Values
 
 CATEGORY = "lab"
@@ -173,12 +173,15 @@ class Recorder(Actor[Write]):
                 AppendRequest(stream, [noted.event for noted in of_stream])
                 for stream, of_stream in streams.items()
             ]
+            began = trio.current_time()
             try:
                 answers = await self._store.append_batch(requests)
             except StoreError as error:
                 # Perhaps it is stored: the ids are the same at the next try.
                 _log.warning("lab.recording_waits", code=error.code, waiting=len(ledger.waiting))
                 return False
+            causes = [noted.event.metadata for noted in taken]
+            tell_past("store.batch", causes, began, events=len(taken))
             self._told(list(streams.values()), answers)
             stored = {noted.event.event_id for noted in taken}
             # Others were noted meanwhile, behind these, and may have pushed some of these out.

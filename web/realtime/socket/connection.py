@@ -21,7 +21,7 @@ from uuid import uuid4
 import msgspec
 import trio
 
-from actors.runtime import Actor, Exit, Log, Normal, current_tallies, message
+from actors.runtime import Actor, Exit, Log, Normal, current_tallies, message, span
 from actors.runtime.words.tallies import OTHER
 from web.realtime.broadcast import Hub
 from web.realtime.errors import SocketCode
@@ -424,7 +424,8 @@ class Connection(Actor[Messages], Generic[P]):
         settings = self._settings
         try:
             with trio.move_on_after(settings.command_s + settings.command_late_s):
-                outcome = await settings.service.dispatch(command, request)
+                with span("ws.command", command=type(command).__name__):
+                    outcome = await settings.service.dispatch(command, request)
             outcome = outcome or Refused("That took too long.", SocketCode.TIMEOUT, retry_after=1)
         except Refused as error:
             outcome = error

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from math import inf
+from os import urandom
 from typing import Generic, TypeVar
 from urllib.parse import parse_qs
 from uuid import UUID, uuid4
@@ -25,7 +26,8 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 
-from actors.runtime import Context, NoProc, Ref, edge_context
+from actors.runtime import Context, NoProc, Ref, current_spans, edge_context
+from actors.runtime.telling.spans import root_of
 from web.realtime.errors import BadClientId, StreamsFull, TooManyStreams
 from web.realtime.socket.connection import (
     BytesCame,
@@ -380,7 +382,8 @@ class OpenSocket:
         self._outlet.ask()
         try:
             # What a frame leads to is told apart from what the ones before it did.
-            with edge_context(Context(str(uuid4()))):
+            trace = None if current_spans() is None else root_of(urandom(16).hex())
+            with edge_context(Context(str(uuid4()), traceparent=trace)):
                 is_late = self._endpoint.is_draining
                 await self.ref.send(BytesCame() if text is None else TextCame(text, is_late))
         except NoProc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from uuid import uuid4
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -11,10 +12,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from actors.runtime import Secret
 from actors.runtime.telling.spans import SpanRead, is_sampled
 from tests.patience import until
-from tests.web.accounts.test_entering import get
+from tests.web.accounts.test_entering import get, register
 from tests.web.accounts.test_operating import operator
-from tests.web.lab.test_lab_site import a_guest
+from tests.web.lab.test_lab_site import a_guest, told_of
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from tests.web.wiring.test_open_sockets import open_socket
 from web.observability.operating.traces.presenting import in_order
 from web.routing import paths
 from web.settings import Settings, Tracing
@@ -68,6 +70,42 @@ async def test_a_checkout_is_one_tree_from_its_request_to_its_last_step() -> Non
         session = guest.visitor.cookies and str(site.web.streams.all()[0].key.session)
         assert session
         assert session not in repr(read(site))
+
+
+def trace_with(spans: Sequence[SpanRead], name: str) -> list[SpanRead]:
+    """All of the newest trace in which something of a name was done."""
+    traces = [one.trace for one in spans if one.name == name]
+    return [one for one in spans if traces and one.trace == traces[-1]]
+
+
+async def test_a_post_a_sign_in_and_a_command_of_a_socket_are_trees_of_their_own() -> None:
+    # OBS-3
+    async with open_whole_site(has_documents=False) as site, a_guest(site) as guest:
+        await register(site)
+        entered = roads(trace_with(read(site), "auth.register"))
+        assert ("http.request", "auth.register") in entered
+        path = f"/ws?client={uuid4()}"
+        async with open_socket(site, path) as socket:
+            await socket.send_message('{"type":"subscribe","id":"s","topics":["room:lobby"]}')
+            await told_of(socket, "subscribed")
+            assert (await in_thread(partial(guest.visitor.post, "from the page"))).status < 300
+            await until(lambda: bool(trace_with(read(site), "ws.event")))
+            posted = roads(trace_with(read(site), "ws.event"))
+            stored = next(one for one in posted if one[-1] == "store.append")
+            assert (stored[0], stored[-2]) == ("http.request", "actor.handle")
+            heard = next(one for one in posted if one[-1] == "ws.event")
+            assert heard[: len(stored) - 1] == stored[:-1], "the room tells who hears it"
+            await socket.send_message(
+                '{"type":"command","id":"c","topic":"room:lobby",'
+                '"action":{"PostMessage":{"body":"from the socket","client_id":"p"}}}'
+            )
+            await until(lambda: bool(trace_with(read(site), "ws.command")))
+            sent = trace_with(read(site), "ws.command")
+            assert ("actor.handle", "ws.command", "actor.handle", "store.append") in {
+                one[:2] + one[-2:] for one in roads(sent)
+            }
+            assert [one.name for one in sent if not int(one.parent or "0", 16)] == ["actor.handle"]
+            assert "from the" not in repr(read(site))
 
 
 async def test_the_owner_and_operators_see_a_trace_and_nobody_else() -> None:

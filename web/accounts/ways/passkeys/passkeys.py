@@ -53,7 +53,7 @@ from actors.accounts.ways.passkeys import (
 from actors.accounts.ways.passkeys.flow import EnteredBy, Messages, Proven, Refused
 from actors.accounts.ways.passkeys.rules import begin_limit, use_limit
 from actors.persistence.errors import InvalidField
-from actors.runtime import Ask, AskError, NoProc, Ref, Secret
+from actors.runtime import Ask, AskError, NoProc, Ref, Secret, spanned
 from web.accounts.entering import (
     AccountServices,
     NotEntered,
@@ -222,6 +222,7 @@ def bound_to(state: RequestState, member: Member | None = None) -> bytes:
 # -- what is answered -------------------------------------------------------------------------
 
 
+@spanned("auth.passkey")
 async def enter_by_key(
     services: PasskeyServices,
     state: RequestState,
@@ -286,6 +287,7 @@ async def _answered(
     return await _ask(services, digest, asked)
 
 
+@spanned("auth.passkey")
 async def enter_with_key(
     services: PasskeyServices,
     state: RequestState,

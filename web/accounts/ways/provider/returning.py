@@ -42,7 +42,7 @@ from actors.accounts.ways.provider.judging import (
     secrets_of,
 )
 from actors.accounts.ways.provider.words import NotShown, Provider, ProviderAway
-from actors.runtime import AskError, NoProc, Ref, Secret
+from actors.runtime import AskError, NoProc, Ref, Secret, spanned
 from web.accounts.entering import (
     AccountServices,
     NotEntered,
@@ -150,6 +150,7 @@ class Returned:
     half: str | None = None
 
 
+@spanned("auth.provider")
 async def begin(
     services: ProviderServices,
     state: RequestState,
@@ -202,6 +203,7 @@ def open_state(
     return Opened(began, random, flow)
 
 
+@spanned("auth.provider")
 async def come_back(
     services: ProviderServices,
     state: RequestState,
