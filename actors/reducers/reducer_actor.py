@@ -374,6 +374,9 @@ class ReducerActor(
         for a turn. Cancellation is noticed where it waits, and behind a drop.
         """
         life = self._life
+        # It is known again by that with which it is sent: inside of a span that is another one
+        # than the effect began with.
+        job.context = current_activity.get().sending()
         if type(action) not in life.handlers:
             self.cell.counts.unhandled += 1
             envelope = life.wrap(action, job.context)

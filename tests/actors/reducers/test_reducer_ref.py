@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -41,6 +42,7 @@ from actors.runtime import (
     System,
     current_context,
     edge_context,
+    span,
 )
 from actors.runtime.life.cell import Life, cell_of
 from actors.testing import Puppet
@@ -106,6 +108,33 @@ async def test_what_is_reduced_and_what_effects_do_are_spans_of_its_trace(
     assert [dict(one.fields)["action"] for one in reduced] == ["Do", "Noted"]
     handled = {one.span for one in read if one.name == "actor.handle"}
     assert {one.parent for one in (*effects, *reduced)} <= handled
+    by_id = {one.span: one for one in read}
+    fed = by_id[reduced[1].parent]
+    assert by_id[fed.parent].name == "effect.Future", "what is fed back comes of the effect"
+
+
+@dataclass(frozen=True, slots=True)
+class Spanned:
+    """Gives its actions out of the middle of a span of its own."""
+
+    async def run(self, env: Environment) -> AsyncIterator[Noted]:
+        for text in ("a", "b"):
+            with span("effect.own"):
+                await trio.lowlevel.checkpoint()
+                yield Noted(text)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_what_an_effect_gives_from_inside_a_span_is_reduced(
+    autojump_clock: MockClock, system: System, till: TillRef, is_busy: bool
+) -> None:  # OBS-3
+    system.trace()
+    with edge_context(Context("c", traceparent=TRACE)):
+        handles = [await till.run(Do((Stream(Spanned()),))) for _ in range(1 + 3 * is_busy)]
+    for handle in handles:
+        assert await handle.wait(timeout=1)
+        assert handle.errors == ()
+    assert sorted((await till.state()).done) == sorted("ab" * len(handles))
 
 
 CHAIN = Future(Note("one", 1, (Future(Note("two", 1, (note("three", 1),))),)))
