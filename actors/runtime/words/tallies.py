@@ -50,17 +50,22 @@ class Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
-        # By bucket the newest value of it that was told with its trace, and that trace.
-        self.examples: dict[int, tuple[float, str]] = {}
+        # By bucket the newest value of it that was told with its trace, that trace, and when.
+        self.examples: dict[int, tuple[float, str, float]] = {}
 
     def note(self, value: float) -> None:
         """Call this with each value; costs 0.2 us."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def note_example(self, value: float, trace: str) -> None:
+    def note_example(self, value: float, trace: str, at: float) -> None:
         """Call this beside `note` with a value whose trace is kept: one leads to the other."""
-        self.examples[bisect_left(self.bounds, value)] = value, trace
+        self.examples[bisect_left(self.bounds, value)] = value, trace, at
+
+    def examples_since(self, at: float) -> dict[int, tuple[float, str]]:
+        """Call this for those that were not told before a time: older traces are kept no more."""
+        found = self.examples.items()
+        return {bucket: (value, trace) for bucket, (value, trace, when) in found if when >= at}
 
 
 class Tallies:

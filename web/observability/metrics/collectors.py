@@ -39,6 +39,7 @@ def of_actors(find: Callable[[], System]) -> Collector:
         scrape.put_tallies(system.tallies)
         for reason, number in system.dead_letters.by_reason.items():
             scrape.put("dead_letters_added_total", number, f"message_{reason}")
+        scrape.put("spans_lost_total", 0 if system.spans is None else system.spans.lost)
         sums: dict[str, KindSums] = {}
         for _ in system.add_kinds(sums):
             await scrape.rest()
@@ -119,7 +120,7 @@ class RequestTallies:
         times.note(span.latency_s)
         trace = span.traceparent
         if trace is not None and is_kept(span, trace[3:35]):
-            times.note_example(span.latency_s, trace[3:35])
+            times.note_example(span.latency_s, trace[3:35], span.began + span.latency_s)
         if span.status == 429:
             self._tallies.add("rate_limited_total", "http")
         way = self._ways_in.get(route)

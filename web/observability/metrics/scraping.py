@@ -22,6 +22,8 @@ log = Log(__name__)
 
 # Everything there is, within what a scraper waits by default (10 s).
 COLLECT_S_MAX: Final = 8.0
+# So long a trace is kept; an example that leads to one that is gone leads nowhere (OBS-7).
+EXAMPLE_S: Final = 900.0
 
 
 @dataclass(slots=True)
@@ -81,10 +83,10 @@ class Scrape:
         """Call this with all that an owner keeps."""
         for name, labels, number in tallies.counts():
             self.put(name, number, *labels)
+        since = trio.current_time() - EXAMPLE_S
         for name, labels, one in tallies.histograms():
-            self.put_buckets(
-                name, one.bounds, one.counts, one.total, *labels, examples=one.examples
-            )
+            examples = one.examples_since(since) if one.examples else None
+            self.put_buckets(name, one.bounds, one.counts, one.total, *labels, examples=examples)
 
     async def rest(self) -> None:
         """Call this after half a millisecond of work."""

@@ -88,6 +88,7 @@ _COUNTERS = {
     "dead_letters_added_total kind": "Dead letters: kept in the store, or of messages in memory.",
     "dead_letters_resolved_total kind": "Dead letters that a retry or a person has resolved.",
     "dead_letters_discarded_total kind": "Dead letters that a person has discarded.",
+    "spans_lost_total": "Spans pushed out of the last ones before their time, for want of room.",
     # the edge
     "http_requests_total route,status": "Requests answered, by route and class of status.",
     "stream_sent_total transport": "Frames given to streams and sockets.",

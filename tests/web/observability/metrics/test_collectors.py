@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from actors.chat import LOBBY
 from actors.chat.newest import NewestCache, NewestWindow
 from actors.chat.words import Newest
+from actors.runtime import open_actors
 from actors.runtime.words.tallies import Tallies
 from supervision import (
     BreakerPolicy,
@@ -19,7 +21,15 @@ from supervision import (
 )
 from web.observability.alerts import WayIn
 from web.observability.metrics import Scrape
-from web.observability.metrics.collectors import RequestTallies, of_cache, of_dependencies, of_stop
+from web.observability.metrics.collectors import (
+    RequestTallies,
+    of_actors,
+    of_cache,
+    of_dependencies,
+    of_stop,
+)
+from web.observability.metrics.scraping import EXAMPLE_S
+from web.observability.operating.traces.kept import KEPT_FOR_S
 from web.server import RequestSpan
 
 
@@ -55,6 +65,31 @@ def test_requests_are_told_apart_by_route_and_class_of_status() -> None:  # OBS-
     assert found["rate_limited_total", "http"] == 1
     times = {labels: sum(one.counts) for _, labels, one in tallies.histograms()}
     assert times == {("/lab",): 4, ("none",): 1, ("/login",): 5}
+
+
+async def test_an_example_is_told_as_long_as_its_trace_is_kept(autojump_clock: MockClock) -> None:
+    # OBS-7
+    tallies = Tallies()
+    for value in (0.002, 3.0):
+        tallies.histogram("http_request_seconds", "/lab").note_example(
+            value, f"{value}", trio.current_time()
+        )
+        await trio.sleep(KEPT_FOR_S - 1)
+    scrape = Scrape()
+    scrape.put_tallies(tallies)
+    assert KEPT_FOR_S == EXAMPLE_S
+    found = scrape.buckets["http_request_seconds"]["/lab",].examples
+    assert list(found.values()) == [(3.0, "3.0")]
+
+
+async def test_spans_that_found_no_room_are_counted() -> None:  # OBS-4
+    async with open_actors() as system:
+        for lost in (0, 3):
+            if lost:
+                system.trace().lost = lost
+            scrape = Scrape()
+            await of_actors(lambda: system)(scrape)
+            assert scrape.numbers["spans_lost_total"] == {(): lost}
 
 
 async def test_dependencies_are_told_by_name(autojump_clock: MockClock) -> None:
