@@ -31,7 +31,7 @@ from storage.postgres import (
     PostgresTimers,
 )
 from supervision import StartFailed, open_system
-from web.app.health import memory_components, store_components
+from web.app.health import memory_components, store_collectors, store_components
 from web.app.running import (
     CannotStart,
     check_port,
@@ -166,6 +166,7 @@ async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
             keyring,
             lambda: DatabaseActor(database),
             partial(make_cleaner, database, keyring, projections_kept=settings.projections_kept),
+            store_collectors(database),
         )
 
 

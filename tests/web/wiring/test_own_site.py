@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -26,6 +27,7 @@ from supervision import ChildSpec, StartFailed
 from tests.journeys.test_database_away import wait_ready
 from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.patience import PATIENCE_S
+from tests.processes.ports import free_ports
 from tests.web.whole_site import in_thread
 from web.app import (
     CannotStart,
@@ -39,6 +41,8 @@ from web.app import (
     open_site,
 )
 from web.client import Client, CommandRefused, TopicEvent, connect
+from web.observability.operating.control.asking import ask
+from web.observability.operating.control.words import ControlRefused, Question
 from web.server import Answer as Row
 from web.server import ErrorTable
 from web.settings import Settings
@@ -69,6 +73,46 @@ async def site(
     settings = Settings(port=0, database_url=Secret(database_url), state_dir=tmp_path / "state")
     async with open_site(own_site.PLAN, settings) as opened:
         yield opened
+
+
+async def test_figures_and_the_tree_are_told_as_of_our_own_site(
+    tmp_path: Path, database_url: str
+) -> None:
+    # OBS-1, CLI-20
+    (port,), state = free_ports(1), tmp_path / "state"
+    settings = Settings(
+        port=0, database_url=Secret(database_url), state_dir=state,
+        metrics_port=port, metrics_token=Secret("scraper-of-the-shop"),
+    )  # fmt: skip
+    async with open_site(own_site.PLAN, settings) as site:
+        visitor = Visitor(site.url)
+        assert (await in_thread(partial(visitor.get, "/"))).status == 200
+        # With a wrong token there is no such page, as there is none without a token.
+        assert (await in_thread(partial(visitor.get, "/metrics"))).status == 404
+        near = await in_thread(partial(_scraped, f"http://127.0.0.1:{port}/metrics", ""))
+        far = await in_thread(partial(_scraped, f"{site.url}/metrics", "scraper-of-the-shop"))
+        for text in (near, far):
+            assert 'greenroom_http_requests_total{route="/",status="2xx"} 1.0' in text
+            assert "greenroom_store_head_position 0.0" in text
+            assert 'greenroom_actors{kind="OwnActors"} 1.0' in text
+
+        paths: list[object] = []
+
+        async def take(row: object) -> None:
+            assert isinstance(row, dict)
+            paths.append(row["path"])
+
+        await ask(state, Question("tree", {}), take)
+        root = own_site.PLAN.name
+        assert {f"{root}/actors", f"{root}/metrics", f"{root}/control"} <= set(paths)
+        with pytest.raises(ControlRefused, match="nothing is called 'top'"):
+            await ask(state, Question("top", {}), take)
+
+
+def _scraped(url: str, token: str) -> str:
+    asked = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(asked) as answer:
+        return str(answer.read().decode())
 
 
 async def vote(visitor: Visitor, drink: str) -> Answer:

@@ -12,8 +12,14 @@ from quart import Blueprint, Response
 from actors.runtime import System
 from supervision import Backoff, ChildSpec, Flags, Plan, Supervisor
 from web.observability import RequestLog
+from web.observability.alerts import watched
 from web.observability.health import Health, HealthActor
 from web.observability.health.of_tree import supervision_component, tree_component
+from web.observability.metrics.serving import metrics_routes
+from web.observability.operating.control.diagnosing import Diagnosis
+from web.observability.operating.control.live import TreeCommands
+from web.observability.operating.control.serving import Command, ControlServer
+from web.observability.operating.recent import RECENT
 from web.realtime import (
     CommandMemory,
     EndpointSettings,
@@ -31,7 +37,7 @@ from web.server import DrainResult, Server, WebApp
 from web.site.events import topic_stream
 from web.site.pages import program_version
 from web.site.policy_reports import PolicyReports, report_routes
-from web.wiring.frame.finding import ACTORS
+from web.wiring.frame.finding import ACTORS, SOCKETS, STREAMS
 from web.wiring.frame.own_site import OwnSite, SitePlan
 from web.wiring.frame.panels import (
     LIVE,
@@ -108,8 +114,8 @@ class OwnWeb:
 
     def listen(self) -> None:
         """Call this when the system is there: panels hear their topics from now on."""
-        for watched in self._site.watched.values():
-            self._site.system.topics.subscribe(watched.panel.topic, watched)
+        for shown in self._site.watched.values():
+            self._site.system.topics.subscribe(shown.panel.topic, shown)
 
     def close_streams(self) -> None:
         """Call this when streams lost their actors: their browsers open others."""
@@ -121,6 +127,7 @@ class OwnWeb:
         site = self._site
         site.port, site.streams.is_draining = port, False
         endpoint, listening = self._endpoints(system)
+        site.sockets = endpoint
         edge = edge_of(
             site.settings,
             site.ring,
@@ -132,7 +139,12 @@ class OwnWeb:
         self._plan.errors(table)
         app = WebApp(
             __name__,
-            replace(edge, tell_span=RequestLog(site.settings.log_format).tell),
+            replace(
+                edge,
+                tell_span=site.figures.heard(
+                    watched(site.alerts, RequestLog(site.settings.log_format).tell)
+                ),
+            ),
             table,
             sockets=dict.fromkeys(self._plan.sockets, endpoint) if self._topics else {},
             ready_answer=ready_answers(
@@ -141,11 +153,19 @@ class OwnWeb:
         )
         app.register_blueprint(probe_routes(self.health))
         app.register_blueprint(report_routes(self._reports))
+        if site.settings.metrics_token is not None:
+            # Without one the path is the plan's own.
+            app.register_blueprint(
+                metrics_routes(site.figures.metrics, site.settings.metrics_token)
+            )
         app.register_blueprint(panel_routes(site.streams, site.watched))
         if self._topics:
             app.register_blueprint(_event_routes(listening))
         app.register_blueprint(self._plan.pages(site))
-        return served(app, site.settings, port, streams=site.streams, sockets=endpoint)
+        cut = partial(site.figures.tallies.add, "streams_cut_total")
+        return served(
+            app, site.settings, port, streams=site.streams, sockets=endpoint, on_stalled=cut
+        )
 
     def _endpoints(self, system: System) -> tuple[SocketEndpoint[Speaker], EventStreams[Speaker]]:
         """Make what programs connect to: sockets, and streams of what is told on them."""
@@ -199,6 +219,16 @@ def _event_routes(listening: EventStreams[Speaker]) -> Blueprint:
     return routes
 
 
+def control_commands(site: OwnSite, root: str) -> dict[str, Command]:
+    """Call this for what commands can ask: the tree, and what somebody needs who helps.
+
+    Breakers are the plan's own, and so is what it calls; `top` shows parts that our site alone has.
+    """
+    tree = TreeCommands(lambda: site.system, {f"{root}/{STREAMS}", f"{root}/{SOCKETS}"})
+    diagnosis = Diagnosis(site.settings, tree, site.figures.metrics, RECENT)
+    return {"tree": tree.tell, "diagnose": diagnosis.tell}
+
+
 class OwnActors(Supervisor):
     """What stands above the plan's children: when they crash too often it ends, and nothing else.
 
@@ -240,12 +270,17 @@ class OwnRoot(Supervisor):
             heartbeats_child(site.streams),
             sockets_child(),
             ChildSpec("health", partial(HealthActor, web.health)),
+            *site.figures.children(),
             server_child(partial(self._serving, web), site.settings),
         ]
         if site.kept.clean is not None:
             specs.insert(-1, ChildSpec("cleaning", site.kept.clean))
         if site.kept.drive is not None:
-            specs.insert(0, database_child(site.kept.drive))
+            # With a state folder there is a place for the socket of operators' commands. It is the
+            # first: it can be asked what an end waits for.
+            commands = control_commands(site, self._plan.name)
+            control = partial(ControlServer, site.settings.state_dir, commands)
+            specs[:0] = [ChildSpec("control", control), database_child(site.kept.drive)]
         return Plan(ROOT_FLAGS, specs)
 
     def _serving(self, web: OwnWeb) -> ServingActor:

@@ -8,7 +8,8 @@ A plan names five functions. Each is handed the running `OwnSite` and gives a li
 - `topics`: what client programs hear and may ask for on `/ws`
 - `health`: components of `/ready` beside those that every site has
 
-All the rest is there: visitors' signed cookies, origin checks, headers, limits, probes, static
+All the rest is there: visitors' signed cookies, origin checks, headers, limits, probes, figures for
+who scrapes (`METRICS_PORT`, `METRICS_TOKEN`), what `greenroom tree` and `diagnose` ask, static
 files, a drain. It is made of the same parts as our own site, see `serving.py`.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+import trio
 from jinja2 import Environment as Templates
 from jinja2 import StrictUndefined, Template
 from markupsafe import Markup
@@ -37,9 +39,13 @@ from actors.persistence import (
 )
 from actors.persistence.beside_log.idempotency import Idempotency
 from actors.reducers import Environment
-from actors.runtime import Actor, AnyActor, Ref
+from actors.runtime import Actor, AnyActor, Ref, System
 from supervision import ChildSpec, Flags
+from web.observability.alerts import Alerts
 from web.observability.health import Component
+from web.observability.metrics import Collector
+from web.observability.metrics.collectors import SocketsLike
+from web.observability.metrics.of_site import SiteMetrics
 from web.realtime import StreamCaps, Streams
 from web.routing import paths
 from web.server import (
@@ -118,6 +124,8 @@ class Kept:
     keyring: Keyring | None = None
     drive: Callable[[], AnyActor] | None = None
     clean: Callable[[], AnyActor] | None = None
+    # What of the store is told with the site's figures.
+    collectors: Sequence[Collector] = ()
 
 
 class OwnSite(Finder):
@@ -143,11 +151,27 @@ class OwnSite(Finder):
         self.watched: dict[str, Watched] = {}
         self.port = settings.port
         self.is_draining = False
+        self.sockets: SocketsLike | None = None
+        self.alerts = Alerts(trio.current_time)
+        self.figures = SiteMetrics(
+            settings,
+            lambda: self.system,
+            lambda: self.streams,
+            lambda: self.sockets,
+            self.alerts,
+        )
+        for collector in kept.collectors:
+            self.figures.metrics.register(collector)
         templates = Templates(autoescape=True, undefined=StrictUndefined)
         self._compiled: Callable[[str], Template] = lru_cache(TEMPLATES_KEPT)(templates.from_string)
 
     def __repr__(self) -> str:
         return f"<OwnSite {self.url} streams={len(self.streams)}>"
+
+    def attach(self, system: System) -> None:
+        """Call this when the tree starts, before any of its actors looks for another."""
+        super().attach(system)
+        self.figures.begin(system)
 
     @property
     def beside(self) -> Beside:
