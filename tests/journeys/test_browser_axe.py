@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import trio
 from playwright.sync_api import Browser, Page, expect
 
 from actors.accounts.kept.factors import code_of_step, step_of
+from actors.persistence import NewDeadLetter
+from storage.postgres import PostgresDeadLetters, find_embedded, open_database
 from tests.journeys.checks import (
     MEMBERS,
     PANELS,
@@ -23,6 +26,7 @@ from tests.journeys.checks import (
 )
 from tests.journeys.kinds import OpenPage
 from tests.journeys.site_process import SiteProcess
+from tests.patience import PATIENT_POOL
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -106,7 +110,10 @@ MAILED = [
     *("/account/address/confirm?token=none", "/account/address/back?token=none"),
     "/dev/mail",
 ]
-OPERATORS = ["/ops/sessions", "/ops/audit", "/ops/traces", "/ops/outside"]
+OPERATORS = [
+    *("/ops", "/ops/sessions", "/ops/audit", "/ops/traces", "/ops/outside"),
+    *("/ops/dead", "/ops/dead/1"),
+]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
@@ -126,11 +133,14 @@ def test_axe_finds_nothing_in_what_operators_see_and_mails_lead_to(
         page.get_by_role("main").get_by_role("button", name="Create account").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text(name)
         site.run("roles", "grant", "admin", name, "--yes")
-        told = []
+        trio.run(_leave_a_letter, tmp_path / "state")
+        told: list[str] = []
+        page.on("console", lambda line: told.append(f"{page.url}: says {line.text}"))
         for path in (*MAILED, *OPERATORS):
             page.goto(site.url + path)
             until_it_lives(page)
             assert page.locator("main h1").count() == 1, path
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
             told += [f"{path}: {problem}" for problem in found_by_axe(page, source)]
         page.goto(f"{site.url}/account")
         # Each of these forms is answered by a page of its own.
@@ -152,6 +162,16 @@ def test_axe_finds_nothing_in_what_operators_see_and_mails_lead_to(
     finally:
         context.close()
         site.end()
+
+
+async def _leave_a_letter(state: Path) -> None:
+    """One that is wide: what nobody could send says so in one long word."""
+    url = find_embedded(state)
+    assert url is not None
+    async with open_database(url, settings=PATIENT_POOL) as database:
+        payload = b'{"body": "' + b"wide" * 500 + b'"}'
+        letter = NewDeadLetter("outbox", "t", "1", "x" * 300, "a chain\n" * 20, payload)
+        assert (await PostgresDeadLetters(database).add(letter)) == 1
 
 
 def _codes_of_an_app(page: Page, source: str) -> list[str]:

@@ -123,16 +123,24 @@ def test_acknowledged_messages_survive_kill_9(start_site: StartSite) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_drains_and_leaves_nothing(start_site: StartSite, number: signal.Signals) -> None:
-    """SITE-185 REL-21: exit 0, the database left clean, no process left behind."""
+    """SITE-185 REL-20 REL-21 RES-10: in order, exit 0, no process left, nothing stored lost."""
     site = start_site()
     visitor = Visitor(site.url)
     visitor.open_lab()
+    # A saga under way, whose steps go through the outbox, and a post whose record waits there.
+    press(visitor, "", choice="well")
+    visitor.post("on its way")
     with visitor.open_stream() as stream:
         assert stream.status == 200
         code = site.stop(number)
         rest = stream.response.read()
     assert (code, "Traceback" in "\n".join(site.lines)) == (0, False), site.lines
     assert b"serverConnected" in rest
+    steps = re.findall(r"(?:drain|stop)_step.* step=(?:'([^']+)'|(\S+))", "\n".join(site.lines))
+    assert [two or one for two, one in steps] == [
+        "listeners", "tell streams", "finish commands", "finish sending", "close streams",
+        "close sockets", "connections", "actors", "database server",
+    ], site.last_words()  # fmt: skip
     assert not list((site.state_dir / "postgres").glob("**/postmaster.pid"))
 
 

@@ -56,6 +56,7 @@ from web.observability.bus_lag import BusLags, LagWatch
 from web.settings import Bus, Settings, Switch
 from web.wiring.directory import OWNED
 from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.frame.serving import UnderWay
 
 # What the site publishes, each with its partitions; and what its nodes hear of each other.
 TOPICS = {lasting.TOPIC: lasting.TOPIC_PARTITIONS}
@@ -271,6 +272,7 @@ def bus_tree(
     host: Host | None,
     hear: Handler,
     guard: Dependency | None = None,
+    under_way: UnderWay | None = None,
 ) -> Callable[[], BusSupervisor]:
     """Call this for how the supervisor of the bus is made; `hear` is given what others publish.
 
@@ -278,10 +280,12 @@ def bus_tree(
     are singletons of the cluster, which the host begins.
     """
     process, outbox = str(uuid4()), PostgresOutbox(bus.database)
+    under_way = under_way or UnderWay()
+    heard = under_way.around(hear)
     letters, env = PostgresDeadLetters(bus.database), Environment(SystemClock(), SystemIds())
 
     def relay(owner: str, parts: Sequence[int], shard: ShardLease | None = None) -> OutboxRelay:
-        send = sender(bus.engine, cloud_events(settings), guard)
+        send = under_way.around(sender(bus.engine, cloud_events(settings), guard))
         return OutboxRelay(
             outbox, send, env, owner, dead_letters=letters, partitions=parts, shard=shard
         )
@@ -301,7 +305,7 @@ def bus_tree(
         specs += [
             ChildSpec("owned", _owned, name=OWNED, type="supervisor"),
             ChildSpec("host", partial(HostActor, host)),
-            ChildSpec("listener", partial(Listener, bus.engine, group, hear)),
+            ChildSpec("listener", partial(Listener, bus.engine, group, heard)),
             ChildSpec("lags", partial(LagWatch, bus.lags)),
         ]
     return partial(BusSupervisor, specs)

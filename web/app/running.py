@@ -500,7 +500,7 @@ async def _run_tree(
     redis = maybe_redis(settings, outside)
     bus = await _bus_of(settings, database, directory)
     log, told = nodes.log, directory.tell_forgotten
-    mail = _mail_of(settings, database, directory.wake_mail, outside)
+    mail = _mail_of(settings, database, directory, outside)
     web = Web(
         settings,
         secrets,
@@ -539,7 +539,9 @@ async def _run_tree(
         redis=None if redis is None else partial(RedisActor, redis),
         nodes=nodes.children(web),
         control=lambda: ControlServer(settings.state_dir, web.control_commands()),
-        bus=bus_tree(settings, bus, nodes.host, web.hear, outside.maybe(BROKER)),
+        bus=bus_tree(
+            settings, bus, nodes.host, web.hear, outside.maybe(BROKER), directory.under_way
+        ),
         mail=nodes.mail_child(mail),
     )
     await _serve_tree(parts, stopping, way_out, nodes.node)
@@ -592,7 +594,7 @@ def _serving(settings: Settings, stopping: Stopping, web: Web) -> ServingActor:
 
 
 def _mail_of(
-    settings: Settings, database: Database, wake: Callable[[], None], outside: Dependencies
+    settings: Settings, database: Database, directory: Directory, outside: Dependencies
 ) -> SiteMail:
     return SiteMail(
         maybe_sender(settings, outside),
@@ -600,8 +602,9 @@ def _mail_of(
         PostgresOutbox(database),
         PostgresMailStates(database),
         PostgresDeadLetters(database),
-        wake,
+        directory.wake_mail,
         MailSeal(load_private_key(settings), settings.private_keys_previous),
+        directory.under_way.around,
     )
 
 

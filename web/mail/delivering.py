@@ -6,6 +6,7 @@ of the parts that mails have for themselves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -24,7 +25,7 @@ from actors.persistence import (
     ShardLease,
 )
 from actors.persistence.beside_log.mails import LEFT_MAX
-from actors.persistence.beside_log.outbox import MAIL_PARTS
+from actors.persistence.beside_log.outbox import MAIL_PARTS, Send
 from actors.reducers import Environment
 from actors.runtime import Exit, Log, current_tallies, span
 from web.mail.answers import Answer, Verdict, retry_in
@@ -215,10 +216,11 @@ class MailRelay(OutboxRelay):
         dead_letters: DeadLetters,
         *,
         shard: ShardLease | None = None,
+        sending: Callable[[Send], Send] = lambda send: send,
     ) -> None:
         super().__init__(
             outbox,
-            delivery.send,
+            sending(delivery.send),
             env,
             f"mail-{env.ids.new_id()}",
             dead_letters=dead_letters,

@@ -97,6 +97,8 @@ class DrainStep:
     limit_s: float
     run: Callable[[], Awaitable[None]]
     loses_work: Callable[[], bool] = _always
+    # What of it is left, for its line in the log; None where that is the connections.
+    left: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +395,6 @@ async def run_steps(steps: Sequence[DrainStep], left: Callable[[], int]) -> Drai
             step=step.name,
             seconds=round(took, 3),
             was_cut=was_cut,
-            left=left(),
+            left=(step.left or left)(),
         )
     return DrainResult(tuple(seconds), tuple(cut))

@@ -440,7 +440,11 @@ class Web:
         ports, env = self._store.checkouts, Environment(self._clock, ids)
         told = directory.tell_panels
         self.checkouts = (
-            None if ports is None else Checkouts(ports, env, lambda: directory.system, told)
+            None
+            if ports is None
+            else Checkouts(
+                ports, env, lambda: directory.system, told, sending=directory.under_way.around
+            )
         )
         self._buckets, self.open_now = Buckets(trio.current_time), OpenNow()
         self._connections = Connections(streams, lambda: self.sockets)
@@ -643,6 +647,7 @@ class Web:
             streams=self.streams,
             sockets=endpoint,
             on_stalled=partial(self.figures.tallies.add, "streams_cut_total"),
+            under_way=self._directory.under_way,
         )
 
     def _endpoints(

@@ -46,6 +46,7 @@ from web.timeline.feed import Messages as TimelineFeedMessage
 from web.timeline.feed import TimelineFeed
 from web.views import NodesView
 from web.wiring.frame.finding import Finder, Name
+from web.wiring.frame.serving import UnderWay
 
 SESSIONS = Name("sessions")
 FLOWS = Name("flows")
@@ -91,6 +92,8 @@ class Directory(Finder):
         self.nodes: Callable[[], NodesView | None] = lambda: None
         # How far the groups of the event bus are behind, as far as that is known.
         self.bus_lags: Callable[[], Sequence[GroupLag]] = tuple
+        # What is on its way to others from here; a stop waits for it.
+        self.under_way = UnderWay()
 
     def nodes_now(self) -> NodesView | None:
         """Call this for how the nodes stand now; None where there is one process."""

@@ -20,7 +20,9 @@ from web.wiring.frame.serving import (
     CLOSE_S_MAX,
     COMMANDS_S_MAX,
     TELL_S_MAX,
+    UnderWay,
     commands_s,
+    sending_s,
     server_shutdown_s,
 )
 from web.wiring.stopping import Stopping
@@ -38,12 +40,48 @@ def test_the_steps_of_a_drain_fit_into_its_budget() -> None:  # SITE-185 REL-21
     """As far as limits can promise it; how fast the machine is they cannot know."""
     before_and_after = 2 * SERVER_CLOSE_S_MAX  # the listeners first, the connections last
     others = before_and_after + TELL_S_MAX + 2 * CLOSE_S_MAX  # told, streams, sockets
-    assert others + commands_s(Settings()) <= Settings().drain_budget_s
+    assert others + commands_s(Settings()) + sending_s(Settings()) <= Settings().drain_budget_s
     for budget_s in (12, 20, 600):
         settings = Settings(drain_budget_s=budget_s)
-        assert others + commands_s(settings) <= server_shutdown_s(settings)
+        steps_s = others + commands_s(settings) + sending_s(settings)
+        assert steps_s <= server_shutdown_s(settings)
     # With time enough no command is cut: its own is over before.
     assert commands_s(Settings(drain_budget_s=30)) == COMMANDS_S_MAX > REQUEST_S
+
+
+async def test_a_stop_waits_for_what_is_on_its_way_and_for_nothing_later(
+    autojump_clock: MockClock,
+) -> None:
+    # RES-10, REL-20: a batch of the outbox that is never empty holds no stop
+    under_way = UnderWay()
+
+    async def send(seconds: float) -> float:
+        await trio.sleep(seconds)
+        return seconds
+
+    counted = under_way.around(send)
+    await under_way.wait_ended()
+
+    async def end_soon() -> None:
+        with trio.move_on_after(3):
+            await counted(100.0)
+
+    async with trio.open_nursery() as nursery:
+        for seconds in (1.0, 2.0):
+            nursery.start_soon(counted, seconds)
+        # One that is cut is over, too.
+        nursery.start_soon(end_soon)
+        await trio.sleep(0.5)
+        assert len(under_way) == 3
+        began = trio.current_time()
+        nursery.start_soon(counted, 50.0)
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(under_way.wait_ended)
+        assert trio.current_time() - began == 2.5
+        assert len(under_way) == 1
+        nursery.cancel_scope.cancel()
+    assert len(under_way) == 0
+    assert await counted(0.0) == 0.0
 
 
 def server(port: int) -> Server:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 
 from actors.persistence import DeadLetters, MailStates, Outbox
+from actors.persistence.beside_log.outbox import Send
 from actors.reducers import Environment
 from supervision import Dependencies
 from web.mail.delivering import MailDelivery, MailRelay
@@ -78,6 +79,7 @@ class SiteMail:
         letters: DeadLetters,
         wake: Callable[[], None],
         seal: MailSeal | None = None,
+        sending: Callable[[Send], Send] = lambda send: send,
     ) -> None:
         env = Environment(SystemClock(), SystemIds())
         self.mails = Mails(None if sender is None else outbox, wake=wake, seal=seal)
@@ -86,7 +88,7 @@ class SiteMail:
         self.components: Sequence[Component] = ()
         if sender is not None:
             delivery = MailDelivery(sender, address, states, env, seal)
-            self.make = partial(MailRelay, outbox, delivery, env, letters)
+            self.make = partial(MailRelay, outbox, delivery, env, letters, sending=sending)
             self.components = [mail_component(lambda: _words(delivery), lambda: _counts(delivery))]
 
 

@@ -5,9 +5,9 @@ of the tree that serve: the database first, the server last.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 import trio
 
@@ -31,15 +31,23 @@ from web.settings import KEPT_OF_PAGES, Compression, Settings
 from web.wiring.frame.finding import SOCKETS, STREAMS
 from web.wiring.stopping import Served
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 # Of the whole budget: telling and closing take little, commands get the middle, so long at least.
 TELL_S_MAX = 0.5
 COMMANDS_S_MIN = 4.0
+# What is on its way to others has what commands leave: their relay waits for it once more when it
+# stops, and what is cut there is sent by the next process.
+SENDING_S_MIN, SENDING_S_MAX = 0.5, 2.0
 CLOSE_S_MAX = 1.0
 # A command is answered within the time of a request, whatever becomes of it, and a moment later
 # nothing is left of it: who gives a stop more time than all that has none of them cut.
 COMMANDS_S_MAX = REQUEST_S + 1.0
 # Headroom over the caps of the registries, which refuse first and say why.
 CONNECTIONS_MAX = 11_000
+# The listeners first, the connections last; streams are told, then they and sockets are closed.
+_OTHER_STEPS_S = 2 * SERVER_CLOSE_S_MAX + TELL_S_MAX + 2 * CLOSE_S_MAX
 # What the rest of the tree, the pool and the embedded server need of the drain budget.
 AFTER_SERVER_S = 3.0
 # A feed that fails each time it looks is tried again for as long as the site runs.
@@ -63,6 +71,41 @@ class Sockets(Protocol):
 
     async def close_all(self) -> None:
         """See `SocketEndpoint.close_all`."""
+
+
+class UnderWay:
+    """Counts what is being sent from the outbox and handled of the bus: a stop waits for it.
+
+    Who sends and who handles is wrapped where they are made; they go on until their actors stop.
+    """
+
+    def __init__(self) -> None:
+        self._in_hand: set[object] = set()
+        self._changed = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._in_hand)
+
+    def around(self, work: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        """Call this for the same work, counted while it is done."""
+
+        async def counted(*words: P.args, **named: P.kwargs) -> R:
+            mark = object()
+            self._in_hand.add(mark)
+            try:
+                return await work(*words, **named)
+            finally:
+                self._in_hand.discard(mark)
+                self._changed.set()
+
+        return counted
+
+    async def wait_ended(self) -> None:
+        """Call this to wait for all that is in hand now, and for nothing that begins later."""
+        begun = frozenset(self._in_hand)
+        while begun & self._in_hand:
+            self._changed = trio.Event()
+            await self._changed.wait()
 
 
 def edge_of(
@@ -122,6 +165,7 @@ def served(
     streams: Streams,
     sockets: Sockets,
     on_stalled: Callable[[], None] = lambda: None,
+    under_way: UnderWay | None = None,
 ) -> Served:
     """Call this when an application is composed: how it is served, and how it lets go."""
 
@@ -135,6 +179,20 @@ def served(
             nursery.start_soon(app.edge.wait_none_in_hand)
             nursery.start_soon(sockets.wait_answered)
 
+    # What commands have asked for is in the outbox by now. What is cut here is sent again.
+    sent = (
+        []
+        if under_way is None
+        else [
+            DrainStep(
+                "finish sending",
+                sending_s(settings),
+                under_way.wait_ended,
+                loses_work=lambda: False,
+                left=under_way.__len__,
+            )
+        ]
+    )
     return Served(
         app,
         ServerSettings(
@@ -151,6 +209,7 @@ def served(
         (
             DrainStep("tell streams", TELL_S_MAX, tell_streams),
             DrainStep("finish commands", commands_s(settings), finish),
+            *sent,
             DrainStep("close streams", CLOSE_S_MAX, streams.close_all),
             DrainStep("close sockets", CLOSE_S_MAX, sockets.close_all),
         ),
@@ -216,9 +275,14 @@ def server_shutdown_s(settings: Settings) -> float:
 
 def commands_s(settings: Settings) -> float:
     """Call this for how long a stop waits for commands in hand: what the other steps leave."""
-    listeners_and_connections = 2 * SERVER_CLOSE_S_MAX
-    others = listeners_and_connections + TELL_S_MAX + 2 * CLOSE_S_MAX
+    others = _OTHER_STEPS_S + SENDING_S_MIN
     return max(COMMANDS_S_MIN, min(COMMANDS_S_MAX, server_shutdown_s(settings) - others))
+
+
+def sending_s(settings: Settings) -> float:
+    """Call this for how long a stop waits for what is on its way: what commands leave."""
+    left = server_shutdown_s(settings) - _OTHER_STEPS_S - commands_s(settings)
+    return max(SENDING_S_MIN, min(SENDING_S_MAX, left))
 
 
 def _streams(close_streams: Callable[[], None]) -> Dynamic[object]:

@@ -32,7 +32,7 @@ from actors.persistence import (
     StoreError,
     TimerService,
 )
-from actors.persistence.beside_log.outbox import SAGA_PARTS
+from actors.persistence.beside_log.outbox import SAGA_PARTS, Send
 from actors.reducers import Environment
 from actors.runtime import Actor, Log
 from actors.sagas import SagaActor, SagaId, SagaParts, Sagas, SagaState, Wake, lines
@@ -139,8 +139,10 @@ class Waker(Actor[Never]):
 class Serving:
     """Makes those who serve all checkouts; with a shard, as a node that owns them."""
 
-    def __init__(self, ports: Ports, env: Environment, sagas: Sagas) -> None:
-        self.ports, self.env, self.sagas = ports, env, sagas
+    def __init__(
+        self, ports: Ports, env: Environment, sagas: Sagas, sending: Callable[[Send], Send]
+    ) -> None:
+        self.ports, self.env, self.sagas, self._sending = ports, env, sagas, sending
 
     def clock(self, shard: ShardLease | None = None) -> TimerService:
         """Call this for who brings sagas their timers."""
@@ -158,7 +160,7 @@ class Serving:
         """Call this for who sends what sagas say."""
         return OutboxRelay(
             self.ports.outbox,
-            self.sagas.send,
+            self._sending(self.sagas.send),
             self.env,
             f"lab-{self.env.ids.new_id()}",
             dead_letters=self.ports.dead_letters,

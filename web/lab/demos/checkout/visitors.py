@@ -32,6 +32,7 @@ from actors.persistence import (
     StoreError,
     TimerService,
 )
+from actors.persistence.beside_log.outbox import Send
 from actors.persistence.beside_log.timers import LookForTimers
 from actors.reducers import Environment
 from actors.runtime import Actor, Cell, NoProc, Ref, System, narrow
@@ -109,7 +110,8 @@ class _Kept:
 class Checkouts:
     """All checkouts of this process's visitors; it outlives every actor.
 
-    `system` finds the actors, `changed` is called when one looks different.
+    `system` finds the actors, `changed` is called when one looks different; `sending` wraps what
+    sends their commands, for who counts them.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Checkouts:
         env: Environment,
         system: Callable[[], System],
         changed: Callable[[], None],
+        sending: Callable[[Send], Send] = lambda send: send,
     ) -> None:
         self._ports, self._env, self._system, self._changed = ports, env, system, changed
         self._parts = SagaParts(
@@ -135,7 +138,7 @@ class Checkouts:
             self._counterparts.participants,
             dead_letters=ports.dead_letters,
         )
-        self._serving = Serving(ports, env, self.sagas)
+        self._serving = Serving(ports, env, self.sagas, sending)
         self._host: Host | None = None
         # Another node may show what was changed here: it is told whose it is.
         self.tell_others: Callable[[str], None] = lambda owner: None
