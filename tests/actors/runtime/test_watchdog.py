@@ -60,7 +60,7 @@ def test_where_a_thread_is_is_told_without_reading_source_files() -> None:
 async def test_the_watchdog_names_who_blocks_the_loop(
     kind: type[Puppet], listener: Listener
 ) -> None:
-    # ACT-110, SUP-178 (real time)
+    # ACT-110, SUP-178, REL-90 (real time)
     reports = listener.reports
     async with open_actors() as system:
         system.block_listeners.append(listener)

@@ -61,6 +61,24 @@ async def test_beyond_those_that_may_wait_nobody_waits() -> None:
     assert passwords.waiting == 0
 
 
+async def test_who_hashes_takes_no_thread_from_others() -> None:
+    # REL-90: with all its threads taken, what else waits for a thread has one at once
+    others = trio.to_thread.current_default_thread_limiter()
+    before, others.total_tokens = others.total_tokens, 1
+    passwords = Passwords(threads=2)
+    try:
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(passwords.hash, "secret words")
+            while not passwords.waiting:
+                await trio.lowlevel.checkpoint()
+            assert others.available_tokens == 1
+            await trio.to_thread.run_sync(bool)
+            nursery.cancel_scope.cancel()
+    finally:
+        others.total_tokens = before
+
+
 def test_less_than_is_advised_cannot_be_set() -> None:
     # SEC-74
     strong = [(2, 19456), (1, 47104), (3, 12288), (9, 10**6)]

@@ -20,6 +20,21 @@ async def test_a_silent_but_healthy_client_lives_for_an_hour(autojump_clock: Moc
         assert 115 <= peer.got.count(b"\x89\x00") <= 121
 
 
+async def test_a_healthy_client_outlives_a_loop_that_stands_at_every_ping(
+    autojump_clock: MockClock,
+) -> None:
+    # REL-90, WEB-33: two seconds in which nobody runs, and no pong is read, just when one is due
+    async with connected() as peer:
+        for _ in range(20):
+            await trio.sleep(29.5)
+            autojump_clock.jump(2.0)
+        assert not peer.outlet.closing.is_set()
+        # A kit whose clients are never cut would find nothing.
+        peer.answers_pings = False
+        await peer.outlet.closing.wait()
+        assert peer.outlet.close_code is CloseCode.DEAD
+
+
 async def test_a_program_is_pinged_in_its_own_protocol_as_well(autojump_clock: MockClock) -> None:
     # WEB-33: not every library shows the pings below
     async with connected(Form.V1) as peer:
