@@ -47,6 +47,8 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "supervision.doing.hands:Hands._events",
         # Each came by a message of a bounded mailbox, and waits for its turn (CORE-14).
         "actors.reducers.performing:Places._queue",
+        # Of each relay as many as it sends at a time, and of each reader of the bus one a part.
+        "web.wiring.frame.serving:UnderWay._in_hand",
     ),
     "looked at before it grows: who asks beyond it is refused": (
         "storage.redis.client:_Connection.waiting",

@@ -107,7 +107,7 @@ async def test_a_killed_members_partitions_are_handled_elsewhere(
 async def test_a_killed_broker_loses_nothing_that_it_acknowledged(
     own_broker: KafkaBroker,
 ) -> None:
-    # BUS-9, BUS-13: with 6000 records in flight
+    # BUS-9, BUS-13, REL-85: with 6000 records in flight
     beside = MemoryBus()
     bus = KafkaBus(
         KafkaSettings(own_broker.address, prefix=f"{uuid4()}-", session_timeout_ms=6000),

@@ -414,7 +414,7 @@ async def test_a_log_that_three_groups_have_read_is_as_large_as_a_day(database: 
 @pytest.mark.slow
 async def test_a_killed_server_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """PostgreSQL is killed with records on their way to the bus, and to a handler."""
-    # BUS-4, BUS-9, BUS-13
+    # BUS-4, BUS-9, BUS-13, REL-85
     server = start(tmp_path, extra=("fsync=off",))
 
     async def kill_and_restart(bus: PostgresBus) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -17,12 +17,23 @@ import pytest
 import trio
 
 from actors.persistence import StreamId
+from actors.persistence.projections.inline import inline_collection
 from storage.postgres import Connection, Database, migrate, open_database
 from storage.postgres.embedded.server import EmbeddedServer, start
 from storage.testing import Told
-from storage.testing.kept import Kept, kept_in_postgres
+from storage.testing.kept import Kept, kept_in_memory, kept_in_postgres
+from storage.testing.samples import new_event
 from tests.patience import PATIENCE_S, PATIENT_POOL
-from tests.storage.busy_program import EFFECTS, FIRED, STREAMS, is_sent, is_timed
+from tests.storage.busy_program import (
+    EFFECTS,
+    FIRED,
+    STREAMS,
+    TYPES,
+    Lists,
+    is_sent,
+    is_timed,
+    stream_of,
+)
 
 _ROOT = Path(__file__).parents[2]
 # What a dead program held is another's after half a minute; instead of waiting it is ended.
@@ -143,10 +154,10 @@ async def _numbers(kept: Kept, stream: StreamId) -> list[int]:
     return [int(e.data[len(b'{"number": ') : -1] if is_noted else e.data) for e in events]
 
 
-async def _check(kept: Kept, program: Program) -> None:
+async def _check(kept: Kept, told: Told, lists: str = "lists__g1") -> None:
     stored: dict[str, list[int]] = {one: await _numbers(kept, one) for one in STREAMS}
     every = [number for numbers in stored.values() for number in numbers]
-    program.told.judge(map(str, every))
+    told.judge(map(str, every))
     # Each effect once, in the order of its key.
     effects = await _numbers(kept, EFFECTS)
     for stream, numbers in stored.items():
@@ -159,7 +170,7 @@ async def _check(kept: Kept, program: Program) -> None:
     assert {one.letter.stream_id for one in letters} <= {STREAMS[0]}
     parked = sorted(one.letter.stream_version or 0 for one in letters)
     for stream, numbers in stored.items():
-        document = await kept.projections.get("lists__g1", stream) or {"numbers": []}
+        document = await kept.projections.get(lists, stream) or {"numbers": []}
         until = parked[0] - 1 if stream == STREAMS[0] and parked else len(numbers)
         assert document["numbers"] == numbers[:until]
     assert parked == list(
@@ -177,6 +188,54 @@ async def _sessions(database: Database) -> int:
         )
 
     return await database.run(work)
+
+
+class _Inline(Lists):
+    inline = True
+
+
+# What the program leaves when nothing is killed; none of the first stream breaks its read model.
+_NUMBERS = tuple(range(1, 31))
+_SENT, _TIMED = tuple(filter(is_sent, _NUMBERS)), tuple(filter(is_timed, _NUMBERS))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "effects", "fired", "is_shown"),
+    [
+        (_NUMBERS, _SENT, _TIMED, True),
+        (_NUMBERS[:-1], _SENT[:-1], _TIMED[:-1], True),  # acknowledged, and lost
+        ((*_NUMBERS, 7), _SENT, _TIMED, True),  # there twice
+        ((*_NUMBERS, 31), _SENT, _TIMED, True),  # nobody tried it
+        (_NUMBERS, _SENT[:-1], _TIMED, True),
+        (_NUMBERS, (*_SENT, 3), _TIMED, True),
+        (
+            _NUMBERS,
+            (27, *_SENT[:-2], 30),
+            _TIMED,
+            True,
+        ),  # before 3, of its key
+        (_NUMBERS, _SENT, _TIMED[:-1], True),
+        (_NUMBERS, _SENT, (*_TIMED, 5), True),
+        (_NUMBERS, _SENT, _TIMED, False),  # the read model is not the fold
+    ],
+)
+async def test_the_check_finds_damage_that_is_planted(
+    numbers: Sequence[int], effects: Sequence[int], fired: Sequence[int], is_shown: bool
+) -> None:
+    # REL-91
+    kept = kept_in_memory([_Inline()] if is_shown else [], TYPES)
+    for number in numbers:
+        data = b'{"number": %d}' % number
+        await kept.events.append(stream_of(number), [new_event(data, type="Noted")])
+    for stream, ones in ((EFFECTS, effects), (FIRED, fired)):
+        for one in ones:
+            await kept.events.append(stream, [new_event(str(one).encode())])
+    told, lists = Told({*map(str, _NUMBERS)}, {*map(str, _NUMBERS)}), inline_collection(_Inline())
+    if (numbers, effects, fired, is_shown) == (_NUMBERS, _SENT, _TIMED, True):
+        await _check(kept, told, lists)
+        return
+    with pytest.raises(AssertionError):
+        await _check(kept, told, lists)
 
 
 @pytest.mark.slow
@@ -199,7 +258,7 @@ def test_whatever_is_killed_each_acknowledged_thing_is_there_once(server: Embedd
 
     async def check() -> None:
         async with open_database(server.url, settings=PATIENT_POOL) as database:
-            await _check(kept_in_postgres(database), program)
+            await _check(kept_in_postgres(database), program.told)
             with trio.fail_after(PATIENCE_S):
                 while await _sessions(database):  # noqa: ASYNC110  (of another process)
                     await trio.sleep(0.02)
