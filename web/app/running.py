@@ -521,8 +521,7 @@ async def _run_tree(
         outside=outside,
     )
     database.tell_statements = statements_teller(web.timeline)
-    _tell_figures(settings, web, database, bus)
-    web.figures.metrics.register(of_stop(lambda: stopping.phases))
+    _tell_figures(settings, web, database, bus, stopping)
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),
@@ -547,7 +546,10 @@ async def _run_tree(
     await _serve_tree(parts, stopping, way_out, nodes.node)
 
 
-def _tell_figures(settings: Settings, web: Web, database: Database, bus: SiteBus) -> None:
+def _tell_figures(
+    settings: Settings, web: Web, database: Database, bus: SiteBus, stopping: Stopping
+) -> None:
+    web.figures.metrics.register(of_stop(lambda: stopping.phases))
     web.overview.read_statements = partial(slow_statements, database)
     for collector in store_collectors(database, bus.lags.newest):
         web.figures.metrics.register(collector)
