@@ -47,8 +47,6 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "supervision.doing.hands:Hands._events",
         # Each came by a message of a bounded mailbox, and waits for its turn (CORE-14).
         "actors.reducers.performing:Places._queue",
-        # Of each relay as many as it sends at a time, and of each reader of the bus one a part.
-        "web.wiring.frame.serving:UnderWay._in_hand",
     ),
     "looked at before it grows: who asks beyond it is refused": (
         "storage.redis.client:_Connection.waiting",
@@ -210,6 +208,9 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.server.edge.turns:_Line._in_hand",
         "web.server.edge.turns:_Line._waiting",
         "web.server.serving:Server.connections",
+    ),
+    "as many as a relay sends at a time, and one of each part of the bus that is read": (
+        "web.wiring.frame.serving:UnderWay._in_hand",
     ),
     "topics of one connection, which its protocol limits": (
         "web.realtime.socket.outlet:SocketBacklog._missed",

@@ -8,7 +8,7 @@ from typing import Never
 
 import structlog.testing
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.runtime import Actor, Exit, Secret
 from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
@@ -74,9 +74,10 @@ async def test_a_stop_waits_for_what_is_on_its_way_and_for_nothing_later(
         await trio.sleep(0.5)
         assert len(under_way) == 3
         began = trio.current_time()
-        nursery.start_soon(counted, 50.0)
         async with trio.open_nursery() as waiting:
             waiting.start_soon(under_way.wait_ended)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(counted, 50.0)
         assert trio.current_time() - began == 2.5
         assert len(under_way) == 1
         nursery.cancel_scope.cancel()
