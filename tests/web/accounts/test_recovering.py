@@ -80,6 +80,13 @@ async def start(post: Post, visitor: Visitor, address: str = ADA) -> tuple[str, 
     return ticket, stop
 
 
+async def move_to_new(post: Post, owner: Visitor) -> None:
+    """Give the account another address; the former one is still told what becomes of it."""
+    await form(owner, "/account/address", new_email=NEW)
+    (confirm,) = links_in(await mail_with(post, "confirm that you read", NEW), CONFIRM)
+    assert (await form(owner, CONFIRM, token=confirm)).status == 303
+
+
 async def ready(post: Post, address: str = ADA) -> str:
     """Let the day pass, and give the token of the mail that finishes it."""
     let_time_pass(post.site, RECOVERY_WAIT)
@@ -209,9 +216,7 @@ async def test_a_link_in_any_mail_stops_it_once_and_all_are_told() -> None:
     async with open_post() as post:
         site = post.site
         owner, _, _ = await with_app(site)
-        await form(owner, "/account/address", new_email=NEW)
-        (confirm,) = links_in(await mail_with(post, "confirm that you read", NEW), CONFIRM)
-        assert (await form(owner, CONFIRM, token=confirm)).status == 303
+        await move_to_new(post, owner)
         reader = site.visitor()
         await start(post, reader, NEW)
         (stop,) = links_in(await mail_with(post, "asked to recover", ADA), STOP)
@@ -238,9 +243,7 @@ async def test_a_stop_by_this_was_not_me_is_told_to_all() -> None:
     async with open_post() as post:
         site = post.site
         owner, _, _ = await with_app(site)
-        await form(owner, "/account/address", new_email=NEW)
-        (confirm,) = links_in(await mail_with(post, "confirm that you read", NEW), CONFIRM)
-        assert (await form(owner, CONFIRM, token=confirm)).status == 303
+        await move_to_new(post, owner)
         await start(post, site.visitor(), NEW)
         whose = await site.accounts.named("ada")
         assert whose is not None
@@ -257,9 +260,7 @@ async def test_its_owner_stops_it_from_the_account_or_by_the_second_factor() -> 
     async with open_post() as post:
         site = post.site
         owner, app, _ = await with_app(site)
-        await form(owner, "/account/address", new_email=NEW)
-        (confirm,) = links_in(await mail_with(post, "confirm that you read", NEW), CONFIRM)
-        assert (await form(owner, CONFIRM, token=confirm)).status == 303
+        await move_to_new(post, owner)
         reader = site.visitor()
         await start(post, reader, NEW)
         twin = site.web.accounts.recoveries

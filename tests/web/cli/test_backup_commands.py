@@ -2,12 +2,11 @@
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import structlog
 import trio
 
 from actors.persistence import StreamId
@@ -22,12 +21,6 @@ from web.cli.commands import main
 from web.settings import read_settings
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 class Backups:

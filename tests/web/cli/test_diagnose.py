@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import structlog
 
 from actors.runtime import Log, Secret
 from tests.patience import until
@@ -34,12 +33,6 @@ SETTINGS = Settings(
     session_secret=Secret(KEY),
 )
 PLANTED = ("planted", "hunter2")
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def names_in(folder: Path) -> list[str]:

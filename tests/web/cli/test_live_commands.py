@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from actors.chat import LOBBY
 from tests.logged import captured
@@ -24,12 +22,6 @@ pytestmark = pytest.mark.slow
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:mail"
 SETTINGS = Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000, ses_topic=TOPIC)
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 async def _away() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-import structlog
 
 from actors.persistence import MailRef, MailState
 from storage.postgres import Database, PostgresMailStates
@@ -18,12 +17,6 @@ from web.cli.commands import main
 from web.mail.words import address_digest
 
 _NAMES = ("MAIL_SENDER", "SMTP_HOST", "SMTP_SECURITY", "SMTP_USER", "SMTP_PASSWORD")
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

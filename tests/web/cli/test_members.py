@@ -1,12 +1,10 @@
 """`greenroom sessions` and `greenroom audit` on a real database."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
-import structlog
 
 from actors.accounts import Act, Entry, NewSignIn, Origin, user_stream
 from actors.accounts.kept.risk.assessing import WeighedRisk
@@ -16,12 +14,6 @@ from storage.postgres import Database
 from storage.testing.accounts.members import HASH, accounts_in_postgres, sign_in_of
 from storage.testing.accounts.tokens import add_token
 from tests.web.cli.commanding import Commands, fetch, on
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 async def _three(database: Database) -> None:

@@ -1,19 +1,10 @@
 """`greenroom roles` on a real database: codes, words, what is changed and kept of it."""
 
-from collections.abc import Iterator
-
 import pytest
-import structlog
 
 from storage.postgres import Database
 from storage.testing.accounts.members import accounts_in_postgres
 from tests.web.cli.commanding import Commands, fetch, on
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def test_roles_are_given_and_taken_by_name(

@@ -1,9 +1,6 @@
 """`greenroom saga` beside a program that runs sagas, on a real database."""
 
-from collections.abc import Iterator
-
 import pytest
-import structlog
 import trio
 
 from actors.sagas import Refused, SagaCommand, SagaId, Status, Succeeded
@@ -17,12 +14,6 @@ from tests.web.cli.commanding import Commands, fetch, on
 
 CLASSES = ("--import", "tests.actors.sagas.checkouts")
 STUCK, DONE = "purchase-stuck", "purchase-done"
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import structlog
 import trio
 
 from storage.errors import StateDirInUse
@@ -19,12 +18,6 @@ from web.cli.commands import main
 from web.settings import Migrate, read_settings
 
 _LAST = len(read_migrations())
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

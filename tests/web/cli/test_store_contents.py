@@ -1,11 +1,9 @@
 """`greenroom projection`, `dlq`, `outbox` and `timers` on a real database."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import structlog
 import trio
 
 from actors.persistence import (
@@ -35,12 +33,6 @@ from storage.testing.samples import NOON, PATIENCE_S, message, new_events, timer
 from tests.web.cli.commanding import Commands, fetch, on
 
 _LIVE = GenerationState.LIVE
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

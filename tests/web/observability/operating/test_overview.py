@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import msgspec
 import pytest
-import structlog
 
 from actors.accounts import Role
 from actors.chat import LOBBY
@@ -28,12 +26,6 @@ from web.views.moderation import OverviewView
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:mail"
 SETTINGS = Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000, ses_topic=TOPIC)
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def is_measured(site: WholeSite) -> bool:
