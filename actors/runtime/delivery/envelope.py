@@ -72,10 +72,6 @@ class Numbering(Protocol):
     def tallies(self) -> Tallies:
         """What is counted of its actors for operators."""
 
-    @property
-    def spans(self) -> Spans | None:
-        """What records their spans, where somebody reads them."""
-
 
 class Party(Protocol):
     """An actor, as far as it causes messages and waits for replies."""
@@ -88,6 +84,9 @@ class Party(Protocol):
     def path(self) -> str: ...
     @property
     def system(self) -> Numbering: ...
+    @property
+    def spans(self) -> Spans | None:
+        """What records its spans, where somebody reads them."""
 
 
 class WaitingRoom(Protocol):
@@ -302,11 +301,16 @@ class Inside(Protocol):
     def envelope(self) -> Envelope | None:
         """The message that was in hand when it began."""
 
+    @property
+    def before(self) -> Context:
+        """Of whose trace it is."""
+
+    @property
+    def number(self) -> int:
+        """That of its span."""
+
     def context(self) -> Context:
         """Where that comes from what is sent inside; the same each time."""
-
-    def stands_below(self) -> tuple[Context, tuple[int, int]]:
-        """Of whose trace it is, and the numbers of its span."""
 
 
 class Activity:

@@ -28,6 +28,8 @@ from actors.runtime.delivery.envelope import (
     MESSAGE_ID,
     Activity,
     Context,
+    Envelope,
+    Inside,
     Party,
     caused_by,
     child_of,
@@ -84,8 +86,8 @@ class Span:
     is dearer than all the rest, and most stretches send nothing.
     """
 
-    __slots__ = ("_began", "_inner", "_kept", "_number", "_outer", "_was", "above", "activity",
-                 "before", "cell", "envelope", "error", "fields", "name", "spans")  # fmt: skip
+    __slots__ = ("_began", "_kept", "_outer", "_was", "above", "activity", "before", "cell",
+                 "envelope", "error", "fields", "name", "number", "spans")  # fmt: skip
     is_told: Final = True
 
     # Set by who makes one, in `span` and `span_of`: an `__init__` would be a tenth of all this.
@@ -94,22 +96,25 @@ class Span:
     cell: Party
     activity: Activity
     before: Context
-    """Of its trace, which ends with the span above unless `above` is that."""
-    above: tuple[int, int] | None
+    """Of its trace, which ends with the span above unless `above` is the number of that."""
+    above: int | None
     fields: Mapping[str, Value] | None
     error: str
+    envelope: Envelope | None
+    number: int
+    _was: Context | Token[Activity] | None
+    """What was there before: the context of what is sent, or the activity of the task."""
+    _outer: Inside | None
+    _kept: Context | None
 
     def __enter__(self) -> Self:
-        activity, spans = self.activity, self.spans
-        self.envelope, self._was, self._outer = activity.envelope, activity.out, activity.inside
-        spans.number = self._number = spans.number - 1  # Those of messages count upwards.
-        self._kept: Context | None = None
-        self._inner: Token[Activity] | None = None
+        activity = self.activity
         if activity.task is None or self.envelope is None:
             self._put_at_once(activity)
         else:
             activity.out, activity.inside = None, self
-        self._began = spans.tick() + spans.offset
+        tick = self.spans.tick  # What a slot holds is called the quicker by a name.
+        self._began = tick()
         return self
 
     def _put_at_once(self, activity: Activity) -> None:
@@ -117,7 +122,7 @@ class Span:
             # One that others may share: this task has another one for as long.
             inner = Activity(self.cell)
             inner.out, inner.origin = self.context(), activity.origin
-            self._inner = current_activity.set(inner)
+            self._was = current_activity.set(inner)
         else:
             activity.out = self.context()
 
@@ -128,17 +133,13 @@ class Span:
             self._kept = Context(
                 before.correlation_id,
                 before.causation_id,
-                child_of(before.traceparent or "", self.cell.system.span_id(self._number, 0)),
+                child_of(before.traceparent or "", self.cell.system.span_id(self.number, 0)),
                 before.sender,
                 before.user_id,
                 before.tenant,
                 before.sender_id,
             )
         return self._kept
-
-    def stands_below(self) -> tuple[Context, tuple[int, int]]:
-        """Called for what begins inside: of its trace, and the numbers of this span."""
-        return self.before, (self._number, 0)
 
     def _sent_outside(self) -> Context:
         if self.above is None:
@@ -155,19 +156,20 @@ class Span:
         trace: TracebackType | None,
     ) -> None:
         activity = self.activity
-        if activity.inside is self:
+        was = self._was
+        if type(was) is Token:
+            current_activity.reset(was)
+        elif activity.inside is self:
             activity.inside = self._outer
             if activity.envelope is self.envelope:
-                activity.out = self._was
-        elif self._inner is not None:
-            current_activity.reset(self._inner)
+                activity.out = was
         elif activity.envelope is None:
-            activity.out = self._was
+            activity.out = was
         if kind is not None and not self.error:
             # Its class alone: what an error was made with may be anything.
             self.error = "cancelled" if issubclass(kind, trio.Cancelled) else kind.__name__
-        before, spans = self.before, self.spans
-        ring = spans.ring
+        before, spans, cell = self.before, self.spans, self.cell
+        ring, tick = spans.ring, spans.tick
         if len(ring) == KEPT_MAX:
             spans.lost += 1
         # As `Spans.add`, whose call would be a tenth of all this.
@@ -175,10 +177,12 @@ class Span:
             (
                 self.name,
                 before.traceparent,  # type: ignore[arg-type]  # it was looked at by `span`
-                (self._number, self.above),
+                self.number,
+                self.above,
+                cell.id,
                 self._began,
-                spans.tick() + spans.offset,
-                self.cell.path,
+                tick(),
+                cell.path,
                 before.correlation_id,
                 self.error,
                 self.fields,
@@ -201,7 +205,7 @@ AnySpan: TypeAlias = Span | NoSpan
 def current_spans() -> Spans | None:
     """Call this for who records what the code of this actor does; None where nobody does."""
     cell = current_activity.get().cell
-    return None if cell is None else cell.system.spans
+    return None if cell is None else cell.spans
 
 
 def span(name: str, **fields: Value) -> AnySpan:
@@ -210,24 +214,29 @@ def span(name: str, **fields: Value) -> AnySpan:
     cell = activity.cell
     if cell is None:
         return NO_SPAN
-    spans = cell.system.spans
+    spans = cell.spans
     if spans is None:
         return NO_SPAN
-    before, above = activity.out, None
-    if before is None:
+    out, envelope, inside = activity.out, activity.envelope, activity.inside
+    before: Context | None
+    above: int | None = None
+    if out is not None:
+        before = out
+    elif envelope is None:
+        return NO_SPAN
+    elif inside is not None and inside.envelope is envelope:
         # Nothing was sent yet: it need not be made for this either.
-        envelope, inside = activity.envelope, activity.inside
-        if envelope is None:
-            return NO_SPAN
-        if inside is not None and inside.envelope is envelope:
-            before, above = inside.stands_below()
-        else:
-            before, above = envelope[CONTEXT], (envelope[MESSAGE_ID], cell.id)
-    if before is None or (trace := before.traceparent) is None or len(trace) != TRACEPARENT_CHARS:
+        before, above = inside.before, inside.number
+    else:
+        before, above = envelope[CONTEXT], envelope[MESSAGE_ID]
+    if before is None or before.traceparent is None:
         return NO_SPAN
     told = Span()
-    told.name, told.spans, told.cell, told.activity = name, spans, cell, activity
-    told.before, told.above, told.fields, told.error = before, above, fields, ""
+    told.name, told.fields, told.error = name, fields, ""
+    told.spans, told.cell, told.activity = spans, cell, activity
+    told.before, told.above, told._kept = before, above, None
+    told.envelope, told._was, told._outer = envelope, out, inside
+    spans.number = told.number = spans.number - 1  # Those of messages count upwards.
     return told
 
 
@@ -252,7 +261,7 @@ def span_of(name: str, kept: Mapping[str, str], **fields: Value) -> AnySpan:
     """
     activity = current_activity.get()
     cell = activity.cell
-    spans = None if cell is None else cell.system.spans
+    spans = None if cell is None else cell.spans
     if cell is None or spans is None:
         return NO_SPAN
     cause = kept.get("causation_id", "")
@@ -265,11 +274,14 @@ def span_of(name: str, kept: Mapping[str, str], **fields: Value) -> AnySpan:
         kept.get("tenant"),
         cell.id,
     )
-    if not _is_traced(context):
+    if len(context.traceparent or "") != TRACEPARENT_CHARS:
         return NO_SPAN
     told = Span()
-    told.name, told.spans, told.cell, told.activity = name, spans, cell, activity
-    told.before, told.above, told.fields, told.error = context, None, fields, ""
+    told.name, told.fields, told.error = name, fields, ""
+    told.spans, told.cell, told.activity = spans, cell, activity
+    told.before, told.above, told._kept = context, None, None
+    told.envelope, told._was, told._outer = activity.envelope, activity.out, activity.inside
+    spans.number = told.number = spans.number - 1
     return told
 
 
@@ -281,19 +293,14 @@ def tell_past(
     From `began`, by trio's clock, until now; once in each trace, and in `TOLD_AT_ONCE_MAX` at most.
     """
     cell = current_activity.get().cell
-    spans = None if cell is None else cell.system.spans
+    spans = None if cell is None else cell.spans
     if cell is None or spans is None:
         return
     named = {one.get("traceparent"): one.get("correlation_id", "") for one in causes}
-    ended = spans.clock()
+    since, until = spans.time_of(began), spans.tick()
     for trace, correlation in islice(named.items(), TOLD_AT_ONCE_MAX):
         if trace is not None and len(trace) == TRACEPARENT_CHARS:
             spans.number = number = spans.number - 1
             spans.add(
-                (name, trace, (number, None), began, ended, cell.path, correlation, "", fields)
+                (name, trace, number, None, 0, since, until, cell.path, correlation, "", fields)
             )
-
-
-def _is_traced(context: Context) -> bool:
-    trace = context.traceparent
-    return trace is not None and len(trace) == TRACEPARENT_CHARS

@@ -91,6 +91,7 @@ from actors.runtime.delivery.ref import AnyRef, Post, Ref, Target, pass_on
 from actors.runtime.life.child_tasks import ChildTasks
 from actors.runtime.life.handlers import Handler, Table
 from actors.runtime.life.hooks import AnyHooks
+from actors.runtime.telling.spans import Spans
 from actors.runtime.words.counting import Counts, KindSums, Level, Meter, Totals
 from actors.runtime.words.errors import (
     ActorCrashed,
@@ -284,6 +285,8 @@ class Home(Post, Protocol):
     def reports(self) -> Crashes: ...
     @property
     def changes_log(self) -> Watching: ...
+    @property
+    def spans(self) -> Spans | None: ...
     @property
     def sweep(self) -> Sweeping: ...
     def now(self) -> float: ...

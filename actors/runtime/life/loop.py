@@ -297,7 +297,7 @@ def _run_told(life: Life, envelope: Envelope, spans: Spans | None) -> State | No
     if spans is None or not is_traced(envelope):
         return _run_one(life, envelope)
     counts = life.cell.counts
-    handled, life.span_began = counts.handled, spans.tick() + spans.offset
+    handled, life.span_began = counts.handled, spans.tick()
     state = _run_one(life, envelope)
     if state != "await":
         # One that no handler was called for is told by what became of it.
@@ -323,9 +323,11 @@ def tell_handled(life: Life, envelope: Envelope) -> None:
         (
             HANDLED,
             context.traceparent,
-            (envelope[MESSAGE_ID], cell.id),
+            envelope[MESSAGE_ID],
+            None,
+            cell.id,
             began,
-            spans.tick() + spans.offset,
+            spans.tick(),
             cell.path,
             context.correlation_id,
             error,

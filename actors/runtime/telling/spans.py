@@ -15,6 +15,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter
 from typing import Final, TypeAlias
 
@@ -40,14 +41,17 @@ FIELD_CHARS_MAX: Final = 120
 
 Value: TypeAlias = str | int | float | bool | None
 """A field of a span: a name or a number; None is left out."""
-# The name; the trace and the span above, as W3C Trace Context writes them; its own span, or the
-# numbers of message and actor that make one, or a number of its own with None or with the two of
-# the span above; from when until when; the path of its actor; the correlation id; what went wrong,
-# or ""; further fields, or the class of a message.
+# The name; the trace and the span above, as W3C Trace Context writes them, or whatever came for
+# them; its own span, or the number of a message or of a stretch that makes one; the number of what
+# it stands below where that is not the span above, and the number of its actor; from when until
+# when, by the clock of the ring; the path of its actor; the correlation id; what went wrong, or "";
+# further fields, or the class of a message.
 Record: TypeAlias = tuple[
     str,
     str,
-    str | tuple[int, int | tuple[int, int] | None],
+    str | int,
+    int | None,
+    int,
     float,
     float,
     str,
@@ -57,10 +61,11 @@ Record: TypeAlias = tuple[
 ]
 NAME: Final = 0
 TRACE: Final = 1
-BEGAN: Final = 3
-ENDED: Final = 4
-ERROR: Final = 7
-FIELDS: Final = 8
+BEGAN: Final = 5
+ENDED: Final = 6
+CORRELATION: Final = 8
+ERROR: Final = 9
+FIELDS: Final = 10
 
 # Fields that name one thing among many of its kind, and how much of such a name is told.
 _NAMES_OF_ONE: Final = frozenset({"stream", "saga"})
@@ -70,6 +75,7 @@ _ID = re.compile(
     r"([0-9a-f]{8})(?:-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{4,})", re.I
 )
 _NO_SPAN: Final = "0" * 16
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,8 @@ class Spans:
     def __init__(
         self, span_id: Callable[[int, int], str], tick: Callable[[], float], offset: float = 0.0
     ) -> None:
-        # A time of the ring is `tick() + offset`: two calls less than asking trio for it.
+        # What is recorded has the time of `tick`, which is that of trio less the offset: an
+        # addition at each end of a span would be a twentieth of what it costs.
         self.tick, self.offset, self._span_id = tick, offset, span_id
         self.ring: deque[Record] = deque(maxlen=KEPT_MAX)
         self.lost = 0
@@ -113,9 +120,9 @@ class Spans:
     def __repr__(self) -> str:
         return f"<Spans: {len(self.ring)} kept, {self.lost} lost>"
 
-    def clock(self) -> float:
-        """Call this for the time of the ring, which is trio's."""
-        return self.tick() + self.offset
+    def time_of(self, at: float) -> float:
+        """Call this for the time of the ring at a time of trio's clock."""
+        return at - self.offset
 
     def new_id(self) -> str:
         """Call this for a span that no actor's message has."""
@@ -130,7 +137,7 @@ class Spans:
         ring.append(record)
 
     def forget_old(self, now: float) -> None:
-        """Call this to let go of what is older than it has to be kept."""
+        """Call this, by the clock of the ring, to let go of what has been kept long enough."""
         ring, until = self.ring, now - KEPT_S
         while ring and ring[0][ENDED] < until:
             ring.popleft()
@@ -147,13 +154,10 @@ class Spans:
 
     def read(self, record: Record) -> SpanRead:
         """Call this to have a record in words."""
-        name, trace, span, began, ended, path, correlation, error, fields = record
-        parent = trace[36:52]
-        if not isinstance(span, str):
-            number, of = span
-            if isinstance(of, tuple):
-                parent, of = self._span_id(*of), 0
-            span = self._span_id(number, of or 0)
+        name, trace, span, above, actor, began, ended, path, correlation, error, fields = record
+        parent = trace[36:52] if above is None else self._numbered(above, actor)
+        if isinstance(span, int):
+            span = self._numbered(span, actor)
         return SpanRead(
             name,
             trace[3:35],
@@ -166,6 +170,10 @@ class Spans:
             without_ids(error),
             tuple(_fields(fields)),
         )
+
+    def _numbered(self, number: int, actor: int) -> str:
+        # The number of a message is one for all who handle it, that of a stretch is its own.
+        return self._span_id(number, actor if number > 0 else 0)
 
 
 def ticks_of(clock: trio.abc.Clock) -> tuple[Callable[[], float], float]:
@@ -180,8 +188,14 @@ def ticks_of(clock: trio.abc.Clock) -> tuple[Callable[[], float], float]:
 
 
 def trace_of_record(record: Record) -> str:
-    """Call this for the trace of a record, of 32 hexadecimal digits."""
-    return record[TRACE][3:35]
+    """Call this for the trace of a record, of 32 hexadecimal digits; "" where none can be read."""
+    return _trace_of(record[TRACE])
+
+
+@lru_cache(4096)
+def _trace_of(traceparent: str) -> str:
+    # Whoever records does not look: it may have come from another program, and said anything.
+    return traceparent[3:35] if _TRACEPARENT.fullmatch(traceparent) else ""
 
 
 def is_sampled(trace: str) -> bool:

@@ -169,8 +169,9 @@ class DeadLetters:
         # The span that a handler would have had is told by the loop, where one was called.
         own = spans.new_id()
         error = DEADLINE_MISSED if reason == "expired" else reason
+        at = spans.time_of(at)
         spans.add(
-            (DEAD, trace, own, at, at, cell.path, context.correlation_id, error,
+            (DEAD, trace, own, None, cell.id, at, at, cell.path, context.correlation_id, error,
              type(envelope[MESSAGE]))
         )  # fmt: skip
 

@@ -285,7 +285,7 @@ def test_the_ring_is_bounded_by_number_and_by_age() -> None:  # OBS-4
     spans = Spans(lambda number, actor: f"{number}{actor}", lambda: 0.0)
 
     def one(at: float) -> Record:
-        return ("n", root_of(TRACE), "s", at, at, "", "", "", None)
+        return ("n", root_of(TRACE), "s", None, 0, at, at, "", "", "", None)
 
     last = one(0)
     spans.add(last)
@@ -314,7 +314,7 @@ def test_an_id_is_cut_and_a_name_of_one_too() -> None:  # OBS-3
         "n": 1,
     }
     found = spans.read(
-        ("n", root_of(TRACE), (1, 2), 0.0, 1.0, f"site/sessions/{person}", "c", "", fields)
+        ("n", root_of(TRACE), 1, None, 2, 0.0, 1.0, f"site/sessions/{person}", "c", "", fields)
     )
     assert found.path == "site/sessions/0f3e4b5a…"
     assert person[9:] not in repr(found)

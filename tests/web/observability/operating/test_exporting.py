@@ -199,7 +199,7 @@ def spans() -> Spans:
 
 def record(number: int = 1, trace: str = SAMPLED, error: str = "", **fields: Value) -> Record:
     above = f"00-{trace}-{'0' * 16}-01"
-    return ("actor.handle", above, (number, 5), 1.5, 2.25, "site", "c", error, fields)
+    return ("actor.handle", above, number, None, 5, 1.5, 2.25, "site", "c", error, fields)
 
 
 @dataclass
@@ -246,12 +246,24 @@ def test_every_field_is_where_a_collector_looks_for_it() -> None:
     told: dict[str, Value] = {
         "status": -5, "is_new": True, "share": 0.25, "huge": 2**70, OWNER: PLANTED, "no": None
     }  # fmt: skip
-    records = [
+    records: list[Record] = [
         record(1, SAMPLED, "ValueError", **told),
         record(2, error="cancelled"),
         record(3, trace="z" * 32),
-        ("actor.handle", f"00-{SAMPLED}-{SPAN}-01", SPAN[::-1], 1.0, float("nan"), "", "", "", int),
-        ("bus.handle", f"00-{SAMPLED}-{SPAN}-01", SPAN[::-1], 1.0, 1.0, "", "", "", int),
+        (
+            "actor.handle",
+            f"00-{SAMPLED}-{SPAN}-01",
+            "e" * 16,
+            None,
+            0,
+            1.0,
+            float("nan"),
+            "",
+            "",
+            "",
+            int,
+        ),
+        ("bus.handle", f"00-{SAMPLED}-{SPAN}-01", "e" * 16, None, 0, 1.0, 1.0, "", "", "", int),
     ]
     encoded = encode(records, spans().read, 1_700_000_000_000_000_000, {"service.name": "one"})
     assert (encoded.spans, encoded.unreadable) == (3, 2)

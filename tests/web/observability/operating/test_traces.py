@@ -36,7 +36,19 @@ def record(
     parent: str = "0" * 16,
     **fields: Value,
 ) -> Record:
-    return (name, f"00-{trace}-{parent}-00", span, began, ended, "site", "c", error, fields)
+    return (
+        name,
+        f"00-{trace}-{parent}-00",
+        span,
+        None,
+        0,
+        began,
+        ended,
+        "site",
+        "c",
+        error,
+        fields,
+    )
 
 
 def request(trace: str, route: str, owner: str, took: float) -> Record:
@@ -61,6 +73,19 @@ def test_one_by_its_id_and_whole_ones_in_which_something_went_wrong() -> None:  
     spans.add(record(OTHER))
     assert len(kept.look(spans, 2.5)) == 1, "and what comes later"
     assert kept.look(spans, 3.0) == []
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    ["", "of-some-later-version", f"00-{'g' * 32}-{'1' * 16}-01", f"00-{SAMPLED}-{'1' * 16}"],
+)
+def test_what_another_program_says_for_a_trace_harms_no_trace_of_ours(traceparent: str) -> None:
+    # OBS-4
+    kept = KeptTraces()
+    one = record(SAMPLED, error="KeyError")
+    foreign: Record = (one[0], traceparent, *one[2:])
+    added = kept.look(spans_of(foreign, record(SAMPLED), foreign), 1.0)
+    assert [one[1][3:35] for one in added] == [SAMPLED]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,8 @@ class KeptTraces:
         tails: dict[str, str] = {}
         for record in fresh:
             trace = trace_of_record(record)
+            if not trace:
+                continue
             if trace in self._kept or is_sampled(trace):
                 self._add(trace, record, now, "chance", added)
             elif why := wrong_with(record):

@@ -13,8 +13,6 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
-import trio
-
 from actors.runtime import System
 from actors.runtime.delivery.envelope import child_of
 from actors.runtime.telling.spans import TRACEPARENT_CHARS, Record, Spans, root_of
@@ -116,14 +114,16 @@ class SiteTraces:
         return tell
 
     def _record(self, spans: Spans, span: RequestSpan, above: str, own: str) -> None:
-        status = span.status or 0
+        status, began = span.status or 0, spans.time_of(span.began)
         spans.add(
             (
                 REQUEST,
                 above,
                 own[36:52],
-                span.began,
-                span.began + span.latency_s,
+                None,
+                0,
+                began,
+                began + span.latency_s,
                 "",
                 span.correlation_id or span.request_id,
                 str(status) if status >= 500 else "",
@@ -137,8 +137,9 @@ class SiteTraces:
         )
 
     def time_of(self, at: float) -> datetime:
-        """Call this for the date of a time of the spans."""
-        return self._now() + timedelta(seconds=at - trio.current_time())
+        """Call this for the date of a time of the spans, which there are."""
+        assert self.spans is not None, "something has a time"
+        return self._now() + timedelta(seconds=at - self.spans.tick())
 
 
 def _resource(settings: Settings) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from typing import Final
 from quart import Blueprint, Response, request
 
 from actors.accounts import Role
+from actors.runtime.telling.spans import CORRELATION
 from web.observability.operating.traces.kept import Kept, matching
 from web.observability.operating.traces.of_site import SiteTraces, owner_of
 from web.observability.operating.traces.presenting import span_views, trace_view
@@ -66,7 +67,7 @@ def trace_routes(services: Services, traces: SiteTraces) -> Blueprint:
             shell(services, state, "A trace", where),
             trace_view(kept, traces.time_of),
             shown,
-            tuple(dict.fromkeys(one[6] for one in kept.records if one[6])),
+            tuple(dict.fromkeys(filter(None, (one[CORRELATION] for one in kept.records)))),
             is_operator,
         )
         return form_response(services.renderer.trace_page(page))

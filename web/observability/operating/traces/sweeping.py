@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import trio
-
 from actors.runtime import Actor, Exit, message
 from actors.runtime.telling.spans import Record, Spans
 from web.observability.operating.traces.kept import KeptTraces
@@ -47,6 +45,6 @@ class TraceSweeper(Actor[Sweep]):
         spans = self._spans()
         if spans is None:
             return
-        added = self._kept.look(spans, trio.current_time())
+        added = self._kept.look(spans, spans.tick())
         if added:
             self._further(added)
