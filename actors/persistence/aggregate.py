@@ -5,6 +5,7 @@ the stream's own state, never from a projection.
 """
 
 import hashlib
+import inspect
 import types
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from typing import (
 
 import msgspec
 
+from actors.persistence.errors import InvalidStreamId
 from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.private import keep_private, kept_private, private_schema
 from actors.persistence.words import Cursor, OutboxMessage, StreamId, TimerChange, Version
 from actors.reducers import Environment, Refusal, Reply
+from actors.reducers.messages import here
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -73,7 +76,10 @@ _NOTHING_BESIDE = Beside()
 
 
 class AggregateContractError(TypeError):
-    """Raised at start when `decide` can return what `apply` does not take, or is no event."""
+    """Raised when `decide` can return what `apply` does not take, or what is no event.
+
+    With file and line where the class is made; at its start for what is not known before.
+    """
 
 
 class Aggregate(Generic[S, C, E]):
@@ -100,6 +106,10 @@ class Aggregate(Generic[S, C, E]):
     `opens` are the commands that begin a stream. An actor that was just started decides them on
     `initial()`, which saves a look at a stream that is not there; where it is, it reads it then.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        _fit(cls)
 
     category: ClassVar[str]
     state_type: ClassVar[type]
@@ -139,14 +149,49 @@ class Aggregate(Generic[S, C, E]):
         return _NOTHING_BESIDE
 
 
-def check_aggregate(aggregate: Aggregate[S, C, E]) -> None:
-    """Call this at start; raises `AggregateContractError` naming what does not fit."""
-    cls = type(aggregate)
+def _fit(cls: type[Aggregate[S, C, E]]) -> None:
+    """Called when a class is made; what it does not say itself is left to those derived from it."""
+    for name in ("initial", "decide", "apply"):
+        function = getattr(cls, name)
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise AggregateContractError(
+                f"{cls.__name__}.{name} is no plain function; it decides at once ({here()})"
+            )
+    category = getattr(cls, "category", None)
+    if category is not None:
+        try:
+            StreamId(f"{category}-1")
+        except InvalidStreamId as error:
+            raise AggregateContractError(f"{cls.__name__}.category: {error} ({here()})") from None
+    if cls.decide is Aggregate.decide or cls.apply is Aggregate.apply:
+        return
+    try:
+        _check_events(cls, f" ({here()})")
+    except NameError:
+        return  # A name that comes further down in the module; it is looked at at the start.
+
+
+def _check_events(cls: type[Aggregate[S, C, E]], where: str = "") -> frozenset[type]:
     applied, decided = _events_of(cls.apply, cls.decide)
     missing = sorted(one.__name__ for one in decided - applied)
     if missing:
         raise AggregateContractError(
-            f"{cls.__name__}.decide can return {', '.join(missing)}, which apply does not take"
+            f"{cls.__name__}.decide can return {', '.join(missing)}, which apply does not "
+            f"take{where}"
+        )
+    return applied
+
+
+def check_aggregate(aggregate: Aggregate[S, C, E]) -> None:
+    """Call this at start; raises `AggregateContractError` naming what does not fit."""
+    cls = type(aggregate)
+    applied = _check_events(cls)
+    for name in ("initial", "decide", "apply"):
+        if getattr(cls, name) is getattr(Aggregate, name):
+            raise AggregateContractError(f"{cls.__name__} has no {name}()")
+    if cls.stream_of is Aggregate.stream_of and not hasattr(cls, "category"):
+        raise AggregateContractError(
+            f"{cls.__name__} has no category, the first part of its streams"
         )
     try:
         for one in applied:

@@ -38,7 +38,7 @@ from actors.persistence.private import (
 from actors.persistence.roads import Fields, Place, Roads, Step, check_targets, parsed, shown, where
 from actors.persistence.words import APPEND_EVENTS_MAX, NewEvent, Query, StoredEvent, Tagged
 from actors.reducers import is_command, is_event, mark_event
-from actors.reducers.messages import is_mutable
+from actors.reducers.messages import here, is_mutable
 from actors.runtime import Log
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class EventTypes:
         def mark(cls: type[T]) -> type[T]:
             cls = _frozen(cls)
             shape = private_shape(cls, subject)
-            self._register(cls, name or cls.__name__, version, allow, aliases)
+            self._register(cls, cls.__name__ if name is None else name, version, allow, aliases)
             if shape is not None:
                 self._private[cls] = shape
             return cls
@@ -423,11 +423,12 @@ class EventTypes:
         aliases: Collection[str],
     ) -> None:
         _check_class(cls, allow)
+        _check_plain(cls, name)
         if version < 1:
-            raise TypeError(f"{cls.__qualname__}: versions count from 1, got {version}")
+            raise TypeError(f"{where(cls)}: versions count from 1, got {version} ({here()})")
         known = self._classes.get(name)
         if known is not None and where(known) != where(cls):
-            raise TypeError(f"{name} is the name of {where(known)} and of {where(cls)}")
+            raise TypeError(f"{name} is the name of {where(known)} and of {where(cls)} ({here()})")
         _check_aliases(cls, aliases)
         mark_event(cls, f"{name}.v{version}")
         self._parts_of.clear()
@@ -462,13 +463,15 @@ def _cause(error: Exception, stored: StoredEvent) -> Exception | None:
 def _frozen(cls: type[T]) -> type[T]:
     """A plain class as a frozen dataclass; what has a nature of its own is left as it is."""
     if not isinstance(cls, type):
-        raise TypeError(f"@event makes a class of events, not {cls!r}; a name is given by `name=`")
+        raise TypeError(
+            f"@event makes a class of events, not {cls!r}; a name is given by `name=` ({here()})"
+        )
     is_plain = type(cls) in (type, ABCMeta) and not issubclass(cls, (tuple, BaseException))
     if not is_plain or "__dataclass_fields__" in vars(cls):
         return cls
     # What is made is another class, for its slots; a mark of this one would be lost.
     if is_command(cls) or is_event(cls):
-        raise TypeError(f"{where(cls)} is a command or an event already")
+        raise TypeError(f"{where(cls)} is a command or an event already ({here()})")
     return dataclasses.dataclass(frozen=True, slots=True)(cls)
 
 
@@ -480,25 +483,29 @@ def _check_class(cls: type, allow: Collection[str]) -> None:
     if not is_frozen:
         raise TypeError(
             f"{where(cls)} is no frozen dataclass or msgspec.Struct(frozen=True); of a plain class "
-            "@event makes one"
+            f"@event makes one ({here()})"
         )
     for field, hint in get_type_hints(cls).items():
         if is_mutable(hint):
-            raise TypeError(f"{where(cls)}.{field} is mutable; events never change")
+            raise TypeError(f"{where(cls)}.{field} is mutable; events never change ({here()})")
         words = field.lower().split("_")
         if field not in allow and any(word in words for word in _SECRET_WORDS):
             raise TypeError(
                 f"{where(cls)}.{field} looks like a secret, and events are for ever; "
-                "leave it out, or allow it by name"
+                f"leave it out, or allow it by name ({here()})"
             )
 
 
 def _check_aliases(cls: type, aliases: Collection[str]) -> None:
     if isinstance(aliases, str):
-        raise TypeError(f"{where(cls)}: aliases is one text; give a list of names")
+        raise TypeError(f"{where(cls)}: aliases is one text; give a list of names ({here()})")
     for alias in aliases:
-        if not alias or alias.rpartition(".v")[2].isdigit():
-            raise TypeError(f"{where(cls)}: {alias!r} is no plain name, such as OrderPlaced")
+        _check_plain(cls, alias)
+
+
+def _check_plain(cls: type, name: object) -> None:
+    if not isinstance(name, str) or not name or name.rpartition(".v")[2].isdigit():
+        raise TypeError(f"{where(cls)}: {name!r} is no plain name, such as OrderPlaced ({here()})")
 
 
 def _read(pairs: Iterable[tuple[str, object]]) -> Iterable[tuple[Place, object]]:

@@ -42,6 +42,9 @@ DISPATCH_TIMEOUT_S: Final = 5.0
 # More at once are a loop in the reducer; a queue of its own would serve them better.
 EFFECTS_MAX: Final = 256
 
+# What a call of such a function gives is no action.
+_WAITING: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
 # A hundred years: whatever waits longer is a slip, and its end would be no date.
 SECONDS_MAX: Final = 3_155_760_000
 
@@ -146,6 +149,10 @@ class Delay(Effect):
     def __post_init__(self) -> None:
         _check_seconds(self, "seconds", self.seconds, least=0.0)
         _check_hashable(self)
+        if isinstance(self.action, type | Effect):
+            raise TypeError(f"Delay.action is {self.action!r}, which is no action ({here()})")
+        if not isinstance(self.durable, bool):
+            raise TypeError(f"Delay.durable is {self.durable!r}; it is True or False ({here()})")
         if self.durable and self.key is not None and not _is_name(self.key):
             raise ValueError(
                 f"Delay.key is {self.key!r}; of a durable one it must be a text of 1 to "
@@ -326,11 +333,14 @@ class Publish(Effect):
     failed: Callback | None = None
 
     def __post_init__(self) -> None:
-        if not self.topic or not self.key:
-            raise ValueError(f"Publish needs a topic and a key ({here()})")
+        texts: tuple[object, ...] = (self.topic, self.key)
+        for given in texts:
+            if not isinstance(given, str) or not given:
+                raise ValueError(f"Publish needs a topic and a key, texts ({here()})")
         if is_event(self.payload):
+            kind = self.payload if isinstance(self.payload, type) else type(self.payload)
             raise TypeError(
-                f"{place_of(type(self.payload))} is a stored event; it leaves through the outbox, "
+                f"{place_of(kind)} is a stored event; it leaves through the outbox, "
                 f"Append(outbox=...), never by Publish ({here()})"
             )
         check_callback(self.ok, "Publish.ok")
@@ -363,9 +373,14 @@ def check_callback(f: Callback | None, where: str) -> None:
     if f is None or isinstance(f, type):
         return
     if isinstance(f, FunctionType):
+        code = f.__code__
+        if code.co_flags & _WAITING:
+            raise TypeError(
+                f"{where} is {f.__qualname__} ({code.co_filename}:{code.co_firstlineno}), a "
+                "coroutine or generator function; give a plain one, which makes an action at once"
+            )
         if f.__closure__ is None and "<" not in f.__qualname__:
             return
-        code = f.__code__
         raise TypeError(
             f"{where} is {f.__qualname__} ({code.co_filename}:{code.co_firstlineno}), a lambda or "
             "closure, which equals no other; give a function at the top of a module, or a class"
@@ -409,6 +424,9 @@ def _check_seconds(of: Effect, name: str, value: object, *, least: float) -> Non
 
 
 def _check_hashable(of: Delay | Cancel | Future | Stream) -> None:
+    if of.key == "":
+        # The id of something that has none: whatever lacks one would be cancelled together.
+        raise ValueError(f"{type(of).__name__}.key is empty ({here()})")
     try:
         hash(of.key)
     except TypeError as error:

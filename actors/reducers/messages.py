@@ -27,8 +27,11 @@ _EVENTS: Final[WeakKeyDictionary[type, str]] = WeakKeyDictionary()
 # Where an error is looked for is not in here, nor in what makes classes for us.
 _INNER: Final = (
     "actors.reducers",
+    "actors.persistence.aggregate",
     "actors.persistence.event_types",
     "actors.persistence.reducing",
+    "actors.sagas.words",
+    "actors.testing",
     "dataclasses",
     "typing",
 )
@@ -36,11 +39,22 @@ _INNER: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A command's no, for a reason of the domain: nothing is written, nothing restarts."""
+    """A command's no, for a reason of the domain: nothing is written, nothing restarts.
+
+    ValueError for a code or a message that is empty: somebody is to read it.
+    """
 
     code: str
     message: str
     detail: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        texts: tuple[tuple[str, object], ...] = (("code", self.code), ("message", self.message))
+        for name, value in texts:
+            if not isinstance(value, str) or not value:
+                raise ValueError(f"Refusal.{name} is {value!r}; it must be a text ({here()})")
+        if not isinstance(self.detail, Mapping):
+            raise ValueError(f"Refusal.detail is {self.detail!r}; it is a Mapping ({here()})")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -57,6 +71,8 @@ def command(cls: type[T]) -> type[T]:
     TypeError, with both places, for a field that is a list, dict or set, and for a class that is
     an event. Where the hints of a field cannot be resolved yet, they are not looked at.
     """
+    if not isinstance(cls, type):
+        raise TypeError(f"@command makes a class of commands, not {cls!r} ({here()})")
     # What is made is another class, for its slots; the mark belongs to that one.
     if cls in _EVENTS:
         raise TypeError(

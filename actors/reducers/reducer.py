@@ -34,7 +34,7 @@ from typing import (
     overload,
 )
 
-from actors.reducers.effects import Callback, Effect, check_effect
+from actors.reducers.effects import Callback, Effect, check_callback, check_effect
 from actors.reducers.messages import here
 
 S = TypeVar("S")
@@ -158,25 +158,34 @@ def reducer(
 ) -> Reducer[S, A, E] | Callable[[Function[S, A, E]], Reducer[S, A, E]]:
     """Call this (as a decorator) on a function `(state, action, env) -> Next`.
 
-    `effects` are effects of your own that it may return and that somebody has to interpret.
-    `in_place` is for a state that is costly to copy. TypeError, with file and line, for a coroutine
-    function, other parameters, or an action without classes in its annotation.
+    A value that can be called as one will do too. `effects` are effects of your own that it may
+    return and that somebody has to interpret. `in_place` is for a state that is costly to copy.
+    TypeError, with file and line, for a coroutine function, other parameters, or an action without
+    classes in its annotation.
     """
+    if not isinstance(cast("object", in_place), bool):
+        raise TypeError(f"in_place is {in_place!r}; it is True or False ({here()})")
+    named = frozenset(effects)
+    for kind in cast("frozenset[object]", named):
+        if not (isinstance(kind, type) and issubclass(kind, Effect)):
+            raise TypeError(f"effects are classes of effects, not {kind!r} ({here()})")
 
     def make(given: Function[S, A, E]) -> Reducer[S, A, E]:
         name, handled = _read(given)
-        return Reducer(given, handled, name, in_place=in_place, effects=frozenset(effects))
+        return Reducer(given, handled, name, in_place=in_place, effects=named)
 
     return make if function is None else make(function)
 
 
-def _read(function: Callable[[Never, Never, Never], object]) -> tuple[str, frozenset[type]]:
+def _read(given: Callable[[Never, Never, Never], object]) -> tuple[str, frozenset[type]]:
     """The name of a reducer's function, and which actions it takes; TypeError for any nonsense."""
+    value: object = given
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{given!r} is no reducer; give a function ({here()})")
+    function = given if inspect.isroutine(given) else type(given).__call__
     code = getattr(function, "__code__", None)
-    name = getattr(function, "__qualname__", repr(function))
+    name = getattr(given, "__qualname__", type(given).__qualname__)
     where = here() if code is None else f"{code.co_filename}:{code.co_firstlineno}"
-    if not callable(function):
-        raise TypeError(f"{function!r} is no reducer; give a function ({where})")
     if (
         inspect.iscoroutinefunction(function)
         or inspect.isgeneratorfunction(function)
@@ -186,12 +195,12 @@ def _read(function: Callable[[Never, Never, Never], object]) -> tuple[str, froze
             f"{name} ({where}) cannot be a reducer: it is a coroutine or generator function; "
             "a reducer returns at once and describes what waits as an effect"
         )
+    taken = inspect.signature(given).parameters.values()
     parameters = [
-        one.name
-        for one in inspect.signature(function).parameters.values()
-        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        one.name for one in taken if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
     ]
-    if len(parameters) != 3:
+    is_more = any(one.kind is one.KEYWORD_ONLY and one.default is one.empty for one in taken)
+    if len(parameters) != 3 or is_more:
         raise TypeError(f"{name} ({where}) must take state, action and environment")
     try:
         hint = get_type_hints(function).get(parameters[1])
@@ -206,6 +215,14 @@ def _read(function: Callable[[Never, Never, Never], object]) -> tuple[str, froze
             f"{name} ({where}) must annotate `{parameters[1]}` with the classes of its actions"
         )
     return name, handled
+
+
+def check_reducer(value: object, where: str) -> None:
+    """Called where a reducer is taken; TypeError for a function without its mark, or any other."""
+    if not isinstance(value, Reducer):
+        raise TypeError(
+            f"{where} takes a reducer, not {value!r}; make one of a function by @reducer ({here()})"
+        )
 
 
 def members(hint: object) -> Iterator[type]:
@@ -232,6 +249,8 @@ def combine(*reducers: Reducer[S, Never, E]) -> Reducer[S, A, E]:
     """
     if not reducers:
         raise ValueError(f"combine() needs at least one reducer ({here()})")
+    for one in reducers:
+        check_reducer(one, "combine(...)")
     parts = tuple(reducers)
 
     def all_of(state: S, action: A, env: E) -> Next[S]:
@@ -265,8 +284,17 @@ def scope(
 
     `unwrap` gives the child's action, or None: then nothing happens. Actions that come of its
     effects are put through `wrap`, a function at the top of a module or a class. `handled` are the
-    classes of actions that can be unwrapped. All are pure.
+    classes of actions that can be unwrapped. All are pure. TypeError for anything else.
     """
+    check_reducer(child, "scope(...)")
+    check_callback(cast("Callback", wrap), "scope.wrap")
+    plain: tuple[tuple[str, object], ...] = (("get", get), ("put", put), ("unwrap", unwrap))
+    for name, function in plain:
+        if not callable(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(f"scope.{name} is {function!r}; give a plain function ({here()})")
+    classes = frozenset(handled)
+    if not classes or not all(isinstance(one, type) for one in classes):
+        raise TypeError(f"scope.handled is {handled!r}; name classes of actions ({here()})")
 
     def scoped(state: S, action: A, env: E) -> Next[S]:
         inner = unwrap(action)
@@ -278,7 +306,7 @@ def scope(
 
     return Reducer(
         scoped,
-        frozenset(handled),
+        classes,
         f"scope({child.name})",
         in_place=child.in_place,
         effects=child.effects,

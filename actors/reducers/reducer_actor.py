@@ -21,6 +21,7 @@ effects that nobody interprets, never meet traffic.
 from __future__ import annotations
 
 import copy
+import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -573,7 +574,13 @@ def _fit(cls: type) -> None:
     """Called before a class is compiled: gives `on_action` the actions that this class names."""
     union = _union_of(cls)
     if union is None:
-        return  # A base that leaves the actions to those who derive from it, or has got them.
+        # A base that leaves the actions to those who derive from it, or has got them.
+        if isinstance(vars(cls).get("reducer"), Reducer) and not hasattr(cls, "on_action"):
+            raise TypeError(
+                f"{place_of(cls)} ({here()}) names no actions: derive it from "
+                "ReducerActor[State, Action | OtherAction]"
+            )
+        return
     actions = frozenset(members(union))
     name = f"{place_of(cls)} ({here()})"
     of = getattr(cls, "reducer", None)
@@ -588,6 +595,9 @@ def _fit(cls: type) -> None:
             f"{name}: its reducer {of.name} takes {', '.join(foreign)}, which ReducerActor[...] "
             "does not name"
         )
+    initial = getattr(cls, "initial", None)
+    if initial is ReducerActor.initial or inspect.iscoroutinefunction(initial):
+        raise TypeError(f"{name} has no initial(): define it, as a plain method")
     # Of a class that takes them in its own way, that one.
     common = cast("types.FunctionType", getattr(cls, "_take"))  # noqa: B009
     own = types.FunctionType(common.__code__, common.__globals__, "on_action")

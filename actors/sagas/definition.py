@@ -39,7 +39,14 @@ import msgspec
 
 from actors.sagas.words.errors import SagaDefinitionError
 from actors.sagas.words.state import SagaState
-from actors.sagas.words.words import COMMANDS, DEPTH_MAX, STEP_CHARS_MAX, is_kind, target_of
+from actors.sagas.words.words import (
+    COMMANDS,
+    DEPTH_MAX,
+    STEP_CHARS_MAX,
+    is_kind,
+    is_step,
+    target_of,
+)
 
 D = TypeVar("D")
 D_co = TypeVar("D_co", covariant=True)
@@ -183,7 +190,7 @@ def step(
     seconds; `retries` are the waits between attempts that failed for a moment, of the undo as well.
     A step that nobody answered is undone, unless `undo_when_unknown` is False.
     """
-    return Step(
+    made: Step[object] = Step(
         _here(),
         do=do,
         undo=undo,
@@ -193,11 +200,13 @@ def step(
         retries=retries,
         undo_when_unknown=undo_when_unknown,
     )
+    return _noted(made)
 
 
 def wait(wait_for: type[R], *, timeout: float = STEP_TIMEOUT_S) -> Step[R]:
     """Call this in a saga's body: a step that is done when a signal of this class comes."""
-    return Step(_here(), wait_for=wait_for, result=wait_for, timeout_s=timeout)
+    made: Step[R] = Step(_here(), wait_for=wait_for, result=wait_for, timeout_s=timeout)
+    return _noted(made)
 
 
 def child(
@@ -217,13 +226,14 @@ def child(
     if not (isinstance(given, type) and issubclass(given, Saga)):
         raise SagaDefinitionError(where, f"{kind!r} is no saga")
     whole = kind.definition().deadline_s + _CHILD_WAY_S
-    return Step(
+    made: Step[Mapping[str, object]] = Step(
         where,
         child=kind,
         data=data,
         timeout_s=whole if timeout is None else timeout,
         undo_timeout_s=whole if undo_timeout is None else undo_timeout,
     )
+    return _noted(made)
 
 
 # A parent that gave up in the same moment as its child would not hear why.
@@ -332,9 +342,21 @@ class Saga(AnySaga, Generic[D]):
         cls.kind = cls._definition.kind
 
 
+# In the body of a saga's class: the steps that were made there.
+_MADE: Final = "_steps_made"
+
+
 def _here() -> str:
     frame = sys._getframe(2)
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _noted(made: Step[R]) -> Step[R]:
+    """Keep a step where its class will find it: one that is given no name would be lost."""
+    body = sys._getframe(2).f_locals
+    if "__qualname__" in body and "__module__" in body:
+        body.setdefault(_MADE, []).append(made)
+    return made
 
 
 def _check_seconds(where: str, name: str, value: object) -> None:
@@ -431,7 +453,13 @@ def _units(cls: type, where: str) -> tuple[Unit, ...]:
             raise SagaDefinitionError(one.where, f"{name} is a word of every saga; name it else")
         if len(name) > STEP_CHARS_MAX:
             raise SagaDefinitionError(one.where, f"{name} is longer than {STEP_CHARS_MAX} letters")
+        if not is_step(name):
+            why = f"{name} is no name of a step: lower case letters, digits and _"
+            raise SagaDefinitionError(one.where, why)
         one.name = name
+    for one in vars(cls).get(_MADE, ()):
+        if vars(cls).get(one.name) is not one:
+            raise SagaDefinitionError(one.where, "a step without a name; give it one first")
     groups = [one for one in vars(cls).values() if isinstance(one, Group)]
     group_of: dict[str, Group] = {}
     for each in groups:
@@ -488,6 +516,12 @@ def _check_work(one: Step[object], part: str, work: Work | None, known: Mapping[
     what = f"{part} of {one.name}"
     if not isinstance(work, type):
         _check_function(one.where, what, work)
+        if "<lambda>" in getattr(work, "__qualname__", ""):
+            # A step is known again by the name of its function: see `_fingerprint`.
+            why = (
+                f"{what} is a lambda; give a function with a name, by which the step is known again"
+            )
+            raise SagaDefinitionError(one.where, why)
         return
     if target_of(work) is None:
         raise SagaDefinitionError(one.where, f"{what}: mark {work.__qualname__} with @command")
@@ -514,6 +548,11 @@ def _check_function(where: str, what: str, function: object) -> None:
         raise SagaDefinitionError(where, f"{what} is {function!r}; give a command or a function")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise SagaDefinitionError(where, f"{what} is no plain function; it must not wait")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        why = f"{what} must take one thing, the facts"
+        raise SagaDefinitionError(where, why) from None
 
 
 def _fingerprint(units: Sequence[Unit]) -> str:

@@ -13,6 +13,7 @@ LONGER_WITH_REASON: dict[str, str] = {}
 
 # folder -> why it may have more entries than the rule
 FULLER_WITH_REASON = {
+    "actors": "a chapter a folder, and what pytest loads by itself, which must import none of them",
     "actors.persistence": "a subject a file, in the reading order of its front page",
     "actors.testing": "a tool a file, and the chapters below them",
     "storage.memory": "one file a port, named as its twin in storage.postgres",

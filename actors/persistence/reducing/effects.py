@@ -10,7 +10,7 @@ an idempotency key are one transaction. `ok` makes an action of what came of it,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Final, TypeVar
@@ -21,7 +21,9 @@ from actors.persistence.aggregate import shape_of
 from actors.persistence.event_store import EventStore, Snapshots
 from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.words import (
+    VERSION_MAX,
     AppendRequest,
+    Expected,
     ExpectedVersion,
     Idempotent,
     OutboxMessage,
@@ -32,7 +34,16 @@ from actors.persistence.words import (
     Version,
     check_stream,
 )
-from actors.reducers import Callback, Effect, Environment, Interpreter, check_callback, effect
+from actors.reducers import (
+    Callback,
+    Effect,
+    Environment,
+    Interpreter,
+    check_callback,
+    effect,
+    is_event,
+)
+from actors.reducers.messages import here
 from actors.runtime import Log, current_context, current_tallies, span
 
 C = TypeVar("C", bound=OutboxMessage | TimerChange)
@@ -64,7 +75,12 @@ class Append(Effect):
     def __post_init__(self) -> None:
         _check(self, self.ok, self.failed)
         if type(self.events) is not tuple or not self.events:
-            raise TypeError(f"Append.events is {self.events!r}; it must be a tuple of events")
+            raise TypeError(
+                f"Append.events is {self.events!r}; it must be a tuple of events ({here()})"
+            )
+        check_events(self.events, "Append.events")
+        if not isinstance(self.expected, Expected):
+            _check_version(self, "expected", self.expected, least=0)
 
 
 @effect
@@ -82,10 +98,11 @@ class Load(Effect):
 
     def __post_init__(self) -> None:
         _check(self, self.ok, self.failed)
-        if self.from_version < 1:
-            raise ValueError(f"Load.from_version is {self.from_version}; versions count from 1")
+        _check_version(self, "from_version", self.from_version, least=1)
         if self.limit is not None and not 1 <= self.limit <= LOADED_EVENTS_MAX:
-            raise ValueError(f"Load.limit is {self.limit}; it must be 1 to {LOADED_EVENTS_MAX}")
+            raise ValueError(
+                f"Load.limit is {self.limit}; it must be 1 to {LOADED_EVENTS_MAX} ({here()})"
+            )
 
 
 @effect
@@ -100,6 +117,7 @@ class SaveSnapshot(Effect):
 
     def __post_init__(self) -> None:
         _check(self, self.ok, self.failed)
+        _check_version(self, "version", self.version, least=1)
 
 
 @effect
@@ -190,6 +208,23 @@ def _check(of: Append | Load | SaveSnapshot | LoadSnapshot, ok: Callback, no: Ca
     check_stream(of.stream_id)
     check_callback(ok, f"{name}.ok")
     check_callback(no, f"{name}.failed")
+
+
+def check_events(values: Sequence[object], where: str) -> None:
+    """Called when an effect is made that stores; TypeError for what no class of events is of."""
+    for one in values:
+        if isinstance(one, type) or not is_event(one):
+            raise TypeError(
+                f"{where} takes events, not {one!r}; mark its class by @event ({here()})"
+            )
+
+
+def _check_version(of: Effect, name: str, value: object, *, least: int) -> None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if not is_number or not least <= value <= VERSION_MAX:  # type: ignore[operator]
+        raise ValueError(
+            f"{type(of).__name__}.{name} is {value!r}; versions count from {least} ({here()})"
+        )
 
 
 def _tag(state_type: type) -> str:

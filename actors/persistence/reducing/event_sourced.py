@@ -71,6 +71,7 @@ from actors.reducers import (
     Fire,
     Interpreter,
     Next,
+    Reducer,
     ReducerActor,
     ReducerContractError,
     Reply,
@@ -158,9 +159,9 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
         self._is_begun, self._is_doubtful = False, True
 
     def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if hasattr(cls, "reducer"):
+        if isinstance(getattr(cls, "reducer", None), Reducer):
             _check_events(cls)
+        super().__init_subclass__()
 
     def stream_of(self, id_: str) -> StreamId:
         """Override this where a stream is named otherwise; raises `InvalidStreamId`."""

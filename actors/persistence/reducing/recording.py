@@ -14,6 +14,7 @@ from typing import ClassVar, Self, TypeVar
 from uuid import UUID
 
 from actors.persistence.errors import StoreError
+from actors.persistence.reducing.effects import check_events
 from actors.persistence.words import APPEND_EVENTS_MAX, Idempotent, OutboxMessage, TimerChange
 from actors.reducers import Callback, Effect, Environment, RandomOfIds, check_callback
 from actors.reducers.messages import here
@@ -61,6 +62,7 @@ class Record(Effect):
     ) -> None:
         if not events:
             raise TypeError(f"Record(...) needs at least one event ({here()})")
+        check_events(events, "Record(...)")
         if len(events) > APPEND_EVENTS_MAX:
             raise ValueError(
                 f"Record takes {APPEND_EVENTS_MAX} events, not {len(events)} ({here()})"

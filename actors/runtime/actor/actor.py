@@ -45,6 +45,7 @@ from actors.runtime.words.counting import check_level
 from actors.runtime.words.errors import StashFull
 from actors.runtime.words.exits import Exit, Normal, checked_exit
 from actors.runtime.words.messages import Ask
+from actors.runtime.words.places import in_place
 from actors.runtime.words.showing import shown
 
 M = TypeVar("M", contravariant=True)  # noqa: PLC0105 - the M of Actor[M], in every signature
@@ -83,9 +84,12 @@ class Actor(Hooks[M]):
         check_mailbox(cls.capacity, cls.overflow)
         _check_settings(cls)
         receive = None if cls.receive is Actor.receive else cls.receive
-        cls.__table__ = table = compile_table(
-            cls, Actor, protocol_of(cls, Actor), receive, gathering
-        )
+        try:
+            cls.__table__ = table = compile_table(
+                cls, Actor, protocol_of(cls, Actor), receive, gathering
+            )
+        except TypeError as error:
+            raise type(error)(in_place(str(error))) from error.__cause__
         if cls.trap_exits and receive is None and Exited not in table.handlers:
             raise TypeError(
                 f"{cls.__qualname__} traps exits but has no method on_...(self, message: Exited)"

@@ -178,8 +178,5 @@ class SagaAdministration:
         return self._store if tenant is None else self._store.for_tenant(tenant)
 
     async def _decided(self, saga: SagaId, action: Action, by: str, reason: str) -> SagaState:
-        for name, text in (("by", by), ("reason", reason)):
-            if not text.strip():
-                raise ValueError(f"{name} is empty; say who decides, and why")
         await self._sagas.order(saga, Intervene(action, short(by), short(reason)), f"{action}")
         return await self._sagas.query(saga)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args
 from uuid import UUID, uuid5
 
 import msgspec
 
 from actors.persistence import EventTypes, InvalidField, StreamId
 from actors.persistence.words import check_tenant, owned_name, split_name
+from actors.reducers.messages import here
 from actors.sagas.words.errors import InvalidSagaId
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ REASON_CHARS_MAX = 1000
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[a-z_][a-z0-9_]*)*")
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
+_STEP = re.compile(r"[a-z_][a-z0-9_]*")
 
 # Ids of messages and timers are made of their names, so that the same one is known again.
 _NAMES = UUID("7c1f8f0a-4f0d-5c3b-9a6e-2f3f5d1c8e11")
@@ -45,6 +47,11 @@ def named_id(*parts: object) -> UUID:
 def is_kind(text: str) -> bool:
     """Call this to ask whether a kind can be the category of streams."""
     return len(text) <= KIND_CHARS_MAX and _KIND.fullmatch(text) is not None
+
+
+def is_step(name: str) -> bool:
+    """Call this to ask whether a step's name can be a part of a saga's id."""
+    return _STEP.fullmatch(name) is not None
 
 
 class SagaId(NamedTuple):
@@ -236,10 +243,13 @@ class Compensate:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The owner wants no more of it: what is done is undone."""
+    """The owner wants no more of it: what is done is undone; ValueError without who and why."""
 
     by: str
     reason: str
+
+    def __post_init__(self) -> None:
+        _check_who_and_why(self.by, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,11 +269,22 @@ Action: TypeAlias = Literal["retry", "skip", "compensate", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Intervene:
-    """What a person decides; who and why are kept in the log."""
+    """What a person decides; who and why are kept in the log. ValueError for anything else."""
 
     action: Action
     by: str
     reason: str
+
+    def __post_init__(self) -> None:
+        if self.action not in get_args(Action):
+            raise ValueError(f"{self.action!r} is none of {', '.join(get_args(Action))}")
+        _check_who_and_why(self.by, self.reason)
+
+
+def _check_who_and_why(by: object, reason: object) -> None:
+    for name, value in (("by", by), ("reason", reason)):
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{name} is empty; say who wants it, and why: the log keeps both")
 
 
 SagaInput: TypeAlias = (
@@ -334,7 +355,7 @@ def command(
     """
     given: object = target
     if not isinstance(given, str) or not given or given.startswith("$"):
-        raise TypeError(f"{target!r} is no target: a text that does not begin with $")
+        raise TypeError(f"{target!r} is no target: a text that does not begin with $ ({here()})")
 
     def mark(cls: type[T]) -> type[T]:
         COMMANDS.event(name=name, version=version)(cls)

@@ -6,5 +6,4 @@
 - `sagas.py`       a saga that is begun, answered, left alone, and crashed wherever one likes
 - `participants.py` who a saga's commands go to, such as a payment gateway, played
 - `projections.py` events, and the rows that they make, also delivered twice and shuffled
-- `unfinished.py`  a plugin for pytest: a case that expects nothing fails
 """

@@ -96,7 +96,10 @@ class SagaTest(Generic[D]):
     # What happens to it
 
     def start(self, data: D) -> Self:
-        """Call this first."""
+        """Call this first; TypeError for data of another class than the saga's."""
+        wanted = self._kinds.latest(self.saga.kind).data_type
+        if not isinstance(data, wanted):
+            raise TypeError(f"{self.saga.kind} begins with a {wanted.__name__}, not {data!r}")
         return self.tell(Start(plain(data)))
 
     def reply(self, result: object = None) -> Self:
@@ -120,7 +123,12 @@ class SagaTest(Generic[D]):
         return self.tell(TakeReply(command.step, command.token, outcome))
 
     def advance(self, seconds: float) -> Self:
-        """Call this to let time pass; each timer that is due comes at its time, and once."""
+        """Call this to let time pass; each timer that is due comes at its time, and once.
+
+        ValueError for less than no time: what was due has happened.
+        """
+        if not seconds >= 0:
+            raise ValueError(f"{seconds!r} seconds cannot pass; give 0 or more")
         end = self._clock.now() + timedelta(seconds=seconds)
         for _ in range(ROUNDS_MAX):
             due = sorted(
@@ -151,6 +159,8 @@ class SagaTest(Generic[D]):
 
     def crash_after(self, appends: int) -> Self:
         """Call this to have it crash behind the n-th append from now on, counted from 1."""
+        if appends < 1:
+            raise ValueError(f"it cannot crash behind append {appends!r}; they count from 1")
         self._crash_at = self.appends + appends
         return self
 

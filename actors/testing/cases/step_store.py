@@ -28,6 +28,7 @@ from actors.reducers import (
     Reply,
 )
 from actors.reducers.performing import Counts, Job, Performing, Work
+from actors.reducers.reducer import check_reducer
 
 S = TypeVar("S")
 A = TypeVar("A")
@@ -76,15 +77,16 @@ class StepStore(Generic[S, A]):
         *,
         interpreters: Mapping[type[Effect], Interpreter] | None = None,
     ) -> None:
+        check_reducer(reducer, "StepStore(...)")
         self._reducer, self._env, self._state = reducer, env, state
         self._performing = Performing(self, env, dict(interpreters or {}), Counts())
         self._queue: list[tuple[object, Job]] = []
         self._came = trio.Event()
         self._failures: list[tuple[Effect, Exception]] = []
-        self._manager = trio.open_nursery()
         self._nursery: trio.Nursery | None = None
 
     async def __aenter__(self) -> Self:
+        self._manager = trio.open_nursery()
         self._nursery = await self._manager.__aenter__()
         return self
 
@@ -131,11 +133,14 @@ class StepStore(Generic[S, A]):
         for one in expected:
             await self._take(self._found(one))
 
-    async def receive_after(self, expected: object, handle: EffectHandle) -> None:
-        """Call this for what is still to come of the effects of a `send`; at most 30 s."""
+    async def receive_after(self, expected: object, handle: EffectHandle | None = None) -> None:
+        """Call this for what is still to come of the effects of a `send`; at most 30 s.
+
+        Without its handle it may come of whatever runs.
+        """
         began = trio.current_time()
         with trio.move_on_after(RECEIVE_S):
-            while not self._queue and handle.pending:
+            while not self._queue and self._is_to_come(handle):
                 await self._came.wait()
         if not self._queue:
             waited_s = trio.current_time() - began
@@ -185,6 +190,9 @@ class StepStore(Generic[S, A]):
         self._nursery.start_soon(task, work)
 
     # Inside
+
+    def _is_to_come(self, handle: EffectHandle | None) -> bool:
+        return bool(self._performing.jobs if handle is None else handle.pending)
 
     def _found(self, expected: object) -> int:
         for at, (action, _) in enumerate(self._queue):

@@ -6,8 +6,8 @@
     ReducerTest(count).given_state(Count(1)).when(Increment()).then_state(Count(2)).run()
 
 Rule: a case that was begun and expects nothing proves nothing. It is kept among the unfinished
-ones; with `pytest_plugins = ["actors.testing.cases.unfinished"]` it fails its test, and a run in
-which one was made while tests were collected does not begin.
+ones: by the plugin `actors.unfinished`, which pytest loads where greenroom is installed, it fails
+its test, and a run in which one was made while tests were collected does not begin.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, Never, Self, TypeAlias, TypeVar, cast
 
-from actors.persistence import Aggregate, Append, Decision, Refusal, Reply
+from actors.persistence import (
+    Aggregate,
+    Append,
+    Beside,
+    Decision,
+    OutboxMessage,
+    Refusal,
+    Reply,
+    TimerChange,
+)
 from actors.reducers import (
     Effect,
     Environment,
@@ -27,6 +36,7 @@ from actors.reducers import (
     Reducer,
     Sequential,
 )
+from actors.reducers.reducer import check_reducer
 from actors.testing.cases.differing import difference
 from actors.testing.cases.fixed import fixed_environment
 
@@ -34,6 +44,9 @@ S = TypeVar("S")
 C = TypeVar("C")
 E = TypeVar("E")
 A = TypeVar("A")
+
+# What an aggregate has done beside its events, in their transaction.
+AggregateEffect: TypeAlias = OutboxMessage | TimerChange
 
 # Looks at what came: raises AssertionError, or returns False, when it is not as expected.
 Check: TypeAlias = Callable[[S], object]
@@ -105,8 +118,12 @@ class When(Generic[S, C, E]):
     ) -> None:
         self._decided, self._case = decided, case
         self._events: tuple[E, ...] = ()
+        beside = Beside()
         if not isinstance(decided, Reply | Refusal):
             self._events = tuple(decided)
+            if self._events:
+                beside = aggregate.beside(before, self._events, {})
+        self._effects = (*beside.outbox, *beside.timers)
         self._state = before
         for event in self._events:
             self._state = aggregate.apply(self._state, event)
@@ -141,6 +158,17 @@ class When(Generic[S, C, E]):
         _looked_at(check, self._state, "state")
         return self
 
+    def then_effects(
+        self, check: tuple[AggregateEffect, ...] | Check[tuple[AggregateEffect, ...]]
+    ) -> Self:
+        """Call this with what must go beside the events, or a look at it; `no_effects` for one.
+
+        It is what `beside` gives: messages of the outbox, then timers that are set and closed.
+        """
+        self._case.finish()
+        _looked_at(check, self._effects, "effects")
+        return self
+
 
 # Reducers
 
@@ -149,6 +177,7 @@ class ReducerTest(Generic[S, A]):
     """A case of a reducer; nothing is looked at before `run`."""
 
     def __init__(self, reducer: Reducer[S, A, Never]) -> None:
+        check_reducer(reducer, "ReducerTest(...)")
         self._reducer, self._env = reducer, fixed_environment()
         self._checks: list[Callable[[Next[S]], None]] = []
         self._given: list[S] = []
@@ -196,15 +225,15 @@ class ReducerTest(Generic[S, A]):
         return whole
 
 
-def no_effects(effects: Sequence[Effect]) -> None:
+def no_effects(effects: Sequence[object]) -> None:
     """Call this in `then_effects`: there must be none."""
     _same((), tuple(effects), "effects")
 
 
-def effects_count(count: int) -> Check[Sequence[Effect]]:
+def effects_count(count: int) -> Check[Sequence[object]]:
     """Call this for a look: as many must have been returned, each with all that is inside."""
 
-    def look(effects: Sequence[Effect]) -> None:
+    def look(effects: Sequence[object]) -> None:
         if len(effects) != count:
             raise AssertionError(f"expected {count} effects, got {len(effects)}: {effects!r}")
 

@@ -496,12 +496,44 @@ async def test_an_idle_one_ends_and_a_fenced_one_too(
 
 def test_apply_must_take_what_decide_returns() -> None:
     # CORE-9
-    class Forgetful(Account):
-        def apply(self, state: Balance, event: Deposited) -> Balance:  # type: ignore[override]
+    here = r"\(.*test_aggregate\.py:\d+\)"
+    with pytest.raises(AggregateContractError, match=rf"Forgetful.*Withdrawn, which.*{here}"):
+
+        class Forgetful(Account):
+            def apply(self, state: Balance, event: Deposited) -> Balance:  # type: ignore[override]
+                return state
+
+    with pytest.raises(AggregateContractError, match=rf"Later\.decide is no plain.*{here}"):
+
+        class Later(Account):
+            async def decide(  # type: ignore[override]
+                self, state: Balance, command: Deposit | Withdraw, env: Environment
+            ) -> Decision[Deposited | Withdrawn]:
+                return []
+
+    with pytest.raises(AggregateContractError, match=rf"Spaced\.category: .*{here}"):
+
+        class Spaced(Account):
+            category = "my account"
+
+    class Half(Aggregate[int, int, Deposited]):
+        """Has nothing yet: a base for others."""
+
+    with pytest.raises(AggregateContractError, match=r"Half has no initial\(\)"):
+        check_aggregate(Half())
+
+    class Nameless(Half):
+        def initial(self) -> int:
+            return 0
+
+        def decide(self, state: int, command: int, env: Environment) -> Decision[Deposited]:
+            return ()
+
+        def apply(self, state: int, event: Deposited) -> int:
             return state
 
-    with pytest.raises(AggregateContractError, match="Withdrawn"):
-        check_aggregate(Forgetful())
+    with pytest.raises(AggregateContractError, match="Nameless has no category"):
+        check_aggregate(Nameless())
 
     @dataclass(frozen=True)
     class Unmarked:
@@ -509,6 +541,9 @@ def test_apply_must_take_what_decide_returns() -> None:
 
     class Unknown(Aggregate[int, int, Unmarked]):
         category, state_type, types = "unknown", int, TYPES
+
+        def initial(self) -> int:
+            return 0
 
         def decide(self, state: int, command: int, env: Environment) -> Decision["Unmarked"]:
             return ()

@@ -77,6 +77,12 @@ class Broken:
     """One that the reducer falls over."""
 
 
+@TYPES.event()
+@dataclass(frozen=True)
+class Stray:
+    """One that the reducer does not take."""
+
+
 @command
 class Pay(Ask[int | Refusal]):
     cents: int
@@ -151,7 +157,7 @@ def purse(state: Purse, action: Action, env: Environment) -> Next[Purse]:
         case Cheat():
             return Next(Purse(state.cents + 1000))
         case Nested():
-            return Next(state, Record(Cheat()))
+            return Next(state, Record(Stray()))
     assert_never(action)
 
 
@@ -518,6 +524,9 @@ def test_a_record_stands_beside_others_never_within() -> None:
         Record()
     with pytest.raises(ValueError, match="1000"):
         Record(*[Paid(1)] * 1001)
+    for wrong in (5, Pay(1), Paid):
+        with pytest.raises(TypeError, match=r"takes events, not .*test_event_sourced"):
+            Record(wrong)
 
 
 def test_an_actor_that_keeps_nothing_or_what_it_cannot_is_no_class() -> None:

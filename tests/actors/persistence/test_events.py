@@ -190,13 +190,19 @@ def test_what_cannot_be_an_event_is_refused_when_defined() -> None:
         access_token: str
 
     refused = [(Listed, "mutable"), (Perhaps, "mutable"), (Inside, "mutable")]
+    here = r"\(.*test_events\.py:\d+\)"
     for cls, word in [(Loose, "frozen"), *refused, (Registered, "secret")]:
-        with pytest.raises(TypeError, match=word):
+        with pytest.raises(TypeError, match=rf"{word}.*{here}"):
             types.event()(cls)
     types.event(allow=["access_token"])(Registered)
     types.event(name="Same")(Deposited)
-    with pytest.raises(TypeError, match=r"Deposited.*Withdrawn"):
+    with pytest.raises(TypeError, match=rf"Deposited.*Withdrawn {here}"):
         types.event(name="Same")(Withdrawn)
+    with pytest.raises(TypeError, match=rf"versions count from 1, got 0 {here}"):
+        types.event(version=0)(Withdrawn)
+    for name in ("", "Withdrawn.v2", 5):
+        with pytest.raises(TypeError, match=rf"is no plain name, such as OrderPlaced {here}"):
+            types.event(name=name)(Withdrawn)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no event"):
         types.name_of(Loose)
 

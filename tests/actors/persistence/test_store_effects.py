@@ -265,6 +265,16 @@ def test_nonsense_in_an_effect_is_refused_when_it_is_made() -> None:
     for limit in (0, -1, LOADED_EVENTS_MAX + 1):
         with pytest.raises(ValueError, match=r"Load\.limit"):
             Load("a-1", Loaded, refused, limit=limit)
+    here = r"\(.*test_store_effects\.py:\d+\)"
+    for event in (5, Do(()), Deposited):
+        with pytest.raises(TypeError, match=rf"Append\.events takes events, not .*{here}"):
+            Append("a-1", 0, (event,), Stored, refused)
+    for expected in (-1, "any", True, None):
+        with pytest.raises(ValueError, match=rf"Append\.expected is .*{here}"):
+            Append("a-1", expected, (Deposited(1),), Stored, refused)  # type: ignore[arg-type]
+    for version in (0, -1, "1"):
+        with pytest.raises(ValueError, match=rf"SaveSnapshot\.version is .*{here}"):
+            SaveSnapshot("a-1", version, Till(1), Stored, refused)  # type: ignore[arg-type]
     assert append(0) == append(0)
     assert hash(append(0)) == hash(append(0))
 

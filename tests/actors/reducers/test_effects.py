@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -124,6 +124,40 @@ def test_keys_must_be_hashable_and_cancel_needs_one() -> None:
         Delay(1, "a", key=[])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Cancel needs a key"):
         Cancel(None)
+    makes: tuple[Callable[[], Effect], ...] = (
+        lambda: Cancel(""),
+        lambda: Delay(1, "a", key=""),
+        lambda: Future(Break(), key=""),
+        lambda: Stream(Each(()), key=""),
+    )
+    for make in makes:
+        with pytest.raises(ValueError, match=r"\.key is empty \(.*test_effects\.py:\d+\)"):
+            make()
+
+
+def test_a_delay_has_an_action() -> None:
+    wrongs: tuple[object, ...] = (Noted, Nothing())
+    for wrong_one in wrongs:
+        with pytest.raises(TypeError, match=r"which is no action \(.*test_effects\.py:\d+\)"):
+            Delay(1, wrong_one)
+    with pytest.raises(TypeError, match=r"Delay\.durable is 'yes'.*test_effects"):
+        Delay(1, "a", durable="yes")  # type: ignore[arg-type]
+
+
+async def late(action: object) -> object:
+    return action
+
+
+def one_by_one(action: object) -> Iterator[object]:
+    yield action
+
+
+def test_a_callback_makes_its_action_at_once() -> None:
+    for f in (late, one_by_one):
+        with pytest.raises(TypeError, match=rf"{f.__name__} \(.*test_effects\.py:\d+\), a corout"):
+            Delay(1, "a").map(f)
+        with pytest.raises(TypeError, match=r"Future\.failed is "):
+            Future(Break(), failed=f)
 
 
 def test_what_is_no_effect_is_refused() -> None:
@@ -159,8 +193,12 @@ def test_a_stored_event_is_not_published_beside_the_outbox() -> None:  # CORE-11
 
     with pytest.raises(TypeError, match=r"Paid is a stored event; it leaves through the outbox"):
         Publish("orders", "1", Paid("1"))
+    with pytest.raises(TypeError, match=r"Paid is a stored event; it leaves through the outbox"):
+        Publish("orders", "1", Paid)
     with pytest.raises(ValueError, match="needs a topic and a key"):
         Publish("orders", "", "a")
+    with pytest.raises(ValueError, match=r"needs a topic and a key, texts \(.*test_effects"):
+        Publish(5, "1", "a")  # type: ignore[arg-type]
     assert Publish("orders", "1", "a").key == "1"
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 import pytest
 
 from actors.persistence import EventTypes
-from actors.reducers import command, event_type, is_command, is_event
+from actors.reducers import Refusal, command, event_type, is_command, is_event
 
 
 @command
@@ -76,3 +76,20 @@ def test_a_field_that_can_be_changed_is_refused_with_its_place(mutable: type) ->
     Loose.__annotations__ = {"items": mutable}
     with pytest.raises(TypeError, match=r"Loose\.items is mutable.*test_messages\.py:\d+"):
         command(Loose)
+
+
+def test_a_command_is_a_class() -> None:  # CORE-4
+    def place() -> None:
+        """Is none."""
+
+    with pytest.raises(TypeError, match=r"makes a class of commands, not .*test_messages\.py:\d+"):
+        command(place)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "wrong"), [
+    ("code", ""), ("code", 5), ("message", ""), ("message", None), ("detail", []),
+])  # fmt: skip
+def test_a_refusal_says_something(name: str, wrong: object) -> None:  # CORE-10
+    given = {"code": "full", "message": "every seat is taken", "detail": {}} | {name: wrong}
+    with pytest.raises(ValueError, match=rf"Refusal\.{name} is .*test_messages\.py:\d+"):
+        Refusal(*cast("tuple[str, str]", tuple(given.values())))

@@ -106,6 +106,46 @@ def test_a_reducer_takes_three_things_and_names_its_actions() -> None:
             reducer(function)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="3 is no reducer"):
         reducer(3)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"Times'> is no reducer.*test_reducer\.py:\d+"):
+        reducer(cast("Times", Times))
+
+    def more(state: Count, action: Add, env: Environment, *, by: int) -> Next[Count]:
+        return Next(state)
+
+    with pytest.raises(TypeError, match=r"more \(.*must take state, action and environment"):
+        reducer(more)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"classes of effects, not 5 \(.*test_reducer\.py:\d+\)"):
+        reducer(effects=[5])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"in_place is 'yes'.*test_reducer\.py:\d+"):
+        reducer(in_place="yes")  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Times:
+    """A value that can be called, as a function with something bound to it."""
+
+    factor: int
+
+    def __call__(self, state: Count, action: Add, env: Environment) -> Next[Count]:
+        return Next(Count(state.value + action.by * self.factor))
+
+
+def test_a_value_that_can_be_called_is_a_reducer_too() -> None:  # CORE-2
+    triple = reducer(Times(3))
+    assert triple(Count(1), Add(2), fixed_environment()) == Next(Count(7))
+    assert triple.name == "Times"
+    assert triple.handled == {Add}
+
+    class Later:
+        async def __call__(self, state: Count, action: Add, env: Environment) -> Next[Count]:
+            return Next(state)
+
+    with pytest.raises(TypeError, match=r"Later \(.*test_reducer\.py:\d+\) cannot be a reducer"):
+        reducer(Later())  # type: ignore[arg-type]
+
+
+async def _later(self: object) -> Count:
+    return Count()
 
 
 def test_each_action_of_the_union_must_be_handled() -> None:  # CORE-5
@@ -125,6 +165,21 @@ def test_each_action_of_the_union_must_be_handled() -> None:  # CORE-5
 
         class Bare(ReducerActor[Count, Add]):
             """Has none."""
+
+    for named in ({}, {"initial": _later}):
+        with pytest.raises(TypeError, match=r"Begun \(.*test_reducer\.py:\d+\) has no initial"):
+
+            class Begun(ReducerActor[Count, Add | Clear]):
+                reducer = count
+                locals().update(named)
+
+    with pytest.raises(TypeError, match=r"Loose \(.*test_reducer\.py:\d+\) names no actions"):
+
+        class Loose(ReducerActor):  # type: ignore[type-arg]
+            reducer = count
+
+            def initial(self) -> Count:
+                return Count()
 
     assert count.handled == {Add, Clear}
 
@@ -203,6 +258,10 @@ def test_combine_goes_through_each_in_order() -> None:  # CORE-7
     assert check_pure(both, [Case(Count(1), Add(2), env), Case(Count(1), Clear(), env)]) == 2
     with pytest.raises(ValueError, match="at least one"):
         combine()
+    with pytest.raises(
+        TypeError, match=r"not 5; make one .*by @reducer \(.*test_reducer\.py:\d+\)"
+    ):
+        combine(count, 5)  # type: ignore[arg-type]
 
 
 @command
@@ -214,6 +273,10 @@ class InLeft:
 class Pair:
     left: Count = field(default_factory=Count)
     right: int = 0
+
+
+def _left(pair: Pair) -> Count:
+    return pair.left
 
 
 def unwrapped(action: InLeft) -> Add | None:
@@ -239,15 +302,28 @@ def test_scope_shows_a_child_its_part_and_wraps_what_comes_of_its_effects() -> N
     assert untouched.effects == ()
     cases = [Case(Pair(), InLeft(Add(1)), env), Case(Pair(), InLeft(Clear()), env)]
     assert check_pure(left, cases) == 2
-    with pytest.raises(TypeError, match="lambda"):
-        scope(
-            mirror,
-            get=lambda pair: pair,
-            put=lambda pair, part: part,
-            wrap=lambda action: action,
-            unwrap=lambda action: action,
-            handled=[Add],
-        )(Count(), Add(1), env)
+    wrongs: tuple[tuple[dict[str, object], str], ...] = (
+        ({"wrap": lambda action: action}, "wrap is .*lambda"),
+        ({"get": _later}, "scope.get is "),
+        ({"put": None}, "scope.put is None"),
+        ({"unwrap": 3}, "scope.unwrap is 3"),
+        ({"handled": []}, "scope.handled is "),
+        ({"handled": ["Add"]}, "scope.handled is "),
+    )
+    given: dict[str, object] = {}
+    for wrong, why in wrongs:
+        given = {
+            "get": _left,
+            "put": Pair,
+            "wrap": InLeft,
+            "unwrap": unwrapped,
+            "handled": [InLeft],
+            **wrong,
+        }
+        with pytest.raises(TypeError, match=rf"{why}.*test_reducer\.py:\d+"):
+            scope(mirror, **cast("dict[str, Never]", given))
+    with pytest.raises(TypeError, match=r"takes a reducer, not .*test_reducer\.py:\d+"):
+        scope(cast("Reducer[Count, Add, Environment]", 3), **cast("dict[str, Never]", given))
 
 
 # Purity

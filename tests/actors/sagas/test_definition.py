@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from actors.sagas import (
+    Cancel,
     Facts,
+    Intervene,
     Saga,
     SagaDefinitionError,
     SagaKinds,
@@ -38,6 +40,10 @@ async def later(facts: Facts[Basket]) -> Unplace:
 
 def one_by_one(facts: Facts[Basket]) -> Iterator[Unplace]:
     yield Unplace(facts.data.order_id)
+
+
+def takes_no_facts() -> Unplace:
+    return Unplace("1")
 
 
 def no_steps() -> None:
@@ -77,6 +83,39 @@ def no_name() -> None:
     class Nothing(Saga[Basket]):
         place = step(Place)
         both = group(step(Unplace), place)
+
+
+def lost_step() -> None:
+    class Nothing(Saga[Basket]):
+        place = step(Place)
+        step(Unplace)
+
+
+def step_within_others() -> None:
+    class Nothing(Saga[Basket]):
+        place = step(Place)
+        more = (step(Unplace),)
+
+
+def step_over_another() -> None:
+    class Nothing(Saga[Basket]):
+        place = step(Place)
+        place = step(Unplace)  # noqa: PIE794 - that is the mistake
+
+
+def capital_name() -> None:
+    class Nothing(Saga[Basket]):
+        Place = step(Place)
+
+
+def nameless_function() -> None:
+    class Nothing(Saga[Basket]):
+        place = step(lambda facts: Unplace(facts.data.order_id))
+
+
+def takes_nothing() -> None:
+    class Nothing(Saga[Basket]):
+        place = step(takes_no_facts)  # type: ignore[arg-type]
 
 
 def two_names() -> None:
@@ -255,6 +294,12 @@ MISTAKES: list[tuple[Callable[[], None], str]] = [
     (bad_version, "versions count from 1"),
     (bad_deadline, "deadline_s is inf"),
     (no_name, "without a name"),
+    (lost_step, "without a name"),
+    (step_within_others, "without a name"),
+    (step_over_another, "without a name"),
+    (capital_name, "Place is no name of a step"),
+    (nameless_function, "is a lambda"),
+    (takes_nothing, "must take one thing, the facts"),
     (two_names, "also named"),
     (long_name, "longer than 30 letters"),
     (two_groups, "two groups"),
@@ -345,3 +390,13 @@ def test_a_kind_is_named_by_its_class_and_two_of_one_version_are_refused() -> No
         SagaKinds(BuyAgain, Twin)
     with pytest.raises(UnknownSagaKind):
         SagaKinds(BuyAgain).versions("other")
+
+
+@pytest.mark.parametrize(("by", "reason"), [("", "why"), ("ann", ""), (" ", "why"), (None, "why")])
+def test_who_wants_it_and_why_is_said(by: str, reason: str) -> None:  # SAGA-13, SAGA-17
+    with pytest.raises(ValueError, match="say who wants it, and why"):
+        Cancel(by, reason)
+    with pytest.raises(ValueError, match="say who wants it, and why"):
+        Intervene("retry", by, reason)
+    with pytest.raises(ValueError, match="'dance' is none of retry, skip, compensate, fail"):
+        Intervene("dance", "ann", "why")  # type: ignore[arg-type]

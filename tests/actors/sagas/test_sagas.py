@@ -506,8 +506,12 @@ class Odd:
     counts: Mapping[int, int] = field(default_factory=lambda: {2: 1, 1: 2})
 
 
+def _place(_: Facts[Odd]) -> Place:
+    return Place("1", "ann")
+
+
 class OddSaga(Saga[Odd]):
-    place = step(lambda _: Place("1", "ann"), result=Odd)
+    place = step(_place, result=Odd)
 
 
 @pytest.mark.parametrize("wrong", [nan, inf])

@@ -6,16 +6,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import assert_never
+from uuid import UUID
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from actors.persistence import Beside, OutboxMessage, SetTimer
 from actors.reducers import (
     Delay,
     Effect,
@@ -48,6 +51,7 @@ from actors.testing import (
     test_clock,
 )
 from actors.testing.cases.differing import difference
+from actors.testing.cases.fixed import TEST_EPOCH
 from actors.testing.cases.telling import Check, take_unfinished
 from tests.actors.persistence.accounts import (
     Account,
@@ -121,6 +125,41 @@ def test_a_difference_names_the_parts() -> None:  # TEST-1
     assert difference(1, "1", "x") == "x: expected 1, got '1'"
 
 
+class Telling(Account):
+    """Tells others of what was withdrawn, and has it looked at later."""
+
+    def beside(
+        self,
+        before: Balance,
+        events: Sequence[Deposited | Withdrawn],
+        metadata: Mapping[str, str],
+    ) -> Beside:
+        if not isinstance(events[0], Withdrawn):
+            return Beside()
+        return Beside((TOLD,), (LOOK,))
+
+
+TOLD = OutboxMessage(UUID(int=7), "hook", "bank", "k", b"withdrawn", {})
+LOOK = SetTimer(UUID(int=8), "account-1", "review", "t", TEST_EPOCH)
+
+
+def test_what_goes_beside_the_events_is_looked_at_too() -> None:  # TEST-1
+    case = given(Telling(), Deposited(5)).when(Withdraw(2))
+    case.then_effects((TOLD, LOOK)).then_effects(effects_count(2)).then(Withdrawn(2))
+    with pytest.raises(AssertionError, match=r"effects\[1\]: expected nothing, got SetTimer"):
+        case.then_effects((TOLD,))
+    for told in (Deposit(1), Withdraw(9), HowMuch()):
+        given(Telling()).when(told).then_effects(no_effects)
+    assert take_unfinished() == []
+
+
+def test_a_function_without_its_mark_is_no_reducer() -> None:  # TEST-2, TEST-3
+    with pytest.raises(TypeError, match=r"ReducerTest.*@reducer \(.*test_cases\.py:\d+\)"):
+        ReducerTest(till.__wrapped__)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"StepStore.*@reducer \(.*test_cases\.py:\d+\)"):
+        StepStore(till.__wrapped__, fixed_environment(), Till())  # type: ignore[arg-type]
+
+
 def test_a_case_that_expects_nothing_is_found_with_its_place() -> None:  # TEST-1
     given(Account()).when(Deposit(3))
     [found] = take_unfinished()
@@ -129,7 +168,7 @@ def test_a_case_that_expects_nothing_is_found_with_its_place() -> None:  # TEST-
     assert take_unfinished() == []
 
 
-CONFTEST = 'pytest_plugins = ["actors.testing.cases.unfinished"]\n'
+CONFTEST = 'pytest_plugins = ["actors.unfinished"]\n'
 HEAD = """\
 from actors.testing import ReducerTest, given
 from tests.actors.persistence.accounts import Account, Deposit, Deposited
@@ -151,6 +190,7 @@ def test_never_run() -> None:
 def test_told() -> None:
     given(Account()).when(Deposit(3)).then(Deposited(3))
 """,
+        CONFTEST,
     )
     assert status == pytest.ExitCode.TESTS_FAILED
     assert "2 failed, 1 passed" in text
@@ -165,14 +205,20 @@ def test_a_case_without_then_in_a_module_fails_at_collection(tmp_path: Path) -> 
     assert "test_cases_within.py:4: given(...).when(Deposit(amount=3)) has no then" in text
 
 
-def _run(folder: Path, tests: str) -> tuple[int, str]:
-    """Run pytest with the plugin in a process of its own."""
-    (folder / "conftest.py").write_text(CONFTEST)
+def _run(folder: Path, tests: str, conftest: str = "") -> tuple[int, str]:
+    """Run pytest in a process of its own, which finds the plugin as that of what is installed."""
+    (folder / "conftest.py").write_text(conftest)
+    installed = folder / "greenroom-0.dist-info"
+    installed.mkdir()
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    lines = [f"{name} = {module}" for name, module in points["pytest11"].items()]
+    (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]))
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: greenroom\nVersion: 0\n")
     (folder / "test_cases_within.py").write_text(HEAD + tests)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(folder)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
         check=False,
@@ -359,6 +405,11 @@ async def test_what_takes_time_is_waited_for_at_most_so_long(
         await store.receive_after(Noted("b"), handle)
         with pytest.raises(ReceiveTimeout, match="came in 0 s; still running: no effect"):
             await store.receive_after(Noted("c"), handle)
+        # Of whatever runs, when nobody says of which.
+        await store.send(Do((Delay(9, Noted("d")),)))
+        await store.receive_after(Noted("d"))
+        with pytest.raises(ReceiveTimeout, match="came in 0 s; still running: no effect"):
+            await store.receive_after(Noted("e"))
 
 
 async def test_what_is_left_over_fails_by_name(autojump_clock: MockClock) -> None:  # TEST-3

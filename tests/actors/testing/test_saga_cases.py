@@ -1,6 +1,7 @@
 """The saga case says what was there when it is not as expected, and cannot be fooled."""
 
 from collections.abc import Callable
+from math import nan
 
 import pytest
 
@@ -76,3 +77,15 @@ def test_a_crash_makes_it_again_from_bytes() -> None:
     assert case.state is not before
     assert [one.type for one in case.log].count("StepSucceeded") == 1
     assert all(isinstance(one.data, bytes) for one in case.log)
+
+
+def test_nonsense_is_refused_before_it_proves_anything() -> None:  # TEST-5
+    case = _begun()
+    for seconds in (-1, nan):
+        with pytest.raises(ValueError, match="seconds cannot pass"):
+            case.advance(seconds)
+    for appends in (0, -1):
+        with pytest.raises(ValueError, match="they count from 1"):
+            case.crash_after(appends)
+    with pytest.raises(TypeError, match="purchase begins with a Basket, not Placed"):
+        SagaTest(Purchase).start(Placed(1))  # type: ignore[arg-type]
