@@ -139,6 +139,13 @@ class Step(Generic[R_co]):
         """Call this to ask whether there is something to do when it must be undone."""
         return self.undo is not None or self.child is not None
 
+    @property
+    def sort(self) -> str:
+        """Call this for what the step is, as the log tells: see `StepStarted`."""
+        if self.child is not None:
+            return f"saga {self.child.definition().kind}"
+        return "" if self.wait_for is None else "signal"
+
     def read(self, result: Mapping[str, object]) -> object:
         """Call this for a result as its class; raises `msgspec.ValidationError`."""
         if self.result_type is None:
@@ -318,7 +325,8 @@ class AnySaga:
         """Override this: at which step a saga of former steps goes on; a pure function.
 
         Steps before it that were not done are skipped; those that were are not done again, and are
-        undone as this class says. A step in flight must be one of this class too.
+        undone as this class says. A step in flight must be one of this class too, and one that
+        has begun stays what it is: a command, a signal, or a saga of its kind.
         """
         raise TypeError(f"{cls.__qualname__} has no migrate()")
 

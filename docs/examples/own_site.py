@@ -1,6 +1,6 @@
 """Tea or coffee? An aggregate, an actor, a page, a live panel and a topic.
 
-Run `python -m docs.examples.own_site`, open it in two windows, and vote in one of them."""
+Run `greenroom example votes`, open it in two windows, and vote in one of them."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,6 +1,6 @@
 """A parcel desk for client programs: the four ways to answer, and what a route refuses.
 
-`python -m docs.examples.parcels` serves it on PORT 3000, with the embedded PostgreSQL. Read
+`greenroom example parcels` serves it on PORT 3000; `--store postgres` keeps it. Read
 `parcel_routes` first: each route reads, asks an actor, and answers. Above it stands what it asks:
 a parcel that decides, and a courier who takes his time.
 

@@ -361,6 +361,15 @@ def _wake(turn: _Turn) -> Decision[SagaEvent]:
     if at not in names or lost:
         why = f"there is no step {at}" if not lost else f"{', '.join(lost)} would be lost"
         return Refusal("cannot_migrate", why)
+    # A saga that runs, or has, is not undone by a command; nor is a command by a saga's end.
+    others = [
+        one.name
+        for one in definition.steps
+        if one.name in (*busy, *done) and one.sort != state.step(one.name).sort
+    ]
+    if others:
+        why = f"{', '.join(others)} began as something else: a command, a signal or another saga"
+        return Refusal("cannot_migrate", why)
     turn = turn.then(SagaMigrated(definition.version, definition.fingerprint, at))
     for name in names[: names.index(at)]:
         if turn.state.step(name).phase == "new":
@@ -458,7 +467,7 @@ def _is_past(turn: _Turn, name: str) -> bool:
 def _begun(turn: _Turn, one: Step[object]) -> _Turn:
     due_at = turn.env.clock.now() + timedelta(seconds=one.timeout_s)
     attempt = turn.state.step(one.name).attempt + 1
-    return turn.then(StepStarted(one.name, attempt, _token(turn), due_at))
+    return turn.then(StepStarted(one.name, attempt, _token(turn), due_at, one.sort))
 
 
 def _undo_begun(turn: _Turn, one: Step[object]) -> _Turn:

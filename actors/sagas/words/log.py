@@ -34,12 +34,16 @@ class SagaStarted:
 @event(allow=("token",))
 @dataclass(frozen=True)
 class StepStarted:
-    """A step's command is in the outbox; a reply counts that carries the token, until `due_at`."""
+    """A step's command is in the outbox; a reply counts that carries the token, until `due_at`.
+
+    `sort` is empty for a command, `signal` for one that waits, `saga KIND` for a nested saga.
+    """
 
     step: str
     attempt: int
     token: str
     due_at: datetime
+    sort: str = ""
 
 
 @event()

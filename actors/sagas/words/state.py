@@ -53,6 +53,7 @@ class StepState(msgspec.Struct, frozen=True):
     undo_due_at: datetime | None = None
     undo_reason: str = ""
     tries: int = 0
+    sort: str = ""
 
 
 class SagaState(msgspec.Struct, frozen=True):
@@ -208,6 +209,7 @@ def _apply_step(
                 attempt=event.attempt,
                 token=event.token,
                 due_at=event.due_at,
+                sort=event.sort,
             )
         case StepSucceeded():
             if event.signal:

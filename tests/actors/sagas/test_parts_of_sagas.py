@@ -431,6 +431,110 @@ def test_any_change_in_any_state_is_refused_whole_or_does_no_step_twice(
 _HELD = ("started", "waiting", "done", "unknown")
 
 
+class Twofold(Saga[Basket]):
+    kind = "purchase"
+    place = step(Place, undo=Unplace, result=Placed)
+    pay = step(Charge, undo=refund, result=Paid)
+    both = group(place, pay)
+
+
+def _threefold(at: str) -> type[Saga[Basket]]:
+    class Threefold(Saga[Basket]):
+        kind = "purchase"
+        version = 2
+        place = step(Place, undo=Unplace, result=Placed)
+        pay = step(Charge, undo=refund, result=Paid)
+        reserve = step(Reserve, undo=Release)
+        all_of_it = group(place, pay, reserve)
+
+        @classmethod
+        def migrate(cls, state: SagaState) -> str:
+            return at
+
+    return Threefold
+
+
+@pytest.mark.parametrize("changed", ["place", "pay", "reserve", "one by one"])
+def test_a_group_may_grow_or_be_taken_apart_under_its_steps(changed: str) -> None:
+    # SAGA-16, SAGA-10: one step of the group is done and one in flight; neither is done again
+    case = SagaTest(Twofold).start(BASKET).expect_command(Place).reply(Placed(1))
+    case.expect_command(Charge)
+    paying = case.last
+    serial = changed == "one by one"
+    case.deploy(_changed("place", "pay", "reserve") if serial else _threefold(changed))
+    assert case.state.version == 2
+    if not serial:
+        case.expect_command(Reserve).reply()  # begun at once, with those of its group
+    case.reply_to(paying, Succeeded(Paid("p-1")))
+    if serial:
+        case.expect_command(Reserve).reply()
+    case.expect_status("completed")
+    assert [one.step for one in case.sent] == ["place", "pay", "reserve"]
+
+
+class Paying(Saga[Basket]):
+    pay = step(Charge, undo=refund, result=Paid)
+
+
+def _data(facts: Facts[Basket]) -> Basket:
+    return facts.data
+
+
+class Nesting(Saga[Basket]):
+    kind = "purchase"
+    pay = child(Paying, data=_data)
+    reserve = step(Reserve, undo=Release)
+
+
+class Flat(Saga[Basket]):
+    kind = "purchase"
+    version = 2
+    pay = step(Charge, undo=refund, result=Paid)
+    reserve = step(Reserve, undo=Release)
+
+    @classmethod
+    def migrate(cls, state: SagaState) -> str:
+        return "pay" if state.step("pay").phase == "started" else "reserve"
+
+
+class NestingLater(Saga[Basket]):
+    kind = "purchase"
+    version = 3
+    pay = child(Paying, data=_data)
+    reserve = step(Reserve, undo=Release)
+
+    @classmethod
+    def migrate(cls, state: SagaState) -> str:
+        return Flat.migrate(state)
+
+
+class Awaiting(Saga[Basket]):
+    kind = "purchase"
+    pay = wait(Paid)
+    reserve = step(Reserve, undo=Release)
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after"), [(Nesting, Flat), (Flat, NestingLater), (Awaiting, Flat)]
+)
+def test_what_began_as_a_saga_is_never_undone_as_a_command(
+    before: type[Saga[Basket]], after: type[Saga[Basket]], is_done: bool
+) -> None:
+    # SAGA-16, SAGA-11: nor a command as a saga; a step that waits is neither
+    case = SagaTest(before).start(BASKET)
+    if is_done and before is Awaiting:
+        case.signal(Paid("p-1"))
+    elif is_done:
+        case.reply_to(case.sent[0], Succeeded(Paid("p-1")))
+    assert case.state.step("pay").phase == ("done" if is_done else "started")
+    state, appends = case.state, case.appends
+    case.deploy(after)
+    assert getattr(case.answer, "code", None) == "cannot_migrate"
+    assert "began as something else" in getattr(case.answer, "message", "")
+    assert (case.state, case.appends) == (state, appends)
+
+
 def test_data_and_results_that_are_no_longer_read_are_told_before_anything_is_done() -> None:
     # SAGA-16: the steps are the same, or migrated, and their classes are not
     @dataclass(frozen=True)

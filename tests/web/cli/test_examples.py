@@ -28,6 +28,12 @@ def test_every_module_of_the_folder_has_its_name_and_its_words() -> None:
     page = (ROOT / "docs" / "start" / "examples.md").read_text()
     headings = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
     assert headings == list(EXAMPLES)
+    for name, section in zip(EXAMPLES, page.split("\n## ")[1:], strict=True):
+        module = EXAMPLES[name].module.split(".", maxsplit=1)[0]
+        # What it is, how it is started, what is seen, what to try, and what to read.
+        assert f"\ngreenroom example {name}" in section
+        for word in ("\nYou see ", " Try ", f"](../examples/{module}", "Read"):
+            assert word.lower() in section.lower(), (name, word)
 
 
 def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
