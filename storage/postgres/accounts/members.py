@@ -81,32 +81,38 @@ _CHANGE_HASH = """
 UPDATE credentials SET password_hash = $2, changed_at = clock_timestamp(), epoch = epoch + $3::int
 WHERE user_id = $1
 """
+# Adds one, and ends what it replaces: the session its browser had, `$12`, and the oldest of too
+# many, whose number is told. The one that is added does not see itself. The browser's is over
+# whether there was a sign-in in it or not, and was of whoever signs in now.
 _ADD_SIGN_IN = """
-added AS (
+WITH added AS (
     INSERT INTO sign_ins (id, digest, user_id, session_id, browser, address, method, level, epoch,
         device, is_limited)
     SELECT $1, $2, $3, $4, $5, $6, $7, $8, c.epoch, $10, $11
-    FROM credentials c WHERE c.user_id = $3)
-"""
-# The one that is added in the same statement does not see itself.
-_OVER_NUMBER = """
-id = ANY(ARRAY(SELECT id FROM sign_ins WHERE user_id = $3
-    ORDER BY seen_at DESC, created_at DESC OFFSET $9))
+    FROM credentials c WHERE c.user_id = $3
+), gone AS (
+    DELETE FROM sign_ins WHERE session_id = $12 OR id = ANY(ARRAY(
+        SELECT id FROM sign_ins WHERE user_id = $3 AND session_id IS DISTINCT FROM $12
+        ORDER BY seen_at DESC, created_at DESC OFFSET $9))
+    RETURNING session_id, user_id
+), ended AS (
+    INSERT INTO session_ends AS e (session_id, how, members)
+    SELECT session_id, 'ended', array_agg(DISTINCT user_id) FROM (
+        SELECT session_id, user_id FROM gone UNION ALL SELECT $12, $3 WHERE $12 IS NOT NULL
+    ) over GROUP BY 1 ORDER BY 1
+    ON CONFLICT (session_id) DO UPDATE
+        SET members = ARRAY(SELECT DISTINCT unnest(e.members || excluded.members)))
+SELECT count(*) FROM gone WHERE session_id IS DISTINCT FROM $12
 """
 # In the order of ids, as everybody who ends sessions: nobody waits in a circle. Whose a session was
 # stays known for as long as what was written in it.
 _END = """
-WITH {before}gone AS (DELETE FROM sign_ins WHERE {which} RETURNING session_id, user_id), ended AS (
+WITH gone AS (DELETE FROM sign_ins WHERE {which} RETURNING session_id, user_id), ended AS (
     INSERT INTO session_ends AS e (session_id, how, members)
     SELECT session_id, 'ended', ARRAY[user_id] FROM gone ORDER BY 1
     ON CONFLICT (session_id) DO UPDATE
         SET members = ARRAY(SELECT DISTINCT unnest(e.members || excluded.members)))
 SELECT user_id, count(*) AS count FROM gone GROUP BY 1
-"""
-_END_SESSION = """
-INSERT INTO session_ends AS e (session_id, how, members) VALUES ($1, 'ended', ARRAY[$2::uuid])
-ON CONFLICT (session_id) DO UPDATE
-    SET members = ARRAY(SELECT DISTINCT unnest(e.members || excluded.members))
 """
 _FORGET_MEMBER = """
 UPDATE session_ends SET members = array_remove(members, $1::uuid) WHERE session_id = ANY(ARRAY(
@@ -448,7 +454,7 @@ async def admit(
     if sign_in.arrival is not None:
         arrived = await arrive(connection, user_id, sign_in.arrival, sign_in.proven(key))
     outcome = Outcome.ENTERED if arrived is None else arrived.judgement.outcome
-    ended = {}
+    ended = 0
     if outcome.is_in:
         ended = await _add_sign_in(connection, user_id, sign_in, origin, arrived)
     entry = Entry(Act.SIGN_IN, user_id, origin, "" if outcome.is_in else "risk")
@@ -462,7 +468,7 @@ async def admit(
     if ended:
         done.append((Entry(Act.END_SIGN_IN, user_id, origin), {"because": "too_many"}))
     await record_acts(connection, done)
-    return sum(ended.values()) if outcome.is_in else Withheld(outcome)
+    return ended if outcome.is_in else Withheld(outcome)
 
 
 async def _add_sign_in(
@@ -471,14 +477,10 @@ async def _add_sign_in(
     sign_in: NewSignIn,
     origin: Origin,
     arrived: Arrived | None = None,
-) -> dict[UUID, int]:
+) -> int:
     """Add it, and end what it replaces; gives how many others it ended for their number."""
-    if sign_in.former is not None:
-        await _end(connection, "session_id = $1", sign_in.former)
-        await connection.execute(_END_SESSION, sign_in.former, user_id)
-    ended = await _end(
-        connection,
-        _OVER_NUMBER,
+    ended: int = await connection.fetchval(
+        _ADD_SIGN_IN,
         sign_in.reference,
         sign_in.digest,
         user_id,
@@ -490,7 +492,7 @@ async def _add_sign_in(
         SIGN_INS_PER_USER_MAX - 1,
         None if arrived is None else arrived.device,
         arrived is not None and arrived.judgement.outcome is Outcome.LIMITED,
-        before=f"{_ADD_SIGN_IN}, ",
+        sign_in.former,
     )
     if sign_in.at_provider is not None:
         await note_provider(connection, user_id, sign_in.reference, sign_in.at_provider)
@@ -502,12 +504,10 @@ async def end_references(connection: Connection, references: Sequence[UUID]) -> 
     return await _end(connection, "id = ANY($1)", list(references))
 
 
-async def _end(
-    connection: Connection, which: str, *args: object, before: str = ""
-) -> dict[UUID, int]:
+async def _end(connection: Connection, which: str, *args: object) -> dict[UUID, int]:
     """End sign-ins; gives how many of whom."""
-    # Both are texts of this file, never anybody's.
-    rows = await connection.fetch(_END.format(which=which, before=before), *args)
+    # A text of this file, never anybody's.
+    rows = await connection.fetch(_END.format(which=which), *args)
     return {row["user_id"]: row["count"] for row in rows}
 
 

@@ -44,7 +44,10 @@ SELECT u.username, u.email, u.created_at, clock_timestamp() AS now,
     d.passkey IS NOT NULL AS is_bound,
     (SELECT count(*) FROM audit_log a WHERE a.event_type = 'account' AND NOT a.success
         AND a.resource = u.id::text AND a.action = $3 AND a.error = 'wrong'
-        AND a.at > clock_timestamp() - $4::interval) AS failures
+        AND a.at > clock_timestamp() - $4::interval) AS failures,
+    ARRAY(SELECT ROW(l.at, l.network, l.country, l.latitude, l.longitude) FROM logins l
+        WHERE l.user_id = $1 AND l.outcome IN ('entered', 'limited')
+        ORDER BY l.at DESC LIMIT $5) AS past
 FROM users u LEFT JOIN devices d ON d.user_id = u.id AND d.digest = $2
 WHERE u.id = $1
 """
@@ -52,10 +55,6 @@ WHERE u.id = $1
 _SHOWN = """
 SELECT digest, fingerprint FROM devices
 WHERE user_id = $1 AND (fingerprint IS NOT NULL OR digest = $2) ORDER BY seen_at DESC
-"""
-_PAST = """
-SELECT at, network, country, latitude, longitude FROM logins
-WHERE user_id = $1 AND outcome IN ('entered', 'limited') ORDER BY at DESC LIMIT $2
 """
 # One of several at once uses it up: the credentials are locked.
 _USE_ALLOWANCE = """
@@ -168,7 +167,10 @@ async def arrive(
     But an allowance: it is used up where the sign-in would be withheld without it.
     """
     digest = await _known_by(connection, user_id, arrival)
-    row = await connection.fetchrow(_HISTORY, user_id, digest, Act.SIGN_IN.value, FAILURES_WITHIN)
+    past = 0 if arrival.judge is None else PAST_LOGINS
+    row = await connection.fetchrow(
+        _HISTORY, user_id, digest, Act.SIGN_IN.value, FAILURES_WITHIN, past
+    )
     assert row is not None, "the credentials of an account are locked"
     known, trust = None, Trust.UNKNOWN
     if row["device"] is not None:
@@ -177,7 +179,6 @@ async def arrive(
         trust = grown(trust, row["logins"] + 1, row["now"] - row["first_seen_at"])
     judgement = Judgement(Outcome.ENTERED)
     if arrival.judge is not None:
-        past = await connection.fetch(_PAST, user_id, PAST_LOGINS)
         history = LoginHistory(
             user_id,
             row["username"],
@@ -187,7 +188,7 @@ async def arrive(
             row["has_second"],
             row["has_passkey"],
             known,
-            [PastLogin(*one) for one in past],
+            [PastLogin(*one) for one in row["past"]],
             row["failures"],
         )
         judgement = arrival.judge(arrival, history, proven)
