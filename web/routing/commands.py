@@ -6,6 +6,7 @@ say it in words.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 from uuid import UUID
 
@@ -17,11 +18,10 @@ from web.api import why_unread
 from web.api.reading import raw_body
 from web.realtime import StreamKey, Streams, joined, patch_signals
 from web.routing.errors import InvalidForm, InvalidInput, Refused
+from web.routing.forms import CSRF, FORM, refuse_unknown
 from web.server import ErrorRow, RequestState, current_request_state
 
 C = TypeVar("C", bound=msgspec.Struct)
-
-_FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,19 @@ class Origin:
 
 
 async def read_command(kind: type[C], source: str) -> tuple[C, Origin]:
-    """Call this to read a command's fields; unknown ones are ignored, known ones are strict.
+    """Call this to read a command's fields; known ones are strict.
 
-    The struct has a field encoded as `sseTabId`. Raises `InvalidInput`, for a form
-    `InvalidForm`.
+    Of a script's, which are the page's signals, unknown ones are ignored (SITE-97); of a plain
+    form's they are refused, as of every form (SEC-114). The struct has a field encoded as
+    `sseTabId`. Raises `InvalidInput`, for a form `InvalidForm`.
     """
-    is_form = request.mimetype == _FORM
+    is_form = request.mimetype == FORM
     refused: type[Refused] = InvalidForm if is_form else InvalidInput
     try:
         if is_form:
-            command = msgspec.convert(dict(await request.form), kind)
+            form = await request.form
+            refuse_unknown(form, _fields_of(kind))
+            command = msgspec.convert(dict(form), kind)
         else:
             data = await raw_body()
             why = why_unread(data)
@@ -58,6 +61,11 @@ async def read_command(kind: type[C], source: str) -> tuple[C, Origin]:
     if state.on_tab is not None:
         state.on_tab(origin.tab)
     return command, origin
+
+
+@cache
+def _fields_of(kind: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset((*(one.encode_name for one in msgspec.structs.fields(kind)), CSRF))
 
 
 def answer_by_status_only() -> None:

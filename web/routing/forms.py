@@ -2,7 +2,7 @@
 
 Rule 1: a field that no form of the address has is refused by its name (SEC-114).
 
-The forms of commands are not here: what those have is signals, and unknown ones are passed over.
+The forms of commands are not here: each is read by a type, whose fields are all that it has.
 """
 
 import re

@@ -27,7 +27,7 @@ HOSTILE = "</textarea><b>bold</b> {{ 7*7 }} & so on"
 
 def fields_of(page: Answer, text: str) -> dict[str, str]:
     """What the demo user's composer on a page sends without scripts."""
-    form = page.text[page.text.index('id="chat-demo-composer"') :]
+    form = page.text.partition('id="chat-demo-composer"')[2].partition("</form>")[0]
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
     return {**fields, "chatDemoDraftBody": text}
 

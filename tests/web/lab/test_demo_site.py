@@ -97,7 +97,8 @@ def fields_of(page: str) -> dict[str, str]:
     found = re.search(r'<button [^>]*form="([a-z-]+)" formaction="/demo/', page)
     own = "demo-errands" if found is None else found[1]
     part = page.partition(f'<form id="{own}"')[2].partition("</form>")[0]
-    return dict(re.findall(r'name="(\w+)" value="([^"]*)"', part))
+    # The name of a button is sent only by that button.
+    return dict(re.findall(r'<input [^>]*name="(\w+)" value="([^"]*)"', part))
 
 
 def said_on(page: str) -> tuple[str, str]:

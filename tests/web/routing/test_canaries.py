@@ -107,6 +107,15 @@ class Sweep:
         else:
             await self._page(visitor, method, raw)
 
+    async def place(self, visitor: Visitor, method: str, path: str) -> None:
+        """Put it into the path: in place of each name, behind it, and where there is nothing."""
+        word = self.canaries.of("path")
+        named = re.sub(r"<[^>]+>", self.canaries.of("named in a path"), path)
+        for raw in {named, f"{path.partition('<')[0].rstrip('/')}/{word}", f"/{word}{named}"}:
+            if "<" not in path and raw == named:
+                continue
+            await self._ask(visitor, method, raw, b"", {})
+
     async def lines(self, method: str, raw: str) -> None:
         """Put a line of a head, and of a log, into whatever may become one."""
         broken = f"/lab\r\nx-cnry: {self.canaries.of('line')}\r\n\r\n<b>"
@@ -218,6 +227,7 @@ async def _swept(post: Post, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, di
             continue
         raw = SAMPLES.get(path) or re.sub(r"<[^>]+>", "x", path)
         for method in methods.split(","):
+            await sweep.place(root if path.startswith("/ops") else ada, method, path)
             await sweep.lines(method, raw)
             await sweep.route(root if path.startswith("/ops") else ada, method, path, raw)
     await sweep.socket(ada)

@@ -12,6 +12,7 @@ from tests.web.accounts.passkeys.test_passkeys_site import snapshot
 from tests.web.accounts.test_entering import PASSWORD, form, register
 from tests.web.accounts.test_links import open_post
 from tests.web.routing.test_routes_complete import SAMPLES
+from tests.web.routing.test_sweeps import A_PROVIDER
 from tests.web.whole_site import in_thread, open_whole_site
 from web.accounts.roles.access import ACCESS
 from web.routing import paths
@@ -19,17 +20,18 @@ from web.routing.forms import FORM, FORMS
 
 pytestmark = pytest.mark.slow
 
-# What reads its form by a type (`read_command`), or is sent by machines of others.
-ELSEWHERE = {
-    paths.POLICY_REPORT, paths.MAIL_BOUNCE, paths.OAUTH_LEFT, paths.DEMO_PANEL,
-    paths.CHAT_JOIN, paths.CHAT_POST, paths.CHAT_POST_AS_DEMO,
-    paths.ACCOUNT_PROVIDER_UNLINK, paths.DEMO_COUNTER, paths.DEMO_GUARDED, paths.DEMO_CANCEL,
+# What is sent by machines of others.
+ELSEWHERE = {paths.POLICY_REPORT, paths.MAIL_BOUNCE, paths.OAUTH_LEFT}
+# What reads its form by a type (`read_command`).
+COMMANDS = {
+    paths.CHAT_JOIN, paths.CHAT_POST, paths.CHAT_POST_AS_DEMO, paths.DEMO_PANEL,
+    paths.DEMO_COUNTER, paths.DEMO_GUARDED, paths.DEMO_CANCEL,
 }  # fmt: skip
 
 
 async def test_a_form_with_a_field_that_nobody_knows_is_refused_by_its_name() -> None:
     # SEC-114: each of them, by whoever may use it, and nothing is done
-    async with open_post() as post:
+    async with open_post(providers=(A_PROVIDER,)) as post:
         site = post.site
         visitor = await register(site)
         database = site.accounts.database
@@ -41,17 +43,18 @@ async def test_a_form_with_a_field_that_nobody_knows_is_refused_by_its_name() ->
                 continue
             user.role = (access.role or Role.USER).value
             before = snapshot(database)
+            sample = SAMPLES.get(path, path).replace("<provider>", A_PROVIDER.name)
             for name in ("role", "user_id", "status"):
-                answer = await form(visitor, SAMPLES.get(path, path), **{name: "admin"})
+                answer = await form(visitor, sample, **{name: "admin"})
                 assert (answer.status, f"{name}: is not known here" in answer.text) == (
                     422, True,
                 ), (path, answer.text)  # fmt: skip
-            hidden = await form(visitor, SAMPLES.get(path, path), **{"my secret words": "x"})
+            hidden = await form(visitor, sample, **{"my secret words": "x"})
             assert (hidden.status, "secret words" in hidden.text) == (422, False), path
             assert snapshot(database) == before, path
             swept.add(path)
-        assert swept == FORMS.keys() - ELSEWHERE
-        assert len(swept) > 35
+        assert swept == FORMS.keys() | COMMANDS
+        assert len(swept) > 42
 
 
 async def test_of_a_field_that_was_sent_twice_the_last_counts_as_in_json() -> None:

@@ -17,6 +17,16 @@ import structlog
 from actors.accounts import Origin, Role, SessionId
 from actors.accounts.kept.tokens import ApiToken, NewToken, Scope
 from actors.accounts.ways.passkeys import NewPasskey
+from actors.accounts.ways.provider.identities import Linking, NewIdentity
+from actors.accounts.ways.provider.words import (
+    Identity,
+    Kind,
+    Provider,
+    ProviderTokens,
+    Shown,
+)
+from actors.runtime import Secret
+from storage.memory import MemoryIdentities
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import configured_for
 from tests.patience import until
@@ -24,6 +34,7 @@ from tests.web.accounts.test_entering import form, get, register
 from tests.web.routing.test_routes_complete import SAMPLES, routes_of
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.routing import paths
+from web.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +101,23 @@ async def trace_of(site: WholeSite, visitor: Visitor) -> str:
     return trace
 
 
+A_PROVIDER = Provider(
+    "example", "Example", Kind.OIDC, "https://idp.example", "us", Secret("s" * 40)
+)
+
+
+async def provider_of(site: WholeSite, name: str) -> str:
+    found = await site.accounts.named(name)
+    assert found is not None
+    (sign_in,) = await site.accounts.sign_ins(found[0])
+    shown = Shown(
+        Identity("https://idp.example", "41"), "ada@a.example", ProviderTokens(Secret("t"))
+    )
+    new = NewIdentity(found[0], sign_in.reference, A_PROVIDER.name, shown)
+    assert await MemoryIdentities(site.accounts.database).link(new, Origin()) is Linking.DONE
+    return A_PROVIDER.name
+
+
 async def token_of(site: WholeSite, name: str) -> str:
     found = await site.accounts.named(name)
     assert found is not None
@@ -107,14 +135,17 @@ Try = Callable[[str], Awaitable[Answer]]
 
 async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
     # SEC-116, SEC-133
-    async with open_whole_site() as site:
+    settings = Settings(
+        port=0, overload_late_ms=60_000, overload_after_ms=60_000, providers=(A_PROVIDER,)
+    )
+    async with open_whole_site(settings=settings) as site:
         ada, eve = await register(site), await register(site, username="eve", email="eve@a.example")
         for visitor in (ada, eve):
             await in_thread(visitor.open_lab)
         (sign_in,) = await site.accounts.sign_ins((await site.accounts.named("ada"))[0])  # type: ignore[index]
         passkey = await passkey_of(site, "ada")
         device = str(next(iter(site.accounts.database.devices)))
-        token = await token_of(site, "ada")
+        token, provider = await token_of(site, "ada"), await provider_of(site, "ada")
         with await in_thread(ada.open_stream), await in_thread(eve.open_stream):
 
             def command(visitor: Visitor, path: str) -> Answer:
@@ -157,8 +188,13 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
                     device,
                     lambda id_: send(eve, "POST", f"/api/v1/auth/devices/{id_}/trust"),
                 ),
+                # What is named is a provider, and whether the own account is linked there.
+                paths.ACCOUNT_PROVIDER_UNLINK: (
+                    provider,
+                    lambda id_: form(eve, f"/account/providers/{id_}/unlink"),
+                ),
             }
-            named = re.compile(r"<(?!provider>)")  # of providers everybody may know
+            named = re.compile(r"<(?!provider>)|/unlink$")  # of providers everybody may know
             with_ids = {path for path in routes_of(site.apps[0]) if named.search(path)}
             assert with_ids == EVERYBODYS | set(tried), "a route with an id is in neither list"
             # Ids in forms.
@@ -177,6 +213,7 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
                 assert theirs == unknown, path
                 assert theirs[0] == 404, path
         assert len(await site.accounts.sign_ins((await site.accounts.named("ada"))[0])) == 1  # type: ignore[index]
+        assert len(site.accounts.database.identities) == 1
         assert (await get(ada, "/account")).status == 200
 
 
