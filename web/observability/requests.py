@@ -2,10 +2,12 @@
 
 Apart from the log of what the program does, as other servers keep it: `LOG_LEVEL` has no say here,
 and whoever wants none of it sends standard output to nowhere. A line never holds a query, a body,
-a cookie or a whole address (SEC-131, SEC-132). One that cannot be written is lost and counted, as
-in `logs.py`; nobody waits for a reader. Lines of one turn of the loop leave in one write.
+a cookie or a whole address (SEC-131, SEC-132), nor what looks like a mail address or a token in a
+path: people paste what they have. One that cannot be written is lost and counted, as in `logs.py`;
+nobody waits for a reader. Lines of one turn of the loop leave in one write.
 """
 
+import re
 import sys
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,8 +16,10 @@ from typing import TextIO
 import msgspec
 import trio
 
+from actors.accounts.policy import mask_email
 from actors.runtime.telling.lines import LineWriter
 from actors.runtime.telling.log import lost, one_line
+from actors.runtime.words.showing import HIDDEN, redact_text
 from web.observability.logs import tell_lost
 from web.server import RequestSpan, masked
 from web.settings import LogFormat
@@ -25,6 +29,9 @@ PATH_SHOWN_MAX = 512
 # Most visitors ask more than once, and reading an address is dear.
 _masked = lru_cache(1024)(masked)
 _encode = msgspec.json.Encoder().encode
+_MAIL = re.compile(r"[^/\s@]+@[^/\s@]+")
+# Longer than a UUID; a token of ours has 43. Names of pages have no capitals, nor digests any.
+_LONG = re.compile(r"(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{40,}")
 
 
 class RequestLog:
@@ -58,7 +65,7 @@ def _fields(span: RequestSpan) -> dict[str, object]:
     found: dict[str, object] = {
         "method": one_line(span.method),
         "route": span.route,
-        "path": one_line(span.path[:PATH_SHOWN_MAX]),
+        "path": _path(span),
         "status": span.status,
         "latency_ms": round(span.latency_s * 1000, 1),
         "request_id": span.request_id,
@@ -73,6 +80,14 @@ def _fields(span: RequestSpan) -> dict[str, object]:
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
+def _path(span: RequestSpan) -> str:
+    if span.path == span.route:
+        return span.path
+    # First: of half a token nobody would know that it is one.
+    hidden = _LONG.sub(HIDDEN, _MAIL.sub(lambda found: mask_email(found[0]), span.path))
+    return one_line(redact_text(hidden)[:PATH_SHOWN_MAX])
+
+
 def _as_json(span: RequestSpan, now: str) -> str:
     record = {"timestamp": now, "level": "info", "event": "request.end", **_fields(span)}
     return _encode(record).decode("utf-8")
@@ -80,7 +95,7 @@ def _as_json(span: RequestSpan, now: str) -> str:
 
 def _as_text(span: RequestSpan, now: str) -> str:
     status = "left" if span.status is None else str(span.status)
-    what = f"{one_line(span.method)} {one_line(span.path[:PATH_SHOWN_MAX])}".strip()
+    what = f"{one_line(span.method)} {_path(span)}".strip()
     if span.rule is not None:
         what = f"no request: {one_line(span.rule)}"
     took = f"{span.latency_s * 1000:.1f} ms"

@@ -97,3 +97,25 @@ async def test_what_is_told_in_one_turn_is_one_write() -> None:  # SITE-133
     assert writes == []
     await until(lambda: bool(writes))
     assert [len(text.splitlines()) for text in writes] == [3]
+
+
+@every_format
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/static/<path:name>", "/static/<path:name>"),
+        ("/nowhere/ada@example.org/x", "/nowhere/a***@example.org/x"),
+        (f"/login/link/{'aB3_' * 10}x9-", "/login/link/***"),
+        (f"/{'x' * 500}{'aB3-' * 11}", "/***"),
+        ("/token=abc/y", "/token=***"),
+        ("/api/v1/auth/passkeys/00000000-0000-7000-8000-00000000000A", None),
+        (f"/docs/{'a-long-name-of-a-page' * 3}", None),
+        (f"/static/site.{'0123456789abcdef' * 4}.css", None),
+    ],
+)
+def test_what_looks_like_an_address_or_a_token_is_hidden_in_a_path(
+    log_format: LogFormat, path: str, shown: str | None
+) -> None:  # SEC-131, SEC-132
+    line = line_of(replace(SPAN, path=path, route=None), log_format)
+    said = json.loads(line)["path"] if log_format is LogFormat.JSON else line.split()[5]
+    assert said == (path if shown is None else shown)

@@ -115,6 +115,9 @@ class Sweep:
             if "<" not in path and raw == named:
                 continue
             await self._ask(visitor, method, raw, b"", {})
+        token = f"{self.canaries.of('token in a path')}{'A' * 27}"
+        for pasted in (f"{self.canaries.of('mail in a path')}@example.org", token):
+            await self._ask(visitor, method, f"/nowhere/{pasted}", b"", {})
 
     async def lines(self, method: str, raw: str) -> None:
         """Put a line of a head, and of a log, into whatever may become one."""
@@ -248,9 +251,9 @@ async def _swept(post: Post, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, di
 
 
 async def test_what_is_typed_or_sent_is_in_nothing_that_is_kept_or_shown(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # SEC-131, SEC-133: in every field, header, cookie, query, body and frame, of each route
+    # SEC-131, SEC-133: in every field, header, cookie, query, path, body and frame, of each route
     with everything_logged() as lines:
         async with open_post(risk=RiskMode.OFF, metrics_token=Secret(METRICS_TOKEN)) as post:
             sweep, shown = await _swept(post, monkeypatch)
@@ -258,10 +261,14 @@ async def test_what_is_typed_or_sent_is_in_nothing_that_is_kept_or_shown(
     assert len(lines) > 200
     assert len(sweep.canaries.made) > 60
     assert {"name", "mail"} <= set(sweep.canaries.shown_in(accounts))
-    found = {}
+    requests, found = capsys.readouterr().out, {}
+    assert requests.count("\n") > sweep.sent / 2
     # What is said in the room is for everybody; whose sign-in it is, for operators.
     said = {"chat", "field chatDraftBody", "field chatDemoDraftBody"}
-    meant = {f"{paths.LAB} of eve": said, paths.OPS_SIGN_INS: {"name"}}
-    for name, text in {**shown, "log": "\n".join(lines)}.items():
+    # Where something was asked for is what the log of requests is for.
+    asked = {"path", "named in a path"}
+    assert asked <= set(sweep.canaries.shown_in(requests))
+    meant = {f"{paths.LAB} of eve": said, paths.OPS_SIGN_INS: {"name"}, "requests": asked}
+    for name, text in {**shown, "log": "\n".join(lines), "requests": requests}.items():
         found[name] = set(sweep.canaries.shown_in(text)) - meant.get(name, set())
     assert {name: one for name, one in found.items() if one} == {}

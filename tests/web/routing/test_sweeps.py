@@ -214,6 +214,9 @@ async def test_what_is_another_visitors_is_as_what_is_not_there() -> None:
                 assert theirs[0] == 404, path
         assert len(await site.accounts.sign_ins((await site.accounts.named("ada"))[0])) == 1  # type: ignore[index]
         assert len(site.accounts.database.identities) == 1
+        # The site is of no tenant: whoever looks as one sees none of it.
+        assert (await site.events.read_all()).events
+        assert not (await site.events.for_tenant("acme").read_all()).events
         assert (await get(ada, "/account")).status == 200
 
 
