@@ -6,7 +6,6 @@ say it in words.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TypeVar
 from uuid import UUID
 
@@ -63,7 +62,6 @@ async def read_command(kind: type[C], source: str) -> tuple[C, Origin]:
     return command, origin
 
 
-@cache
 def _fields_of(kind: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset((*(one.encode_name for one in msgspec.structs.fields(kind)), CSRF))
 
