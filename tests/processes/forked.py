@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -66,7 +67,9 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send a signal to a process that has not ended yet."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            # It may have ended, and whoever forked it not have said so yet.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
