@@ -31,7 +31,7 @@ from actors.cluster.words import (
 )
 from actors.persistence.errors import StoreError
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, Log
+from actors.runtime import Actor, Crashed, Exit, Log
 
 # A store that is away, or a name of a life that is not over yet, is asked again after this.
 RETRY_S = 0.5
@@ -93,15 +93,23 @@ class ClusterNode(Actor[Never]):
         self.start_soon(self._live)
 
     async def on_stop(self, exit_: Exit) -> None:
-        """Hand over, and give back the rest."""
+        """Hand over, and give back the rest; what crashed only gives back."""
         member = self._member
+        if isinstance(exit_, Crashed):
+            # The tasks that renew are over. Its supervisor begins another life at once.
+            member.end()
+            await self._tell_gone(member.node_id)
+            return
+        is_last = member.leaving.is_set()
         member.leaving.set()
         if member.state in {NodeState.UP, NodeState.DRAINING}:
             with trio.move_on_after(LEAVE_S_MAX):
                 await self._hand_over_all()
-        with trio.move_on_after(FAREWELL_S_MAX):
-            await self._farewell(member.node_id)
+        await self._tell_gone(member.node_id)
         member.end()
+        if not is_last:
+            # Of the process nobody has said that it ends: it may be this actor alone, restarted.
+            member.leaving = trio.Event()
 
     async def _hand_over_all(self) -> None:
         member = self._member
@@ -112,11 +120,13 @@ class ClusterNode(Actor[Never]):
         self._look()
         await member.hand_over()
 
-    async def _farewell(self, node_id: UUID) -> None:
-        try:
-            await self._nodes.set_state(node_id, NodeState.GONE)
-        except StoreError as error:
-            _log.warning("cluster.farewell_failed", code=error.code)
+    async def _tell_gone(self, node_id: UUID) -> None:
+        """The others need not wait for the rest of the lease."""
+        with trio.move_on_after(FAREWELL_S_MAX):
+            try:
+                await self._nodes.set_state(node_id, NodeState.GONE)
+            except StoreError as error:
+                _log.warning("cluster.farewell_failed", code=error.code)
 
     @property
     def _is_leaving(self) -> bool:
@@ -129,8 +139,7 @@ class ClusterNode(Actor[Never]):
         if member.lives and member.state is not NodeState.GONE:
             # Of an incarnation that crashed: nobody renews what it owned.
             member.end()
-            with trio.move_on_after(FAREWELL_S_MAX):
-                await self._farewell(member.node_id)
+            await self._tell_gone(member.node_id)
         while not self._is_leaving:
             await self._join()
             try:
@@ -144,9 +153,7 @@ class ClusterNode(Actor[Never]):
                 self._moving.clear()
                 why = "; ".join(str(error) for error in group.exceptions)
                 _log.error("cluster.node_fenced", node=self._identity.name, reason=why)
-                with trio.move_on_after(FAREWELL_S_MAX):
-                    # The others need not wait for the rest of the lease.
-                    await self._farewell(self._member.node_id)
+                await self._tell_gone(self._member.node_id)
 
     async def _join(self) -> None:
         identity, member = self._identity, self._member

@@ -272,15 +272,55 @@ async def test_a_name_that_is_taken_is_waited_for(autojump_clock: MockClock) -> 
         assert took_s <= LEASE_S + HEARTBEAT_S
 
 
-async def test_a_node_whose_actor_crashes_is_back_at_once(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("how", ["killed", "crashed", "stopped"])
+async def test_a_node_whose_actor_ends_alone_is_back_at_once(
+    autojump_clock: MockClock, how: str
+) -> None:
+    # CLU-3: whatever ends it, the next incarnation is a node, and the process goes on
     async with some_nodes("a", "b") as nodes:
-        crashed, first_id = nodes["a"], nodes["a"].member.node_id
-        assert crashed.ref is not None
-        crashed.ref.kill()
+        ended, first_id = nodes["a"], nodes["a"].member.node_id
+        assert ended.ref is not None
+        match how:
+            case "killed":
+                ended.ref.kill()
+            case "stopped":
+                await ended.ref.stop()
+            case _:
+                ended.link_state = _broken
+        exit_ = await nodes.system.wait_down(ended.ref)
+        assert isinstance(exit_, Crashed) is (how == "crashed")
+        ended.link_state = None
         await nodes.start_again("a")
-        took_s = await nodes.until(lambda: crashed.member.node_id != first_id)
+        took_s = await nodes.until(lambda: ended.member.node_id != first_id)
         assert took_s < HEARTBEAT_S
         await nodes.until(lambda: nodes.is_shared_out("a", "b"))
+
+
+def _broken() -> LinkState:
+    raise ValueError("planted")
+
+
+async def test_of_a_node_that_crashed_the_others_take_over_at_once(
+    autojump_clock: MockClock,
+) -> None:  # CLU-13
+    async with some_nodes("a", "b") as nodes:
+        nodes["a"].link_state = _broken
+        took_s = await nodes.until(lambda: nodes.is_shared_out("b"))
+        assert took_s <= 3 * HEARTBEAT_S
+        assert not nodes["a"].member.is_serving
+
+
+async def test_a_process_that_ends_begins_no_life_again(autojump_clock: MockClock) -> None:
+    # CLU-41
+    async with some_nodes("a", "b") as nodes:
+        await nodes["a"].member.hand_over()
+        ref = nodes["a"].ref
+        assert ref is not None
+        ref.kill()
+        await nodes.system.wait_down(ref)
+        await nodes.start_again("a")
+        await trio.sleep(5 * HEARTBEAT_S)
+        assert nodes.is_shared_out("b")
 
 
 async def test_who_serves_beside_a_cluster_without_being_of_it_is_told_once(
