@@ -72,8 +72,10 @@ from actors.cluster.words import (
     NodeNameTaken,
     NodeState,
     NotMember,
+    OtherSecret,
     OtherShardCount,
     Owned,
+    SecretMarks,
     Survey,
 )
 
@@ -127,6 +129,7 @@ __all__ = [
     "NodeState",
     "Nodes",
     "NotMember",
+    "OtherSecret",
     "OtherShardCount",
     "Owned",
     "OwnerMap",
@@ -135,6 +138,7 @@ __all__ = [
     "Remembering",
     "RemoteError",
     "Renewals",
+    "SecretMarks",
     "Survey",
     "TopicLost",
     "UnknownKind",

@@ -38,6 +38,8 @@ class Member:
         self.survey: Survey | None = None
         self.offset: ClockOffset | None = None
         self.lives = 0
+        # The code of what keeps it from joining, as long as it tries.
+        self.waits_for = ""
         # Set once, when this process is about to end: it hands over, and claims nothing any more.
         self.leaving = trio.Event()
         # Singletons that this program has; each is planned from when it is known.

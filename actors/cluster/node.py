@@ -9,7 +9,7 @@ Rule 3: what was claimed or given away while a heartbeat was under way is not un
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Never
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from actors.cluster.words import (
     NodeState,
     NotMember,
     OtherShardCount,
+    SecretMarks,
     Survey,
 )
 from actors.persistence.errors import StoreError
@@ -60,6 +61,7 @@ class Identity:
     name: str
     version: str
     weight: int = 1
+    marks: SecretMarks = field(default_factory=SecretMarks)
 
 
 class ClusterNode(Actor[Never]):
@@ -159,16 +161,25 @@ class ClusterNode(Actor[Never]):
         identity, member = self._identity, self._member
         while True:
             node_id, sent_at = self._env.ids.new_id(), member.clock()
-            node = NewNode(node_id, identity.name, identity.version, identity.weight, member.shards)
+            node = NewNode(
+                node_id,
+                identity.name,
+                identity.version,
+                identity.weight,
+                member.shards,
+                identity.marks,
+            )
             try:
                 await self._nodes.join(node)
             except OtherShardCount:
                 raise
             except StoreError as error:
                 self._note_away(error)
+                member.waits_for = error.code
                 await trio.sleep(RETRY_S)
                 continue
             self._is_away = False
+            member.waits_for = ""
             member.begin(node_id, sent_at)
             _log.info("cluster.node_joined", node=identity.name, node_id=str(node_id))
             return

@@ -19,7 +19,8 @@ class Nodes(Protocol):
     async def join(self, node: NewNode) -> Beat:
         """Call this first: the node is there, `joining`, and owns nothing.
 
-        Raises `OtherShardCount`, and `NodeNameTaken` when a living node has its name.
+        Raises `OtherShardCount`, `NodeNameTaken` when a living node has its name, and
+        `OtherSecret` when one neither believes it nor is believed.
         """
         ...
 

@@ -38,6 +38,8 @@ SINGLETONS_FROM = 2**30
 # A node is as good as so many of the smallest.
 WEIGHT_MAX = 100
 NODE_NAME_BYTES_MAX = 255
+# A hash in hexadecimal digits.
+MARK_BYTES_MAX = 64
 # CLU-40. To so many others a heartbeat tells the round trip: more do not fit on a screen.
 TRIPS_MAX = 64
 SHARD_ID_MAX = 2**31 - 1
@@ -64,6 +66,31 @@ class LinkState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SecretMarks:
+    """What nodes compare to know that they have one secret and one cluster; tells neither.
+
+    `seals` stands for the secret that a node signs with, `believes` for the one that it accepts
+    besides; empty: none, or of a release that told nothing.
+    """
+
+    seals: str = ""
+    believes: str = ""
+
+    def __post_init__(self) -> None:
+        check_text("seals", self.seals, MARK_BYTES_MAX)
+        check_text("believes", self.believes, MARK_BYTES_MAX)
+
+    def hears_and_is_heard(self, other: "SecretMarks") -> bool:
+        """Call this to ask whether each of two nodes believes what the other signs."""
+        if not self.seals or not other.seals:
+            return True
+        return other.seals in {self.seals, self.believes} and self.seals in {
+            other.seals,
+            other.believes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class NewNode:
     """A process that joins: `node_id` is new at each start, `name` is for people."""
 
@@ -72,6 +99,7 @@ class NewNode:
     version: str
     weight: int = 1
     shards: int = SHARDS
+    marks: SecretMarks = SecretMarks()
 
     def __post_init__(self) -> None:
         check_uuid("node_id", self.node_id)
@@ -80,6 +108,7 @@ class NewNode:
         check_text("version", self.version)
         check_integer("weight", self.weight, 1, WEIGHT_MAX)
         check_integer("shards", self.shards, 1, SHARDS_MAX)
+        check_a("marks", self.marks, SecretMarks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +125,7 @@ class Node:
     weight: int = 1
     # Seconds that a word to each other node and back took, as this one measured it last.
     trips: Mapping[UUID, float] = field(default_factory=dict)
+    marks: SecretMarks = SecretMarks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +143,16 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All nodes and shards at one moment, and who serves the store without being of a cluster."""
+    """All nodes and shards at one moment, and who serves the store without being of a cluster.
+
+    `divided` is the number of shards that the first node fixed; None before there was one.
+    """
 
     now: datetime
     nodes: Mapping[UUID, Node]
     shards: Mapping[int, Owned]
     alone: Sequence[str] = ()
+    divided: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +215,23 @@ class OtherShardCount(StoreError):
             "The number is fixed with the first node that joins."
         )
         self.given, self.kept = given, kept
+
+
+class OtherSecret(StoreError):
+    """Raised by `join` when a living node has another secret, or another cluster's name.
+
+    Nothing was written: neither would believe what the other says. It may be a node that has just
+    ended; else give both the same.
+    """
+
+    code = "other_secret"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the living node {name!r} has another secret, or is of another cluster's name; "
+            "nothing was written."
+        )
+        self.name = name
 
 
 # What is asked of a caller before any I/O, by every engine. Each raises `InvalidField`.

@@ -15,6 +15,7 @@ from actors.cluster import (
     NodeNameTaken,
     NodeState,
     NotMember,
+    OtherSecret,
     OtherShardCount,
     Owned,
     Survey,
@@ -46,6 +47,9 @@ class MemoryNodes(Twin):
             raise OtherShardCount(node.shards, database.shard_count or 0)
         if any(one.name == node.name and is_living(one, now) for one in database.nodes.values()):
             raise NodeNameTaken(node.name)
+        for one in database.nodes.values():
+            if is_living(one, now) and not node.marks.hears_and_is_heard(one.marks):
+                raise OtherSecret(one.name)
         database.shard_count = node.shards
         database.nodes[node.node_id] = Node(
             node.node_id,
@@ -56,6 +60,7 @@ class MemoryNodes(Twin):
             link=LinkState.UP,
             state=NodeState.JOINING,
             weight=node.weight,
+            marks=node.marks,
         )
         return Beat(now, NodeState.JOINING)
 
@@ -87,7 +92,8 @@ class MemoryNodes(Twin):
             shard: Owned(shard, owner, epoch, self._lease(shard))
             for shard, (owner, epoch) in database.shards.items()
         }
-        return Survey(now, dict(database.nodes), shards, tuple(database.alone))
+        alone, divided = tuple(database.alone), database.shard_count
+        return Survey(now, dict(database.nodes), shards, alone, divided)
 
     async def set_state(self, node_id: UUID, state: NodeState) -> bool:
         """See `Nodes.set_state`."""

@@ -21,8 +21,10 @@ from actors.cluster import (
     NodeNameTaken,
     NodeState,
     NotMember,
+    OtherSecret,
     OtherShardCount,
     Owned,
+    SecretMarks,
     Survey,
 )
 from actors.cluster.words import (
@@ -48,11 +50,16 @@ _DIVIDE = "INSERT INTO cluster_meta (shards) VALUES ($1) ON CONFLICT DO NOTHING"
 # Locked: of two that join at once under one name the later sees the former.
 _DIVIDED = "SELECT shards FROM cluster_meta FOR UPDATE"
 _NAMED = f"SELECT EXISTS (SELECT FROM nodes WHERE name = $1 AND {_LIVING})"  # noqa: S608  (own words)
+_MARKED = f"SELECT name, seals, believes FROM nodes WHERE seals <> $1 AND {_LIVING}"  # noqa: S608  (own words)
 # The clock goes on within a statement: it is looked at once.
 _JOIN = """
 WITH this AS MATERIALIZED (SELECT clock_timestamp() AS moment)
-INSERT INTO nodes (node_id, name, version, weight, started_at, heartbeat_at, link, state)
-VALUES ($1, $2, $3, $4, (SELECT moment FROM this), (SELECT moment FROM this), 'up', 'joining')
+INSERT INTO nodes (
+    node_id, name, version, weight, seals, believes, started_at, heartbeat_at, link, state
+)
+VALUES (
+    $1, $2, $3, $4, $5, $6, (SELECT moment FROM this), (SELECT moment FROM this), 'up', 'joining'
+)
 RETURNING heartbeat_at
 """
 
@@ -95,8 +102,11 @@ WHERE datname = current_database() AND application_name ~ '^greenroom:(site|star
 ORDER BY 1
 """
 _NODES = """
-SELECT node_id, name, version, started_at, heartbeat_at, link, state, weight, trips::text FROM nodes
+SELECT node_id, name, version, started_at, heartbeat_at, link, state, weight, trips::text,
+    seals, believes
+FROM nodes
 """
+_NOW = "SELECT clock_timestamp(), (SELECT shards FROM cluster_meta)"
 _SHARDS = "SELECT id, owner, epoch, lease_until FROM shards"
 
 _CLAIM = f"""
@@ -265,7 +275,12 @@ async def _join(connection: Connection, node: NewNode) -> Beat:
         raise OtherShardCount(node.shards, kept)
     if await connection.fetchval(_NAMED, node.name, LEASE):
         raise NodeNameTaken(node.name)
-    now = await connection.fetchval(_JOIN, node.node_id, node.name, node.version, node.weight)
+    marks = node.marks
+    for one in await connection.fetch(_MARKED, marks.seals, LEASE):
+        if not marks.hears_and_is_heard(SecretMarks(one["seals"], one["believes"])):
+            raise OtherSecret(one["name"])
+    told = (node.node_id, node.name, node.version, node.weight, marks.seals, marks.believes)
+    now = await connection.fetchval(_JOIN, *told)
     return Beat(now, NodeState.JOINING)
 
 
@@ -280,7 +295,9 @@ async def _beat(connection: Connection, node_id: UUID, link: LinkState, trips: s
 async def _survey(connection: Connection) -> Survey:
     await _settle(connection)
     # The time first: what is read after it cannot look older than it is.
-    now = await connection.fetchval("SELECT clock_timestamp()")
+    row = await connection.fetchrow(_NOW)
+    assert row is not None, "a row of expressions is always there"
+    now, divided = row
     shards = [
         Owned(row["id"], row["owner"], row["epoch"], row["lease_until"])
         for row in await connection.fetch(_SHARDS)
@@ -292,6 +309,7 @@ async def _survey(connection: Connection) -> Survey:
         {one.node_id: one for one in nodes},
         {one.shard: one for one in shards},
         tuple(alone),
+        divided,
     )
 
 
@@ -306,6 +324,7 @@ def _node(row: asyncpg.Record) -> Node:
         NodeState(row["state"]),
         row["weight"],
         _decode_trips(row["trips"]),
+        SecretMarks(row["seals"], row["believes"]),
     )
 
 

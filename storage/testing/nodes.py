@@ -19,8 +19,10 @@ from actors.cluster import (
     Nodes,
     NodeState,
     NotMember,
+    OtherSecret,
     OtherShardCount,
     Remembering,
+    SecretMarks,
 )
 from actors.cluster.words import TRIPS_MAX
 from actors.persistence import DurableTimers, EventStore, Outbox, Shard, StreamId
@@ -135,7 +137,37 @@ class NodesSuite:
         with pytest.raises(OtherShardCount) as refused:
             await kept.nodes.join(NewNode(uuid4(), "b", "1", shards=64))
         assert (refused.value.given, refused.value.kept) == (64, 128)
+        survey = await kept.nodes.survey()
+        assert (len(survey.nodes), survey.divided) == (1, 128)
+
+    async def test_who_would_not_be_believed_does_not_join(self, kept: KeptNodes) -> None:
+        # CLU-55: and whom it would not believe; who is gone, and who told nothing, is no obstacle
+        assert (await kept.nodes.survey()).divided is None
+
+        async def join(name: str, *marks: str) -> UUID:
+            node = NewNode(uuid4(), name, "1", marks=SecretMarks(*marks))
+            await kept.nodes.join(node)
+            return node.node_id
+
+        old = await join("a", "1")
+        assert (await kept.nodes.survey()).nodes[old].marks == SecretMarks("1")
+        for marks in (("2",), ("2", "1"), ("2", "3")):
+            with pytest.raises(OtherSecret) as refused:
+                await join("b", *marks)
+            assert refused.value.name == "a"
         assert len((await kept.nodes.survey()).nodes) == 1
+        # The three steps of a change: each believes both, then signs with the new, then forgets.
+        await join("told-nothing")
+        both = await join("b", "1", "2")
+        await kept.nodes.set_state(old, NodeState.GONE)
+        new = await join("a", "2", "1")
+        with pytest.raises(OtherSecret):
+            await join("c", "2")
+        await kept.nodes.set_state(both, NodeState.GONE)
+        await join("b", "2")
+        assert (await kept.nodes.survey()).nodes[new].marks == SecretMarks("2", "1")
+        await kept.pass_time(OVER_S)
+        await join("c", "3")
 
     async def test_a_beat_renews_all_that_is_held(self, kept: KeptNodes) -> None:  # CLU-10
         one, other = await kept.join("a"), await kept.join("b")

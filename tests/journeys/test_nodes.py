@@ -170,6 +170,9 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         # the other's.
         nodes.start("d")
         until(lambda: shares(nodes) == [0, 64, 64])
+        # CLU-55: who would not be believed is told at its start.
+        code, said = refused(state, **nodes.settings_of("e") | {"CLUSTER_SECRET": "A" * 43})
+        assert (code, said.strip().splitlines()[-1][:15]) == (2, "CLUSTER_SECRET:"), said
         assert nodes.stop(left) == 0
         steps = [line for line in a.lines if "site.stop_step" in line or "drain_step" in line]
         assert "shards" in steps[0], a.last_words()

@@ -26,6 +26,7 @@ from actors.cluster import (
 from actors.cluster.link import NoLink
 from actors.cluster.membership import ISOLATED_AFTER_S, RETURNS_AFTER_S
 from actors.cluster.node import ALONE_AFTER_S
+from actors.runtime import Secret
 from storage.memory import MemoryDatabase, MemoryNodes
 from tests.actors.cluster.reaching.talkers_kit import Echo, talkers
 from tests.engines import virtual_environment
@@ -36,13 +37,15 @@ from web.app.clustering import (
     Refused,
     check_company,
     check_member,
+    marks_of,
     node_name,
     part_of,
     suspended_too,
 )
 from web.settings import BadSettings, Cluster, Settings, read_settings
 
-OFF, ON = Settings(), Settings(cluster=Cluster.ON, node_name="a")
+OFF = Settings()
+ON = Settings(cluster=Cluster.ON, node_name="a", cluster_secret=Secret(b"x" * 32))
 GIVEN = {
     "CLUSTER": "on",
     "DATABASE_URL": "postgres://localhost/x",
@@ -114,6 +117,71 @@ async def test_a_node_is_refused_beside_a_process_without_a_cluster(
         nursery.start_soon(check_company, ON, nodes)
         await trio.sleep(1)
         nodes.database.alone.clear()
+
+
+def _node_of(secrets: str, name: str = "greenroom") -> Settings:
+    """A node that signs with the first of these, and believes the second besides."""
+    now, *former = (Secret(one.encode() * 32) for one in secrets)
+    return Settings(
+        cluster=Cluster.ON,
+        node_name="b",
+        cluster_name=name,
+        cluster_secret=now,
+        cluster_secret_previous=former[0] if former else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "comes", "is_refused"),
+    [
+        # A change in three steps: both believe both, then sign with the new, then forget the old.
+        (_node_of("x"), _node_of("xy"), False),
+        (_node_of("xy"), _node_of("yx"), False),
+        (_node_of("yx"), _node_of("y"), False),
+        # In two, one of both is not believed.
+        (_node_of("x"), _node_of("yx"), True),
+        (_node_of("x"), _node_of("y"), True),
+        (_node_of("x"), _node_of("x", "other"), True),
+    ],
+)
+async def test_a_start_beside_a_node_of_another_secret_is_refused(
+    autojump_clock: MockClock, there: Settings, comes: Settings, is_refused: bool
+) -> None:
+    # CLU-4, CLU-55
+    nodes = nodes_of_virtual_time()
+    await nodes.join(NewNode(node_id := uuid4(), "a", "1", marks=marks_of(there)))
+    for one, other in ((there, comes), (comes, there)):
+        assert marks_of(one).hears_and_is_heard(marks_of(other)) is not is_refused
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_beat_for_ever, nodes, node_id)
+        if is_refused:
+            with pytest.raises(Refused, match=r"^CLUSTER_SECRET: .*\ba\b") as refused:
+                await check_company(comes, nodes)
+            assert refused.value.code == EXIT_SETTINGS
+        else:
+            await check_company(comes, nodes)
+        nursery.cancel_scope.cancel()
+
+
+async def test_of_a_dead_node_of_another_secret_the_end_of_its_lease_is_awaited(
+    autojump_clock: MockClock,
+) -> None:  # CLU-2: all nodes are stopped at once to change it
+    nodes = nodes_of_virtual_time()
+    await nodes.join(NewNode(uuid4(), "a", "1", marks=marks_of(_node_of("x"))))
+    began = trio.current_time()
+    await check_company(_node_of("y"), nodes)
+    assert trio.current_time() - began <= LEASE_S + 1
+
+
+async def test_a_store_that_is_divided_otherwise_is_told_at_a_start(
+    autojump_clock: MockClock,
+) -> None:  # CLU-10
+    nodes = nodes_of_virtual_time()
+    nodes.database.shard_count = 64
+    with pytest.raises(Refused, match=r"^DATABASE_URL: .* 64 shards, .* 128") as refused:
+        await check_company(_node_of("x"), nodes)
+    assert refused.value.code == EXIT_SETTINGS
+    await check_company(OFF, nodes)
 
 
 def test_sessions_of_a_node_have_other_names() -> None:

@@ -16,6 +16,7 @@ import trio
 
 from actors.cluster import (
     LEASE_S,
+    SHARDS,
     UNOWNED_S,
     UNOWNED_S_MAX,
     ClusterNode,
@@ -25,10 +26,12 @@ from actors.cluster import (
     Node,
     Nodes,
     NodeState,
+    SecretMarks,
     living,
 )
+from actors.cluster.link import FrameKeys
 from actors.reducers import Environment
-from actors.runtime import AnyActor, Log
+from actors.runtime import AnyActor, Log, Secret
 from storage.postgres import Database, PostgresNodes
 from web.observability.health import Component, Finding, degraded, healthy, unhealthy
 from web.settings import Cluster, Settings
@@ -95,8 +98,21 @@ def node_of(settings: Settings, database: Database) -> SiteNode | None:
     """Call this for the node that this process is, None with `CLUSTER=off`."""
     if settings.cluster is Cluster.OFF:
         return None
-    identity = Identity(node_name(settings), program_version())
+    identity = Identity(node_name(settings), program_version(), marks=marks_of(settings))
     return SiteNode(Member(suspended_too), PostgresNodes(database), identity)
+
+
+def frame_keys(settings: Settings) -> FrameKeys:
+    """Call this for what frames are sealed and believed with."""
+    secret, previous = settings.cluster_secret, settings.cluster_secret_previous
+    assert secret is not None, "settings are refused without one"
+    former = None if previous is None else Secret(previous.reveal().hex())
+    return FrameKeys(settings.cluster_name, Secret(secret.reveal().hex()), former)
+
+
+def marks_of(settings: Settings) -> SecretMarks:
+    """Call this for what a node's secret and its cluster's name are told by to others."""
+    return SecretMarks(*frame_keys(settings).marks)
 
 
 def suspended_too() -> float:
@@ -123,7 +139,9 @@ def check_member(member: Member) -> Finding:
     if member.state is NodeState.DRAINING:
         return unhealthy("this node is drained: what it owned is handed over")
     if not member.is_serving:
-        return unhealthy("this node owns nothing: it joins, or could not renew its leases")
+        words = "this node owns nothing: it joins, or could not renew its leases"
+        waits = {"waits_for": member.waits_for} if member.waits_for else {}
+        return unhealthy(words, **waits)
     if _is_isolated(member):
         return unhealthy("this node has no link to the others, who have theirs")
     unowned_s = round(member.unowned_s(), 1)
@@ -152,8 +170,8 @@ async def check_company(settings: Settings, nodes: Nodes) -> None:
     """
     if settings.cluster is Cluster.ON:
         await _refuse_beside_alone(nodes)
-    name = node_name(settings)
-    await _refuse_beside_nodes(nodes, name if settings.cluster is Cluster.ON else None)
+        await _refuse_other_division(nodes)
+    await _refuse_beside_nodes(nodes, partial(beside, settings))
 
 
 async def _refuse_beside_alone(nodes: Nodes) -> None:
@@ -168,33 +186,51 @@ async def _refuse_beside_alone(nodes: Nodes) -> None:
         await trio.sleep(LOOK_S)
 
 
-async def _refuse_beside_nodes(nodes: Nodes, name: str | None) -> None:
-    """Beside any, or with a `name` beside one of that name."""
+async def _refuse_other_division(nodes: Nodes) -> None:
+    divided = (await nodes.survey()).divided
+    if divided not in (None, SHARDS):
+        raise Refused(
+            f"DATABASE_URL: this store is divided into {divided} shards, and this release into "
+            f"{SHARDS}; run the release that its nodes run",
+            EXIT_SETTINGS,
+        )
+
+
+async def _refuse_beside_nodes(nodes: Nodes, judge: Callable[[Node], Refused | None]) -> None:
+    """Raises what `judge` gives of a living node."""
     began = trio.current_time()
     first: dict[UUID, datetime] = {}
     while True:
         survey = await nodes.survey()
-        found = [node for node in living(survey) if name in (None, node.name)]
+        found = [(node, why) for node in living(survey) if (why := judge(node)) is not None]
         if not found:
             return
-        for node in found:
+        for node, why in found:
             before = first.setdefault(node.node_id, node.heartbeat_at)
             if node.heartbeat_at != before or trio.current_time() - began > COMPANY_S_MAX:
-                raise _refused(node, name)
+                raise why
         if trio.current_time() - began < LOOK_S:
-            log.warning(
-                "cluster.lease_awaited", node=found[0].name, wait_s=COMPANY_S_MAX, asked=name or ""
-            )
+            log.warning("cluster.lease_awaited", node=found[0][0].name, wait_s=COMPANY_S_MAX)
         await trio.sleep(LOOK_S)
 
 
-def _refused(node: Node, name: str | None) -> Refused:
-    if name is None:
+def beside(settings: Settings, node: Node) -> Refused | None:
+    """Call this for why a process may not serve beside a node that lives; None: it may."""
+    if settings.cluster is Cluster.OFF:
         return Refused(
             f"CLUSTER: the node {node.name} serves this database with CLUSTER=on, so no process "
             "may without; stop it, or give CLUSTER=on here",
             EXIT_REFUSED,
         )
-    return Refused(
-        f"NODE_NAME: a living node is called {node.name}; give another name", EXIT_SETTINGS
-    )
+    if node.name == node_name(settings):
+        return Refused(
+            f"NODE_NAME: a living node is called {node.name}; give another name", EXIT_SETTINGS
+        )
+    if not marks_of(settings).hears_and_is_heard(node.marks):
+        return Refused(
+            f"CLUSTER_SECRET: the living node {node.name} has another, or another CLUSTER_NAME, so "
+            "not each would believe the other; give all the same, and change it with "
+            "CLUSTER_SECRET_PREVIOUS, in three steps",
+            EXIT_SETTINGS,
+        )
+    return None

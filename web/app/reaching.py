@@ -18,12 +18,11 @@ from uuid import UUID
 
 from actors.chat import ChatLog, RoomName, Rooms
 from actors.cluster import Cluster, Host, LinkActor, LinkState, MakeOwned
-from actors.cluster.link import FrameKeys
 from actors.persistence import Keyring
-from actors.runtime import AnyActor, Secret
+from actors.runtime import AnyActor
 from storage.postgres import Database, PostgresChatLog, PostgresNodes
 from supervision import ChildSpec, Flags, Plan, Supervisor
-from web.app.clustering import SiteNode, node_components, node_of
+from web.app.clustering import SiteNode, frame_keys, node_components, node_of
 from web.app.linking import NodeLink, link_of
 from web.app.rooms import ROOM, PeopleAcross, RoomOwner, RoomsAcross, SharedChatLog
 from web.chat.readers import Readers
@@ -106,14 +105,6 @@ class Reach:
     def link_state(self) -> LinkState:
         """Call this, at each beat, for what it tells of the link."""
         return self.cluster().link_state()
-
-
-def frame_keys(settings: Settings) -> FrameKeys:
-    """Call this for what frames are sealed and believed with."""
-    secret, previous = settings.cluster_secret, settings.cluster_secret_previous
-    assert secret is not None, "settings are refused without one"
-    former = None if previous is None else Secret(previous.reveal().hex())
-    return FrameKeys(settings.cluster_name, Secret(secret.reveal().hex()), former)
 
 
 class ReachSupervisor(Supervisor):

@@ -31,6 +31,8 @@ from actors.runtime import Secret
 SECRET_BYTES_MIN = 32
 MAC_BYTES = 32
 _PURPOSE = b"greenroom link frames 1"
+# Another than that of frames: who reads what nodes compare has no frame of theirs, nor its key.
+_MARK_PURPOSE = b"greenroom cluster members 1"
 _FRONT = Struct(">HH")
 _LENGTHS = Struct(">HH")
 _HEAD_END = MAC_BYTES + _FRONT.size
@@ -59,7 +61,21 @@ class FrameKeys:
         self, cluster: str, secret: Secret[str], previous: Secret[str] | None = None
     ) -> None:
         self._cluster = cluster.encode()
-        self._keys = [_key(one) for one in (secret, previous) if one is not None]
+        known = [one for one in (secret, previous) if one is not None]
+        self._keys = [_key(one) for one in known]
+        self._marks = [self._mark(one) for one in known]
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        """Call this for what stands for the secret in use, and for the previous one, if any.
+
+        A keyed hash of the cluster's name: equal where secret and name are, and no way back.
+        """
+        return self._marks[0], "".join(self._marks[1:])
+
+    def _mark(self, secret: Secret[str]) -> str:
+        key = hmac.digest(secret.reveal().encode(), _MARK_PURPOSE, "sha256")
+        return hmac.digest(key, self._cluster, "sha256").hex()
 
     def seal(self, subject: str, content: bytes) -> bytes:
         """Call this for the frame of a content that goes to a subject."""

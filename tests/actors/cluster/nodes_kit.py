@@ -19,6 +19,7 @@ from actors.cluster import (
     Member,
     NewNode,
     NodeState,
+    SecretMarks,
     Survey,
 )
 from actors.persistence import StoreUnavailable
@@ -103,6 +104,8 @@ class SomeNodes:
         self.env = virtual_environment()
         self.database = MemoryDatabase(now=self.env.clock.now)
         self.all: dict[str, OneNode] = {}
+        # What those that start from now on tell of their secret.
+        self.marks = SecretMarks()
 
     def __getitem__(self, name: str) -> OneNode:
         return self.all[name]
@@ -123,7 +126,7 @@ class SomeNodes:
             ClusterNode,
             node.line,
             node.member,
-            Identity(name, "1"),
+            Identity(name, "1", marks=self.marks),
             self.env,
             link=lambda: node.link[-1] if node.link_state is None else node.link_state(),
         )

@@ -14,6 +14,7 @@ from actors.cluster import (
     LinkState,
     NodeState,
     OtherShardCount,
+    SecretMarks,
     shard_of,
 )
 from actors.persistence import Shard, StreamId
@@ -258,6 +259,23 @@ async def test_a_store_that_is_divided_otherwise_is_refused(
         exit_ = await nodes.system.wait_down(node.ref)
         assert isinstance(exit_, Crashed)
         assert [type(leaf) for leaf in exit_.leaves()] == [OtherShardCount]
+
+
+async def test_another_secret_is_waited_for_and_said(autojump_clock: MockClock) -> None:
+    # CLU-55: two that start in one moment, of which neither saw the other
+    async with some_nodes("a") as nodes:
+        nodes.marks = SecretMarks("2")
+        told_nothing = nodes.all.pop("a")
+        one = await nodes.start("b")
+        await nodes.until(lambda: one.member.state is NodeState.UP)
+        nodes.marks = SecretMarks("3")
+        other = await nodes.start("c")
+        await trio.sleep(5 * HEARTBEAT_S)
+        assert (other.member.state, other.member.waits_for) == (NodeState.JOINING, "other_secret")
+        assert one.ref is not None
+        await one.ref.stop()
+        await nodes.until(lambda: other.member.state is NodeState.UP)
+        assert (other.member.waits_for, told_nothing.member.state) == ("", NodeState.UP)
 
 
 async def test_a_name_that_is_taken_is_waited_for(autojump_clock: MockClock) -> None:

@@ -97,9 +97,8 @@ from tests.nodes.shop.words import (
     ledger_stream,
     till_stream,
 )
-from web.app.clustering import SiteNode, node_of
+from web.app.clustering import SiteNode, frame_keys, node_of
 from web.app.linking import NodeLink, link_of
-from web.app.reaching import frame_keys
 from web.settings import Settings, read_settings
 from web.wiring.directory import OWNED, Directory
 from web.wiring.environment import SystemClock, SystemIds

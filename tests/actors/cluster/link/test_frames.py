@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import random
 from collections import Counter
@@ -181,6 +182,26 @@ def test_the_previous_secret_is_believed_while_a_change_is_rolled_out() -> None:
     # nobody believes the old.
     assert old.maybe_open(HERE, changing.seal(HERE, content)) is None
     assert new.maybe_open(HERE, old.seal(HERE, content)) is None
+
+
+def test_secrets_are_compared_without_being_told() -> None:
+    # CLU-55: what stands for a secret is another for each secret and cluster, and no key of frames
+    old, new = FrameKeys("test", SECRET), FrameKeys("test", OTHER_SECRET)
+    changing = FrameKeys("test", OTHER_SECRET, SECRET)
+    assert old.marks == FrameKeys("test", SECRET).marks
+    assert changing.marks == (new.marks[0], old.marks[0])
+    assert old.marks[1] == ""
+    marks = {one.marks[0] for one in (old, new, FrameKeys("other", SECRET))}
+    assert len(marks) == 3
+    assert not any(SECRET.reveal() in mark for mark in marks)
+    # Who reads a mark cannot sign with it.
+    content, place = write_content(head()), HERE.encode()
+    signed = pack(">HH", len(b"test"), len(place)) + b"test" + place + content
+    for key in (old.marks[0].encode(), bytes.fromhex(old.marks[0])):
+        forged = hmac.digest(key, signed, "sha256") + content
+        assert old.maybe_open(HERE, forged) is None
+    right = hmac.digest(SECRET.reveal().encode(), b"greenroom link frames 1", "sha256")
+    assert old.maybe_open(HERE, hmac.digest(right, signed, "sha256") + content) == content
 
 
 HEAD = msgspec.msgpack.encode(head())
