@@ -15,10 +15,10 @@ if reason := missing():
     pytest.skip(reason, allow_module_level=True)
 
 from actors.persistence import StreamId
-from actors.persistence.bus import StartAt, UnknownGroup
+from actors.persistence.bus import OnFailure, StartAt, UnknownGroup
 from storage.bus.kafka import KafkaBus
 from storage.postgres import Database, PostgresEventStore
-from storage.testing.bus import GROUP, TOPIC, records
+from storage.testing.bus import GROUP, TOPIC, Heard, options, records, subscribed
 from tests.patience import PATIENCE_S
 from tests.storage.bus_member_process import subscription_on
 from tests.storage.kafka_member_process import kafka_bus
@@ -135,6 +135,36 @@ def test_a_stopped_group_is_moved_and_a_replay_behind_an_inbox_changes_nothing(
     assert run.behind() == 0
     audit = fetch(database_url, "SELECT DISTINCT action, resource FROM audit_log ORDER BY 1")
     assert audit == [("bus replay", GROUP), ("bus seek", GROUP)]
+
+
+def test_what_was_given_up_goes_back_to_the_broker(
+    run: _OnBroker, database_url: str, brokers: str, prefix: str
+) -> None:
+    # BUS-7: not to the bus in the database, which nobody reads here
+    heard = Heard(failing={"0": ValueError("no")})
+
+    async def fail(database: Database) -> None:
+        bus = kafka_bus(database, brokers, prefix)
+        await bus.declare(TOPIC)
+        await bus.publish_batch(TOPIC, records(3))
+        async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP)):
+            await heard.count(2)
+            with trio.fail_after(PATIENCE_S):
+                while not await bus.dead_letters.list(kind="bus"):  # noqa: ASYNC110  (a database)
+                    await trio.sleep(0.05)
+        await bus.close()
+
+    async def hear(database: Database) -> None:
+        bus, again = kafka_bus(database, brokers, prefix), Heard()
+        async with subscribed(bus, again, options(on_failure=OnFailure.SKIP)):
+            await again.count(1)
+        await bus.close()
+
+    on(database_url, fail)
+    (letter,) = run.json("dlq", "list", "--kind", "bus")
+    assert run.one("dlq", "retry", str(letter["id"]), "--yes")["status"] == "resolved"
+    assert fetch(database_url, "SELECT count(*) FROM bus_records") == [(0,)]
+    on(database_url, hear)
 
 
 def _effects(url: str) -> list[int]:

@@ -19,7 +19,7 @@ from actors.persistence.beside_log.editing import (
     shown_text,
     shown_texts,
 )
-from storage.bus import PostgresBus
+from actors.persistence.bus import Engine
 from storage.postgres import (
     Database,
     PostgresDeadLetters,
@@ -29,6 +29,7 @@ from storage.postgres import (
     system_user,
 )
 from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.bus import opened_bus
 from web.cli.opening import changing, open_store
 from web.cli.parser import ROWS_MAX
 from web.observability.operating.letters.handing import LetterDesk, mark_of_payload
@@ -41,6 +42,7 @@ from web.observability.operating.letters.retrying import (
 )
 
 Do = Callable[[argparse.Namespace, Teller, Database], Awaitable[int]]
+DoAtDesk = Callable[[argparse.Namespace, Teller, Database, LetterDesk], Awaitable[int]]
 
 
 async def command(
@@ -48,14 +50,17 @@ async def command(
 ) -> int:
     """Call this with what was parsed; returns the exit code."""
     async with open_store(environment) as database:
-        return await _COMMANDS[parsed.command, parsed.action](parsed, teller, database)
+        if (at_desk := _AT_DESK.get((parsed.command, parsed.action))) is None:
+            return await _COMMANDS[parsed.command, parsed.action](parsed, teller, database)
+        # What was on the bus goes back to the bus that the site reads.
+        async with opened_bus(environment, database) as opened:
+            return await at_desk(parsed, teller, database, _desk(database, opened.bus))
 
 
 # Dead letters.
 
 
-def _desk(database: Database) -> LetterDesk:
-    bus = PostgresBus(database)
+def _desk(database: Database, bus: Engine) -> LetterDesk:
     return LetterDesk(PostgresDeadLetters(database), PostgresProjections(database), bus)
 
 
@@ -122,8 +127,9 @@ def _whole(stored: StoredDeadLetter) -> dict[str, object]:
     }
 
 
-async def _retry(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
-    desk = _desk(database)
+async def _retry(
+    parsed: argparse.Namespace, teller: Teller, database: Database, desk: LetterDesk
+) -> int:
     stored = await desk.letters.get(parsed.id)
     await desk.check_served(stored)
     what = f"hand dead letter {parsed.id} ({stored.letter.kind}) back to be tried again"
@@ -133,8 +139,9 @@ async def _retry(parsed: argparse.Namespace, teller: Teller, database: Database)
     return Code.DONE
 
 
-async def _edit(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
-    desk = _desk(database)
+async def _edit(
+    parsed: argparse.Namespace, teller: Teller, database: Database, desk: LetterDesk
+) -> int:
     text = await _read(parsed.payload)
     stored = await desk.letters.get(parsed.id)
     await desk.check_served(stored)
@@ -161,8 +168,9 @@ async def _read(path: Path) -> str:
         raise CommandFailed(Code.UNKNOWN, f"{path} cannot be read ({why})") from error
 
 
-async def _retry_all(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
-    desk = _desk(database)
+async def _retry_all(
+    parsed: argparse.Namespace, teller: Teller, database: Database, desk: LetterDesk
+) -> int:
     found = await desk.letters.list(
         status=DeadLetterStatus.PENDING,
         kind=parsed.kind,
@@ -288,12 +296,14 @@ async def _cancel(parsed: argparse.Namespace, teller: Teller, database: Database
     return Code.DONE
 
 
-_COMMANDS: Mapping[tuple[str, str], Do] = {
-    ("dlq", "list"): _letters,
-    ("dlq", "show"): _show,
+_AT_DESK: Mapping[tuple[str, str], DoAtDesk] = {
     ("dlq", "retry"): _retry,
     ("dlq", "edit"): _edit,
     ("dlq", "retry-all"): _retry_all,
+}
+_COMMANDS: Mapping[tuple[str, str], Do] = {
+    ("dlq", "list"): _letters,
+    ("dlq", "show"): _show,
     ("dlq", "discard"): _discard,
     ("dlq", "stats"): _letter_stats,
     ("outbox", "stats"): _outbox_stats,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from actors.persistence.bus import EventBus, Goal, StartAt
+from actors.persistence.bus import Engine, Goal, StartAt
 from actors.persistence.bus.words import check_goal
 from actors.persistence.words import Cursor
 from storage.bus import PostgresBus
@@ -22,27 +22,30 @@ from web.settings import Bus, read_settings
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class OpenedBus:
     """The bus a command works on, and the store that has its audit."""
 
-    bus: EventBus
+    bus: Engine
     database: Database
     is_broker: bool = False
 
 
-Do: TypeAlias = Callable[[argparse.Namespace, Teller, _Opened], Awaitable[int]]
+Do: TypeAlias = Callable[[argparse.Namespace, Teller, OpenedBus], Awaitable[int]]
 
 
 async def command(
     parsed: argparse.Namespace, environment: Mapping[str, str], teller: Teller
 ) -> int:
     """Call this to carry out a parsed command on the bus of the settings."""
-    async with open_store(environment) as database, _opened(environment, database) as opened:
+    async with open_store(environment) as database, opened_bus(environment, database) as opened:
         return await _COMMANDS[parsed.action](parsed, teller, opened)
 
 
 @asynccontextmanager
-async def _opened(environment: Mapping[str, str], database: Database) -> AsyncIterator[_Opened]:
+async def opened_bus(
+    environment: Mapping[str, str], database: Database
+) -> AsyncIterator[OpenedBus]:
+    """Call this for the bus of the settings, as long as the block."""
     given = {
         name: value
         for name, value in environment.items()
@@ -50,7 +53,7 @@ async def _opened(environment: Mapping[str, str], database: Database) -> AsyncIt
     }
     settings = read_settings(given)
     if settings.bus is Bus.POSTGRES:
-        yield _Opened(PostgresBus(database), database)
+        yield OpenedBus(PostgresBus(database), database)
         return
     # It brings the whole site with it, which the bus in the database has no need of.
     from web.app.bus import BusRefused, make_bus  # noqa: PLC0415
@@ -60,13 +63,13 @@ async def _opened(environment: Mapping[str, str], database: Database) -> AsyncIt
     except BusRefused as error:
         raise CommandFailed(Code.USAGE, str(error).rstrip(".")) from error
     try:
-        yield _Opened(made.engine, database, is_broker=True)
+        yield OpenedBus(made.engine, database, is_broker=True)
     finally:
         if made.close is not None:
             await made.close()
 
 
-async def _groups(parsed: argparse.Namespace, teller: Teller, opened: _Opened) -> int:
+async def _groups(parsed: argparse.Namespace, teller: Teller, opened: OpenedBus) -> int:
     rows = [
         {
             "group": one.name,
@@ -81,7 +84,7 @@ async def _groups(parsed: argparse.Namespace, teller: Teller, opened: _Opened) -
     return Code.DONE
 
 
-async def _lag(parsed: argparse.Namespace, teller: Teller, opened: _Opened) -> int:
+async def _lag(parsed: argparse.Namespace, teller: Teller, opened: OpenedBus) -> int:
     rows = [
         {
             "topic": one.topic,
@@ -96,17 +99,17 @@ async def _lag(parsed: argparse.Namespace, teller: Teller, opened: _Opened) -> i
     return Code.DONE
 
 
-async def _seek(parsed: argparse.Namespace, teller: Teller, opened: _Opened) -> int:
+async def _seek(parsed: argparse.Namespace, teller: Teller, opened: OpenedBus) -> int:
     return await _move(parsed, teller, opened, _goal(parsed.to, opened), f"to {parsed.to}")
 
 
-async def _replay(parsed: argparse.Namespace, teller: Teller, opened: _Opened) -> int:
+async def _replay(parsed: argparse.Namespace, teller: Teller, opened: OpenedBus) -> int:
     where = "back to the first record that is kept"
     return await _move(parsed, teller, opened, StartAt.EARLIEST, where)
 
 
 async def _move(
-    parsed: argparse.Namespace, teller: Teller, opened: _Opened, goal: Goal, where: str
+    parsed: argparse.Namespace, teller: Teller, opened: OpenedBus, goal: Goal, where: str
 ) -> int:
     bus = opened.bus
     # Told before anybody is asked.
@@ -121,7 +124,7 @@ async def _move(
     return Code.DONE
 
 
-def _goal(text: str, opened: _Opened) -> Goal:
+def _goal(text: str, opened: OpenedBus) -> Goal:
     if text in tuple(StartAt):
         return StartAt(text)
     # A broker counts the records of each partition; a day is written with its dashes there.
