@@ -721,9 +721,19 @@ def _methods(text: str) -> tuple[Method, ...]:
 
 def _networks(text: str) -> tuple[Network, ...]:
     try:
-        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+        return tuple(_network(part.strip()) for part in text.split(",") if part.strip())
     except ValueError as error:
         raise _Bad(f"must be networks such as 10.0.0.0/8, separated by commas: {error}") from None
+
+
+def _network(text: str) -> Network:
+    """Read one; of version 4 in the clothes of version 6 it is the former, as peers are."""
+    found = ip_network(text)
+    if isinstance(found, IPv6Network) and found.prefixlen >= 96:
+        mapped = found.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, found.prefixlen - 96))
+    return found
 
 
 def _folder(text: str) -> Path:

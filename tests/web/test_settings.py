@@ -482,3 +482,9 @@ def test_a_secret_is_given_once(tmp_path: Path) -> None:
     assert problems_of({"PRIVATE_KEY_FILE": "a\0b"}) == [
         "PRIVATE_KEY: PRIVATE_KEY_FILE must be a file's path"
     ]
+
+
+def test_a_trusted_network_is_one_however_it_is_written() -> None:
+    # SEC-110: a peer of version 4 is told as such, also where it came by a socket of version 6
+    found = read_settings({"TRUSTED_PROXIES": "::ffff:10.0.0.0/104, ::ffff:192.0.2.1, ::/0"})
+    assert [str(one) for one in found.trusted_proxies] == ["10.0.0.0/8", "192.0.2.1/32", "::/0"]

@@ -36,6 +36,7 @@ from quart.wrappers.response import DataBody, ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers.request import TrioBody, TrioRequest
 from werkzeug.datastructures import Headers, ImmutableMultiDict
+from werkzeug.exceptions import BadRequestKeyError
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from web.server.connection.http.exchange import maybe_whole
@@ -79,6 +80,13 @@ class LateHeaders(Headers):
             ("Remote-Addr", _peer(scope)),
             *[(_titled(name), value.decode("latin1")) for name, value in scope["headers"]],
         ]
+
+    def _get_key(self, key: str) -> str:
+        """Give a field; of several lines one list, as the edge has it (`header_map`)."""
+        lines = self.getlist(key)
+        if not lines:
+            raise BadRequestKeyError(key)
+        return ("; " if key.lower() == "cookie" else ", ").join(lines)
 
     @property
     def host(self) -> str | None:

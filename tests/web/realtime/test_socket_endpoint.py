@@ -11,12 +11,27 @@ import trio.testing
 import trio_websocket
 
 from tests.patience import until
-from tests.web.realtime.site_kit import opened, refusal, socket_client
+from tests.web.realtime.site_kit import Site, opened, refusal, socket_client
+from tests.web.server.serving_kit import connect
+from tests.web.server.test_frame_sequences import close, frame
 from web.realtime import V1, CloseCode, SocketCaps
 
 
 def say(body: str, topic: str = "null") -> str:
     return f'{{"type":"command","action":{{"Say":{{"body":"{body}"}}}},"topic":{topic}}}'
+
+
+def handshake(site: Site, *more: str) -> bytes:
+    lines = [
+        "GET /ws HTTP/1.1",
+        f"Host: 127.0.0.1:{site.server.port}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
+        *more,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 async def closed_with(ws: trio_websocket.WebSocketConnection) -> int:
@@ -195,6 +210,38 @@ async def test_a_command_whose_socket_was_lost_is_carried_out_once() -> None:
             site.room.go_on.set()
             assert '"id":"c1","result":{"n":1,"body":"slow"}' in str(await ws.get_message())
         assert site.room.n == 1
+
+
+@pytest.mark.parametrize("behind", [close(1000), frame(0x1, b"x", rsv=4), b""])
+async def test_a_command_in_front_of_the_end_is_carried_out(behind: bytes) -> None:
+    # WEB-32, REL-31: a program that says one thing and closes, breaks off or has mistaken itself
+    # is done before its socket has an actor
+    said = frame(0x1, say("hello").encode())
+    async with opened() as site:
+        head = handshake(site)
+        async with await connect(site.server) as client:
+            if behind:
+                # Together: so it is read before anything is done about the handshake.
+                await client.send(head + said + behind)
+            else:
+                await client.send(head)
+                await client.read_until(b"\r\n\r\n")
+                await client.send(said)
+                await client.stream.send_eof()
+            await client.read_to_end()
+        await until(lambda: site.room.n == 1)
+        await until(lambda: len(site.endpoint) == 0)
+
+
+async def test_a_subprotocol_counts_in_whichever_line_it_is_offered() -> None:
+    # WEB-40, RFC 6455 11.3.4: a list may come in several lines, and is one
+    chosen = b"sec-websocket-protocol: greenroom.v1\r\n"
+    async with opened() as site:
+        for offered in (["greenroom.v1", "x"], ["x", "greenroom.v1"], ["x", "", "y,greenroom.v1,"]):
+            lines = [f"Sec-WebSocket-Protocol: {line}" for line in offered]
+            async with await connect(site.server) as client:
+                await client.send(handshake(site, *lines))
+                assert chosen in await client.read_until(b"\r\n\r\n"), offered
 
 
 @pytest.mark.parametrize("query", ["client=", "client=7", f"client={UUID(int=1)}&client=x"])

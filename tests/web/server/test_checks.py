@@ -296,6 +296,19 @@ def test_addresses_are_shown_masked() -> None:
     assert masked("203.0.113.7") == "203.0.*.*"
     assert masked("2001:db8:1:2:3:4:5:6") == "2001:0db8:0001:0002:*"
     assert masked("nonsense") == "unknown"
+    # A line of the log that cannot be made is one less.
+    assert masked("fe80::1%eth0") == "fe80:0000:0000:0000:*"
+
+
+def test_a_zone_is_no_part_of_an_address() -> None:
+    # SEC-110: a hop may be written with one, whatever it is
+    trusted = (ipaddress.ip_network("10.0.0.0/8"),)
+    for hop in ("fe80::1%eth0", "fe80::1%25eth0", "fe80::1%"):
+        found = client_of("10.0.0.1", hop, trusted)
+        assert found.address in {"fe80::1", "10.0.0.1"}, hop
+        assert counted_as(found.address) in {"fe80::", "10.0.0.1"}, hop
+        assert "*" in masked(found.address), hop
+    assert client_of("fe80::1%eth0", None, (ipaddress.ip_network("fe80::/10"),)).is_near
 
 
 def test_cookies_have_the_names_and_flags_of_their_mode() -> None:

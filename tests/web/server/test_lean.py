@@ -7,12 +7,19 @@ from typing import cast
 
 import pytest
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    HTTPScope,
+    Scope,
+)
 
 from tests.patience import PATIENCE_S, until
 from tests.web.server.edge_kit import edged
 from tests.web.server.serving_kit import Client
-from web.server import ready_answer
+from web.server import header_map, ready_answer
+from web.server.lean import LateHeaders
 
 pytestmark = pytest.mark.usefixtures("road")
 
@@ -22,6 +29,26 @@ JSON = "content-type: application/json\r\n"
 
 def head(port: int, path: str, more: str) -> bytes:
     return f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{SAME}{JSON}{more}\r\n".encode()
+
+
+def test_a_field_of_several_lines_is_one_list() -> None:
+    # SEC-112: a handler must not see another request than the edge has judged
+    lines = [
+        (b"accept", b"text/html"),
+        (b"cookie", b"a=1"),
+        (b"accept", b"*/*"),
+        (b"cookie", b"b=2"),
+    ]
+    given = LateHeaders.of(cast("HTTPScope", {"headers": lines, "client": ("127.0.0.1", 1)}))
+    assert {name: given.get(name) for name in ("Accept", "cookie")} == {
+        "Accept": header_map(lines)["accept"],
+        "cookie": header_map(lines)["cookie"],
+    }
+    assert given["ACCEPT"] == "text/html, */*"
+    assert given.getlist("accept") == ["text/html", "*/*"]
+    assert given.get("origin") is None
+    with pytest.raises(KeyError):
+        given["origin"]
 
 
 async def test_a_body_is_read_in_pieces_or_whole_by_one_or_by_several() -> None:

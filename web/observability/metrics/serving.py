@@ -9,7 +9,7 @@ than a few at a time.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Final, Never
 
@@ -110,7 +110,7 @@ class MetricsServer(Actor[Never]):
         path = asked.target.partition(b"?")[0]
         status, text, kind = 404, b"", "text/plain"
         if path == paths.METRICS.encode() and asked.method in (b"GET", b"HEAD"):
-            text, kind = await told(self._metrics, _accept_of(dict(asked.headers)))
+            text, kind = await told(self._metrics, _accept_of(asked.headers))
             status = 200
         headers = [("content-type", kind), ("content-length", str(len(text)))]
         head = connection.send(h11.Response(status_code=status, headers=headers)) or b""
@@ -118,8 +118,9 @@ class MetricsServer(Actor[Never]):
         await stream.send_all(head + body + (connection.send(h11.EndOfMessage()) or b""))
 
 
-def _accept_of(headers: Mapping[bytes, bytes]) -> str:
-    return headers.get(b"accept", b"").decode("latin-1")
+def _accept_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    # It may come in several lines, which are one list.
+    return b", ".join([value for name, value in headers if name == b"accept"]).decode("latin-1")
 
 
 async def _next_request(

@@ -70,14 +70,19 @@ def _origin(found: re.Match[str] | None) -> str | None:
 
 
 def parse_address(text: str) -> Address | None:
-    """Call this to read an address; one of version 4 in the clothes of version 6 is the former."""
+    """Call this to read an address; one of version 4 in the clothes of version 6 is the former.
+
+    A zone (`%eth0`) is of the machine that wrote it, and no part of who somebody is.
+    """
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+    if not isinstance(found, ipaddress.IPv6Address):
+        return found
+    if found.ipv4_mapped is not None:
         return found.ipv4_mapped
-    return found
+    return found if found.scope_id is None else ipaddress.IPv6Address(int(found))
 
 
 def masked(address: str) -> str:
@@ -95,8 +100,7 @@ def masked(address: str) -> str:
 def counted_as(address: str) -> str:
     """Call this for what counts as one address at a limit: of version 6 the first of its /64.
 
-    A house has all of that, and takes another one of it for each try if it likes. A zone (`%eth0`)
-    is of this machine, and no part of who somebody is.
+    A house has all of that, and takes another one of it for each try if it likes.
     """
     found = parse_address(address)
     if not isinstance(found, ipaddress.IPv6Address) or found.is_loopback:

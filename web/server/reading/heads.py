@@ -47,6 +47,7 @@ _BROKEN = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z_.\-~%!$&'()*+;=]*)(?::[0-9]{0,5})?")
 # llhttp takes blanks behind the coding and no tabulator; a reader before us might take it as none.
 _TAB_BEHIND_CODING = re.compile(rb"(?i:transfer-encoding):[\t ]*[^\t \r]+ *\t")
+_WORD = re.compile(_TOKEN)
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]*)([/?][!-~]*)?")
 
 # Fields that say one thing. A second line would leave it to each reader which of them counts.
@@ -67,6 +68,8 @@ SINGLE = frozenset(
     }
 )
 WEBSOCKET_VERSION = b"13"
+# Lists that are read by this server: of several lines one is made, so that each of them counts.
+LISTS = (b"connection", b"sec-websocket-protocol", b"sec-websocket-extensions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,14 +249,15 @@ def _options(fields: Mapping[bytes, bytes]) -> list[bytes]:
 
 
 def _joined(headers: HeaderList) -> tuple[HeaderList, dict[bytes, bytes]]:
-    """Make one list of the repeated `Connection`; of a field that is single, refuse the second."""
+    """Make one line of each list that has several; of a field that is single, refuse the second."""
     twice = repeated(headers)
     if twice is not None:
         raise _Refused(_BAD, f"The header {twice.decode()} is sent once.")
-    options = [value for name, value in headers if name == b"connection"]
-    if len(options) > 1:
-        headers = [pair for pair in headers if pair[0] != b"connection"]
-        headers.append((b"connection", b", ".join(options)))
+    for listed in LISTS:
+        lines = [value for name, value in headers if name == listed]
+        if len(lines) > 1:
+            headers = [pair for pair in headers if pair[0] != listed]
+            headers.append((listed, b", ".join(lines)))
     return headers, dict(headers)
 
 
@@ -313,3 +317,9 @@ def _check_handshake(fields: Mapping[bytes, bytes], length: int | None) -> None:
         key = b""
     if b"sec-websocket-version" not in fields or len(key) != 16:
         raise _Refused(_BAD, "A WebSocket's handshake has a version, and 16 bytes for a key.")
+    offered = fields.get(b"sec-websocket-protocol", b"").split(b",")
+    # RFC 9110 5.6.1: an element of a list may be empty.
+    if not all(_WORD.fullmatch(word) for each in offered if (word := each.strip(b" \t"))):
+        raise _Refused(_BAD, "A WebSocket's subprotocols are words with commas between them.")
+    if not fields.get(b"sec-websocket-extensions", b"").isascii():
+        raise _Refused(_BAD, "A WebSocket's extensions are told in ASCII.")

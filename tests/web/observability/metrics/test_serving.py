@@ -80,6 +80,11 @@ async def test_the_port_of_this_machine_answers_one_scrape_after_another() -> No
             client.start_next_cycle()
         status, body = await exchange(stream, client, "HEAD", "/metrics")
         assert (status, body) == (200, b"")
+        client.start_next_cycle()
+        # OBS-7: what a scraper takes it may say in several lines, which are one list
+        takes = "application/openmetrics-text", "text/plain;q=0.5"
+        _, body = await exchange(stream, client, "GET", "/metrics", *takes)
+        assert body.endswith(b"# EOF\n")
         await stream.aclose()
 
 
@@ -120,9 +125,10 @@ async def test_more_than_a_few_connections_are_closed_at_once() -> None:  # OBS-
 
 
 async def exchange(
-    stream: trio.SocketStream, client: h11.Connection, method: str, path: str
+    stream: trio.SocketStream, client: h11.Connection, method: str, path: str, *accepts: str
 ) -> tuple[int, bytes]:
-    head = client.send(h11.Request(method=method, target=path, headers=[("Host", "x")]))
+    headers = [("Host", "x"), *(("Accept", one) for one in accepts)]
+    head = client.send(h11.Request(method=method, target=path, headers=headers))
     await stream.send_all((head or b"") + (client.send(h11.EndOfMessage()) or b""))
     status, body = 0, b""
     with trio.fail_after(PATIENCE_S):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.web.server.http1.corpus import CASES
 from tests.web.server.http1.mutants import mutants
-from web.server.reading.heads import Head, HeadLimits, Refusal
+from web.server.reading.heads import LISTS, Head, HeadLimits, Refusal
 from web.server.reading.requests import RequestReader
 
 # Method, target, version, headers, body, and what is left for the next request.
@@ -97,15 +97,16 @@ def nodes(raw: bytes) -> Reading | None:
 
 def normal(reading: Reading) -> Reading:
     method, target, version, headers, body, rest = reading
-    # Repeated connection headers become one list here, and h11 spells a coding in small letters.
-    options = [value for name, value in headers if name == b"connection"]
+    # Lists that are read here become one line, and h11 spells a coding in small letters.
     kept = [
         (name, value.lower() if name == b"transfer-encoding" else value)
         for name, value in headers
-        if name != b"connection"
+        if name not in LISTS
     ]
-    if options:
-        kept.append((b"connection", b", ".join(options)))
+    for listed in LISTS:
+        lines = [value for name, value in headers if name == listed]
+        if lines:
+            kept.append((listed, b", ".join(lines)))
     return method, target, version, sorted(kept), body, rest
 
 

@@ -101,6 +101,10 @@ class KeptSocket(Protocol):
         """Be told that the client is gone, or the connection; returns at once, may be repeated."""
 
 
+def _text(message: Message) -> str | None:
+    return message if isinstance(message, str) else None
+
+
 def _keeps_nothing(kept: KeptSocket) -> None:
     raise RuntimeError("this socket cannot be handed over, or was already")
 
@@ -134,6 +138,7 @@ class WebSocket:
         "_handler",
         "_inbox",
         "_is_dropping",
+        "_is_ended",
         "_is_gone",
         "_is_over",
         "_kept",
@@ -171,6 +176,8 @@ class WebSocket:
         self._is_dropping = False
         # Its connection has ended; nobody reads any more, whatever comes.
         self._is_gone = self._is_over = False
+        # `serve` is through: a socket that is handed over now gets nothing of it.
+        self._is_ended = False
         # What a handler is told of the end: as RFC 6455 7.1.5 has it of a peer that vanished.
         self.end_code = int(CloseReason.ABNORMAL_CLOSURE)
         # When the peer's answer to our close is no longer waited for.
@@ -211,15 +218,29 @@ class WebSocket:
         self._link.spawn(self._handler.run)
         try:
             await self._read()
+            await self._give_rest()
         except trio.BrokenResourceError:
             self._is_gone = True
         finally:
-            self._is_over = True
+            self._is_over = self._is_ended = True
             self.wire.lane.close()
             if self._kept is not None:
                 self._kept.hang_up()
             if self._handler is not None:
                 self._handler.leave(trio.current_time() + self._settings.gone_grace_s)
+
+    async def _give_rest(self) -> None:
+        """Give away what came whole before the end, also when nobody was there to take it yet.
+
+        Who says one thing and closes is done before the socket has changed hands.
+        """
+        if self._inbox and self._handler is not None:
+            self._handler.leave(trio.current_time() + self._settings.gone_grace_s)
+        with trio.move_on_after(self._settings.gone_grace_s):
+            while self._inbox and self._kept is None and self._handler is not None:
+                await self._wait_moved()
+            while self._inbox and self._kept is not None and self._kept.ends_by == inf:
+                await self._kept.take(_text(self._inbox.pop(0)))
 
     async def _read(self) -> None:
         while not self._is_over:
@@ -349,7 +370,7 @@ class WebSocket:
             self._handler.wake()
 
     async def _hand(self, kept: KeptSocket, message: Message) -> None:
-        text = message if isinstance(message, str) else None
+        text = _text(message)
         if kept.ends_by < inf:
             return  # it ends, and answers nothing more
         if not kept.is_busy:
@@ -461,7 +482,7 @@ class WebSocket:
         self._kept = kept
         kept.wake_by(self.wake)
         self.wire.hand_over = _keeps_nothing
-        if self._is_over:
+        if self._is_ended or (self._is_over and not self._inbox):
             kept.hang_up()
         self.wake()
 
