@@ -114,6 +114,9 @@ async def test_an_unknown_host_is_421(host: str) -> None:
         (SAME + "content-type: Application/JSON; charset=utf-8\r\n", b"{}", 202),
         (SAME + "content-type: text/plain\r\n", b"{}", 415),
         (SAME + "content-type: multipart/form-data; boundary=x\r\n", b"{}", 415),
+        # RFC 9110 8.4: what is announced as compressed is read as what it is by nobody here.
+        (SAME + JSON + "content-encoding: gzip\r\n", b"{}", 415),
+        (SAME + JSON + "content-encoding: identity, br\r\n", b"{}", 415),
         (SAME, b"{}", 415),
         (SAME + JSON, b"x" * 65_536, 202),
         (SAME + JSON, b"x" * 65_537, 413),
@@ -398,12 +401,14 @@ async def test_bytes_that_were_no_request_are_told_too() -> None:  # SITE-133
         (span,) = ask.spans
     assert (span.status, span.request_id) == (400, reply.headers["x-request-id"])
     assert span.rule
+    # Who sends such bytes all day is to be found.
+    assert span.address == "127.0.0.1"
 
 
 async def test_a_request_that_a_stop_cut_off_is_told_when_to_come_again() -> None:
     # REL-20 step 2
     async with edged() as ask:
-        found = ask.app.edge.protocol_error(503, "The server stops.", False)
+        found = ask.app.edge.protocol_error(503, "The server stops.", False, "")
     assert found.status == 503
     assert (b"retry-after", b"1") in found.headers
     assert b"Back in a moment" in found.body

@@ -36,7 +36,7 @@ class ErrorResponse:
     body: bytes
 
 
-def bare_error(status: int, rule: str, is_tls: bool) -> ErrorResponse:
+def bare_error(status: int, rule: str, is_tls: bool, peer: str) -> ErrorResponse:
     """Call this to get the plainest answer for `status`: no body, nothing to leak."""
     return ErrorResponse(status, [(b"content-length", b"0")], b"")
 
@@ -86,8 +86,8 @@ class TransportSettings:
     uses_library: bool = False
     # Whether connections are encrypted here; `serve` says so.
     is_tls: bool = False
-    # Given the status, the rule that was broken, a fixed text, and `is_tls`.
-    error_response: Callable[[int, str, bool], ErrorResponse] = field(default=bare_error)
+    # Given the status, the rule that was broken, a fixed text, `is_tls`, and the peer's address.
+    error_response: Callable[[int, str, bool, str], ErrorResponse] = field(default=bare_error)
 
     @property
     def head_limits(self) -> HeadLimits:

@@ -256,6 +256,12 @@ class Transport(TCPServer):
         self._on_cut(self, STALLED)
 
     @property
+    def peer(self) -> str:
+        """Tell the address of whoever is at the other end; empty where it has none."""
+        client, _ = self._addresses
+        return "" if client is None else client[0]
+
+    @property
     def is_draining(self) -> bool:
         """Tell whether the server stops, so that the answer in hand is the last here."""
         return self.context.terminated.is_set()

@@ -224,10 +224,11 @@ class Checks:
             return Answer.INVALID.value
         if int(length) > self.body_limit(scope["path"]):
             return Answer.TOO_LARGE.value
-        if (int(length) > 0 or "transfer-encoding" in headers) and not self._takes_media(
-            scope["path"], headers.get("content-type", "")
-        ):
-            return Answer.MEDIA_TYPE.value
+        if int(length) > 0 or "transfer-encoding" in headers:
+            # RFC 9110 8.4: of a body in a coding the type is not known, nor what it would be.
+            is_coded = headers.get("content-encoding", "identity").lower() not in ("", "identity")
+            if is_coded or not self._takes_media(scope["path"], headers.get("content-type", "")):
+                return Answer.MEDIA_TYPE.value
         return None
 
     def secure_url(self, scope: HTTPScope, headers: Mapping[str, str]) -> bytes | None:

@@ -362,8 +362,11 @@ class Edge:
             _OVERLOADED, state.rendering, request_id=state.request_id, nonce=state.nonce
         )
 
-    def protocol_error(self, status: int, rule: str, is_tls: bool) -> ErrorResponse:
-        """Call this to answer bytes that never became a request (SITE-151); the rule is shown."""
+    def protocol_error(self, status: int, rule: str, is_tls: bool, peer: str) -> ErrorResponse:
+        """Call this to answer bytes that never became a request (SITE-151); the rule is shown.
+
+        Whom a proxy passed on stands in a head, and there is none: it counts for the peer itself.
+        """
         request_id, nonce = _new_labels()
         # 501 and 505 are the client's mistake, and not ours as other statuses from 500 on are.
         is_theirs = status in (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
@@ -388,6 +391,7 @@ class Edge:
                     latency_s=0.0,
                     request_id=request_id,
                     rule=rule,
+                    address=self.addresses.of(peer, None).address,
                 )
             )
         return ErrorResponse(status, headers, body)

@@ -77,9 +77,11 @@ def head_bytes(
     return b"".join((line, _lines(headers), fixed.lines, _DATE.line(), b"\r\n"))
 
 
-def refusal_bytes(refusal: Refusal, settings: TransportSettings, *, is_head: bool) -> bytes:
+def refusal_bytes(
+    refusal: Refusal, settings: TransportSettings, peer: str, *, is_head: bool
+) -> bytes:
     """Call this to write the whole answer to a request that is none; the connection ends after."""
-    answer = settings.error_response(refusal.status, refusal.rule, settings.is_tls)
+    answer = settings.error_response(refusal.status, refusal.rule, settings.is_tls, peer)
     options = [value for name, value in refusal.headers if name == b"connection"]
     more = [pair for pair in refusal.headers if pair[0] != b"connection"]
     connection = (b"connection", b", ".join([b"close", *options]))

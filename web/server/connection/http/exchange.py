@@ -70,6 +70,10 @@ class Link(Protocol):
         """The only writer."""
 
     @property
+    def peer(self) -> str:
+        """The address of whoever is at the other end; empty where it has none."""
+
+    @property
     def is_draining(self) -> bool:
         """Whether the connection ends with this answer."""
 
@@ -502,7 +506,12 @@ class Exchange:
         log.debug("server.request_refused", status=int(refusal.status), rule=refusal.rule)
         if is_first:
             await self._write(
-                refusal_bytes(refusal, self._settings, is_head=self._head.method == b"HEAD")
+                refusal_bytes(
+                    refusal,
+                    self._settings,
+                    self._link.peer,
+                    is_head=self._head.method == b"HEAD",
+                )
             )
 
     # -- its end ---------------------------------------------------------------------------------

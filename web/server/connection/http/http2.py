@@ -618,7 +618,8 @@ class Request:
             return
         log.debug("server.request_refused", status=int(refusal.status), rule=refusal.rule)
         settings = self._connection.settings
-        answer = settings.error_response(refusal.status, refusal.rule, settings.is_tls)
+        peer = self._connection.link.peer
+        answer = settings.error_response(refusal.status, refusal.rule, settings.is_tls, peer)
         start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         await self.send(cast("ASGISendEvent", start))
         await self.send({"type": "http.response.body", "body": answer.body, "more_body": False})

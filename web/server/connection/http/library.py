@@ -219,7 +219,8 @@ class Http1(H11Protocol):
         if self.connection.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             return
         # Not by h11: it saw nothing of the request, and would not know a HEAD.
-        data = refusal_bytes(refusal, self._settings, is_head=self._is_head())
+        peer = "" if self.client is None else self.client[0]
+        data = refusal_bytes(refusal, self._settings, peer, is_head=self._is_head())
         await self.send(RawData(data))
 
     def _is_head(self) -> bool:

@@ -241,7 +241,9 @@ class PlainHttp:
         log.debug("server.request_refused", status=int(refusal.status), rule=refusal.rule)
         is_head = self.reader.was_begun_by(b"HEAD ")
         try:
-            await self._link.pipe.write(refusal_bytes(refusal, self._settings, is_head=is_head))
+            peer = self._link.peer
+            data = refusal_bytes(refusal, self._settings, peer, is_head=is_head)
+            await self._link.pipe.write(data)
         except trio.BrokenResourceError:
             pass  # it did not want to hear it
 

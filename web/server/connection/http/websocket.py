@@ -635,7 +635,7 @@ class Handler:
 
     async def _refuse(self, refusal: Refusal) -> None:
         self._stage = _Stage.DONE
-        data = refusal_bytes(refusal, self._socket.settings, is_head=False)
+        data = refusal_bytes(refusal, self._socket.settings, self._socket.link.peer, is_head=False)
         await self._socket.link.pipe.write(data)
 
 
