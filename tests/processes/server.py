@@ -8,6 +8,7 @@ shares no memory that is written. What it does not show is a start from nothing;
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -46,6 +47,10 @@ def main() -> None:
     # Compiled once here, the templates are there in every site; so are the words nobody may choose.
     Renderer(table({}))
     Passwords()
+    # What is here stays to the end. A collection in a fork, and its exit is one too, would look at
+    # all of it, and so copy it all: half a second of a processor, for a program that does nothing.
+    gc.collect()
+    gc.freeze()
     order = _serve(line)
     if order is not None:
         _become(order)
