@@ -55,6 +55,7 @@ class Names:
         self._real_of = {f: real for real, instead in stand_ins.items() for f in (real, instead)}
         # By the names of modules.
         self._found: dict[str, _Found] = {}
+        self._all = _All({}, {})
 
     def exchange(self, choose: Callable[[str, Function], Function]) -> None:
         """Call this to let every slot hold `choose(name of its module, real)`.
@@ -62,16 +63,13 @@ class Names:
         Twice: before a run, and after it with the real ones; modules that were imported meanwhile
         hold stand-ins then.
         """
-        found = self._found
-        for name, module in list(sys.modules.items()):
-            known = found.get(name)
-            if known is None or known.module is not module or len(known.names) != known.count:
-                known = found[name] = self._look_through(name, module)
-            for slot in known.slots:
-                held = slot.get()
-                real = self._real_of.get(held) if isinstance(held, _FUNCTIONS) else None
-                if real is not None and (chosen := choose(name, real)) is not held:
-                    slot.put(chosen)
+        if not self._all.is_so_still():
+            self._look_anew()
+        for name, slot in self._all.slots:
+            held = slot.get()
+            real = self._real_of.get(held) if isinstance(held, _FUNCTIONS) else None
+            if real is not None and (chosen := choose(name, real)) is not held:
+                slot.put(chosen)
 
     def generators(self) -> Iterator[tuple[str, str, Random]]:
         """Call this, after `exchange`, for generators: the module, the name there, and itself."""
@@ -85,6 +83,14 @@ class Names:
     def add(self, stand_in: Function, real: Function) -> None:
         """Call this for a further stand-in, that `choose` may give too."""
         self._real_of[stand_in] = real
+
+    def _look_anew(self) -> None:
+        modules = dict(sys.modules)
+        for name, module in modules.items():
+            known = self._found.get(name)
+            if known is None or known.module is not module or len(known.names) != known.count:
+                self._found[name] = self._look_through(name, module)
+        self._all = _All(modules, self._found)
 
     def _look_through(self, name: str, module: ModuleType) -> _Found:
         names = getattr(module, "__dict__", None)
@@ -105,6 +111,27 @@ class _Found:
     count: int
     slots: tuple[Slot, ...]
     generators: tuple[object, ...]
+
+
+class _All:
+    """What was found in all modules: a process has thousands, and each run looks twice."""
+
+    def __init__(self, modules: Mapping[str, ModuleType], found: Mapping[str, _Found]) -> None:
+        self.slots = [(name, slot) for name in modules for slot in found[name].slots]
+        # Held, so that no other object gets its id.
+        self._modules = modules
+        self._keys, self._ids = [*modules], [*map(id, modules.values())]
+        self._names = [found[name].names for name in modules]
+        self._counts = [found[name].count for name in modules]
+
+    def is_so_still(self) -> bool:
+        """Whether no module came or went, and none has got or lost a name."""
+        # Without a step of Python for each module, and without their `__eq__`.
+        return (
+            [*sys.modules] == self._keys
+            and [*map(id, sys.modules.values())] == self._ids
+            and [*map(len, self._names)] == self._counts
+        )
 
 
 @dataclass(frozen=True, slots=True)
