@@ -5,7 +5,6 @@ from uuid import UUID
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from actors.chat import (
     DEMO_USER_ID,
@@ -18,6 +17,7 @@ from actors.chat import (
     guest_name,
     policy,
 )
+from tests.any_text import any_text
 
 USER = UUID(int=7)
 
@@ -69,7 +69,7 @@ def test_bad_bodies(text: str) -> None:  # SITE-61
     assert caught.value.field == "body"
 
 
-@given(st.text())
+@given(any_text())
 def test_a_body_is_a_fixed_point_or_refused(text: str) -> None:  # SITE-61
     try:
         body = policy.parse_body(text)

@@ -18,7 +18,6 @@ import pytest
 import structlog
 import trio
 from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from actors.runtime import Log, System
@@ -26,6 +25,7 @@ from actors.runtime.telling.lines import LineWriter
 from actors.runtime.telling.log import LOST, failure_of, indented, lost, one_line
 from actors.testing import Do, Note, Puppet
 from tests.actors.runtime.kit import Recorder
+from tests.any_text import any_text
 from tests.patience import PATIENCE_S
 
 Record = MutableMapping[str, object]
@@ -320,7 +320,7 @@ def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
     assert last == "next"
 
 
-@given(st.text())
+@given(any_text())
 def test_no_text_forges_a_line(text: str) -> None:
     # SITE-132
     assert len(one_line(text).splitlines()) <= 1

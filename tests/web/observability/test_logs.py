@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import structlog
 from hypothesis import given
-from hypothesis import strategies as st
 
 from actors.runtime import Context, Log, Secret, edge_context
 from actors.runtime.telling.log import LOST, lost, one_line
+from tests.any_text import any_text
 from tests.patience import PATIENCE_S
 from web.observability import configure_logging
 from web.settings import LogFormat, LogLevel, Settings, read_settings
@@ -38,7 +38,7 @@ def restored_logging() -> Iterator[None]:
     logging.getLogger().handlers = handlers
 
 
-@given(st.text())
+@given(any_text())
 def test_a_text_is_shown_on_one_line(text: str) -> None:  # SITE-132 SEC-132
     shown = one_line(text)
     assert len(shown.splitlines()) <= 1

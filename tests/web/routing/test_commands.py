@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from quart import Response
 
 from actors.runtime import Secret
+from tests.any_text import any_text
 from tests.web.watcher import Watcher
 from web.realtime import Stream, StreamKey, Streams
 from web.routing.commands import Origin, RefusalTeller, parse_tab, read_command
@@ -109,7 +109,7 @@ async def test_a_form_says_422(monkeypatch: pytest.MonkeyPatch) -> None:  # SITE
     assert await app.send(b"number=x&sseTabId=" + TAB.encode(), kind) == 422
 
 
-@given(st.text(max_size=80))
+@given(any_text(max_size=80))
 def test_only_uuids_as_this_site_writes_them_are_tabs(text: str) -> None:  # SITE-91
     try:
         parsed = parse_tab(text)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from actors.runtime import Secret
+from tests.any_text import any_text
 from web.routing.errors import RateLimited
 from web.routing.quota import Quota, address_key
 from web.server import (
@@ -390,7 +391,7 @@ def test_a_visitor_rotates_to_an_unguessable_id() -> None:
     assert visitor.must_be_set
 
 
-@given(st.uuids(), st.text(max_size=20))
+@given(st.uuids(), any_text(max_size=20))
 def test_csrf_tokens_differ_at_each_render_and_all_verify(visitor: uuid.UUID, sign_in: str) -> None:
     # SEC-32
     tokens = CsrfTokens(RING)
@@ -402,7 +403,7 @@ def test_csrf_tokens_differ_at_each_render_and_all_verify(visitor: uuid.UUID, si
     assert not tokens.verifies(one, visitor, sign_in + "x")
 
 
-@given(st.text(max_size=100))
+@given(any_text(max_size=100))
 def test_no_made_up_token_verifies(token: str) -> None:
     # SEC-32
     assert not CsrfTokens(RING).verifies(token, uuid.UUID(int=1))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
+from tests.any_text import any_text
 from web.server import (
     Frame,
     Framing,
@@ -25,7 +26,7 @@ def library() -> Connection:
     return Connection(ConnectionType.SERVER)
 
 
-@given(st.text(max_size=300))
+@given(any_text(max_size=300))
 def test_text_frames_equal_the_librarys(text: str) -> None:
     # REL-44
     assert text_frame(text.encode()) == library().send(TextMessage(data=text))
