@@ -8,9 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
-from tests.journeys.kinds import OpenContext, OpenPage, StartSite
+from tests.journeys.kinds import Motion, OpenContext, OpenPage, StartSite
 from tests.journeys.site_process import SiteProcess
 from tests.patience import PATIENCE_S
 
@@ -27,6 +34,9 @@ CHROMIUM_ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A process for each page costs more than what the page does in it.
+    "--renderer-process-limit=1",
+    "--disable-features=SpareRendererForSitePerProcess",
 ]
 
 
@@ -77,12 +87,22 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def new_context(browser: Browser) -> Iterator[OpenContext]:
+def motion() -> Motion:
+    """What visitors say that they prefer; `moving` marks tests of those who say nothing.
+
+    A page of which something moves is drawn sixty times a second: a fifth of a processor.
+    """
+    return "reduce"
+
+
+@pytest.fixture
+def new_context(browser: Browser, motion: Motion) -> Iterator[OpenContext]:
     """Open browser contexts, each a visitor of its own."""
     contexts: list[BrowserContext] = []
 
     def open_context(width: int = 1280, height: int = 900) -> BrowserContext:
-        context = browser.new_context(viewport={"width": width, "height": height})
+        viewport: ViewportSize = {"width": width, "height": height}
+        context = browser.new_context(viewport=viewport, reduced_motion=motion)
         contexts.append(context)
         return context
 

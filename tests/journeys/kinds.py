@@ -1,10 +1,16 @@
 """What the fixtures of the journeys hand out, as types."""
 
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
+import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from tests.journeys.site_process import SiteProcess
+
+Motion: TypeAlias = Literal["reduce", "no-preference"]
+
+# Marks a test of pages on which something moves, as for who prefers nothing else.
+moving = pytest.mark.parametrize("motion", ["no-preference"])
 
 
 class StartSite(Protocol):

@@ -173,7 +173,7 @@ def test_a_draft_waits_for_its_writer_whose_sign_in_is_over(
 
 def test_without_scripts_it_is_the_same(site: SiteProcess, browser: Browser) -> None:
     # SITE-19
-    context = browser.new_context(java_script_enabled=False)
+    context = browser.new_context(java_script_enabled=False, reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(PATIENCE_S * 1000)
     register(page, site, "grace")
@@ -195,7 +195,9 @@ def test_without_scripts_other_rooms_are_reached(
 ) -> None:
     # SITE-19, SITE-20, SITE-75: the switch of the rooms is a form then, and readable on a phone
     context = browser.new_context(
-        java_script_enabled=False, viewport={"width": width, "height": 844}
+        java_script_enabled=False,
+        reduced_motion="reduce",
+        viewport={"width": width, "height": 844},
     )
     try:
         page = context.new_page()

@@ -24,7 +24,7 @@ from tests.journeys.checks import (
     found_by_axe,
     until_it_lives,
 )
-from tests.journeys.kinds import OpenPage
+from tests.journeys.kinds import OpenPage, moving
 from tests.journeys.site_process import SiteProcess
 from tests.patience import PATIENT_POOL
 
@@ -76,6 +76,7 @@ def _refused(page: Page, site: SiteProcess, source: str) -> list[str]:
     return told
 
 
+@moving
 def test_axe_finds_nothing_while_things_go_wrong(site: SiteProcess, new_page: OpenPage) -> None:
     """SITE-20, LAB-83, SITE-98: after a give-up, and while the page is not connected."""
     source = axe()

@@ -67,7 +67,7 @@ def test_many_tabs_of_one_browser_leave_connections_for_pages_and_votes(
     own: OwnProcess, browser: Browser
 ) -> None:
     """A browser has six connections a host: the oldest pages give theirs up, and say so."""
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")
     try:
         pages = [context.new_page() for _ in range(8)]
         for page in pages:
@@ -85,7 +85,7 @@ def test_many_tabs_of_one_browser_leave_connections_for_pages_and_votes(
 
 
 def test_the_form_works_without_script(own: OwnProcess, browser: Browser) -> None:
-    context = browser.new_context(java_script_enabled=False)
+    context = browser.new_context(java_script_enabled=False, reduced_motion="reduce")
     try:
         page = context.new_page()
         page.goto(own.url)

@@ -9,13 +9,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.checks import CHECKS, MEMBERS, PATHS, become_moderator, until_it_lives
-from tests.journeys.kinds import OpenContext, OpenPage
+from tests.journeys.kinds import OpenContext, OpenPage, moving
 from tests.journeys.site_process import SiteProcess
 from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
+@moving
 def test_the_home_page_crashes_an_actor_and_tells_of_it(
     site: SiteProcess, new_page: OpenPage
 ) -> None:
@@ -37,6 +38,7 @@ def test_the_home_page_crashes_an_actor_and_tells_of_it(
     expect(page.locator("#proof dd").nth(3)).to_have_text(str(before + 1))
 
 
+@moving
 def test_a_crash_is_told_also_by_a_page_that_saw_the_process_before(
     site: SiteProcess, new_page: OpenPage
 ) -> None:
@@ -167,6 +169,7 @@ def test_the_focus_is_always_seen(site: SiteProcess, new_page: OpenPage) -> None
             assert marked, (path, page.evaluate("() => document.activeElement.outerHTML"))
 
 
+@moving
 def test_the_five_minute_path_can_be_walked_by_a_guest(
     site: SiteProcess, new_page: OpenPage
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.journeys.checks import CHECKS
-from tests.journeys.kinds import OpenPage
+from tests.journeys.kinds import OpenPage, moving
 from tests.journeys.site_process import SiteProcess
 from tests.journeys.test_browser_accounts import register
 
@@ -36,6 +36,7 @@ def story_of(page: Page, place: str) -> str:
     return f"#stories > li[data-place='{place}'][data-shown]"
 
 
+@moving
 def test_a_crash_is_seen_step_by_step_and_by_nobody_else(
     site: SiteProcess, new_page: OpenPage
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_crash_is_seen_step_by_step_and_by_nobody_else(
     expect(other.locator("#tape-marks button")).to_have_count(0)
 
 
+@moving
 def test_a_supervisor_that_gives_up_has_a_scene_and_the_buttons_go_on(
     site: SiteProcess, new_page: OpenPage
 ) -> None:
@@ -511,6 +513,7 @@ def test_what_is_chosen_is_seen_in_forced_colours(site: SiteProcess, browser: Br
     context.close()
 
 
+@moving
 def test_the_stage_tells_when_it_heals_and_how_much_flows(
     site: SiteProcess, new_page: OpenPage
 ) -> None:

@@ -241,7 +241,7 @@ def parties(reached: Reached, browser: Browser) -> Iterator[Parties]:
     """Let both clients in, each of which has heard something: from here on nothing is missed."""
     site, line, short_cut = reached
     with ExitStack() as stack:
-        context = browser.new_context(bypass_csp=True)
+        context = browser.new_context(bypass_csp=True, reduced_motion="reduce")
         stack.callback(context.close)
         programs = [Program(site.url), Program(site.url, short_cut)]
         for one in programs:
