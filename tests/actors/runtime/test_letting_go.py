@@ -20,7 +20,8 @@ from actors.runtime.life.letting_go import SMALL_MAX, THINGS_A_STEP
 from actors.testing import AnyPuppet, Call, Do, Puppet, PuppetMessage, raising
 from tests.actors.runtime.test_slices import longest
 
-MANY = 20_000
+# Twice what is let go in a turn, and more.
+MANY = 10_000
 
 
 class Row:
