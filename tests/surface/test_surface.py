@@ -44,7 +44,7 @@ def run_checker(project: Path, *command: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE_S,
+        timeout=4 * PATIENCE_S,
     )
     return done.stdout
 
@@ -103,7 +103,7 @@ def test_the_program_runs_and_survives_its_crash() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE_S,
+        timeout=4 * PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     assert "crawled: / /about /shop /shop/elm /shop/oak" in done.stdout

@@ -105,6 +105,8 @@ async def test_a_server_that_says_nothing_is_left(server: RedisServer) -> None:
                     nursery.start_soon(ask)
         assert len(told) == 20
         assert {one.nothing_written for one in told} == {False}
+        # From here on a late answer is one of a busy machine.
+        client.settings = replace(client.settings, answer_s_max=PATIENCE_OF_TESTS_S)
         server.go_on()
         await client.wait_up(PATIENCE_OF_TESTS_S)
         assert await client.call("PING") == b"PONG"
