@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.postgres.embedded.server import EmbeddedServer, start
+from storage.postgres.embedded.server import EmbeddedServer
 from tests.journeys.kinds import StartSite
 from tests.journeys.test_process import MANY, history, post_until_acknowledged
 from tests.journeys.visitor import Visitor
 from tests.patience import PATIENCE_S
+from tests.processes.prepared import start_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[EmbeddedServer]:
     """A server of the test's own, which nobody brings back but the test."""
-    server = start(tmp_path / "database", extra=("fsync=off",))
+    server = start_prepared(tmp_path / "database")
     yield server
     server.stop()
 

@@ -10,7 +10,6 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from storage.postgres.embedded.server import start
 from tests.journeys.site_process import SiteProcess
 from tests.journeys.test_browser_providers import running_provider
 from tests.journeys.test_process import MANY
@@ -23,6 +22,7 @@ from tests.journeys.test_two_processes import (
     registered,
 )
 from tests.journeys.visitor import Answer, Visitor
+from tests.processes.prepared import start_prepared
 from tests.web.accounts.provider.lying import CLIENT, SECRET, LyingProvider
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ BEGIN = f"{AUTH}/oauth/example/authorize?redirect_to=/account"
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two processes on one database, and a provider that both know."""
     folder = tmp_path_factory.mktemp("ends")
-    server, sites = start(folder / "database", extra=("fsync=off",)), list[SiteProcess]()
+    server, sites = start_prepared(folder / "database"), list[SiteProcess]()
     with running_provider() as provider:
         settings = {
             "DATABASE_URL": server.url,

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.postgres.embedded.server import EmbeddedServer, start
+from storage.postgres.embedded.server import EmbeddedServer
 from tests.journeys.site_process import OwnProcess
 from tests.journeys.test_database_away import kill, wait_ready
 from tests.journeys.visitor import Visitor
 from tests.patience import PATIENCE_S
+from tests.processes.prepared import start_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[EmbeddedServer]:
     """A server of the test's own, which nobody brings back but the test."""
-    server = start(tmp_path / "database", extra=("fsync=off",))
+    server = start_prepared(tmp_path / "database")
     yield server
     server.stop()
 

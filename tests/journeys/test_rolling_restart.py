@@ -16,11 +16,11 @@ import trio
 from asyncpg import Connection
 
 from storage.postgres import open_database
-from storage.postgres.embedded.server import start
 from tests.journeys.site_process import SiteProcess
 from tests.journeys.test_process import MANY, post_until_acknowledged
 from tests.journeys.visitor import Visitor
 from tests.patience import PATIENCE_S
+from tests.processes.prepared import start_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +95,7 @@ def stored(url: str) -> list[str]:
 
 def test_a_rolling_restart_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """REL-24: clients post, pages are open; the next process starts while the first one stops."""
-    server = start(tmp_path / "database", extra=("fsync=off",))
+    server = start_prepared(tmp_path / "database")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -11,11 +11,11 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from storage.postgres.embedded.server import start
 from tests.journeys.site_process import SiteProcess
 from tests.journeys.test_process import MANY
 from tests.journeys.visitor import Answer, Visitor
 from tests.patience import PATIENCE_S
+from tests.processes.prepared import start_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ SESSION_ENDED = 4401
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SiteProcess, SiteProcess]]:
     folder = tmp_path_factory.mktemp("pair")
-    server = start(folder / "database", extra=("fsync=off",))
+    server = start_prepared(folder / "database")
     # One state folder: they have one secret and one key, as two machines are given them.
     sites: list[SiteProcess] = []
     try:

@@ -18,6 +18,7 @@ import trio
 
 from storage.postgres import open_database
 from storage.postgres.embedded import server
+from storage.postgres.embedded.server import EmbeddedServer
 from storage.postgres.schema.migrate import migrate
 
 
@@ -26,6 +27,12 @@ def lay_out(state_dir: Path) -> None:
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     # With its owner, who is another than root.
     subprocess.run(["cp", "-a", str(_made()), str(state_dir)], check=True)
+
+
+def start_prepared(state_dir: Path, *, extra: tuple[str, ...] = ("fsync=off",)) -> EmbeddedServer:
+    """Call this for a server of a test's own, on new data with the whole schema; stop it."""
+    lay_out(state_dir)
+    return server.start(state_dir, extra=extra)
 
 
 @functools.cache

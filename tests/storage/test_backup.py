@@ -44,6 +44,7 @@ from storage.testing import TemporaryServer
 from storage.testing.event_store import read_to_end
 from storage.testing.samples import new_event, new_events
 from tests.patience import PATIENT_POOL
+from tests.processes.prepared import start_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -214,7 +215,7 @@ async def test_a_store_that_went_back_in_time_is_refused_until_that_is_known(
 ) -> None:
     # STORE-26
     state, copy = tmp_path / "before", tmp_path / "after"
-    first = start(state, extra=("fsync=off",))
+    first = start_prepared(state)
     try:
         async with open_database(first.url, settings=PATIENT_POOL) as database:
             await migrate(database)

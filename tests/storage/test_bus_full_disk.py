@@ -24,11 +24,11 @@ from storage.postgres import (
     migrate,
     open_database,
 )
-from storage.postgres.embedded.server import start
 from storage.testing.bus import GROUP, TOPIC, records
 from storage.testing.samples import new_event
 from tests.engines import real_environment
 from tests.patience import PATIENCE_S, PATIENT_POOL
+from tests.processes.prepared import start_prepared
 from tests.storage.bus_member_process import subscription_on
 
 # What a filler has to write: quick, and more than all records here take.
@@ -91,7 +91,7 @@ async def test_a_full_disk_under_the_bus_holds_records_in_the_outbox_and_loses_n
     # BUS-9, BUS-13, REL-89
     (disk := tmp_path / "disk").mkdir()
     with small_disk(disk):
-        server = start(tmp_path / "state", extra=("fsync=off",))
+        server = start_prepared(tmp_path / "state")
         try:
             place = await trio.to_thread.run_sync(place_of, disk, server.data)
             async with open_database(server.url, settings=PATIENT_POOL) as database:

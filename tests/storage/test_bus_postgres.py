@@ -31,7 +31,6 @@ from actors.persistence.bus import (
 from actors.persistence.bus.words import AWAY_UNHEALTHY_S
 from storage.bus import PostgresBus, Retention
 from storage.postgres import Connection, Database, PostgresEventStore, migrate, open_database
-from storage.postgres.embedded.server import start
 from storage.testing import TemporaryServer
 from storage.testing.bus import (
     GROUP,
@@ -45,6 +44,7 @@ from storage.testing.bus import (
 )
 from storage.testing.kept import kept_in_postgres
 from tests.patience import PATIENCE_S, PATIENT_POOL
+from tests.processes.prepared import start_prepared
 from tests.storage.bus_member_process import subscription_on
 
 _ROOT = Path(__file__).parents[2]
@@ -415,7 +415,7 @@ async def test_a_log_that_three_groups_have_read_is_as_large_as_a_day(database: 
 async def test_a_killed_server_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """PostgreSQL is killed with records on their way to the bus, and to a handler."""
     # BUS-4, BUS-9, BUS-13, REL-85
-    server = start(tmp_path, extra=("fsync=off",))
+    server = start_prepared(tmp_path)
 
     async def kill_and_restart(bus: PostgresBus) -> None:
         assert server.pid is not None

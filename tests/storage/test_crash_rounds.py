@@ -19,11 +19,12 @@ import trio
 from actors.persistence import StreamId
 from actors.persistence.projections.inline import inline_collection
 from storage.postgres import Connection, Database, migrate, open_database
-from storage.postgres.embedded.server import EmbeddedServer, start
+from storage.postgres.embedded.server import EmbeddedServer
 from storage.testing import Told
 from storage.testing.kept import Kept, kept_in_memory, kept_in_postgres
 from storage.testing.samples import new_event
 from tests.patience import PATIENCE_S, PATIENT_POOL
+from tests.processes.prepared import start_prepared
 from tests.storage.busy_program import (
     EFFECTS,
     FIRED,
@@ -45,7 +46,7 @@ _END_CLAIMS = (
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    made = start(tmp_path, extra=("fsync=off",))
+    made = start_prepared(tmp_path)
     yield made
     made.stop()
 

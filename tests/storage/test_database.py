@@ -22,11 +22,11 @@ from storage.postgres import (
     open_database,
 )
 from storage.postgres.connecting.pool import OPERATION_S_MAX, SETTLE_S_MAX
-from storage.postgres.embedded.server import start
 from storage.testing import TemporaryServer
 from storage.testing.samples import PATIENCE_S
 from tests.logged import captured
 from tests.patience import PATIENT_POOL
+from tests.processes.prepared import start_prepared
 
 # One session, ready when the database is, and whoever needs it waits for it.
 _ONE = PoolSettings(connections_min=1, connections_max=1, acquire_s_max=PATIENCE_S)
@@ -345,7 +345,7 @@ def _signal_all(pid: int, word: signal.Signals) -> None:
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     """A server of this test alone, which may be stopped."""
-    made = start(tmp_path, extra=("fsync=off",))
+    made = start_prepared(tmp_path)
     yield made
     made.stop()
 

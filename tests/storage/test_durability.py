@@ -10,9 +10,9 @@ import trio
 
 from actors.persistence import StoreError, StreamId
 from storage.postgres import Connection, EmbeddedServer, PostgresEventStore, migrate, open_database
-from storage.postgres.embedded.server import start
 from storage.testing.samples import PATIENCE_S, new_events
 from tests.patience import PATIENT_POOL
+from tests.processes.prepared import start_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ async def test_what_was_acknowledged_outlives_the_server(tmp_path: Path, is_wait
     extra: tuple[str, ...] = ("fsync=off",)
     if not is_waiting:
         extra = (*extra, "synchronous_commit=off", "wal_writer_delay=10s")
-    server = await trio.to_thread.run_sync(lambda: start(tmp_path, extra=extra))
+    server = await trio.to_thread.run_sync(lambda: start_prepared(tmp_path, extra=extra))
     kept: set[UUID] = set()
     lost: set[UUID] = set()
     try:

@@ -27,6 +27,7 @@ from storage.postgres.embedded.server import SOCKET_NAME, EmbeddedServer, start
 from storage.testing import TemporaryServer
 from storage.testing.samples import PATIENCE_S
 from tests.patience import PATIENT_POOL, until
+from tests.processes.prepared import start_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +41,14 @@ sys.stdin.read()
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    made = start_prepared(tmp_path / "state", extra=())
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def new_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """One that has made its data itself."""
     made = start(tmp_path / "state")
     yield made
     made.stop()
@@ -68,8 +77,9 @@ async def _gone(pid: int) -> None:
             await trio.sleep(0.01)
 
 
-def test_only_its_user_reaches_it_and_by_no_address(server: EmbeddedServer) -> None:
+def test_only_its_user_reaches_it_and_by_no_address(new_server: EmbeddedServer) -> None:
     # SEC-125
+    server = new_server
     assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
     assert stat.S_IMODE(server.data.parent.stat().st_mode) == 0o700
     found = subprocess.run(
@@ -84,9 +94,9 @@ def test_only_its_user_reaches_it_and_by_no_address(server: EmbeddedServer) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can try as another user")
-def test_another_user_is_refused(server: EmbeddedServer) -> None:
+def test_another_user_is_refused(new_server: EmbeddedServer) -> None:
     # SEC-125
-    path = server.sockets / ".s.PGSQL.5432"
+    path = new_server.sockets / ".s.PGSQL.5432"
     attempt = (
         "import os, socket, sys\nos.setgid(54321); os.setuid(54321)\n"
         "socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
@@ -124,7 +134,7 @@ async def test_a_killed_process_leaves_no_server_and_the_next_starts(tmp_path: P
 
 def test_a_server_that_outlived_its_guard_is_stopped(tmp_path: Path) -> None:
     # REL-91
-    first = start(tmp_path)
+    first = start_prepared(tmp_path)
     left = first.pid
     assert left is not None
     guard = first._guard
@@ -201,7 +211,7 @@ def test_a_start_that_fails_tells_why_and_leaves_nothing(tmp_path: Path) -> None
 
 
 def test_a_stale_number_of_another_process_is_no_hindrance(tmp_path: Path) -> None:
-    server = start(tmp_path)
+    server = start_prepared(tmp_path)
     kept = (server.data / "postmaster.pid").read_text().splitlines()
     server.stop()
     kept[0] = str(os.getpid())
@@ -211,7 +221,7 @@ def test_a_stale_number_of_another_process_is_no_hindrance(tmp_path: Path) -> No
 
 def test_a_power_cut_whose_numbers_mean_others_now_is_no_hindrance(tmp_path: Path) -> None:
     # REL-91: nobody removes the files then, and their numbers are given out again after the boot
-    server = start(tmp_path)
+    server = start_prepared(tmp_path)
     names = ("postmaster.pid", f"{SOCKET_NAME}.lock")
     kept = {name: (server.data / name).read_text().splitlines() for name in names}
     owner = server.data.stat().st_uid
@@ -230,7 +240,7 @@ def test_a_power_cut_whose_numbers_mean_others_now_is_no_hindrance(tmp_path: Pat
 @pytest.mark.parametrize("text", ["", "\n", "nonsense", "12\nhalf a file"])
 def test_a_file_of_numbers_that_was_half_written_is_no_hindrance(tmp_path: Path, text: str) -> None:
     # REL-89, REL-91: a full disk and a power cut leave such
-    server = start(tmp_path)
+    server = start_prepared(tmp_path)
     server.stop()
     (server.data / "postmaster.pid").write_text(text)
     start(tmp_path).stop()
@@ -240,7 +250,7 @@ def test_another_server_that_has_the_number_now_is_left_alone(
     tmp_path: Path, postgres_server: TemporaryServer
 ) -> None:
     # REL-91
-    server = start(tmp_path)
+    server = start_prepared(tmp_path)
     kept = (server.data / "postmaster.pid").read_text().splitlines()
     server.stop()
     other = postgres_server.server.pid

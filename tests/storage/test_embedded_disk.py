@@ -22,6 +22,7 @@ from storage.postgres.embedded.disk import FREE_BYTES_AGAIN, FREE_BYTES_MIN, SPA
 from storage.postgres.embedded.server import start
 from storage.testing.samples import PATIENCE_S
 from tests.patience import PATIENT_POOL
+from tests.processes.prepared import start_prepared
 
 STREAM = StreamId("a-1")
 
@@ -45,7 +46,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Room:
 
 @pytest.fixture
 def server(tmp_path: Path, room: Room) -> Iterator[EmbeddedServer]:
-    made = start(tmp_path, extra=("fsync=off",))
+    made = start_prepared(tmp_path)
     yield made
     made.stop()
 

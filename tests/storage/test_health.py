@@ -23,9 +23,9 @@ from storage.postgres import (
     open_database,
 )
 from storage.postgres.connecting.health import CHECK_S_MAX, ArchiveState, OldestTransaction, judge
-from storage.postgres.embedded.server import start
 from storage.testing.samples import PATIENCE_S
 from tests.patience import PATIENT_POOL
+from tests.processes.prepared import start_prepared
 
 
 async def test_a_served_database_is_healthy(database: Database) -> None:
@@ -107,7 +107,7 @@ def test_an_archive_that_does_not_come_is_told(state: ArchiveState, told: str) -
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server where transactions can be prepared, and where nobody else holds one open."""
     extra = ("fsync=off", "max_prepared_transactions=2")
-    made = start(tmp_path_factory.mktemp("health"), extra=extra)
+    made = start_prepared(tmp_path_factory.mktemp("health"), extra=extra)
     yield made
     made.stop()
 

@@ -29,10 +29,11 @@ from actors.persistence import (
     StreamId,
 )
 from storage.postgres import Connection, Database, PostgresEventStore, migrate, open_database
-from storage.postgres.embedded.server import EmbeddedServer, start
+from storage.postgres.embedded.server import EmbeddedServer
 from storage.testing.event_store import following, read_to_end
 from storage.testing.samples import new_event
 from tests.patience import PATIENCE_S, PATIENT_POOL
+from tests.processes.prepared import start_prepared
 from tests.storage.history import Call, History, Outcome, faults
 
 STREAMS = [StreamId(f"list-{number}") for number in range(10)]
@@ -253,7 +254,7 @@ def _value(data: bytes) -> int:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    made = start(tmp_path, extra=("fsync=off", "max_connections=60"))
+    made = start_prepared(tmp_path, extra=("fsync=off", "max_connections=60"))
     yield made
     made.stop()
 

@@ -25,10 +25,11 @@ import trio
 from actors.persistence import Cursor, NewEvent, StoredEvent, StreamId
 from storage.errors import StoreError, StoreUnavailable
 from storage.postgres import Connection, Database, PostgresEventStore, migrate, open_database
-from storage.postgres.embedded.server import EmbeddedServer, start
+from storage.postgres.embedded.server import EmbeddedServer
 from storage.testing.event_store import assert_streams_ascend, following, read_to_end
 from storage.testing.samples import new_events
 from tests.patience import PATIENT_POOL
+from tests.processes.prepared import start_prepared
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ _ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    made = start(tmp_path, extra=("fsync=off", "max_connections=100"))
+    made = start_prepared(tmp_path, extra=("fsync=off", "max_connections=100"))
     yield made
     made.stop()
 

@@ -15,6 +15,7 @@ from storage.postgres.embedded.backups.taking import Source, seal, source_of, wa
 from storage.postgres.embedded.server import start
 from storage.testing.samples import new_events
 from tests.patience import PATIENT_POOL
+from tests.processes.prepared import lay_out
 
 # No test waits for it: who needs a file closed closes it.
 LATER_S = 3600
@@ -25,6 +26,7 @@ EXTRA = ("fsync=off", "track_commit_timestamp=on")
 def begin(folder: Path, *, every_s: int = LATER_S) -> tuple[EmbeddedServer, Source]:
     """Start a server in `folder/state` that archives to `folder/kept`."""
     archive = archive_of(folder, every_s)
+    lay_out(folder / "state")
     server = start(folder / "state", extra=EXTRA, archive=archive)
     return server, source_of(folder / "state", server.url, archive)
 

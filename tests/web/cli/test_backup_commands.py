@@ -12,9 +12,9 @@ import trio
 from actors.persistence import StreamId
 from storage.errors import StoreRewound
 from storage.postgres import PostgresEventStore, check_migrations, migrate, open_database
-from storage.postgres.embedded.server import start
 from storage.testing.samples import new_events
 from tests.patience import PATIENT_POOL
+from tests.processes.prepared import start_prepared
 from web.app import CannotStart
 from web.app.running import open_server
 from web.cli.commands import main
@@ -46,7 +46,7 @@ class Backups:
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Backups:
     made = Backups(tmp_path, capsys)
-    server = start(made.state, extra=("fsync=off",))
+    server = start_prepared(made.state)
     try:
         trio.run(_fill, server.url)
     finally:
