@@ -409,7 +409,11 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             self.state = self.aggregate.apply(self.state, event)
         self.version = appended.version
         self._maybe_keep()
+        self._note_appended(request, appended)
         return self._done(appended, events)
+
+    def _note_appended(self, request: AppendRequest, appended: Appended) -> None:
+        """For a kind of aggregate that has to do with what was stored beside its events."""
 
     @staticmethod
     def _done(appended: Appended, events: tuple[E, ...]) -> Done:

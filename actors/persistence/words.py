@@ -436,12 +436,17 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """An append is stored: its first and last version, and the cursor of the last event."""
+    """An append is stored: its first and last version, and the cursor of the last event.
+
+    `outbox` has the numbers of its messages there, in their order; none where the store took a
+    way that does not tell them, or the append is from before.
+    """
 
     version: Version
     first_version: Version
     cursor: Cursor
     replayed: bool = False
+    outbox: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

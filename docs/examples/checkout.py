@@ -25,6 +25,7 @@ from actors.persistence import (
     DueTimer,
     DurableTimers,
     EventStore,
+    LookAtOutbox,
     Outbox,
     OutboxEntry,
     OutboxRelay,
@@ -35,7 +36,6 @@ from actors.persistence import (
     event,
     execute,
 )
-from actors.persistence.beside_log.outbox import LookAtOutbox
 from actors.persistence.beside_log.timers import LookForTimers
 from actors.reducers import Environment
 from actors.sagas import (
@@ -408,9 +408,12 @@ class Counter:
             SagaKinds(Checkout),
             ports.store,
             ports.env,
-            look_at_outbox=lambda keys: self.shop.relay.tell(LookAtOutbox(keys)),
+            look_at_outbox=self._look_at_outbox,
             look_for_timers=lambda: self.shop.clock.tell(LookForTimers()),
         )
+
+    def _look_at_outbox(self, look: LookAtOutbox) -> None:
+        self.shop.relay.tell(look)
 
     @property
     def participants(self) -> Mapping[str, Participant]:

@@ -546,7 +546,7 @@ class MemoryDatabase:
         """
         return min(self.open_txids, default=self._last_txid + 1)
 
-    def add_outbox(self, txid: int, messages: Sequence[OutboxMessage]) -> None:
+    def add_outbox(self, txid: int, messages: Sequence[OutboxMessage]) -> tuple[int, ...]:
         """Call this in an append to queue what is sent after it."""
         for message in messages:
             self._last_outbox_id += 1
@@ -554,6 +554,7 @@ class MemoryDatabase:
             self.outbox[row.id] = row
             self.unsent.setdefault(part_of(message), {})[row.id] = row
             self.message_ids.add(message.message_id)
+        return tuple(range(self._last_outbox_id - len(messages) + 1, self._last_outbox_id + 1))
 
     def add_messages(self, messages: Sequence[OutboxMessage]) -> int:
         """Call this to queue in one transaction what goes with no append; how many were new."""

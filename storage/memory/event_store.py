@@ -197,12 +197,13 @@ class MemoryEventStore(Twin):
         ):
             raise StoreUnavailable("a test rolled the append back")
         documents = apply_inline(self._inline, database, txid, placed)
-        database.add_outbox(txid, request.outbox)
+        numbers = database.add_outbox(txid, request.outbox)
         for change in request.timers:
             database.change_timer(change)
         if request.inbox is not None:
             database.inbox[request.inbox] = database.now()
-        appended = Appended(placed[-1].version, placed[0].version, placed[-1].cursor)
+        last = placed[-1]
+        appended = Appended(last.version, placed[0].version, last.cursor, outbox=numbers)
         if request.idempotency is not None:
             held = claim(database, request.idempotency)
             remember(database, held, keep_answer(request.key, appended))

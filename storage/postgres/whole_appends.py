@@ -17,6 +17,7 @@ Rule 4: rows go in the order of their keys, so two statements wait for each othe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import asyncpg
 
@@ -68,6 +69,7 @@ WITH patience AS MATERIALIZED (
         AS m (of, partition, kind, target, key, id, headers, payload, ord)
     WHERE m.of IN (SELECT ord FROM fitting)
     ORDER BY m.ord
+    RETURNING id, message_id
 ), cancelled AS (
     UPDATE timers SET cancelled_at = clock_timestamp()
     WHERE {OPEN} AND timer_id = ANY(ARRAY(
@@ -92,7 +94,9 @@ WITH patience AS MATERIALIZED (
     ORDER BY t.ord
     ON CONFLICT DO NOTHING
 )
-SELECT stream_id, version, txid, position, recorded_at FROM stored ORDER BY position
+SELECT stream_id, version, txid, position, recorded_at, NULL::uuid FROM stored
+UNION ALL SELECT NULL, NULL, NULL, id, NULL, message_id FROM queued
+ORDER BY position
 """  # noqa: S608  (our own words)
 
 
@@ -150,13 +154,19 @@ async def insert_wholes(
     heads = [row.key for row in rows], [row.expected for row in rows]
     found = await connection.fetch(_WHOLE, patience, *heads, *_beside(rows))
     places: dict[str, list[asyncpg.Record]] = {}
+    numbers: dict[UUID, int] = {}
     for place in found:
-        places.setdefault(place[0], []).append(place)
+        if place[0] is None:
+            numbers[place[5]] = place[3]
+        else:
+            places.setdefault(place[0], []).append(place)
     answers: list[Appended | None] = [None] * len(requests)
     stored: list[list[StoredEvent]] = []
     for key, of_request in places.items():
         number, first, last = chosen[key], of_request[0], of_request[-1]
-        answers[number] = Appended(last[1], first[1], Cursor(last[2], last[3]))
+        queued = tuple([numbers[one.message_id] for one in requests[number].outbox])
+        cursor = Cursor(last[2], last[3])
+        answers[number] = Appended(last[1], first[1], cursor, outbox=queued)
         if inline.wanting(requests[number].events):
             stored.append(_stored(requests[number], of_request))
     if stored:
@@ -213,5 +223,5 @@ def _stored(request: AppendRequest, places: Sequence[asyncpg.Record]) -> list[St
             event.tenant,
             at,
         )
-        for event, (_, version, txid, position, at) in zip(request.events, places, strict=True)
+        for event, (_, version, txid, position, at, _) in zip(request.events, places, strict=True)
     ]

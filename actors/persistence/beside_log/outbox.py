@@ -89,6 +89,8 @@ BATCH_S_MAX = 5.0
 MARK_S = 0.1
 # With so many unmarked nothing more is sent: what a look passes over has a bound.
 UNMARKED_MAX = 1000
+# What was stored is sent without a look, if it is handed over so soon after its append began.
+HANDED_S_MAX = 3.0
 # A stop waits so long for the messages in flight: less than the runtime gives a stop.
 STOP_S_MAX = 3.0
 
@@ -100,7 +102,7 @@ def partition_of(key: str) -> int:
     return crc32(key.encode()) % PARTITIONS
 
 
-def part_of(message: OutboxMessage) -> int:
+def part_of(message: "OutboxMessage | OutboxEntry") -> int:
     """Call this to learn into which part a message goes: mail has its own, and so have some sagas.
 
     So a mail server or a broker that is slow holds up nothing else.
@@ -359,10 +361,15 @@ class NotSent(Exception):
 class LookAtOutbox:
     """Tells the relay to look now; without, it looks a quarter of a second after a hint at most.
 
-    With `keys`, those of the messages as the outbox has them, at their parts alone.
+    With `keys`, those of the messages as the outbox has them, at their parts alone. `entries` are
+    messages that were stored just now, by an append that was begun at `since`, and each the first
+    of its key there ever was: a relay that sends many keys at a time sends them as they are,
+    without a look. Nothing depends on it: the outbox has them too.
     """
 
     keys: tuple[str, ...] = ()
+    entries: tuple[OutboxEntry, ...] = ()
+    since: float = 0.0
 
 
 class _Part:
@@ -374,12 +381,18 @@ class _Part:
     def __init__(self, number: int) -> None:
         self.number = number
         self.epoch = 0
-        self.held_until = -inf
+        self.held_since, self.held_until = inf, -inf
         self.scope = trio.CancelScope()
         # Sent, and the store does not know it yet; marked by one task at a time.
         self.unmarked: list[int] = []
         self.marking = trio.Lock()
         self.look = trio.Event()
+        # Whether to look at the outbox; what was handed to us needs no look.
+        self.is_due = False
+        self.handed: list[tuple[OutboxEntry, float]] = []
+        # What we had of late, in two generations: it may be handed over yet.
+        self.given, self.given_before = set[int](), set[int]()
+        self.given_since = -inf
         self.ended = trio.Event()
         # Taken and not sent yet: by key, in order, each with when its turn is over.
         self.in_hand: dict[str, deque[tuple[OutboxEntry, float]]] = {}
@@ -393,16 +406,57 @@ class _Part:
         """Call this with the answer to a renewal; None when somebody else holds the part."""
         if epoch is None or epoch != self.epoch:
             self.let_go()
+            self.held_since = trio.current_time()
         if epoch is None:
             return
         if self.held_until <= trio.current_time():
-            self.look.set()  # what waits in it was nobody's, or another's
+            self.look_now()  # what waits in it was nobody's, or another's
         self.epoch, self.held_until, self.scope.deadline = epoch, until, until
 
     def let_go(self) -> None:
         """Call this when the part is no longer ours: what is being sent is cut."""
         self.held_until = -inf
+        self.handed.clear()
         self.scope.cancel()
+
+    def look_now(self) -> None:
+        """Call this to have it looked at."""
+        self.is_due = True
+        self.look.set()
+
+    def hand(self, entry: OutboxEntry, since: float) -> None:
+        """Call this with what was stored just now, by an append that was begun at `since`."""
+        if self.held_until > trio.current_time() and len(self.handed) < self.room():
+            self.handed.append((entry, since))
+            self.look.set()
+        else:
+            self.look_now()
+
+    def note_given(self, batch: Sequence[OutboxEntry]) -> None:
+        """Call this with what a look gave, or was handed over."""
+        now = trio.current_time()
+        if now - self.given_since >= HANDED_S_MAX:
+            self.given_before, self.given, self.given_since = self.given, set(), now
+        self.given.update([entry.id for entry in batch])
+
+    def take_handed(self) -> list[OutboxEntry]:
+        """Call this, with no look under way, for what was handed over and nobody had before.
+
+        What another holder of the part may have had is left to a look, as is what was handed over
+        so late that nobody knows any more if one gave it.
+        """
+        handed, self.handed = self.handed, []
+        oldest = max(self.held_since, trio.current_time() - HANDED_S_MAX)
+        if len(self.unmarked) >= UNMARKED_MAX:
+            oldest = inf
+        taken: list[OutboxEntry] = []
+        for entry, since in handed:
+            if since < oldest:
+                self.is_due = True
+            elif entry.id not in self.given and entry.id not in self.given_before:
+                taken.append(entry)
+        self.note_given(taken)
+        return taken
 
     def room(self) -> int:
         """Call this for how much more may be taken."""
@@ -455,6 +509,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
         self._outbox, self._send, self._env, self._owner = outbox, send, env, owner
         self._dead_letters, self._skipping, self._shard = dead_letters, skipping, shard
         self._parts = [_Part(number) for number in partitions]
+        self._by_number = {part.number: part for part in self._parts}
         self._sends = trio.CapacityLimiter(sends_max)
         self._has_sent = trio.Event()
         self._is_stopping = False
@@ -487,12 +542,19 @@ class OutboxRelay(Actor[LookAtOutbox]):
             _log.warning("persistence.lease_kept", code=error.code)
 
     async def on_look_at_outbox(self, message: LookAtOutbox) -> None:
-        """Look at every part now, or at those of some keys."""
-        wanted = {partition_of(key) for key in message.keys}
-        for part in self._parts:
-            # The parts of mail and of sagas that have their own are not told by a key alone.
-            if not wanted or part.number in wanted or part.number >= PARTITIONS:
-                part.look.set()
+        """Look at every part now, or at those of some keys, and send what is handed over."""
+        if message.keys or not message.entries:
+            wanted = {partition_of(key) for key in message.keys}
+            for part in self._parts:
+                # The parts of mail and of sagas that have their own are not told by a key alone.
+                if not wanted or part.number in wanted or part.number >= PARTITIONS:
+                    part.look_now()
+        for entry in message.entries:
+            found = self._by_number.get(part_of(entry))
+            if found is not None and self._keys_at_once > 1:
+                found.hand(entry, message.since)
+            elif found is not None:
+                found.look_now()
 
     # Leases and marks
 
@@ -603,7 +665,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
         self._is_away = False
         for number, in_s in due.items():
             if in_s == 0.0:
-                ours[number].look.set()
+                ours[number].look_now()
         return due
 
     async def _serve(self, part: _Part) -> None:
@@ -621,7 +683,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
                     self._note_away(error)
                     with trio.move_on_after(AWAY_S):
                         await part.look.wait()
-                    part.look.set()
+                    part.look_now()
         finally:
             part.ended.set()
 
@@ -634,6 +696,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
         if len(part.unmarked) >= UNMARKED_MAX:
             await self._mark(part)
         part.let_go_of.clear()
+        part.is_due = False
         batch = await self._outbox.next_batch(
             part.number, part.epoch, limit=limit, skipping=self._skipping, without=part.taken()
         )
@@ -666,6 +729,8 @@ class OutboxRelay(Actor[LookAtOutbox]):
                         part.look = trio.Event()
         finally:
             part.in_hand.clear()
+            part.is_due = part.is_due or bool(part.handed)
+            part.handed.clear()
         if part.error is not None:
             raise part.error
 
@@ -673,6 +738,9 @@ class OutboxRelay(Actor[LookAtOutbox]):
         self, part: _Part, nursery: trio.Nursery, limit: trio.CapacityLimiter
     ) -> bool:
         """Take what there is room for, and begin to send it; False with nothing in hand."""
+        self._begin(part, part.take_handed(), nursery, limit)
+        if not part.is_due and not part.is_full:
+            return bool(part.in_hand)
         room = part.room()
         part.is_full = room < ROOM_MIN
         if part.is_full:
@@ -684,16 +752,27 @@ class OutboxRelay(Actor[LookAtOutbox]):
             part.error = error
             return False
         part.is_full = len(batch) == room
+        begin = [entry for entry in batch if entry.key not in part.let_go_of]
+        part.note_given(begin)
+        part.is_due = part.is_due or len(begin) < len(batch)
+        self._begin(part, begin, nursery, limit)
+        return bool(part.in_hand) or bool(part.handed)
+
+    def _begin(
+        self,
+        part: _Part,
+        entries: Sequence[OutboxEntry],
+        nursery: trio.Nursery,
+        limit: trio.CapacityLimiter,
+    ) -> None:
+        """Send these in tasks of their keys, behind what is in hand."""
         ends_at = trio.current_time() + BATCH_S_MAX
-        for entry in batch:
-            if entry.key in part.let_go_of:
-                continue
+        for entry in entries:
             queue = part.in_hand.get(entry.key)
             if queue is None:
                 queue = part.in_hand[entry.key] = deque(maxlen=BATCH_MAX)
                 nursery.start_soon(self._send_key, part, entry.key, limit)
             queue.append((entry, ends_at))
-        return bool(part.in_hand)
 
     async def _send_key(self, part: _Part, key: str, limit: trio.CapacityLimiter) -> None:
         queue = part.in_hand[key]
@@ -705,8 +784,8 @@ class OutboxRelay(Actor[LookAtOutbox]):
             part.error = error
         if queue:
             part.let_go_of.add(key)
+            part.is_due = True
         del part.in_hand[key]
-        # Behind the last one there may be more at once.
         if not part.in_hand or (part.is_full and part.room() >= ROOM_MIN):
             part.look.set()
 

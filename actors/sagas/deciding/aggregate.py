@@ -323,6 +323,12 @@ def outbox_keys(saga: SagaId, events: Sequence[SagaEvent]) -> tuple[str, ...]:
     return tuple(keys)
 
 
+def is_first(message: OutboxMessage) -> bool:
+    """Call this for a saga's message to ask whether none of its key can be before it."""
+    headers = message.headers
+    return headers.get("saga-attempt") == "1" and not headers["saga-undo"]
+
+
 def _key(stream: str, step: str) -> str:
     """In order with all others of its step, so an undo comes after."""
     return f"{stream}:{step}"

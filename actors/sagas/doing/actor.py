@@ -16,9 +16,20 @@ from typing import cast
 
 import trio
 
-from actors.persistence import AggregateActor, Done, Execute, Failed, Refusal
+from actors.persistence import (
+    AggregateActor,
+    Appended,
+    AppendRequest,
+    Done,
+    Execute,
+    Failed,
+    LookAtOutbox,
+    OutboxEntry,
+    Refusal,
+    owned_name,
+)
 from actors.runtime import Log, current_tallies
-from actors.sagas.deciding.aggregate import SagaLog, outbox_keys
+from actors.sagas.deciding.aggregate import SagaLog, is_first, outbox_keys
 from actors.sagas.deciding.decisions import IGNORED
 from actors.sagas.doing.facts import saga_facts
 from actors.sagas.doing.parts import SagaParts
@@ -63,6 +74,8 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
         self._parts, self._saga = parts, saga
         # When what is under way was begun, by its step: for the figures.
         self._began: dict[str, float] = {}
+        # When the message in hand came, and what its append has sent that the relay need not read.
+        self._came, self._sent = 0.0, list[OutboxEntry]()
 
     def tell_of_itself(self) -> Mapping[str, object]:
         """What the tree shows of it: `saga_facts`."""
@@ -72,6 +85,7 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
         """Decide and store, as an aggregate does."""
         # Many are woken at once, each read just then; and one that is woken misses nothing.
         self._is_shared = not isinstance(message.command, Wake)
+        self._came = trio.current_time()
         try:
             outcome = await super().on_execute(message)
         except Exception as bug:
@@ -83,6 +97,27 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
             outcome = await super().on_execute(message)
         self._note(outcome)
         return outcome
+
+    def _note_appended(self, request: AppendRequest, appended: Appended) -> None:
+        """Keep for the relay what it can send as it is: all that is the first of its key."""
+        if not appended.outbox:
+            return
+        now, tenant = self.env.clock.now(), self._saga.tenant
+        self._sent = [
+            OutboxEntry(
+                number,
+                one.message_id,
+                one.kind,
+                one.target,
+                owned_name(tenant, one.key),
+                one.payload,
+                one.headers,
+                0,
+                now,
+            )
+            for number, one in zip(appended.outbox, request.outbox, strict=True)
+            if is_first(one)
+        ]
 
     def _crashes_max(self) -> int:
         """So many crashes in a row, or one more than its supervisor has restarts for it.
@@ -136,5 +171,8 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
                     # Sooner than the timers' next look may be.
                     self._parts.look_for_timers()
         events = cast("tuple[SagaEvent, ...]", outcome.events)
-        if keys := outbox_keys(self._saga, events):
-            self._parts.look_at_outbox(keys)
+        sent, self._sent = tuple(self._sent), []
+        known = {one.key for one in sent}
+        keys = tuple([key for key in outbox_keys(self._saga, events) if key not in known])
+        if keys or sent:
+            self._parts.look_at_outbox(LookAtOutbox(keys, sent, self._came))

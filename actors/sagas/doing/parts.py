@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from actors.persistence import EventStore, Shard
+from actors.persistence import EventStore, LookAtOutbox, Shard
 from actors.persistence.aggregate_actor import IDLE_S
 from actors.reducers import Environment
 from actors.sagas.definition import AnySaga, Definition, Saga
@@ -83,7 +83,7 @@ class SagaParts:
 
     `look_at_outbox` and `look_for_timers` are called behind each append that needs it, and must
     not wait: without them a command leaves with the relay's next look (a quarter of a second). The
-    first is given the keys of the messages, as the outbox has them: for `LookAtOutbox`.
+    first is given what the relay is to be told.
     """
 
     kinds: SagaKinds
@@ -92,7 +92,7 @@ class SagaParts:
     shard: Shard | None = None
     idle_s: float = IDLE_S
     crashes_max: int = CRASHES_MAX
-    look_at_outbox: Callable[[tuple[str, ...]], None] = lambda _: None
+    look_at_outbox: Callable[[LookAtOutbox], None] = lambda _: None
     look_for_timers: Callable[[], None] = lambda: None
     stats: SagaStats = field(default_factory=SagaStats)
     crashes: dict[str, int] = field(default_factory=dict)

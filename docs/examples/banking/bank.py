@@ -16,7 +16,6 @@ from actors.persistence import (
     TimerService,
     execute,
 )
-from actors.persistence.beside_log.outbox import LookAtOutbox
 from actors.persistence.beside_log.timers import LookForTimers
 from actors.persistence.event_store import EventStore
 from actors.reducers import Environment
@@ -92,7 +91,7 @@ class Office:
             SagaKinds(Transfer),
             ports.store,
             ports.env,
-            look_at_outbox=lambda keys: find().relay.tell(LookAtOutbox(keys)),
+            look_at_outbox=lambda look: find().relay.tell(look),  # noqa: PLW0108  (found late)
             look_for_timers=lambda: find().clock.tell(LookForTimers()),
         )
         self.sagas = Sagas(

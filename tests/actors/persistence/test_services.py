@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from actors.persistence import (
+    Appended,
     Cleaner,
     DeadLetterStatus,
     DueTimer,
@@ -614,14 +615,88 @@ async def test_many_keys_at_once_keep_the_order_of_each(
     async with open_actors() as system:
         ref = await system.start(lambda: OutboxRelay(outbox, send, env, "r", keys_at_once=4))
         for _ in range(150):
-            one = _message(f"k{draw.randrange(12)}")
+            one, since = _message(f"k{draw.randrange(12)}"), trio.current_time()
+            appended = await store.append(A, new_events(1), outbox=[one])
+            if one.key in wanted:
+                ref.tell(LookAtOutbox((one.key,)))
+            else:
+                # Maybe late, when a look has given it, and it was sent and marked.
+                await trio.sleep(draw.choice((0, 0, 1, 2, 4)))
+                ref.tell(LookAtOutbox((), (_entry(one, appended),), since))
             wanted.setdefault(one.key, []).append(one.message_id)
-            await store.append(A, new_events(1), outbox=[one])
-            ref.tell(LookAtOutbox((one.key,)))
             await trio.sleep(draw.choice((0, 0.05, 0.5)))
         await trio.sleep(600)
     assert sent == wanted
     assert (await outbox.stats()).pending == 0
+
+
+def _entry(message: OutboxMessage, appended: Appended) -> OutboxEntry:
+    """What the outbox would give."""
+    one, (number,) = message, appended.outbox
+    given = (one.message_id, one.kind, one.target, one.key, one.payload, one.headers)
+    return OutboxEntry(number, *given, 0, _NOON)
+
+
+@pytest.mark.parametrize("keys_at_once", [1, 4])
+async def test_what_is_handed_over_is_sent_without_a_look_where_keys_go_side_by_side(
+    autojump_clock: trio.testing.MockClock, keys_at_once: int
+) -> None:
+    # PERF-56, SAGA-15
+    database, env = _world()
+    store, outbox, sent = MemoryEventStore(database), _CountedOutbox(database), list[OutboxEntry]()
+
+    async def send(entry: OutboxEntry) -> None:
+        sent.append(entry)
+
+    async with open_actors() as system:
+        ref = await system.start(
+            lambda: OutboxRelay(outbox, send, env, "r", keys_at_once=keys_at_once)
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        outbox.asked = 0
+        one, since = _message(), trio.current_time()
+        entry = _entry(one, await store.append(A, new_events(1), outbox=[one]))
+        ref.tell(LookAtOutbox((), (entry,), since))
+        await trio.testing.wait_all_tasks_blocked()
+        looked = 0 if keys_at_once > 1 else 2
+        assert (len(sent), outbox.asked) == (1, looked)
+        assert (sent[0].id, sent[0].payload) == (entry.id, b"x")
+        await trio.sleep(1)
+        assert (await outbox.stats()).pending == 0
+        outbox.asked = 0
+        # Another relay may have had it since: it is looked for.
+        ref.tell(LookAtOutbox((), (entry,), since - 1))
+        await trio.testing.wait_all_tasks_blocked()
+        assert (len(sent), outbox.asked) == (1, 1)
+
+
+async def test_what_is_handed_over_and_given_by_a_look_too_is_sent_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # PERF-56: before it is sent, when it was, and when it is marked
+    database, env = _world()
+    store, outbox, sent = MemoryEventStore(database), MemoryOutbox(database), list[int]()
+
+    async def send(entry: OutboxEntry) -> None:
+        await trio.sleep(0.5)
+        sent.append(entry.id)
+
+    async with open_actors() as system:
+        ref = await system.start(lambda: OutboxRelay(outbox, send, env, "r", keys_at_once=4))
+        await trio.testing.wait_all_tasks_blocked()
+        one, since = _message(), trio.current_time()
+        entry = _entry(one, await store.append(A, new_events(1), outbox=[one]))
+        ref.tell(LookAtOutbox((one.key,)))
+        for pause_s in (0, 0.25, 0.35, 0.5, 1.5):
+            await trio.sleep(pause_s)
+            ref.tell(LookAtOutbox((), (entry,), since))
+        for _ in range(3):  # until nobody knows any more that it was given
+            await store.append(A, new_events(1), outbox=[_message()])
+            ref.tell(LookAtOutbox())
+            await trio.sleep(5)
+        ref.tell(LookAtOutbox((), (entry,), since))
+        await trio.sleep(5)
+    assert len(sent) == len(set(sent)) == 4
 
 
 async def test_a_hint_wakes_the_parts_that_are_not_told_by_a_key(

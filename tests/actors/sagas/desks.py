@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from actors.persistence import DueTimer, OutboxEntry, OutboxRelay, TimerService
-from actors.persistence.beside_log.outbox import LookAtOutbox
+from actors.persistence import DueTimer, LookAtOutbox, OutboxEntry, OutboxRelay, TimerService
 from actors.persistence.beside_log.timers import LookForTimers
 from actors.sagas import (
     AnySaga,
@@ -102,11 +101,15 @@ async def open_desk(
     """Call this for a running tree with sagas of these kinds."""
     world.set_plan(Plan() if plan is None else plan)
     opened, trees = trio.Event(), list[Tree]()
+
+    def look_at_outbox(look: LookAtOutbox) -> None:
+        trees[0].relay.tell(look)
+
     parts = SagaParts(
         SagaKinds(*kinds),
         world.events,
         world.env,
-        look_at_outbox=lambda keys: trees[0].relay.tell(LookAtOutbox(keys)),
+        look_at_outbox=look_at_outbox,
         look_for_timers=lambda: trees[0].clock.tell(LookForTimers()),
     )
     sagas = Sagas(

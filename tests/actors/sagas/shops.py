@@ -145,6 +145,8 @@ def memory_world() -> World:
     def set_plan(plan: Plan) -> None:
         outbox.plan = plan
         events.behind = partial(plan.pass_by, "append")
+        # All that is sent is to be taken from the outbox then.
+        events.tells_of_outbox = plan.place != "taken"
 
     return World(
         events,
@@ -165,6 +167,8 @@ def postgres_world(database: Database) -> World:
     def set_plan(plan: Plan) -> None:
         outbox.plan = plan
         events.behind = partial(plan.pass_by, "append")
+        # All that is sent is to be taken from the outbox then.
+        events.tells_of_outbox = plan.place != "taken"
 
     return World(
         events,

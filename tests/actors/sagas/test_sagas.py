@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from actors.persistence import (
     InvalidField,
     InvalidTenant,
+    LookAtOutbox,
     OutboxEntry,
     OutboxRelay,
     StoreUnavailable,
@@ -1135,9 +1136,9 @@ async def test_the_relay_is_told_where_to_look_for_all_that_sagas_send(
     async with open_desk(world, _player(), Fulfilment, tree=_Heard) as desk:
         told, look = set[str](), desk.parts.look_at_outbox
 
-        def look_at(keys: tuple[str, ...]) -> None:
-            told.update(keys)
-            look(keys)
+        def look_at(told_of: LookAtOutbox) -> None:
+            told.update(told_of.keys, [one.key for one in told_of.entries])
+            look(told_of)
 
         desk.parts.look_at_outbox = look_at
         rules = desk.player.rules

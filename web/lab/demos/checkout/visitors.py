@@ -128,7 +128,7 @@ class Checkouts:
             ports.store,
             env,
             idle_s=IDLE_S,
-            look_at_outbox=lambda _: self._wake_relay(),
+            look_at_outbox=self._wake_relay,
             look_for_timers=self._wake_clock,
         )
         self._counterparts = Counterparts(lambda key: self._actor(STEPS, key))
@@ -365,10 +365,10 @@ class Checkouts:
             raise NotNow
         cell.ref.kill()
 
-    def _wake_relay(self) -> None:
+    def _wake_relay(self, look: LookAtOutbox) -> None:
         ref = self._serving_here(RELAY, OutboxRelay)
         if ref is not None:
-            ref.tell(LookAtOutbox())
+            ref.tell(look)
 
     def _wake_clock(self) -> None:
         ref = self._serving_here(CLOCK, TimerService)
