@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol, TypeVar, cast
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 T = TypeVar("T")
 
@@ -27,6 +27,15 @@ class Ids(Protocol):
     def new_id(self) -> UUID:
         """Call this to get a fresh UUIDv7; later ones sort behind earlier ones."""
         ...
+
+
+def uuid_of(value: int) -> UUID:
+    """Call this for the UUID of a number that is known to be one: a fifth of `UUID(int=value)`."""
+    made = object.__new__(UUID)
+    # As its own `__init__` ends, behind the checks of what it might have been given instead.
+    object.__setattr__(made, "int", value)
+    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 class Random(Protocol):

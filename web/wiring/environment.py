@@ -6,11 +6,25 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID
 
+from actors.reducers.environment import uuid_of
+
 _SUB_MILLISECOND_BITS = 12
 # The chance of 64 ids is drawn at once: to ask the system lets go of the interpreter, and with a
 # second thread at work it takes as long as that one likes to get it back.
 _CHANCE_BYTES = 8
 _DRAWN_BYTES = 64 * _CHANCE_BYTES
+
+
+# How often this process is a forked child of one that had imported this: known without a call.
+_forks = 0
+
+
+def _note_fork() -> None:
+    global _forks  # noqa: PLW0603  (it is the process's)
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class SystemClock:
@@ -31,7 +45,7 @@ class SystemIds:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
-        self._drawn, self._at, self._process = b"", 0, 0
+        self._drawn, self._at, self._forks = b"", 0, 0
 
     def new_id(self) -> UUID:
         """Call this from any thread to get a fresh id; later ones sort behind earlier ones."""
@@ -44,11 +58,11 @@ class SystemIds:
             ticks, chance = self._last, self._draw()
         milliseconds, fraction = ticks >> _SUB_MILLISECOND_BITS, ticks & 0xFFF
         value = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | fraction << 64 | 2 << 62
-        return UUID(int=value | chance >> 2)
+        return uuid_of(value | chance >> 2)
 
     def _draw(self) -> int:
         """Take the next piece of what was drawn; a forked child draws anew."""
-        if self._at == len(self._drawn) or self._process != os.getpid():
-            self._drawn, self._at, self._process = os.urandom(_DRAWN_BYTES), 0, os.getpid()
+        if self._at == len(self._drawn) or self._forks != _forks:
+            self._drawn, self._at, self._forks = os.urandom(_DRAWN_BYTES), 0, _forks
         begins, self._at = self._at, self._at + _CHANCE_BYTES
         return int.from_bytes(self._drawn[begins : self._at])

@@ -467,6 +467,24 @@ class _Part:
         return self.unmarked + [one.id for queue in self.in_hand.values() for one, _ in queue]
 
 
+class _Turn:
+    """A place of a limiter; where one is free it is taken without a turn of trio's loop."""
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, limit: trio.CapacityLimiter) -> None:
+        self._limit = limit
+
+    async def __aenter__(self) -> None:
+        try:
+            self._limit.acquire_nowait()
+        except trio.WouldBlock:
+            await self._limit.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._limit.release()
+
+
 class OutboxRelay(Actor[LookAtOutbox]):
     """Leases parts of the outbox and hands their messages to `send`, those of a part in order.
 
@@ -777,9 +795,11 @@ class OutboxRelay(Actor[LookAtOutbox]):
     async def _send_key(self, part: _Part, key: str, limit: trio.CapacityLimiter) -> None:
         queue = part.in_hand[key]
         try:
-            async with limit:
+            async with _Turn(limit):
                 while queue and part.error is None and await self._send_one(part, *queue[0]):
                     queue.popleft()
+                    if queue:  # a `send` that never waits holds nobody up
+                        await trio.lowlevel.checkpoint()
         except StoreError as error:
             part.error = error
         if queue:
@@ -791,7 +811,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
 
     async def _send_one(self, part: _Part, entry: OutboxEntry, ends_at: float) -> bool:
         """Send a message; False when it was not, and what is behind it of its key must wait."""
-        async with self._sends:
+        async with _Turn(self._sends):
             if self._is_stopping or trio.current_time() >= ends_at or not self._holds():
                 return False
             error = await self._try(entry)
@@ -808,11 +828,11 @@ class OutboxRelay(Actor[LookAtOutbox]):
         try:
             sending = span_of("outbox.send", entry.headers, kind=entry.kind, target=entry.target,
                               attempt=entry.attempts + 1)  # fmt: skip
-            with sending, trio.fail_after(self._send_s_max):
+            with sending, trio.CancelScope(relative_deadline=self._send_s_max) as limit:
                 await self._send(entry)
         except Exception as error:  # noqa: BLE001  (whatever a target raises is a failed attempt)
             return error
-        return None
+        return trio.TooSlowError() if limit.cancelled_caught else None
 
     async def _note_failure(self, part: _Part, entry: OutboxEntry, error: Exception) -> None:
         # First what was sent before it: of a key what was tried stands before what was not.

@@ -23,7 +23,6 @@ from actors.persistence import (
     SetTimer,
     StreamId,
     TimerChange,
-    owned_name,
 )
 from actors.persistence.beside_log.outbox import PARTS_HEADER, SAGAS
 from actors.reducers import Environment
@@ -204,19 +203,17 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
                 if one.wait_for is not None:
                     return
                 body, name, target = self._work(state, one, one.do, BEGIN)
-                yield _message(
-                    SagaCommand(
-                        name, target, body, self._text, step, attempt, token, False, due_at
-                    ),
-                    metadata,
+                command = SagaCommand(
+                    name, target, body, self._text, step, attempt, token, False, due_at
                 )
+                yield _message(command, self._stream, metadata)
             case UndoStarted(step, attempt, token, due_at):
                 one = self._step(state, step)
                 body, name, target = self._work(state, one, one.undo, UNDO_CHILD)
-                yield _message(
-                    SagaCommand(name, target, body, self._text, step, attempt, token, True, due_at),
-                    metadata,
+                command = SagaCommand(
+                    name, target, body, self._text, step, attempt, token, True, due_at
                 )
+                yield _message(command, self._stream, metadata)
             case SagaCompleted():
                 results = {name: one.result for name, one in state.steps.items() if one.result}
                 yield from self._to_parent(state, DONE, {"results": results}, metadata)
@@ -311,7 +308,7 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
 
 def outbox_keys(saga: SagaId, events: Sequence[SagaEvent]) -> tuple[str, ...]:
     """Call this for the keys of all that may leave with these events, as the outbox has them."""
-    own, keys = owned_name(saga.tenant, saga.stream), dict[str, None]()
+    own, keys = str(saga), dict[str, None]()
     for event in events:
         match event:
             case StepStarted() | UndoStarted():
@@ -334,14 +331,14 @@ def _key(stream: str, step: str) -> str:
     return f"{stream}:{step}"
 
 
-def _message(command: SagaCommand, metadata: Mapping[str, str]) -> OutboxMessage:
-    """A command in the outbox."""
+def _message(command: SagaCommand, stream: StreamId, metadata: Mapping[str, str]) -> OutboxMessage:
+    """A command in the outbox; `stream` is the saga's."""
     word = "undo" if command.is_undo else "do"
     return OutboxMessage(
         named_id(command.saga, command.step, word, command.attempt),
         "command",
         command.target,
-        _key(SagaId.parse(command.saga).stream, command.step),
+        _key(stream, command.step),
         msgspec.json.encode(command.body),
         {
             **metadata,

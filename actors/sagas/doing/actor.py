@@ -142,7 +142,8 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
     def _note(self, outcome: Done | Refusal | Failed) -> None:
         if isinstance(outcome, Failed):
             return
-        self._parts.crashes.pop(str(self._saga), None)
+        if self._parts.crashes:
+            self._parts.crashes.pop(str(self._saga), None)
         if not isinstance(outcome, Done):
             return
         stats = self._parts.stats

@@ -2,8 +2,11 @@
 
 import types
 from dataclasses import dataclass
+from uuid import UUID, uuid5
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from actors.sagas import (
@@ -24,7 +27,7 @@ from actors.sagas import (
     step,
     wait,
 )
-from actors.sagas.words.words import Parent, plain
+from actors.sagas.words.words import Parent, named_id, plain
 from actors.testing.cases.any_order import SagaMachine
 from actors.testing.cases.sagas import SagaTest
 from tests.actors.sagas.checkouts import (
@@ -583,3 +586,10 @@ def test_whatever_comes_in_whatever_order_it_ends_or_waits_for_a_person(
     given = {"kind": kind, "data": BASKET, "results": results}
     machine = type("Machine", (SagaMachine,), given)
     run_state_machine_as_test(machine, settings=machine_settings(40, steps=25))
+
+
+@given(st.text(), st.integers())
+def test_a_named_id_is_the_one_that_uuid5_makes(name: str, number: int) -> None:
+    # SAGA-2, PERF-56: what older versions have stored is known again
+    of = UUID("7c1f8f0a-4f0d-5c3b-9a6e-2f3f5d1c8e11")
+    assert named_id(name, number) == uuid5(of, f"{name}:{number}")

@@ -1,5 +1,6 @@
 """Ids rise and have their form; the kept secret is private and survives."""
 
+import os
 import stat
 import threading
 from dataclasses import replace
@@ -63,9 +64,14 @@ def test_the_chance_of_ids_is_drawn_once_for_many_and_anew_in_a_child(
     made = [ids.new_id() for _ in range(64)]
     assert drawn == [512]
     assert made[0].int & 0xFF == 7 >> 2 | 6 << 6 & 0xFF
-    monkeypatch.setattr("os.getpid", lambda: 1)
     ids.new_id()
     assert drawn == [512, 512]
+    child = os.fork()
+    if not child:
+        ids.new_id()
+        os._exit(len(drawn))
+    ids.new_id()
+    assert (os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(drawn)) == (3, 2)
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:  # SITE-181 SEC-125
