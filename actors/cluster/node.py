@@ -86,7 +86,9 @@ class ClusterNode(Actor[Never]):
         self._nodes, self._member, self._identity = nodes, member, identity
         self._env, self._link, self._trips = env, link, trips
         self._moving: set[int] = set()
-        self._is_away = self._is_beside = False
+        self._is_beside = False
+        # The codes of why the store does not do what it is asked; each is told once.
+        self._away: set[str] = set()
         self._linkless_at: float | None = None
         self._wake, self._wanted = trio.Event(), trio.Event()
 
@@ -178,16 +180,16 @@ class ClusterNode(Actor[Never]):
                 member.waits_for = error.code
                 await trio.sleep(RETRY_S)
                 continue
-            self._is_away = False
+            self._away.clear()
             member.waits_for = ""
             member.begin(node_id, sent_at)
             _log.info("cluster.node_joined", node=identity.name, node_id=str(node_id))
             return
 
     def _note_away(self, error: StoreError) -> None:
-        if not self._is_away:
+        if error.code not in self._away:
             _log.warning("cluster.node_waits", node=self._identity.name, code=error.code)
-        self._is_away = True
+        self._away.add(error.code)
 
     async def _fence_in_time(self) -> None:
         holding = self._member.holding
@@ -212,7 +214,7 @@ class ClusterNode(Actor[Never]):
             except StoreError as error:
                 self._note_away(error)
             else:
-                self._is_away = False
+                self._away.clear()
                 member.offset = clock_offset(sent, beat.now, clock.now())
                 before = dict(holding.epochs)
                 holding.renewed(sent_at, beat.held, changes)

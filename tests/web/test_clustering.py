@@ -210,6 +210,13 @@ def test_only_a_node_that_is_up_is_ready(state: NodeState, status: str) -> None:
     assert check_member(_member(state)).status == status
 
 
+def test_a_node_that_may_not_join_says_why() -> None:  # CLU-55
+    member = _member(NodeState.JOINING)
+    assert "waits_for" not in check_member(member).details
+    member.waits_for = "other_secret"
+    assert check_member(member).details["waits_for"] == "other_secret"
+
+
 def test_a_node_whose_leases_are_over_is_not_ready() -> None:  # CLU-6
     now = [10.0]
     member = _member(NodeState.UP, lambda: now[0])

@@ -228,9 +228,9 @@ def beside(settings: Settings, node: Node) -> Refused | None:
         )
     if not marks_of(settings).hears_and_is_heard(node.marks):
         return Refused(
-            f"CLUSTER_SECRET: the living node {node.name} has another, or another CLUSTER_NAME, so "
-            "not each would believe the other; give all the same, and change it with "
-            "CLUSTER_SECRET_PREVIOUS, in three steps",
+            f"CLUSTER_SECRET: the living node {node.name} has another, or another CLUSTER_NAME: "
+            "one of the two would not believe the other; give all nodes the same, and change it "
+            "in three rounds, with CLUSTER_SECRET_PREVIOUS",
             EXIT_SETTINGS,
         )
     return None

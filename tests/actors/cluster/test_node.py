@@ -12,6 +12,7 @@ from actors.cluster import (
     HEARTBEAT_S,
     LEASE_S,
     LinkState,
+    Member,
     NodeState,
     OtherShardCount,
     SecretMarks,
@@ -22,7 +23,7 @@ from actors.runtime import Crashed
 from storage.errors import Fenced
 from storage.memory import MemoryEventStore
 from storage.testing.samples import new_events
-from tests.actors.cluster.nodes_kit import some_nodes
+from tests.actors.cluster.nodes_kit import Line, OneNode, some_nodes
 from tests.logged import captured
 
 
@@ -269,8 +270,15 @@ async def test_another_secret_is_waited_for_and_said(autojump_clock: MockClock) 
         one = await nodes.start("b")
         await nodes.until(lambda: one.member.state is NodeState.UP)
         nodes.marks = SecretMarks("3")
-        other = await nodes.start("c")
-        await trio.sleep(5 * HEARTBEAT_S)
+        other = nodes.all["c"] = OneNode(Member(trio.current_time, 16), Line(nodes.database))
+        other.line.is_refused = True
+        with captured() as lines:
+            await nodes.start_again("c")
+            await trio.sleep(HEARTBEAT_S)
+            other.line.is_refused = False
+            await trio.sleep(5 * HEARTBEAT_S)
+        told = [line["code"] for line in lines if line["event"] == "cluster.node_waits"]
+        assert told == ["store_unavailable", "other_secret"]
         assert (other.member.state, other.member.waits_for) == (NodeState.JOINING, "other_secret")
         assert one.ref is not None
         await one.ref.stop()
