@@ -317,11 +317,18 @@ class HotActor:
 
 @dataclass(frozen=True, slots=True)
 class Lagging:
-    """What reads events, and how far behind it is."""
+    """What reads events, and how far behind it is; of a projection also how fast, and till when.
+
+    `rate` is events a second, `left_s` when it has passed all at that pace; None is not known.
+    `rebuilt_percent` is how far a rebuild is, None when none runs.
+    """
 
     name: str
     behind: int
     seconds: float
+    rate: float | None = None
+    left_s: float | None = None
+    rebuilt_percent: float | None = None
 
     def __post_init__(self) -> None:
         check_text("name", self.name)

@@ -624,7 +624,10 @@ def overview(text: str = "<b>", *, is_known: bool = True) -> OverviewView:
     return replace(
         unknown, messages_per_s=6.2, events_per_s=0.5, loop_late_ms=4.1, pool_in_use=2,
         pool_max=10, pool_waiting=1, oldest_transaction_s=0.04, outbox=3, outbox_oldest_s=2.0,
-        letters=1, nodes=nodes(), lags=(Lagging(f"{text} of orders", 1200, 7.25),),
+        letters=1, nodes=nodes(), lags=(
+            Lagging(f"{text} of orders", 1200, 7.25),
+            Lagging(text, 1200, 7.25, 40.5, 29.6, 12.5),
+        ),
         breakers=(BreakerView("mail", "closed", 0), BreakerView("sns", "open", 42)),
         busiest=(hot, replace(hot, busy_percent=None)), fullest=(hot,),
         statements=(StatementView(f"SELECT {text}", 7, 0.5, 3.5),),

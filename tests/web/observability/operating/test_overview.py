@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import msgspec
@@ -19,10 +19,11 @@ from tests.web.cli.commanding import Commands
 from tests.web.views import samples
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.cli.live.showing import COLUMNS, top_lines
-from web.observability.operating.overview.reading import late_ms
+from web.observability.metrics.scraping import Scrape
+from web.observability.operating.overview.reading import lags_of, late_ms
 from web.routing import paths
 from web.settings import Settings
-from web.views.moderation import OverviewView
+from web.views.moderation import Lagging, OverviewView
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:mail"
 SETTINGS = Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000, ses_topic=TOPIC)
@@ -89,6 +90,24 @@ def test_a_terminal_of_80_columns_holds_it() -> None:
     assert max(map(len, [*known, *unknown])) <= COLUMNS
     assert "messages/s not known   events/s not known" in unknown
     assert "\x1b" not in "".join(top_lines(as_row(samples.overview("\x1b[2Jx\ny"))))
+
+
+def test_of_a_projection_it_is_told_how_fast_it_is_and_when_it_is_there() -> None:
+    # PROJ-5, PROJ-8
+    scrape = Scrape()
+    scrape.put("bus_lag_records", 4, "mail", "orders")
+    told = (("lag_events", 90), ("lag_seconds", 7), ("events_per_second", 3.04))
+    for name, number in (*told, ("eta_seconds", 29.605), ("rebuild_ratio", 0.25)):
+        scrape.put(f"projection_{name}", number, "orders")
+    scrape.put("projection_lag_events", 2, "sums")
+    scrape.put("projection_rebuild_ratio", 1.0, "sums")
+    orders, of_bus, sums = lags_of(scrape)
+    assert orders == Lagging("orders", 90, 7, 3.0, 29.6, 25.0)
+    assert (of_bus, sums) == (Lagging("orders of mail", 4, 0.0), Lagging("sums", 2, 0.0))
+    shown = samples.renderer().overview(replace(samples.overview(), lags=(orders, sums)))
+    assert "(rebuilt: 25.0 %)" in shown
+    assert '<td>3.0</td><td>29.6 <span class="unit">s</span></td>' in shown
+    assert shown.count("rebuilt") == 1
 
 
 def test_how_late_turns_come_is_told_without_the_latest_of_a_hundred() -> None:

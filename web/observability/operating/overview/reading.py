@@ -136,7 +136,7 @@ class OverviewSource:
             outbox_oldest_s=_one(scrape, "outbox_oldest_seconds"),
             letters=_whole(_one(scrape, "dead_letters", "pending")),
             nodes=self._nodes(),
-            lags=_lags(scrape),
+            lags=lags_of(scrape),
             breakers=tuple(
                 BreakerView(one.name, one.breaker.state, round(one.breaker.retry_in))
                 for one in self._breakers()
@@ -232,9 +232,27 @@ def late_ms(late: Sequence[int], before: Sequence[int]) -> float | None:
     return 0.0
 
 
-def _lags(scrape: Scrape) -> tuple[Lagging, ...]:
+def _rounded(scrape: Scrape, name: str, projection: str) -> float | None:
+    found = _one(scrape, name, projection)
+    return None if found is None else round(found, 1)
+
+
+def _rebuilt_percent(scrape: Scrape, projection: str) -> float | None:
+    ratio = _one(scrape, "projection_rebuild_ratio", projection)
+    return None if ratio is None or ratio >= 1 else round(ratio * 100, 1)
+
+
+def lags_of(scrape: Scrape) -> tuple[Lagging, ...]:
+    """Call this for who is behind, the furthest first, as a scrape knows it."""
     found = [
-        Lagging(name, int(number), _one(scrape, "projection_lag_seconds", name) or 0.0)
+        Lagging(
+            name,
+            int(number),
+            _one(scrape, "projection_lag_seconds", name) or 0.0,
+            _rounded(scrape, "projection_events_per_second", name),
+            _rounded(scrape, "projection_eta_seconds", name),
+            _rebuilt_percent(scrape, name),
+        )
         for (name,), number in scrape.numbers.get("projection_lag_events", {}).items()
     ]
     found += [
