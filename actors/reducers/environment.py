@@ -86,7 +86,7 @@ class Environment:
     """What every actor of the domain is handed; a feature's own environment adds its ports.
 
     Without a `random` of its own it has one that is made of its ids. Operations that name a
-    `dependency` are run through `outside`.
+    `dependency` are run through `outside`. TypeError for a source that gives nothing.
     """
 
     clock: Clock
@@ -97,3 +97,8 @@ class Environment:
     def __post_init__(self) -> None:
         if self.random is _OF_IDS:
             object.__setattr__(self, "random", RandomOfIds(self.ids))
+        sources = (("clock", "now"), ("ids", "new_id"), ("random", "random"))
+        for name, call in sources:
+            given = getattr(self, name)
+            if not callable(getattr(given, call, None)):
+                raise TypeError(f"Environment.{name} is {given!r}; it has no {call}()")

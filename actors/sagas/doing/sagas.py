@@ -184,7 +184,8 @@ class Sagas:
     async def cancel(self, saga: SagaId, by: str, reason: str) -> None:
         """Call this as its owner: what is done is undone, a step in flight is awaited first.
 
-        Raises `UnknownSaga`, and `InvalidSagaTransition` when it is not running.
+        Raises `UnknownSaga`, and `InvalidSagaTransition` when it is not running; ValueError when it
+        is not said by whom and why.
         """
         await self.order(saga, Cancel(short(by), short(reason)), "be cancelled")
 

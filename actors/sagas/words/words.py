@@ -364,18 +364,19 @@ SAGA_TARGET, LETTER_TARGET = "$saga", "$dead_letter"
 def command(
     target: str, *, name: str | None = None, version: int = 1
 ) -> Callable[[type[T]], type[T]]:
-    """Call this as a decorator to say to which participant a frozen class is sent.
+    """Call this as a decorator to say to which participant a class is sent.
 
-    A mutable class or field, a name or a target that cannot be: `TypeError`.
+    A plain class becomes a frozen dataclass, as by `@event`; a frozen one stays what it is. A
+    mutable class or field, a name or a target that cannot be: `TypeError`.
     """
     given: object = target
     if not isinstance(given, str) or not given or given.startswith("$"):
         raise TypeError(f"{target!r} is no target: a text that does not begin with $ ({here()})")
 
     def mark(cls: type[T]) -> type[T]:
-        COMMANDS.event(name=name, version=version)(cls)
-        _targets[cls], _classes[COMMANDS.name_of(cls)] = target, cls
-        return cls
+        made = COMMANDS.event(name=name, version=version)(cls)
+        _targets[made], _classes[COMMANDS.name_of(made)] = target, made
+        return made
 
     return mark
 

@@ -45,7 +45,7 @@ from actors.sagas import (
     Wake,
     read_command,
 )
-from actors.sagas.words.words import COMMANDS, plain
+from actors.sagas.words.words import COMMANDS, plain, target_of
 from actors.testing.cases.fixed import FixedClock, FixedIds
 
 D = TypeVar("D")
@@ -200,6 +200,10 @@ class SagaTest(Generic[D]):
 
     def expect_command(self, cls: type) -> Self:
         """Call this for the next command of a class, among those not yet expected."""
+        if target_of(cls) is None:
+            raise TypeError(
+                f"{cls!r} is no command of a saga; mark its class with @command(target)"
+            )
         name = COMMANDS.name_of(cls)
         return self._expect(f"command {name}", lambda one: one.name == name and not one.is_undo)
 

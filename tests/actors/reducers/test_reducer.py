@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Never, TypeAlias, cast
 
 import pytest
@@ -461,3 +461,9 @@ def test_a_state_in_place_may_change_where_purity_is_looked_at() -> None:  # COR
 def test_the_kit_of_these_tests_is_sound() -> None:
     assert till(Till(), Do((note("a"),)), fixed_environment()) == Next(Till(), note("a"))
     assert TillActor.initial(cast("Never", None)) == Till()
+
+
+@pytest.mark.parametrize("name", ["clock", "ids", "random"])
+def test_an_environment_has_all_its_sources(name: str) -> None:  # CORE-6
+    with pytest.raises(TypeError, match=rf"Environment\.{name} is 5; it has no "):
+        replace(fixed_environment(), **cast("dict[str, Never]", {name: 5}))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 
@@ -21,6 +21,7 @@ from actors.sagas import (
     step,
     wait,
 )
+from actors.sagas.words.words import target_of
 from tests.actors.sagas.checkouts import Basket, Charge, Paid, Place, Placed, Purchase, Unplace
 
 
@@ -355,6 +356,14 @@ def test_a_command_needs_a_target_and_a_frozen_class() -> None:
         command("$saga")
     with pytest.raises(TypeError, match="no frozen"):
         command("orders")(Loose)
+
+    @command("orders", name="PlainlyPlaced")
+    class Plain:
+        order_id: str
+
+    assert target_of(Plain) == "orders"
+    with pytest.raises(FrozenInstanceError):
+        Plain("1").order_id = "2"  # type: ignore[call-arg]
 
 
 def test_the_fingerprint_is_that_of_the_steps_not_of_their_times() -> None:

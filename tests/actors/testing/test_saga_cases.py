@@ -87,5 +87,7 @@ def test_nonsense_is_refused_before_it_proves_anything() -> None:  # TEST-5
     for appends in (0, -1):
         with pytest.raises(ValueError, match="they count from 1"):
             case.crash_after(appends)
+    with pytest.raises(TypeError, match=r"Basket'> is no command of a saga"):
+        case.expect_command(Basket)
     with pytest.raises(TypeError, match="purchase begins with a Basket, not Placed"):
         SagaTest(Purchase).start(Placed(1))  # type: ignore[arg-type]
