@@ -185,8 +185,7 @@ class MemoryDeadLetters(Twin):
         if not is_there:
             raise NotHandedBack(id_, GONE)
         row.stored = replace(row.stored, letter=replace(letter, payload=payload))
-        status, audit = row.stored.status, self._table.audit
-        audit.append(LetterChange(id_, by, status, status, EDITED + notes, database.now()))
+        _note(database, row.stored, row.stored.status, by, EDITED + notes)
 
     async def changes(self, id_: int, limit: int = 50) -> Sequence[LetterChange]:
         """See `DeadLetters.changes`."""
@@ -327,8 +326,7 @@ def _wish_replay(database: MemoryDatabase, row: DeadLetterRow, by: str) -> None:
         key=lambda one: one.stored.letter.stream_version or 0,
     )
     first.is_wished = True
-    status = stored.status
-    table.audit.append(LetterChange(stored.id, by, status, status, REPLAY_WISHED, database.now()))
+    _note(database, stored, stored.status, by, REPLAY_WISHED)
 
 
 def _is_parked_with(one: NewDeadLetter, other: NewDeadLetter) -> bool:
@@ -412,5 +410,12 @@ def _move(
         table = database.dead_letters
         table.final_ids.add(row.stored.id)
         del table.open_ids[_failure(row.stored.letter)]
-    change = LetterChange(row.stored.id, by, now_at, to, notes, database.now())
+    _note(database, row.stored, now_at, by, notes)
+
+
+def _note(
+    database: MemoryDatabase, stored: StoredDeadLetter, was: DeadLetterStatus, by: str, notes: str
+) -> None:
+    """Add the row of the audit about a letter as it is now."""
+    change = LetterChange(stored.id, by, was, stored.status, notes, database.now())
     database.dead_letters.audit.append(change)

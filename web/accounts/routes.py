@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 from quart import Blueprint, Response, request
 
-from actors.accounts import Credentials, Method, safe_next
+from actors.accounts import Credentials, Member, Method, safe_next
 from actors.persistence.errors import StoreUnavailable
 from web.accounts.entering import (
     AccountServices,
@@ -233,6 +233,18 @@ def to_sign_in(back: str | None = None) -> Response:
     query = request.query_string.decode("latin-1")
     wanted = quote(request.path, safe="/") + (f"?{query}" if query else "")
     return redirect(sign_in_path(wanted))
+
+
+async def typed_by_member() -> tuple[Mapping[str, str], Member]:
+    """Call this first behind a form of members: what they typed, and who they are.
+
+    Guests were sent to sign in before, by what `access.py` declares; raises `NotSignedIn` for one.
+    """
+    require_media(FORM)
+    member = member_of(request.scope)
+    if member is None:
+        raise NotSignedIn("this form needs a sign-in")
+    return await request.form, member
 
 
 def ended_path(then: LocalPath) -> str:

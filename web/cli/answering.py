@@ -1,6 +1,7 @@
 """How a command answers: lines for people, JSON for programs, one sentence and a code for an error.
 
-The codes are the house's (`Code`). A command never shows a traceback unless `--debug` asks for it.
+The codes are the house's (`Code`), those of a site that is asked too. A command never shows a
+traceback unless `--debug` asks for it.
 """
 
 import argparse
@@ -8,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from enum import IntEnum
 
 import msgspec
 import trio
@@ -36,31 +36,11 @@ from storage.errors import (
     StoreRejected,
     StoreRewound,
 )
-from web.observability import complain, configure_logging, first_leaf, tell
+from web.observability import Code, CommandFailed, complain, configure_logging, first_leaf, tell
 from web.settings import BadSettings, LogFormat, LogLevel
 
 # A cell of a table for people; `--json` has the whole.
 CELL_CHARS_MAX = 60
-
-
-class Code(IntEnum):
-    """With which code a command ends."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    UNKNOWN = 3
-    REFUSED = 4
-    UNREACHABLE = 5
-    INTERRUPTED = 130
-
-
-class CommandFailed(Exception):
-    """Raised by a command that ends otherwise than done: a code, what happened, what to do."""
-
-    def __init__(self, code: Code, words: str, hint: str = "") -> None:
-        super().__init__(f"{words}. {hint}." if hint else f"{words}.")
-        self.code = code
 
 
 # The first that fits; what is not among them has failed.

@@ -43,8 +43,9 @@ from storage.postgres.embedded.backups.taking import (
     wait_archived,
 )
 from storage.postgres.embedded.upgrading import upgrade
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import OPERATION_S_MAX, changing_anyway, confirm
+from web.observability import Code, CommandFailed
 from web.settings import Settings, read_settings
 
 _NEEDED = ("STATE_DIR", "BACKUP_DIR", "BACKUP_EVERY_SECS")

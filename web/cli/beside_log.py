@@ -28,10 +28,11 @@ from storage.postgres import (
     PostgresTimers,
     system_user,
 )
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.bus import opened_bus
 from web.cli.opening import changing, open_store
 from web.cli.parser import ROWS_MAX
+from web.observability import Code, CommandFailed
 from web.observability.operating.letters.handing import LetterDesk, mark_of_payload
 from web.observability.operating.letters.retrying import (
     FAILED_IN_A_ROW_MAX,

@@ -16,8 +16,9 @@ from actors.persistence.bus.words import check_goal
 from actors.persistence.words import Cursor
 from storage.bus import PostgresBus
 from storage.postgres import Database
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import NEEDED, changing, open_store
+from web.observability import Code, CommandFailed
 from web.settings import Bus, read_settings
 
 

@@ -23,8 +23,9 @@ from actors.cluster import (
     owners,
 )
 from storage.postgres import Database, PostgresNodes
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import changing, open_store
+from web.observability import Code, CommandFailed
 
 # Eight shards a second are handed over at the least; 128 take less than half of it.
 WAIT_S_MAX = 60.0

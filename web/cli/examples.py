@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from runpy import run_module
 
-from web.cli.answering import Code, CommandFailed, Teller, answer
-from web.observability import complain
+from web.cli.answering import Teller, answer
+from web.observability import Code, CommandFailed, complain
 from web.settings import Settings
 
 FOLDER = "docs.examples"

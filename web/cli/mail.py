@@ -11,13 +11,14 @@ from uuid import uuid4
 import trio
 
 from storage.postgres import Database, PostgresMailStates
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import changing, open_store
 from web.mail.answers import Answer, Verdict
 from web.mail.message import bytes_of, needs_utf8
 from web.mail.senders.port import AnswerLost, Outgoing, Sender, SenderTrouble
 from web.mail.templates import MAIL_TEST, MailTemplates, MailTest
 from web.mail.words import BadMail, Mail, address_digest, parse_address
+from web.observability import Code, CommandFailed
 from web.settings import Settings, read_settings
 from web.wiring.environment import SystemClock
 from web.wiring.frame.mailing import DESK_ADDRESS, maybe_sender

@@ -18,8 +18,9 @@ from storage.postgres import (
     PostgresAudit,
     PostgresLogins,
 )
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import changing, open_store
+from web.observability import Code, CommandFailed
 
 Do: TypeAlias = Callable[[argparse.Namespace, Teller, Database], Awaitable[int]]
 

@@ -27,8 +27,8 @@ from storage.postgres import (
     open_database,
     open_embedded,
 )
-from web.cli.answering import Code, CommandFailed, Teller
-from web.observability import first_leaf
+from web.cli.answering import Teller
+from web.observability import Code, CommandFailed, first_leaf
 from web.settings import Settings, read_settings
 
 # What of the settings a command needs; the rest is the site's, and may be missing here.

@@ -19,8 +19,9 @@ from actors.persistence import (
 )
 from actors.persistence.projections.store import serves
 from storage.postgres import Database, PostgresEventStore, PostgresProjections
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import changing, open_store
+from web.observability import Code, CommandFailed
 
 # How often the progress of a rebuild is looked at.
 LOOK_S = 0.5

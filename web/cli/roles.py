@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from actors.accounts import BadField, Role, parse_username
 from storage.postgres import Database, PostgresAccounts
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import changing, open_store
+from web.observability import Code, CommandFailed
 
 
 async def command(

@@ -46,8 +46,9 @@ from storage.postgres import (
     PostgresTimers,
     system_user,
 )
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import changing, import_modules, open_store
+from web.observability import Code, CommandFailed
 from web.wiring.environment import SystemClock, SystemIds
 
 _CODES: Mapping[type[SagaError], Code] = {

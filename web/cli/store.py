@@ -25,8 +25,9 @@ from storage.postgres import (
     renumber,
     system_user,
 )
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import changing, import_modules, open_store
+from web.observability import Code, CommandFailed
 
 
 async def command(

@@ -1,11 +1,13 @@
 """How a running site is watched from outside: log lines, health, metrics and traces.
 
 Read `logs.py`: how one log line looks and what can never be in it; `requests.py`: the log of
-requests; `streams.py`: what the program says to whoever started it; `bus_lag.py`: how far readers
-of the event bus are behind; then `health/`: whether it can serve, component by component;
-`metrics/`, and `operating/`: what operators look into, traces among it.
+requests; `streams.py`: what the program says to whoever started it; `ending.py`: with which codes
+commands end; `bus_lag.py`: how far readers of the event bus are behind; then `health/`: whether it
+can serve, component by component; `metrics/`, and `operating/`: what operators look into, traces
+among it.
 """
 
+from web.observability.ending import Code, CommandFailed
 from web.observability.logs import configure_logging
 from web.observability.requests import RequestLog
 from web.observability.streams import (
@@ -18,6 +20,8 @@ from web.observability.streams import (
 )
 
 __all__ = [
+    "Code",
+    "CommandFailed",
     "RequestLog",
     "complain",
     "configure_logging",

@@ -13,8 +13,9 @@ from actors.persistence.event_types import EVENTS
 from docs.examples.orders.deciding import Cancelled, Order, Orders, Placed, Shipped
 from docs.examples.orders.shapes import ID_PATTERN
 from storage.postgres import PostgresEventStore
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import open_store
+from web.observability import Code, CommandFailed
 
 
 class Line(TypedDict):

@@ -41,8 +41,9 @@ from web.app import (
     open_site,
 )
 from web.client import Client, CommandRefused, TopicEvent, connect
+from web.observability import CommandFailed
 from web.observability.operating.control.asking import ask
-from web.observability.operating.control.words import ControlRefused, Question
+from web.observability.operating.control.words import Question
 from web.server import Answer as Row
 from web.server import ErrorTable
 from web.settings import Settings
@@ -105,7 +106,7 @@ async def test_figures_and_the_tree_are_told_as_of_our_own_site(
         await ask(state, Question("tree", {}), take)
         root = own_site.PLAN.name
         assert {f"{root}/actors", f"{root}/metrics", f"{root}/control"} <= set(paths)
-        with pytest.raises(ControlRefused, match="nothing is called 'top'"):
+        with pytest.raises(CommandFailed, match="nothing is called 'top'"):
             await ask(state, Question("top", {}), take)
 
 

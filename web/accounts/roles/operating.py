@@ -18,11 +18,11 @@ from actors.accounts.members import Operator
 from actors.persistence.words import BIGINT_MAX
 from web.accounts.entering import AccountServices, origin_of, tell
 from web.accounts.identity import member_of
-from web.accounts.routes import FORM, redirect, to_sign_in, user_agent
+from web.accounts.routes import redirect, to_sign_in, typed_by_member, user_agent
 from web.routing import paths
 from web.routing.errors import InvalidInput, NoSuchThing
 from web.routing.services import Services
-from web.server import current_request_state, require_media
+from web.server import current_request_state
 from web.site.pages import PAGE_OPERATORS, form_response, shell
 from web.views import (
     ActsPage,
@@ -63,10 +63,7 @@ def operating_routes(services: Services, mine: AccountServices) -> Blueprint:
 
     @routes.post(paths.OPS_SIGN_INS)
     async def end() -> Response:
-        require_media(FORM)
-        typed, member = await request.form, member_of(request.scope)
-        if member is None:
-            return to_sign_in(paths.OPS_SIGN_INS)
+        typed, member = await typed_by_member()
         count = await _end(mine, member, typed)
         return redirect(local_path(f"{paths.OPS_SIGN_INS}?ended={count}"))
 

@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import cast
 
-from web.cli.answering import Code, CommandFailed
 from web.observability.operating.control.asking import ask
-from web.observability.operating.control.words import ControlRefused, Question
+from web.observability.operating.control.words import Question
 from web.settings import read_settings
 
 Row = dict[str, object]
@@ -32,10 +31,7 @@ async def ask_site(
     async def take_row(row: object) -> None:
         await take(cast("Row", row))
 
-    try:
-        await ask(folder_of(environment), Question(name, dict(words)), take_row)
-    except ControlRefused as refused:
-        raise CommandFailed(Code(refused.end), refused.words, refused.hint) from refused
+    await ask(folder_of(environment), Question(name, dict(words)), take_row)
 
 
 async def rows_of(

@@ -26,10 +26,10 @@ from actors.runtime.telling.log import one_line
 from actors.runtime.words.showing import shown
 from storage.errors import StoreError
 from storage.postgres import Database, check_store
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.live.asking import Row, ask_site
 from web.cli.opening import open_store
-from web.observability import first_leaf
+from web.observability import Code, CommandFailed, first_leaf
 from web.observability.operating.control.diagnosing import Cut, settings_text
 from web.settings import read_settings
 from web.site.pages import program_version

@@ -10,9 +10,10 @@ database in trouble is a reason to close it.
 import argparse
 from collections.abc import Mapping
 
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.opening import changing, changing_anyway, open_store
 from web.lab.switch import write_mode
+from web.observability import Code, CommandFailed
 from web.settings import LabMode, read_settings
 
 

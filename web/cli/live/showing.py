@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from actors.runtime.telling.log import one_line
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Teller
 from web.cli.live.asking import Row, ask_site, rows_of
 from web.cli.opening import changing, open_store
-from web.observability import tell
+from web.observability import Code, CommandFailed, tell
 
 # From the top of the terminal, and nothing left below.
 _CLEAR = "\x1b[H\x1b[J"

@@ -13,12 +13,11 @@ from actors.accounts.kept.audit import WHY_BYTES_MAX, Operated, Operation
 from actors.runtime import Log
 from supervision import Dependencies, DependencyStats, UnknownDependency
 from web.accounts.entering import origin_of
-from web.accounts.identity import member_of
-from web.accounts.routes import FORM, redirect, to_sign_in, user_agent
+from web.accounts.routes import redirect, typed_by_member, user_agent
 from web.routing import paths
 from web.routing.errors import InvalidInput, NoSuchThing
 from web.routing.services import Services
-from web.server import current_request_state, require_media
+from web.server import current_request_state
 from web.site.pages import PAGE_OPERATORS, form_response, shell
 from web.views import OutsidePage, OutsideView, local_path
 
@@ -31,8 +30,6 @@ def outside_routes(services: Services, outside: Dependencies, audit: Audit) -> B
 
     @routes.get(paths.OPS_OUTSIDE)
     async def look() -> Response:
-        if member_of(request.scope) is None:
-            return to_sign_in()
         state = current_request_state()
         asked = request.args.get("tried", "")
         page = OutsidePage(
@@ -45,10 +42,7 @@ def outside_routes(services: Services, outside: Dependencies, audit: Audit) -> B
 
     @routes.post(paths.OPS_OUTSIDE)
     async def reset() -> Response:
-        require_media(FORM)
-        typed, member = await request.form, member_of(request.scope)
-        if member is None:
-            return to_sign_in(paths.OPS_OUTSIDE)
+        typed, member = await typed_by_member()
         try:
             found = outside.dependency(typed.get("dependency", ""))
         except UnknownDependency as error:

@@ -17,6 +17,7 @@ from trio.testing import MockClock
 
 from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
 from tests.logged import captured
+from web.observability.ending import Code, CommandFailed
 from web.observability.operating.control import place
 from web.observability.operating.control.asking import ask
 from web.observability.operating.control.place import LOCK_NAME, SOCKET_NAME, connect, hold
@@ -28,12 +29,7 @@ from web.observability.operating.control.serving import (
     ControlServer,
     Tell,
 )
-from web.observability.operating.control.words import (
-    QUESTION_BYTES_MAX,
-    ControlRefused,
-    End,
-    Question,
-)
+from web.observability.operating.control.words import QUESTION_BYTES_MAX, Question
 
 
 async def twice(words: Mapping[str, object], tell: Tell) -> None:
@@ -76,7 +72,7 @@ async def serving(folder: Path) -> AsyncIterator[None]:
 async def there(folder: Path) -> None:
     """Wait until somebody answers."""
     while True:
-        with suppress(ControlRefused):
+        with suppress(CommandFailed):
             connect(folder).close()
             return
         await trio.sleep(0.01)
@@ -92,8 +88,8 @@ async def asked(folder: Path, name: str, **words: object) -> list[object]:
     return rows
 
 
-async def refusal(folder: Path, name: str) -> ControlRefused:
-    with pytest.raises(ControlRefused) as raised:
+async def refusal(folder: Path, name: str) -> CommandFailed:
+    with pytest.raises(CommandFailed) as raised:
         await asked(folder, name)
     return raised.value
 
@@ -122,11 +118,11 @@ async def test_a_question_has_its_rows_and_an_end(
         rows = await asked(tmp_path, "twice", word="ü\x00")
         assert rows == [{"said": "ü\x00"}, {"said": 'again\n"'}]
         unknown = await refusal(tmp_path, "nobody")
-        assert unknown.end is End.UNKNOWN
+        assert unknown.code is Code.UNKNOWN
         assert "twice" in unknown.hint
         with captured() as lines:
             failed = await refusal(tmp_path, "broken")
-        assert (failed.end, failed.words) == (End.FAILED, "it failed because of RuntimeError")
+        assert (failed.code, failed.words) == (Code.FAILED, "it failed because of RuntimeError")
         assert [line["event"] for line in lines] == ["control.failed"]
         assert await asked(tmp_path, "twice"), "it goes on"
     assert not (tmp_path / SOCKET_NAME).exists()
@@ -176,10 +172,10 @@ async def test_so_many_may_ask_at_once_and_who_leaves_makes_room(
             for _ in range(CONNECTIONS_MAX):
                 stream = await nursery.start(_hold_open, tmp_path)
                 assert stream is None
-            assert (await refusal(tmp_path, "twice")).end is End.REFUSED
+            assert (await refusal(tmp_path, "twice")).code is Code.REFUSED
             nursery.cancel_scope.cancel()
         while True:
-            with suppress(ControlRefused):
+            with suppress(CommandFailed):
                 assert await asked(tmp_path, "twice")
                 break
             await trio.sleep(0.01)
@@ -199,20 +195,20 @@ async def test_who_is_being_told_something_hears_of_the_stop(
 ) -> None:
     # CLI-20, REL-20
     told = trio.Event()
-    ends: list[ControlRefused] = []
+    ends: list[CommandFailed] = []
 
     async def listen() -> None:
         async def take(row: object) -> None:
             told.set()
 
-        with pytest.raises(ControlRefused) as raised:
+        with pytest.raises(CommandFailed) as raised:
             await ask(tmp_path, Question("for_ever"), take)
         ends.append(raised.value)
 
     async with trio.open_nursery() as nursery, serving(tmp_path):
         nursery.start_soon(listen)
         await told.wait()
-    assert (ends[0].end, ends[0].words) == (End.UNREACHABLE, "the site has stopped")
+    assert (ends[0].code, ends[0].words) == (Code.UNREACHABLE, "the site has stopped")
 
 
 async def test_of_two_sites_on_one_folder_one_answers_and_then_the_other(
@@ -259,9 +255,9 @@ def test_a_socket_that_a_dead_process_left_is_nobodys(tmp_path: Path) -> None:
     left.bind(str(tmp_path / SOCKET_NAME))
     left.close()
     (tmp_path / LOCK_NAME).touch()
-    with pytest.raises(ControlRefused) as refused:
+    with pytest.raises(CommandFailed) as refused:
         connect(tmp_path)
-    assert refused.value.end is End.UNREACHABLE
+    assert refused.value.code is Code.UNREACHABLE
     held = hold(tmp_path)
     connect(tmp_path).close()
     with pytest.raises(place.PlaceTaken):
@@ -289,14 +285,14 @@ def test_what_belongs_to_another_user_is_asked_nothing(
     os_stat = (tmp_path / SOCKET_NAME).lstat()
     if os_stat.st_uid == 0:
         os.chown(tmp_path / SOCKET_NAME, 4712, -1)
-    with pytest.raises(ControlRefused) as refused:
+    with pytest.raises(CommandFailed) as refused:
         connect(tmp_path)
-    assert refused.value.end is End.REFUSED
+    assert refused.value.code is Code.REFUSED
     held.close()
     (tmp_path / SOCKET_NAME).write_text("no socket")
-    with pytest.raises(ControlRefused) as refused:
+    with pytest.raises(CommandFailed) as refused:
         connect(tmp_path)
-    assert refused.value.end is End.REFUSED
+    assert refused.value.code is Code.REFUSED
 
 
 class Peer:

@@ -8,11 +8,10 @@ from typing import Final
 
 import trio
 
+from web.observability.ending import Code, CommandFailed
 from web.observability.operating.control.place import connect
 from web.observability.operating.control.words import (
     ROW_BYTES_MAX,
-    ControlRefused,
-    End,
     Ended,
     Question,
     parse_answer,
@@ -31,7 +30,7 @@ async def ask(
 ) -> None:
     """Call this to ask the site of a state folder; `take` gets each row of the answer.
 
-    Raises `ControlRefused` when there is no such site, or it does not answer to the end.
+    Raises `CommandFailed` when there is no such site, or it does not answer to the end.
     """
     asked = connect(folder)
     asked.setblocking(False)
@@ -51,18 +50,18 @@ async def _take_all(stream: trio.SocketStream, take: Callable[[object], Awaitabl
             read = bytearray(rest)
             said = parse_answer(bytes(line))
             if isinstance(said, Ended):
-                if said.end != End.DONE:
-                    raise ControlRefused(End(said.end), said.words, said.hint)
+                if said.end != Code.DONE:
+                    raise CommandFailed(_code_of(said), said.words, said.hint)
                 return
             await take(said.row)
             continue
         if len(read) > ROW_BYTES_MAX:
-            raise ControlRefused(End.FAILED, "the site answered with a line without an end")
+            raise CommandFailed(Code.FAILED, "the site answered with a line without an end")
         with trio.move_on_after(FIRST_S_MAX if is_first else float("inf")) as scope:
             data = await stream.receive_some(64 * 1024)
         if scope.cancelled_caught:
-            raise ControlRefused(
-                End.UNREACHABLE, f"the site did not answer within {FIRST_S_MAX:.0f} s"
+            raise CommandFailed(
+                Code.UNREACHABLE, f"the site did not answer within {FIRST_S_MAX:.0f} s"
             )
         if not data:
             raise _cut_off()
@@ -70,7 +69,14 @@ async def _take_all(stream: trio.SocketStream, take: Callable[[object], Awaitabl
         is_first = False
 
 
-def _cut_off() -> ControlRefused:
-    return ControlRefused(
-        End.UNREACHABLE, "the site ended, or left off, in the middle of its answer"
+def _code_of(said: Ended) -> Code:
+    try:
+        return Code(said.end)
+    except ValueError:
+        return Code.FAILED  # of a site of another version
+
+
+def _cut_off() -> CommandFailed:
+    return CommandFailed(
+        Code.UNREACHABLE, "the site ended, or left off, in the middle of its answer"
     )

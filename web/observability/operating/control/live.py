@@ -13,8 +13,9 @@ import trio
 
 from actors.runtime import Cell, Log, System
 from supervision import Dependencies, DependencyStats, Node, UnknownDependency, tree_of
+from web.observability.ending import Code, CommandFailed
 from web.observability.operating.control.serving import Command, Tell
-from web.observability.operating.control.words import ControlRefused, End, text_of
+from web.observability.operating.control.words import text_of
 
 log = Log("web.control")
 
@@ -62,8 +63,8 @@ class TreeCommands:
             return tree.cells(self._closed)
         cell = self._system().at(path)
         if cell is None:
-            raise ControlRefused(
-                End.UNKNOWN, f"there is no actor {path!r:.200}", "greenroom tree lists them"
+            raise CommandFailed(
+                Code.UNKNOWN, f"there is no actor {path!r:.200}", "greenroom tree lists them"
             )
         return tree.cells(() if path in self._closed else self._closed, under=cell)
 
@@ -85,8 +86,8 @@ class BreakerCommands:
             found = self._outside.dependency(text_of(words, "name"))
         except UnknownDependency as error:
             known = ", ".join(error.known) or "this site calls nothing outside"
-            raise ControlRefused(
-                End.UNKNOWN, f"nothing is called {error.name!r:.80}", f"There is: {known}"
+            raise CommandFailed(
+                Code.UNKNOWN, f"nothing is called {error.name!r:.80}", f"There is: {known}"
             ) from error
         before = found.stats().breaker.state
         found.reset()

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from web.observability.operating.control.words import ControlRefused, End
+from web.observability.ending import Code, CommandFailed
 
 SOCKET_NAME: Final = "control.sock"
 LOCK_NAME: Final = "control.lock"
@@ -83,15 +83,15 @@ def hold(folder: Path) -> HeldPlace:
 
 
 def connect(folder: Path) -> socket.socket:
-    """Call this for a connection to the site of a state folder; raises `ControlRefused`."""
+    """Call this for a connection to the site of a state folder; raises `CommandFailed`."""
     path = folder / SOCKET_NAME
     try:
         status = path.lstat()
     except OSError as error:
         raise _nobody(folder) from error
     if not stat.S_ISSOCK(status.st_mode) or not _is_trusted(status.st_uid):
-        raise ControlRefused(
-            End.REFUSED,
+        raise CommandFailed(
+            Code.REFUSED,
             f"{path} is no socket of yours; nothing was asked",
             "Run the command as the user whose site it is",
         )
@@ -101,7 +101,7 @@ def connect(folder: Path) -> socket.socket:
             asked.connect(address)
         # Who listens may be another than who owns the file.
         if not is_ours(asked):
-            raise ControlRefused(End.REFUSED, f"{path} is served by another user")
+            raise CommandFailed(Code.REFUSED, f"{path} is served by another user")
     except OSError as error:
         asked.close()
         # ECONNREFUSED: it was killed, and its socket is left.
@@ -125,9 +125,9 @@ def _is_trusted(uid: int) -> bool:
     return uid in (0, os.geteuid()) or os.geteuid() == 0
 
 
-def _nobody(folder: Path) -> ControlRefused:
-    return ControlRefused(
-        End.UNREACHABLE,
+def _nobody(folder: Path) -> CommandFailed:
+    return CommandFailed(
+        Code.UNREACHABLE,
         f"no site runs on {folder}",
         "Start it with greenroom serve, or name its folder (STATE_DIR, --state-dir)",
     )

@@ -19,11 +19,10 @@ from typing import Final, Never, TypeAlias
 import trio
 
 from actors.runtime import Actor, Exit, Log
+from web.observability.ending import Code, CommandFailed
 from web.observability.operating.control.place import HeldPlace, PlaceTaken, hold, is_ours
 from web.observability.operating.control.words import (
     QUESTION_BYTES_MAX,
-    ControlRefused,
-    End,
     Ended,
     Question,
     Row,
@@ -42,7 +41,7 @@ END_S_MAX: Final = 1.0
 AGAIN_S: Final = 2.0
 
 Tell: TypeAlias = Callable[[object], Awaitable[None]]
-# Tells rows; raises `ControlRefused`.
+# Tells rows; raises `CommandFailed`.
 Command: TypeAlias = Callable[[Mapping[str, object], Tell], Awaitable[None]]
 
 
@@ -121,7 +120,7 @@ class ControlServer(Actor[Never]):
                 self._limit.acquire_on_behalf_of_nowait(who)
             except trio.WouldBlock:
                 with suppress(trio.BrokenResourceError):
-                    await asker.end(Ended(End.REFUSED, "too many ask at once", "Try again"))
+                    await asker.end(Ended(Code.REFUSED, "too many ask at once", "Try again"))
                 return
             try:
                 if is_ours(stream.socket):
@@ -138,8 +137,8 @@ class ControlServer(Actor[Never]):
             if question is None:
                 return
             ended = await self._answered(question, asker)
-        except ControlRefused as refused:
-            ended = Ended(refused.end, refused.words, refused.hint)
+        except CommandFailed as refused:
+            ended = Ended(refused.code, refused.words, refused.hint)
         if ended is not None:
             await asker.end(ended)
 
@@ -148,8 +147,8 @@ class ControlServer(Actor[Never]):
         command = self._commands.get(question.ask)
         if command is None:
             there = ", ".join(sorted(self._commands))
-            raise ControlRefused(End.UNKNOWN, f"nothing is called {question.ask!r:.60}", there)
-        ended: Ended | None = Ended(End.DONE)
+            raise CommandFailed(Code.UNKNOWN, f"nothing is called {question.ask!r:.60}", there)
+        ended: Ended | None = Ended(Code.DONE)
         async with trio.open_nursery() as nursery:
 
             async def until_gone() -> None:
@@ -161,40 +160,40 @@ class ControlServer(Actor[Never]):
             async def until_stopped() -> None:
                 nonlocal ended
                 await self._ending.wait()
-                ended = Ended(End.UNREACHABLE, "the site has stopped")
+                ended = Ended(Code.UNREACHABLE, "the site has stopped")
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(until_gone)
             nursery.start_soon(until_stopped)
             try:
                 await command(question.words, asker.tell)
-            except ControlRefused as refused:
-                ended = Ended(refused.end, refused.words, refused.hint)
+            except CommandFailed as refused:
+                ended = Ended(refused.code, refused.words, refused.hint)
             except (_ReaderGone, trio.BrokenResourceError, trio.ClosedResourceError):
                 ended = None
             except Exception as error:
                 log.error("control.failed", ask=question.ask, exc_info=error)
                 words = f"it failed because of {type(error).__name__}"
-                ended = Ended(End.FAILED, words, "The log of the site has more")
+                ended = Ended(Code.FAILED, words, "The log of the site has more")
             nursery.cancel_scope.cancel()
         return ended
 
 
 async def _question_of(stream: trio.SocketStream) -> Question | None:
-    """Read the line; None when it does not come whole. Raises `ControlRefused`."""
+    """Read the line; None when it does not come whole. Raises `CommandFailed`."""
     read = bytearray()
     with trio.move_on_after(QUESTION_S_MAX) as scope:
         while b"\n" not in read:
             if len(read) > QUESTION_BYTES_MAX:
-                raise ControlRefused(
-                    End.USAGE, f"a question takes {QUESTION_BYTES_MAX} bytes at most"
+                raise CommandFailed(
+                    Code.USAGE, f"a question takes {QUESTION_BYTES_MAX} bytes at most"
                 )
             data = await stream.receive_some(4096)
             if not data:
                 return None
             read += data
     if scope.cancelled_caught:
-        raise ControlRefused(End.USAGE, f"no question came within {QUESTION_S_MAX:.0f} s")
+        raise CommandFailed(Code.USAGE, f"no question came within {QUESTION_S_MAX:.0f} s")
     return parse_question(bytes(read.partition(b"\n")[0]))
 
 

@@ -12,34 +12,16 @@ closing it, or half of it, takes the question back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum
 from typing import Final
 
 import msgspec
+
+from web.observability.ending import Code, CommandFailed
 
 # A question is a name and a few words.
 QUESTION_BYTES_MAX: Final = 64 * 1024
 # A row may be a line of the log with a traceback, or the text of all figures.
 ROW_BYTES_MAX: Final = 8 * 1024 * 1024
-
-
-class End(IntEnum):
-    """How an answer ends: the exit codes of commands."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    UNKNOWN = 3
-    REFUSED = 4
-    UNREACHABLE = 5
-
-
-class ControlRefused(Exception):
-    """Raised for a question that is not answered: why, and what to do instead."""
-
-    def __init__(self, end: End, words: str, hint: str = "") -> None:
-        super().__init__(f"{words}. {hint}." if hint else f"{words}.")
-        self.end, self.words, self.hint = end, words, hint
 
 
 class Question(msgspec.Struct, frozen=True, rename={"ask": "ask", "words": "with"}):
@@ -71,24 +53,24 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 def parse_question(line: bytes) -> Question:
-    """Call this with a line without its end; raises `ControlRefused` for nonsense."""
+    """Call this with a line without its end; raises `CommandFailed` for nonsense."""
     try:
         return msgspec.json.decode(line, type=Question)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ControlRefused(
-            End.USAGE,
+        raise CommandFailed(
+            Code.USAGE,
             f"that is no question ({error})",
             'One is a line such as {"ask": "tree"}',
         ) from error
 
 
 def parse_answer(line: bytes) -> Row | Ended:
-    """Call this with a line of an answer; raises `ControlRefused` for what is none."""
+    """Call this with a line of an answer; raises `CommandFailed` for what is none."""
     try:
         found = msgspec.json.decode(line, type=_Line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ControlRefused(
-            End.FAILED, f"the site answered what is no answer ({error})", "Is it another version"
+        raise CommandFailed(
+            Code.FAILED, f"the site answered what is no answer ({error})", "Is it another version"
         ) from error
     if found.end is not msgspec.UNSET:
         return Ended(found.end, found.words, found.hint)
@@ -101,8 +83,8 @@ def to_line(said: Question | Row | Ended) -> bytes:
 
 
 def text_of(words: Mapping[str, object], name: str, default: str = "") -> str:
-    """Call this for a word of a question; raises `ControlRefused` when it is no text."""
+    """Call this for a word of a question; raises `CommandFailed` when it is no text."""
     found = words.get(name, default)
     if not isinstance(found, str):
-        raise ControlRefused(End.USAGE, f"{name} is no text")
+        raise CommandFailed(Code.USAGE, f"{name} is no text")
     return found

@@ -26,14 +26,13 @@ from actors.persistence.beside_log.editing import (
     shown_texts,
 )
 from actors.persistence.words import BIGINT_MAX, KEY_BYTES_MAX
-from web.accounts.identity import member_of
-from web.accounts.routes import FORM, redirect, to_sign_in
+from web.accounts.routes import redirect, typed_by_member
 from web.observability.operating.letters.handing import LetterDesk, mark_of_payload
 from web.observability.operating.letters.retrying import Progress, Retries
 from web.routing import paths
 from web.routing.errors import InvalidInput, NoSuchThing
 from web.routing.services import Services
-from web.server import current_request_state, require_media
+from web.server import current_request_state
 from web.site.pages import PAGE_OPERATORS, form_response, shell
 from web.views import LocalPath, local_path
 from web.views.letters import LetterChangeView, LetterPage, LetterRow, LettersPage, RunView
@@ -62,16 +61,11 @@ def letter_routes(services: Services, desk: LetterDesk, retries: Retries) -> Blu
 
     @routes.get(paths.OPS_DEAD)
     async def found() -> Response:
-        if member_of(request.scope) is None:
-            return to_sign_in()
         return await _list_page(services, desk, retries)
 
     @routes.post(paths.OPS_DEAD)
     async def many() -> Response:
-        require_media(FORM)
-        typed, member = await request.form, member_of(request.scope)
-        if member is None:
-            return to_sign_in(paths.OPS_DEAD)
+        typed, member = await typed_by_member()
         match typed.get("action", ""):
             case "retry-all":
                 kind, source = _kind(typed), _source(typed)
@@ -87,17 +81,12 @@ def letter_routes(services: Services, desk: LetterDesk, retries: Retries) -> Blu
 
     @routes.get(paths.OPS_LETTER)
     async def one(letter: str) -> Response:
-        if member_of(request.scope) is None:
-            return to_sign_in()
         return await _letter_page(services, desk, _id(letter))
 
     @routes.post(paths.OPS_LETTER)
     async def decide(letter: str) -> Response:
-        require_media(FORM)
-        typed, member, id_ = await request.form, member_of(request.scope), _id(letter)
-        if member is None:
-            return to_sign_in(paths.OPS_DEAD)
-        action = typed.get("action", "")
+        typed, member = await typed_by_member()
+        id_, action = _id(letter), typed.get("action", "")
         try:
             await _decide(desk, id_, action, typed, f"member {member.user_id}")
         except UnknownDeadLetter:
