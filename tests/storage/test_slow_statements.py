@@ -2,8 +2,11 @@
 
 import pytest
 
-from storage.postgres import open_database, read_slow
+from storage.errors import StoreTimeout
+from storage.postgres import Database, open_database, read_slow
 from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.slow import own_statements
+from storage.postgres.connecting.statements import OTHERS, TEXTS_MAX
 from tests.patience import PATIENT_POOL
 
 # The columns that are asked for, as the extension has them.
@@ -20,6 +23,10 @@ FROM (VALUES
 """
 
 
+async def _sleep(connection: Connection) -> None:
+    await connection.fetchval("SELECT  pg_sleep($1)", 30.0)
+
+
 async def _create(connection: Connection) -> None:
     await connection.execute(VIEW)
 
@@ -28,12 +35,38 @@ async def _create(connection: Connection) -> None:
 async def test_the_longest_are_told_with_no_value_and_no_password(database_url: str) -> None:
     # OBS-11
     async with open_database(database_url, settings=PATIENT_POOL) as database:
-        assert await read_slow(database) is None, "no statistics are kept here"
+        # None are kept here: what this process ran itself is told, also what was cut off.
+        with pytest.raises(StoreTimeout):
+            await database.run(_sleep, timeout_s=0.3)
+        found = await read_slow(database)
+        assert found.is_own
+        slow, *others = found.statements
+        assert slow.text == "SELECT pg_sleep($1)"
+        assert (slow.calls, slow.total_s >= 0.3) == (1, True)
+        assert slow.total_s >= max((one.total_s for one in others), default=0.0)
         await database.run(_create)
         found = await read_slow(database)
-        assert found is not None
-        assert [(one.text, one.calls, one.mean_ms, one.total_s) for one in found] == [
+        assert not found.is_own
+        assert [(one.text, one.calls, one.mean_ms, one.total_s) for one in found.statements] == [
             ("SELECT a FROM b WHERE c = $1", 7, 0.5, 3.5),
             (" insert into b values ($1)", 2, 2.0, 0.004),
         ]
-        assert await read_slow(database, 1) == found[:1]
+        assert (await read_slow(database, 1)).statements == found.statements[:1]
+
+
+def test_texts_that_are_made_up_take_no_more_room_and_none_is_shown_that_may_hold_a_password() -> (
+    None
+):
+    # OBS-11
+    database = Database("postgresql://nobody@127.0.0.1:1/none")
+    for number in range(TEXTS_MAX + 10):
+        database.sums.note(f"SELECT {number}", 0.001)
+    database.sums.note("ALTER ROLE ada PASSWORD 'hunter2'", 9.0)
+    sums = database.sums.newest()
+    assert len(sums) == TEXTS_MAX + 1
+    assert sums[OTHERS].calls == 11
+    assert sum(one.calls for one in sums.values()) == TEXTS_MAX + 11
+    full = Database("postgresql://nobody@127.0.0.1:1/none")
+    full.sums.note("ALTER ROLE ada PASSWORD 'hunter2'", 9.0)
+    full.sums.note("  with\n a AS (SELECT 1)  SELECT 2", 0.5)
+    assert [one.text for one in own_statements(full, 10)] == ["with a AS (SELECT 1) SELECT 2"]

@@ -48,7 +48,7 @@ from web.observability.metrics import Collector
 from web.observability.metrics.collectors import of_tallies
 from web.observability.metrics.stored import of_bus, of_pool, of_projections, of_store
 from web.settings import Settings
-from web.views.moderation import StatementView
+from web.views.moderation import StatementsView, StatementView
 
 
 def store_components(
@@ -96,12 +96,15 @@ def store_collectors(
     ]
 
 
-async def slow_statements(database: Database) -> Sequence[StatementView] | None:
-    """Call this for the statements that took longest; None where no statistics are kept."""
+async def slow_statements(database: Database) -> StatementsView:
+    """Call this for the statements that took longest, for operators."""
     found = await read_slow(database)
-    if found is None:
-        return None
-    return [StatementView(one.text, one.calls, one.mean_ms, one.total_s) for one in found]
+    return StatementsView(
+        tuple(
+            StatementView(one.text, one.calls, one.mean_ms, one.total_s) for one in found.statements
+        ),
+        found.is_own,
+    )
 
 
 def memory_components(

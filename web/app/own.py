@@ -31,7 +31,12 @@ from storage.postgres import (
     PostgresTimers,
 )
 from supervision import StartFailed, open_system
-from web.app.health import memory_components, store_collectors, store_components
+from web.app.health import (
+    memory_components,
+    slow_statements,
+    store_collectors,
+    store_components,
+)
 from web.app.running import (
     CannotStart,
     check_port,
@@ -167,6 +172,7 @@ async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
             lambda: DatabaseActor(database),
             partial(make_cleaner, database, keyring, projections_kept=settings.projections_kept),
             store_collectors(database),
+            partial(slow_statements, database),
         )
 
 
@@ -184,7 +190,7 @@ async def _run(
     is_kept = kept.drive is not None or settings.session_secret is not None
     secret = read_secret(settings) if is_kept else Secret(secrets.token_bytes(SECRET_BYTES_MIN))
     ring = KeyRing(secret, settings.session_secret_previous)
-    site = OwnSite(settings, ring, static, kept)
+    site = OwnSite(settings, ring, static, kept, plan.outside)
     root = partial(OwnRoot, plan, site, stopping.started, stopping.drained)
     try:
         async with open_system(root, name=plan.name):

@@ -363,10 +363,18 @@ class StatementView:
 
 
 @dataclass(frozen=True, slots=True)
+class StatementsView:
+    """The statements that took longest: of this process alone, or of all of its database."""
+
+    found: tuple[StatementView, ...]
+    is_own: bool
+
+
+@dataclass(frozen=True, slots=True)
 class OverviewView:
     """One look. What nobody knows is None: a rate before a second look, a store that is away.
 
-    `statements` is None where the database keeps no statistics of them.
+    `statements` is None too where the store has none.
     """
 
     at: datetime
@@ -388,7 +396,7 @@ class OverviewView:
     breakers: tuple[BreakerView, ...]
     busiest: tuple[HotActor, ...]
     fullest: tuple[HotActor, ...]
-    statements: tuple[StatementView, ...] | None
+    statements: StatementsView | None
 
     def __post_init__(self) -> None:
         check_utc("at", self.at)

@@ -24,7 +24,14 @@ from storage.errors import StoreError, StoreTimeout, StoreUnavailable
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
 from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Work
 from storage.postgres.connecting.session import DRIVER, Connection, told
-from storage.postgres.connecting.statements import Statement, TellStatements, causes, hear
+from storage.postgres.connecting.statements import (
+    Statement,
+    StatementSums,
+    TellStatements,
+    causes,
+    hear,
+    sum_up,
+)
 
 T = TypeVar("T")
 
@@ -96,6 +103,7 @@ class Database:
         self.loops_started = 0
         # What is counted of it for operators; it outlives each loop.
         self.tallies = Tallies()
+        self.sums = StatementSums()
         # Told on the trio thread of what each call ran; set once, by whoever watches.
         self.tell_statements: TellStatements | None = None
 
@@ -303,6 +311,7 @@ class Database:
         channel: str | None,
         timeout_s: float,
     ) -> T:
+        sum_up(self.sums)
         try:
             result = await pool.run(work, *args, begin=begin, timeout_s=timeout_s)
         except DRIVER as error:

@@ -123,6 +123,7 @@ from web.views.moderation import (
     HotActor,
     Lagging,
     OverviewView,
+    StatementsView,
     StatementView,
 )
 
@@ -613,7 +614,7 @@ def traces(text: str = "ada") -> TracesPage:
     return TracesPage(member_shell("operators", "ada"), asked, found, True, False)
 
 
-def overview(text: str = "<b>", *, is_known: bool = True) -> OverviewView:
+def overview(text: str = "<b>", *, is_known: bool = True, is_own: bool = True) -> OverviewView:
     hot = HotActor(f"site/rooms/{text}", "RoomActor", 12.5, 3.1, 7, 1024)
     unknown = OverviewView(
         AT, 7, 65, 3, None, None, None, None, None, None, None, None, None, None, None,
@@ -630,7 +631,7 @@ def overview(text: str = "<b>", *, is_known: bool = True) -> OverviewView:
         ),
         breakers=(BreakerView("mail", "closed", 0), BreakerView("sns", "open", 42)),
         busiest=(hot, replace(hot, busy_percent=None)), fullest=(hot,),
-        statements=(StatementView(f"SELECT {text}", 7, 0.5, 3.5),),
+        statements=StatementsView((StatementView(f"SELECT {text}", 7, 0.5, 3.5),), is_own),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Never
@@ -23,11 +24,20 @@ from actors.persistence import AggregateActor, EventStore
 from actors.runtime import Actor, Secret
 from docs.examples import own_site
 from storage.memory import MemoryDatabase, MemoryEventStore
-from supervision import ChildSpec, StartFailed
+from supervision import (
+    BREAKERS,
+    ONCE,
+    BreakerChange,
+    BreakerPolicy,
+    ChildSpec,
+    DependencyPolicy,
+    StartFailed,
+)
 from tests.journeys.test_database_away import wait_ready
 from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.patience import PATIENCE_S
 from tests.processes.ports import free_ports
+from tests.web.cli.commanding import Commands
 from tests.web.whole_site import in_thread
 from web.app import (
     CannotStart,
@@ -41,12 +51,12 @@ from web.app import (
     open_site,
 )
 from web.client import Client, CommandRefused, TopicEvent, connect
-from web.observability import CommandFailed
 from web.observability.operating.control.asking import ask
 from web.observability.operating.control.words import Question
 from web.server import Answer as Row
 from web.server import ErrorTable
 from web.settings import Settings
+from web.views.moderation import OverviewView
 from web.wiring.frame import panels as live_panels
 
 # As many end a supervisor of five restarts in ten seconds.
@@ -85,7 +95,8 @@ async def test_figures_and_the_tree_are_told_as_of_our_own_site(
         port=0, database_url=Secret(database_url), state_dir=state,
         metrics_port=port, metrics_token=Secret("scraper-of-the-shop"),
     )  # fmt: skip
-    async with open_site(own_site.PLAN, settings) as site:
+    plan = replace(own_site.PLAN, outside={"gateway": DependencyPolicy()})
+    async with open_site(plan, settings) as site:
         visitor = Visitor(site.url)
         assert (await in_thread(partial(visitor.get, "/"))).status == 200
         # With a wrong token there is no such page, as there is none without a token.
@@ -96,18 +107,66 @@ async def test_figures_and_the_tree_are_told_as_of_our_own_site(
             assert 'greenroom_http_requests_total{route="/",status="2xx"} 1.0' in text
             assert "greenroom_store_head_position 0.0" in text
             assert 'greenroom_actors{kind="OwnActors"} 1.0' in text
+            assert 'greenroom_breaker_state{name="gateway"} 0.0' in text
+        rows, root = await _asked(state, "tree"), own_site.PLAN.name
+        paths = {row["path"] for row in rows}
+        assert {f"{root}/actors", f"{root}/metrics", f"{root}/control"} <= paths
 
-        paths: list[object] = []
 
-        async def take(row: object) -> None:
-            assert isinstance(row, dict)
-            paths.append(row["path"])
+async def test_what_ones_own_site_calls_outside_is_seen_left_alone_and_called_again(
+    tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # RES-3, RES-9, OBS-11
+    state, policy = tmp_path / "state", DependencyPolicy(retry=ONCE, breaker=BreakerPolicy(1))
+    settings = Settings(port=0, database_url=Secret(database_url), state_dir=state)
+    plan = replace(own_site.PLAN, outside={"gateway": policy})
+    run, heard = Commands(database_url, capsys), Heard()
+    async with open_site(plan, settings) as site:
+        site.system.topics.subscribe(BREAKERS, heard)
+        assert site.environment.outside is site.outside, "effects are run through it by name"
+        with pytest.raises(ConnectionError):
+            await site.outside.dependency("gateway").call(_refused)
+        assert heard.changes == [("gateway", "closed", "open")]
+        (row,) = await _asked(state, "breakers")
+        assert (row["name"], row["state"], row["failures"]) == ("gateway", "open", 1)
+        ready = await in_thread(partial(Visitor(site.url).get, "/ready?verbose=1"))
+        assert "left alone for now: gateway" in ready.text
 
-        await ask(state, Question("tree", {}), take)
-        root = own_site.PLAN.name
-        assert {f"{root}/actors", f"{root}/metrics", f"{root}/control"} <= set(paths)
-        with pytest.raises(CommandFailed, match="nothing is called 'top'"):
-            await ask(state, Question("top", {}), take)
+        seen = msgspec.convert((await _asked(state, "top", once=True))[0], OverviewView)
+        assert ([one.state for one in seen.breakers], seen.nodes) == (["open"], None)
+        # The embedded server keeps no statistics: what the site itself ran is told.
+        assert seen.statements is not None
+        assert seen.statements.is_own
+        assert seen.statements.found
+
+        words = ("breakers", "reset", "gateway", "--yes", "--reason", "it is back")
+        assert await in_thread(lambda: run(*words, "--state-dir", str(state))) == 0, run.err
+        (row,) = await _asked(state, "breakers")
+        assert row["state"] == "closed"
+        await site.outside.dependency("gateway").call(partial(trio.sleep, 0))
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.changes: list[tuple[str, str, str]] = []
+
+    def deliver(self, message: object, /) -> None:
+        assert isinstance(message, BreakerChange)
+        self.changes.append((message.name, message.before, message.state))
+
+
+async def _refused() -> None:
+    raise ConnectionError("nobody answers")
+
+
+async def _asked(state: Path, name: str, **words: object) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+
+    async def take(row: object) -> None:
+        rows.append(msgspec.convert(row, dict[str, object]))
+
+    await ask(state, Question(name, words), take)
+    return rows
 
 
 def _scraped(url: str, token: str) -> str:

@@ -157,15 +157,11 @@ def top_lines(row: Row) -> list[str]:
         ),
         ("BUSIEST", "busiest", _hot_line),
         ("FULLEST", "fullest", _hot_line),
-        (
-            "STATEMENTS",
-            "statements",
-            lambda one: f"{one['total_s']:8.1f} s {one['calls']:>9} x  {one['text']}",
-        ),
     ):
         found = row[name]
         if isinstance(found, list) and found:
             lines += ["", title, *(line(one)[:COLUMNS] for one in found)]
+    lines += _statement_lines(row["statements"])
     nodes = row["nodes"]
     if isinstance(nodes, dict):
         lines += ["", "NODES"]
@@ -174,6 +170,15 @@ def top_lines(row: Row) -> list[str]:
             for one in nodes["nodes"]
         ]
     return [one_line(line)[:COLUMNS] for line in lines]
+
+
+def _statement_lines(told: object) -> list[str]:
+    if not isinstance(told, dict) or not told["found"]:
+        return []
+    title = "STATEMENTS of this process" if told["is_own"] else "STATEMENTS of the database"
+    return ["", title] + [
+        f"{one['total_s']:8.1f} s {one['calls']:>9} x  {one['text']}" for one in told["found"]
+    ]
 
 
 def _hot_line(one: Row) -> str:

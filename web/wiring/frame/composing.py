@@ -14,11 +14,18 @@ from supervision import Backoff, ChildSpec, Flags, Plan, Supervisor
 from web.observability import RequestLog
 from web.observability.alerts import watched
 from web.observability.health import Health, HealthActor
+from web.observability.health.of_guards import outside_component
 from web.observability.health.of_tree import supervision_component, tree_component
 from web.observability.metrics.serving import metrics_routes
 from web.observability.operating.control.diagnosing import Diagnosis
-from web.observability.operating.control.live import TreeCommands
+from web.observability.operating.control.live import (
+    BreakerCommands,
+    TreeCommands,
+    live_commands,
+)
 from web.observability.operating.control.serving import Command, ControlServer
+from web.observability.operating.overview.reading import OverviewSource
+from web.observability.operating.overview.telling import TopCommand
 from web.observability.operating.recent import RECENT
 from web.realtime import (
     CommandMemory,
@@ -203,6 +210,7 @@ class OwnWeb:
             supervision_component(system),
             tree_component(system, lambda: (ACTORS, *self._names)),
             streams_component(lambda: site.streams, system),
+            *([outside_component(site.outside)] if self._plan.outside else ()),
             *self._plan.health(site),
         ]
         now = site.environment.clock.now
@@ -220,13 +228,22 @@ def _event_routes(listening: EventStreams[Speaker]) -> Blueprint:
 
 
 def control_commands(site: OwnSite, root: str) -> dict[str, Command]:
-    """Call this for what commands can ask: the tree, and what somebody needs who helps.
-
-    Breakers are the plan's own, and so is what it calls; `top` shows parts that our site alone has.
-    """
-    tree = TreeCommands(lambda: site.system, {f"{root}/{STREAMS}", f"{root}/{SOCKETS}"})
-    diagnosis = Diagnosis(site.settings, tree, site.figures.metrics, RECENT)
-    return {"tree": tree.tell, "diagnose": diagnosis.tell}
+    """Call this for what commands can ask, as of our own site; of nodes there are none."""
+    crowds, metrics = {f"{root}/{STREAMS}", f"{root}/{SOCKETS}"}, site.figures.metrics
+    tree = TreeCommands(lambda: site.system, crowds)
+    overview = OverviewSource(
+        lambda: site.system,
+        metrics,
+        site.outside.stats,
+        lambda: None,
+        site.environment.clock.now,
+        closed=crowds,
+        is_measured=site.settings.has_metrics,
+    )
+    overview.read_statements = site.kept.read_statements
+    diagnosis = Diagnosis(site.settings, tree, metrics, RECENT)
+    more = {"diagnose": diagnosis.tell, "top": TopCommand(overview).tell}
+    return live_commands(tree, BreakerCommands(site.outside), more)
 
 
 class OwnActors(Supervisor):

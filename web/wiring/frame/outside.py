@@ -14,7 +14,7 @@ None but `otlp` is tried again by its guard: each is asked again by something th
 process, or must not be asked twice.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
 from actors.persistence import NotSent, StoreUnavailable
@@ -116,6 +116,14 @@ def outside_of(
         policies[BROKER] = BUS_POLICY
     if settings.otlp_endpoint is not None and settings.tracing is Tracing.ON:
         policies[OTLP] = OTLP_POLICY
+
+    return told(policies, tell)
+
+
+def told(
+    policies: Mapping[str, DependencyPolicy], tell: Callable[[BreakerChange], object]
+) -> Dependencies:
+    """Call this for dependencies of whose breakers the log hears, and `tell`."""
 
     def changed(change: BreakerChange) -> None:
         line = log.warning if change.state == "open" else log.info

@@ -8,14 +8,17 @@ A plan names five functions. Each is handed the running `OwnSite` and gives a li
 - `topics`: what client programs hear and may ask for on `/ws`
 - `health`: components of `/ready` beside those that every site has
 
+Beside them stands what the plan's actors call outside, by name (`outside`).
+
 All the rest is there: visitors' signed cookies, origin checks, headers, limits, probes, figures for
-who scrapes (`METRICS_PORT`, `METRICS_TOKEN`), what `greenroom tree` and `diagnose` ask, static
-files, a drain. It is made of the same parts as our own site, see `serving.py`.
+who scrapes (`METRICS_PORT`, `METRICS_TOKEN`), what `greenroom tree`, `top`, `breakers` and
+`diagnose` ask, static files, a drain. It is made of the same parts as our own site, see
+`serving.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -40,12 +43,13 @@ from actors.persistence import (
 from actors.persistence.beside_log.idempotency import Idempotency
 from actors.reducers import Environment
 from actors.runtime import Actor, AnyActor, Ref, System
-from supervision import ChildSpec, Flags
+from supervision import BREAKERS, ChildSpec, DependencyPolicy, Flags
 from web.observability.alerts import Alerts
 from web.observability.health import Component
 from web.observability.metrics import Collector
-from web.observability.metrics.collectors import SocketsLike
+from web.observability.metrics.collectors import SocketsLike, of_dependencies
 from web.observability.metrics.of_site import SiteMetrics
+from web.observability.operating.overview.reading import ReadStatements, no_statements
 from web.realtime import StreamCaps, Streams
 from web.routing import paths
 from web.server import (
@@ -61,6 +65,7 @@ from web.views import LocalPath, StaticTable
 from web.views.static import DATASTAR
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.frame.finding import Finder
+from web.wiring.frame.outside import told
 from web.wiring.frame.panels import LIVE, Panel, Watched, element
 from web.wiring.frame.topics import Topic
 
@@ -126,6 +131,7 @@ class Kept:
     clean: Callable[[], AnyActor] | None = None
     # What of the store is told with the site's figures.
     collectors: Sequence[Collector] = ()
+    read_statements: ReadStatements = no_statements
 
 
 class OwnSite(Finder):
@@ -133,17 +139,26 @@ class OwnSite(Finder):
 
     `store` is where aggregates keep their events, and `keyring` what seals private fields of them
     (None in memory); `idempotency` and `ring` are what `IdempotencyKeys` and `Pages` of `web.api`
-    are made with; `environment` has the real clock and ids; `system` is the running system, whose
-    `topics` bring panels and sockets what happens.
+    are made with; `outside` is what the plan says it calls, behind its guards; `environment` has
+    the real clock and ids, and `outside`; `system` is the running system, whose `topics` bring
+    panels and sockets what happens.
     """
 
-    def __init__(self, settings: Settings, ring: KeyRing, static: StaticTable, kept: Kept) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ring: KeyRing,
+        static: StaticTable,
+        kept: Kept,
+        calls: Mapping[str, DependencyPolicy],
+    ) -> None:
         super().__init__()
         self.settings, self.kept = settings, kept
         self.store, self.keyring = kept.store, kept.keyring
         self.idempotency = kept.idempotency
         self.ring, self.static, self.csrf = ring, static, CsrfTokens(ring)
-        self.environment = Environment(SystemClock(), SystemIds())
+        self.outside = told(calls, lambda change: self.system.topics.publish(BREAKERS, change))
+        self.environment = Environment(SystemClock(), SystemIds(), outside=self.outside)
         caps = StreamCaps(per_address=settings.streams_per_address_max)
         self.streams = Streams(
             caps=caps, start_actor=lambda stream: self.start_stream(stream, lambda _: None)
@@ -160,6 +175,7 @@ class OwnSite(Finder):
             lambda: self.sockets,
             self.alerts,
         )
+        self.figures.metrics.register(of_dependencies(self.outside.stats))
         for collector in kept.collectors:
             self.figures.metrics.register(collector)
         templates = Templates(autoescape=True, undefined=StrictUndefined)
@@ -288,6 +304,7 @@ class SitePlan:
     whose files are served under `/static/` with their hash in the name. `errors` adds to the table
     which of one's own errors are answered how. `flags` are how the children of `tree` are treated:
     those who crash too often end together, and are started again, ever later; the site stays up.
+    `outside` are the names and policies of what its actors call outside of the process.
     `sockets` are the paths of the WebSocket, and `alive` the text of `/health`: for programs that
     know them by other names.
     """
@@ -300,6 +317,7 @@ class SitePlan:
     health: Callable[[OwnSite], Sequence[Component]] = no_health
     errors: Callable[[ErrorTable], None] = no_errors
     inline: Sequence[Projection] = ()
+    outside: Mapping[str, DependencyPolicy] = field(default_factory=dict)
     files: Path | None = None
     sockets: Sequence[str] = (paths.SOCKET,)
     alive: str = "OK"

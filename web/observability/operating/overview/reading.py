@@ -20,7 +20,7 @@ from actors.persistence import StoreError
 from actors.runtime import Cell, Log, System
 from supervision import DependencyStats
 from web.observability.metrics.scraping import Metrics, Scrape
-from web.views.moderation import BreakerView, HotActor, Lagging, OverviewView, StatementView
+from web.views.moderation import BreakerView, HotActor, Lagging, OverviewView, StatementsView
 from web.views.nodes import NodesView
 
 log = Log("web.overview")
@@ -32,8 +32,8 @@ HOT_MAX: Final = 8
 _SLICE: Final = 200
 _NAME_CHARS: Final = 8
 
-# None where the database keeps none.
-ReadStatements = Callable[[], Awaitable[Sequence[StatementView] | None]]
+# None where the store has none.
+ReadStatements = Callable[[], Awaitable[StatementsView | None]]
 
 
 async def no_statements() -> None:
@@ -146,13 +146,12 @@ class OverviewSource:
             statements=statements,
         )
 
-    async def _statements(self) -> tuple[StatementView, ...] | None:
+    async def _statements(self) -> StatementsView | None:
         try:
-            found = await self.read_statements()
+            return await self.read_statements()
         except StoreError as error:
             log.info("overview.no_statements", error=type(error).__name__)
             return None
-        return None if found is None else tuple(found)
 
     async def _hot(
         self, system: System, now: float
