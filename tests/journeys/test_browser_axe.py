@@ -113,7 +113,7 @@ MAILED = [
 ]
 OPERATORS = [
     *("/ops", "/ops/sessions", "/ops/audit", "/ops/traces", "/ops/outside"),
-    *("/ops/dead", "/ops/dead/1"),
+    *("/ops/dead", "/ops/dead/1", "/lab/failures"),
 ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from web.views.moderation import OutsideView
 from web.views.pages import Shell
 from web.views.words import (
     CsrfToken,
@@ -36,6 +37,46 @@ class LetterRow:
         check_count("failures", self.failures)
         check_utc("last_at", self.last_at)
         local_path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class LettersCount:
+    """How many dead letters of each status there are, and how full their table is."""
+
+    by_status: tuple[tuple[str, int], ...]
+    full_percent: int
+    health: str
+
+    def __post_init__(self) -> None:
+        check_count("full_percent", self.full_percent)
+
+
+@dataclass(frozen=True, slots=True)
+class LostView:
+    """Messages of one class that an actor of a sandbox lost for one reason; `message` the last."""
+
+    place: str
+    reason: str
+    message_type: str
+    message: str
+    count: int
+    ago_s: int
+    chain: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_count("count", self.count)
+        check_count("ago_s", self.ago_s)
+
+
+@dataclass(frozen=True, slots=True)
+class FailuresPage:
+    """`/lab/failures`; `letters` is None while nobody knows."""
+
+    shell: Shell
+    dependencies: tuple[OutsideView, ...]
+    letters: LettersCount | None
+    lost: tuple[LostView, ...]
+    is_operator: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
 from web.views.lab_panels import ConnectionView, LabMailView, LabSignInView, SagaView
-from web.views.letters import LetterPage, LettersPage
+from web.views.letters import FailuresPage, LetterPage, LettersPage
 from web.views.moderation import (
     ActsPage,
     AuditPage,
@@ -278,6 +278,10 @@ class Renderer:
     def letters_page(self, page: LettersPage) -> str:
         """Call this to render which dead letters there are, for an operator."""
         return self._render("letters.html", page=page, shell=page.shell)
+
+    def failures_page(self, page: FailuresPage) -> str:
+        """Call this to render what failed, for a visitor of the lab."""
+        return self._render("lab_failures.html", page=page, shell=page.shell)
 
     def letter_page(self, page: LetterPage) -> str:
         """Call this to render all that is kept of one dead letter, for an operator."""

@@ -120,6 +120,7 @@ from web.lab.lasting import Survivals, SurvivalsActor
 from web.lab.panels.bucket import Buckets
 from web.lab.panels.burst import burst_routes
 from web.lab.panels.dropping import Connections, drop_routes
+from web.lab.panels.failures import Failures, failure_routes
 from web.lab.panels.feed import OpenParts, PanelsFeed
 from web.lab.panels.open_now import OpenNow
 from web.lab.panels.still import Stills
@@ -471,6 +472,8 @@ class Web:
             tell_over=self.ledger.end,
             letters_per_s=self._settings.lab_letters_per_s,
         )
+        letters = None if desk is None else desk.letters
+        self.failures = Failures(lambda: directory.system, self.outside, self.sandboxes, letters)
         self._tree_topic = TreeTopic(self.sandboxes, lambda: directory.system)
         self._stage = StagePicture(
             lambda: directory.system,
@@ -754,6 +757,7 @@ class Web:
         app.register_blueprint(moderation_routes(services, moderation))
         self._register_accounts(app, services)
         app.register_blueprint(lab_routes(services, lab))
+        app.register_blueprint(failure_routes(services, self.failures, self.sandboxes))
         app.register_blueprint(demo_routes(services, self._demo_services()))
         self._register_panels(app, services, lab.stage)
         listed = listing_of(services, self.traces)

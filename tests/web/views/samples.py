@@ -117,7 +117,16 @@ from web.views import (
     svg_path,
     table,
 )
-from web.views.letters import LetterChangeView, LetterPage, LetterRow, LettersPage, RunView
+from web.views.letters import (
+    FailuresPage,
+    LetterChangeView,
+    LetterPage,
+    LetterRow,
+    LettersCount,
+    LettersPage,
+    LostView,
+    RunView,
+)
 from web.views.moderation import (
     BreakerView,
     HotActor,
@@ -612,6 +621,15 @@ def traces(text: str = "ada") -> TracesPage:
     )
     asked = dict.fromkeys(("min", "error", "route"), "ada")
     return TracesPage(member_shell("operators", "ada"), asked, found, True, False)
+
+
+def failures(text: str = "ada") -> FailuresPage:
+    lost = LostView(text, text, text, text, 3, 7, (text, f"caused by: {text}"))
+    count = LettersCount((("pending", 2), ("resolved", 7)), 61, "degraded")
+    return FailuresPage(
+        member_shell("lab", "ada"), outside().dependencies, count,
+        (lost, replace(lost, chain=())), True,
+    )  # fmt: skip
 
 
 def overview(text: str = "<b>", *, is_known: bool = True, is_own: bool = True) -> OverviewView:

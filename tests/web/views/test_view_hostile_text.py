@@ -70,6 +70,7 @@ PLACES: dict[str, Callable[[str], str]] = {
     "account": lambda text: RENDERER.account_page(samples.account(text)),
     "who is signed in": lambda text: RENDERER.sign_ins_page(samples.operated(text)),
     "acts": lambda text: RENDERER.acts_page(samples.acts(text)),
+    "failures": lambda text: RENDERER.failures_page(samples.failures(text)),
     "traces": lambda text: RENDERER.traces_page(samples.traces(text)),
     "a trace": lambda text: RENDERER.trace_page(samples.trace(text)),
     "enrol": lambda text: RENDERER.enrol_page(samples.enrol(text)),

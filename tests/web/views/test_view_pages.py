@@ -97,6 +97,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "what is called outside": lambda: RENDERER.outside_page(samples.outside()),
     "dead letters": lambda: RENDERER.letters_page(samples.letters()),
     "a dead letter": lambda: RENDERER.letter_page(samples.letter()),
+    "failures": lambda: RENDERER.failures_page(samples.failures()),
     "traces": lambda: RENDERER.traces_page(samples.traces()),
     "a trace": lambda: RENDERER.trace_page(samples.trace()),
     "the running site": lambda: RENDERER.overview_page(

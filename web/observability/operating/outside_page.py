@@ -35,7 +35,7 @@ def outside_routes(services: Services, outside: Dependencies, audit: Audit) -> B
         page = OutsidePage(
             shell(services, state, "What is called outside", PAGE_OPERATORS),
             services.csrf_of(state),
-            tuple(map(_view, outside.stats())),
+            tuple(map(outside_view, outside.stats())),
             asked if outside.maybe(asked) is not None else "",
         )
         return form_response(services.renderer.outside_page(page))
@@ -69,7 +69,8 @@ def outside_routes(services: Services, outside: Dependencies, audit: Audit) -> B
     return routes
 
 
-def _view(stats: DependencyStats) -> OutsideView:
+def outside_view(stats: DependencyStats) -> OutsideView:
+    """Call this for what is shown of one thing that is called outside."""
     breaker, bulkhead = stats.breaker, stats.bulkhead
     return OutsideView(
         stats.name,
