@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -129,11 +129,26 @@ def test_a_signal_drains_and_leaves_nothing(start_site: StartSite, number: signa
     visitor.open_lab()
     # A saga under way, whose steps go through the outbox, and a post whose record waits there.
     press(visitor, "", choice="well")
-    visitor.post("on its way")
-    with visitor.open_stream() as stream:
+    with open_socket(site.port) as program, visitor.open_stream() as stream:
         assert stream.status == 200
+        # A client program listens, and its own post is in hand when the signal comes.
+        visitor.post("on its way")
+        heard: list[bytes] = []
+        listens = threading.Thread(target=lambda: heard.append(hear(program)), daemon=True)
+        listens.start()
+        program.sendall(text_frame(LAST_POST))
         code = site.stop(number)
         rest = stream.response.read()
+        listens.join(PATIENCE_S)
+        said = frames_in(heard[0])
+    # Its command has one answer, whichever: what was stored is acknowledged, else it is told to
+    # come again. The last it hears is the close, and nothing is cut off before it.
+    answers = [text for kind, text in said if kind == TEXT and b'"id":"c1"' in text]
+    assert len(answers) == 1, said
+    assert b'"type":"ack"' in answers[0] or b"SHUTTING_DOWN" in answers[0], answers
+    assert [kind for kind, _ in said].count(CLOSE) == 1, said
+    assert said[-1][0] == CLOSE, said
+    assert said[-1][1][:2] == (1001).to_bytes(2, "big"), said
     assert (code, "Traceback" in "\n".join(site.lines)) == (0, False), site.lines
     assert b"serverConnected" in rest
     steps = re.findall(r"(?:drain|stop)_step.* step=(?:'([^']+)'|(\S+))", "\n".join(site.lines))
@@ -142,6 +157,76 @@ def test_a_signal_drains_and_leaves_nothing(start_site: StartSite, number: signa
         "close sockets", "connections", "actors", "database server",
     ], site.last_words()  # fmt: skip
     assert not list((site.state_dir / "postgres").glob("**/postmaster.pid"))
+
+
+TEXT, CLOSE = 1, 8
+LAST_POST = (
+    b'{"type":"command","id":"c1","topic":"room:lobby",'
+    b'"action":{"PostMessage":{"body":"last","client_id":"p1"}}}'
+)
+
+
+def open_socket(port: int, protocol: str = "greenroom.v1") -> socket.socket:
+    """A socket of a client program, by hand: what is on it is what was sent."""
+    opened = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+    offer = f"sec-websocket-protocol: {protocol}\r\n" if protocol else ""
+    opened.sendall(
+        f"GET /ws HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: upgrade\r\n"
+        f"upgrade: websocket\r\nsec-websocket-version: 13\r\n{offer}"
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += opened.recv(1)
+    assert head.startswith(b"HTTP/1.1 101"), head
+    return opened
+
+
+def text_frame(text: bytes) -> bytes:
+    """A frame of a client: its mask of zeros leaves the text as it is."""
+    assert len(text) < 126, "longer ones have another head"
+    return bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+
+
+def read_to_end(opened: socket.socket) -> bytes:
+    told = b""
+    try:
+        while piece := opened.recv(65_536):
+            told += piece
+    except ConnectionResetError:
+        pass  # how one is cut that does not answer the close
+    return told
+
+
+def hear(opened: socket.socket) -> bytes:
+    """All that is said until the end; the close is answered, as a client does."""
+    told, is_open = b"", True
+    while piece := opened.recv(65_536):
+        told += piece
+        if is_open and any(kind == CLOSE for kind, _ in whole_frames(told)):
+            opened.sendall(bytes([0x88, 0x82]) + bytes(4) + (1001).to_bytes(2, "big"))
+            is_open = False
+    return told
+
+
+def frames_in(told: bytes) -> list[tuple[int, bytes]]:
+    """The kinds and contents of the frames of a server; what is half is a failure."""
+    found = list(whole_frames(told))
+    heads = sum(2 if len(text) < 126 else 4 if len(text) < 65_536 else 10 for _, text in found)
+    assert heads + sum(len(text) for _, text in found) == len(told), "the last frame was cut"
+    return found
+
+
+def whole_frames(told: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(told) >= 2:
+        kind, size, start = told[0] & 15, told[1], 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(told[2:start], "big")
+        if len(told) < start + size:
+            return
+        yield kind, told[start : start + size]
+        told = told[start + size :]
 
 
 def test_a_stalled_reader_does_not_delay_the_stop(start_site: StartSite) -> None:
@@ -329,20 +414,9 @@ def test_a_socket_that_never_answers_the_close_is_no_loss(start_site: StartSite)
     """REL-21 REL-43: it is told 1001, cut after the close timeout, and the stop is a clean one."""
     site = start_site()
     port = site.port
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as mute:
-        mute.sendall(
-            f"GET /ws HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: upgrade\r\n"
-            "upgrade: websocket\r\nsec-websocket-version: 13\r\n"
-            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-        )
-        assert mute.recv(12) == b"HTTP/1.1 101"
+    with open_socket(port, "") as mute:
         code = site.stop()
-        told = b""
-        try:
-            while piece := mute.recv(4096):
-                told += piece
-        except ConnectionResetError:
-            pass  # how it is cut
+        told = read_to_end(mute)
     assert (code, b"the server restarts" in told) == (0, True), site.lines
 
 

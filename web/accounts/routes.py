@@ -238,7 +238,7 @@ def to_sign_in(back: str | None = None) -> Response:
 async def typed_by_member() -> tuple[Mapping[str, str], Member]:
     """Call this first behind a form of members: what they typed, and who they are.
 
-    Guests were sent to sign in before, by what `access.py` declares; raises `NotSignedIn` for one.
+    Guests were sent to sign in before (`web.accounts.roles.access`); raises `NotSignedIn` for one.
     """
     require_media(FORM)
     member = member_of(request.scope)

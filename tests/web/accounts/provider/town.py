@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -70,15 +70,25 @@ def path_of(url: str) -> str:
 
 @asynccontextmanager
 async def open_town(
-    *names: str, has_mail: bool = True, google: bool = False, **settings: object
+    *names: str,
+    has_mail: bool = True,
+    google: bool = False,
+    move: Callable[[LyingProvider], Awaitable[None]] | None = None,
+    **settings: object,
 ) -> AsyncIterator[Town]:
-    """Open one with a provider of each name, or with one that writes as Google does."""
+    """Open one with a provider of each name, or with one that writes as Google does.
+
+    `move` may have each be reached by another port.
+    """
     sender = MemorySender()
     async with AsyncExitStack() as stack:
         providers = [
             await stack.enter_async_context(open_provider(name))
             for name in names or ("google" if google else "example",)
         ]
+        if move is not None:
+            for provider in providers:
+                await move(provider)
         made: dict[str, object] = {
             "port": 0,
             "overload_late_ms": 60_000,
