@@ -48,6 +48,7 @@ _IN_HEADING, _IN_TITLE, _IN_TEXT = 8, 4, 1
 _FOLDERS = {
     "start": "Start",
     "how_to": "How to",
+    "runbooks": "Runbooks",
     "explain": "Explain",
     "reference": "Reference",
     "reference/api": "Reference of names",
