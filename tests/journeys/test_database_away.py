@@ -8,6 +8,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests.journeys.test_process import MANY, history, post_until_acknowledged
 from tests.journeys.visitor import Visitor
 from tests.patience import PATIENCE_S
 from tests.processes.prepared import start_prepared
+from tests.storage.test_database import signal_all
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +41,17 @@ def kill(server: EmbeddedServer) -> None:
     while server.is_running and time.monotonic() < deadline:
         time.sleep(0.02)  # the kernel sets no event for us
     assert not server.is_running
+
+
+@contextmanager
+def frozen(server: EmbeddedServer) -> Iterator[None]:
+    """All processes of the server stand still, and its sockets take what they are sent."""
+    assert server.pid is not None
+    signal_all(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_all(server.pid, signal.SIGCONT)
 
 
 def wait_ready(visitor: Visitor) -> None:
@@ -74,6 +88,35 @@ def test_pages_streams_and_drafts_survive_a_lost_database(
         assert visitor.post("kept by its author", draft).status == 202
         stream.read_until(b"kept by its author")
     assert history(visitor) == ["before", "kept by its author"]
+
+
+def test_a_database_that_stands_still_holds_nobody_up(
+    start_site: StartSite, postgres: EmbeddedServer
+) -> None:
+    """REL-82: 503 for what needs it, all else and the streams go on; then all is as before."""
+    site = start_site(DATABASE_URL=postgres.url, **MANY)
+    visitor, asked = Visitor(site.url), [Visitor(site.url) for _ in range(8)]
+    visitor.open_lab()
+    for one in asked:
+        one.open_lab()
+    with visitor.open_stream() as stream, ThreadPoolExecutor(len(asked) + 1) as threads:
+        assert visitor.post("before").status == 202
+        stream.read_until(b"before")
+        draft = str(uuid.uuid4())
+        with frozen(postgres):
+            # More than there are connections in the pool; none waits for the server.
+            waiting = [threads.submit(one.post, "of another") for one in asked]
+            waiting.append(threads.submit(visitor.post, "kept by its author", draft))
+            for path in ("/", "/health/live"):
+                assert visitor.get(path).status == 200, path
+            answers = [one.result(PATIENCE_S) for one in waiting]
+            assert {(one.status, "retry-after" in one.headers) for one in answers} == {(503, True)}
+            # The stream lives: a beat or the word of a refused post comes while nothing is stored.
+            stream.read_until(b'"transportErrorStatus":503')
+        wait_ready(visitor)
+        assert visitor.post("kept by its author", draft).status == 202
+        stream.read_until(b"kept by its author")
+    assert history(visitor).count("kept by its author") == 1
 
 
 def test_nothing_acknowledged_is_lost_or_doubled(

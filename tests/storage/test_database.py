@@ -336,7 +336,7 @@ async def test_a_busy_pool_shows_itself_saturated(database_url: str) -> None:
             nursery.cancel_scope.cancel()
 
 
-def _signal_all(pid: int, word: signal.Signals) -> None:
+def signal_all(pid: int, word: signal.Signals) -> None:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     for one in (pid, *map(int, children)):
         os.kill(one, word)
@@ -358,7 +358,7 @@ async def test_a_frozen_server_blocks_nobody_for_long(own_server: EmbeddedServer
         assert await database.run(_pid)
         pid = own_server.pid
         assert pid is not None
-        _signal_all(pid, signal.SIGSTOP)
+        signal_all(pid, signal.SIGSTOP)
         try:
 
             async def ask() -> None:
@@ -372,7 +372,7 @@ async def test_a_frozen_server_blocks_nobody_for_long(own_server: EmbeddedServer
                     for _ in range(30):
                         nursery.start_soon(ask)
         finally:
-            _signal_all(pid, signal.SIGCONT)
+            signal_all(pid, signal.SIGCONT)
         await database.wait_up(PATIENCE_S)
         assert await database.run(_pid)
     assert len(answered) == 30
@@ -385,12 +385,12 @@ async def test_a_database_is_up_when_it_answers(own_server: EmbeddedServer) -> N
         assert database.pool_stats().size == database.settings.connections_min
         pid = own_server.pid
         assert pid is not None
-        _signal_all(pid, signal.SIGSTOP)
+        signal_all(pid, signal.SIGSTOP)
         try:
             with pytest.raises(StoreUnavailable):
                 await database.wait_up(0)
         finally:
-            _signal_all(pid, signal.SIGCONT)
+            signal_all(pid, signal.SIGCONT)
         await database.wait_up(PATIENCE_S)
 
 
