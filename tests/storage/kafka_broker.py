@@ -1,7 +1,8 @@
 """A Kafka broker of its own for tests: one node on loopback, from the jars of `make kafka`.
 
 `KAFKA_JARS` names their folder. Beside plain text it listens for names and secrets (PLAIN), for
-those over TLS (SCRAM), and for clients with certificates; keys are made for it in its folder.
+those over TLS (SCRAM), and for clients with certificates; keys are made for it in its folder. Who
+asks at `behind` is sent to `far`, where a test may have put a bad line that leads to `behind`.
 """
 
 import base64
@@ -24,11 +25,11 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},SCRAM://127.0.0.1:{scram},\
-  MUTUAL://127.0.0.1:{mutual},CONTROLLER://127.0.0.1:{controller}
+  MUTUAL://127.0.0.1:{mutual},FAR://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},\
-  SCRAM://127.0.0.1:{scram},MUTUAL://127.0.0.1:{mutual}
+  SCRAM://127.0.0.1:{scram},MUTUAL://127.0.0.1:{mutual},FAR://127.0.0.1:{far}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,SCRAM:SASL_SSL,MUTUAL:SSL,\
-  CONTROLLER:PLAINTEXT
+  FAR:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.name.sasl.sasl.enabled.mechanisms=PLAIN
@@ -68,7 +69,7 @@ class KafkaBroker(OwnServer):
             *("java", "-Xmx256m", "-XX:+UseSerialGC", "-cp"),
             f"{Path(self.jars).resolve()}/*",
         ]
-        sasl, scram, mutual, controller = free_ports(4)
+        sasl, scram, mutual, controller, self.behind, self.far = free_ports(6)
         self.address, self.sasl_address = f"127.0.0.1:{self.port}", f"127.0.0.1:{sasl}"
         self.scram_address, self.mutual_address = f"127.0.0.1:{scram}", f"127.0.0.1:{mutual}"
         self.keys = Keys(self.folder)
@@ -80,6 +81,8 @@ class KafkaBroker(OwnServer):
                 sasl=sasl,
                 scram=scram,
                 mutual=mutual,
+                behind=self.behind,
+                far=self.far,
                 controller=controller,
                 folder=self.folder,
                 secret=SECRET,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -31,6 +32,7 @@ from storage.bus import MemoryBus
 from storage.bus.kafka import KafkaBus
 from storage.bus.kafka_words import KafkaSettings
 from storage.postgres import Database, PostgresEventStore
+from storage.testing import ToxicProxy
 from storage.testing.bus import (
     GROUP,
     TOPIC,
@@ -42,7 +44,7 @@ from storage.testing.bus import (
     subscribed,
 )
 from storage.testing.kept import kept_in_memory
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 from tests.storage.bus_member_process import subscription_on
 from tests.storage.kafka_member_process import kafka_bus
 
@@ -143,6 +145,62 @@ async def test_a_killed_broker_loses_nothing_that_it_acknowledged(
         assert len(acknowledged) == 6000
         await heard.until(lambda: len(set(heard.values)) == 6000)
         assert (await bus.health()).state is BusState.HEALTHY
+
+
+async def test_a_bad_line_to_the_broker_loses_and_doubles_nothing(own_broker: KafkaBroker) -> None:
+    # REL-80, REL-85, BUS-9: late and in crumbs, silent, reset, refused; then all is there
+    beside, prefix = MemoryBus(), f"{uuid4()}-"
+    reach = partial(trio.open_tcp_stream, "127.0.0.1", own_broker.behind)
+    line = ToxicProxy(reach, seed=17, port=own_broker.far)
+    bus = KafkaBus(
+        KafkaSettings(f"127.0.0.1:{own_broker.far}", prefix=prefix, session_timeout_ms=6000),
+        parking=beside.parking,
+        dead_letters=beside.dead_letters,
+    )
+    sent, heard = records(400, keys=20), Heard()
+
+    async def publish(batch: int) -> None:
+        ours = sent[batch * 100 : batch * 100 + 100]
+        while True:
+            try:
+                await bus.publish_batch(TOPIC, ours)
+            except BusUnavailable:
+                await trio.sleep(0.2)
+            else:
+                return
+
+    async def published(batch: int) -> None:
+        with trio.fail_after(PATIENCE_S):
+            await publish(batch)
+        await heard.until(lambda: len(set(heard.values)) == 100 * (batch + 1))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(line.serve)
+        await bus.declare(TOPIC)
+        async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP)):
+            line.down.latency_s, line.down.jitter_s, line.down.slice_bytes = 0.01, 0.01, 700
+            await published(0)
+            line.down.latency_s, line.down.jitter_s, line.down.slice_bytes = 0.0, 0.0, None
+            # Cut apart with records on their way, and then reset: nobody knows what arrived.
+            async with trio.open_nursery() as publishing:
+                line.cut_apart()
+                publishing.start_soon(published, 1)
+                await trio.sleep(0.5)
+                assert line.reset_all() > 0
+                line.mend()
+            line.is_refusing, before = True, line.connects
+            line.reset_all()
+            async with trio.open_nursery() as publishing:
+                publishing.start_soon(published, 2)
+                await until(lambda: line.connects > before)
+                line.is_refusing = False
+            await published(3)
+        # Each key in its order, whatever came twice.
+        for key in {one.key for one in sent}:
+            ours = [one.record.value for one in heard.records if one.record.key == key]
+            first = list(dict.fromkeys(ours))
+            assert first == [one.value for one in sent if one.key == key]
+        nursery.cancel_scope.cancel()
 
 
 class _FailsOnce(Consumer):

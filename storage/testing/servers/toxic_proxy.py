@@ -71,20 +71,21 @@ class ToxicProxy:
     `connects` counts the connections that were accepted, refused ones too.
     """
 
-    def __init__(self, reach: Reach, *, seed: int = 0) -> None:
+    def __init__(self, reach: Reach, *, seed: int = 0, port: int = 0) -> None:
         self._reach, self._random = reach, Random(seed)
         self.up, self.down = Toxic(), Toxic()
         # Who connects is reset at once, as when nothing listens.
         self.is_refusing = False
         self.connects = 0
-        self.port = 0
+        # 0 takes any; a server that tells its clients where it is must know before.
+        self.port = port
         self._open: set[_Pair] = set()
 
     async def serve(
         self, *, task_status: trio.TaskStatus[ToxicProxy] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Call this in a nursery; started when it listens, ends all connections when cancelled."""
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
         self.port = listeners[0].socket.getsockname()[1]
         task_status.started(self)
         await trio.serve_listeners(self._accepted, listeners)
