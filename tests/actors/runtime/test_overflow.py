@@ -183,7 +183,7 @@ def test_the_right_one_goes_whatever_was_done_to_the_mailbox(policy: str, seed: 
     assert mirror.gone
 
 
-@pytest.mark.parametrize("capacity", [100, 4 * SEARCHED_AHEAD])
+@pytest.mark.parametrize("capacity", [100, 2 * SEARCHED_AHEAD])
 def test_each_message_is_looked_at_once_and_few_at_a_time(capacity: int) -> None:
     # ACT-23, ACT-29: however many tells come to a full mailbox
     mirror = Mirror(latest(key), capacity, random.Random(1))
