@@ -108,16 +108,17 @@ class Sweep:
             await self._page(visitor, method, raw)
 
     async def place(self, visitor: Visitor, method: str, path: str) -> None:
-        """Put it into the path: in place of each name, behind it, and where there is nothing."""
-        word = self.canaries.of("path")
-        named = re.sub(r"<[^>]+>", self.canaries.of("named in a path"), path)
-        for raw in {named, f"{path.partition('<')[0].rstrip('/')}/{word}", f"/{word}{named}"}:
-            if "<" not in path and raw == named:
-                continue
-            await self._ask(visitor, method, raw, b"", {})
+        """Put it into the path: in place of each name, or where there is nothing behind it."""
+        word = self.canaries.of("named in a path" if "<" in path else "path")
+        raw = re.sub(r"<[^>]+>", word, path) if "<" in path else f"{path.rstrip('/')}/{word}"
+        await self._ask(visitor, method, raw, b"", {})
+
+    async def pasted(self, visitor: Visitor) -> None:
+        """Put what people have in their hands where an address of a page belongs."""
         token = f"{self.canaries.of('token in a path')}{'A' * 27}"
-        for pasted in (f"{self.canaries.of('mail in a path')}@example.org", token):
-            await self._ask(visitor, method, f"/nowhere/{pasted}", b"", {})
+        for word in (f"{self.canaries.of('mail in a path')}@example.org", token):
+            for method in ("GET", "POST"):
+                await self._ask(visitor, method, f"/nowhere/{word}", b"", {})
 
     async def lines(self, method: str, raw: str) -> None:
         """Put a line of a head, and of a log, into whatever may become one."""
@@ -233,6 +234,7 @@ async def _swept(post: Post, monkeypatch: pytest.MonkeyPatch) -> tuple[Sweep, di
             await sweep.place(root if path.startswith("/ops") else ada, method, path)
             await sweep.lines(method, raw)
             await sweep.route(root if path.startswith("/ops") else ada, method, path, raw)
+    await sweep.pasted(ada)
     await sweep.socket(ada)
     await _crash(sweep, site.visitor(), monkeypatch)
     of = sweep.canaries.of
