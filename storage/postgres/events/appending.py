@@ -154,6 +154,10 @@ SELECT pg_advisory_xact_lock({_LINE}, line.place) FROM (
     ORDER BY place
 ) line
 """  # noqa: S608  (our own numbers)
+# The same place; most wait for one stream, and without a list that takes half the time.
+_WAIT_FOR_ONE = f"""
+SELECT pg_advisory_xact_lock({_LINE}, hashtext($1) & {_PLACES - 1})
+"""
 
 
 async def wait_in_line(connection: Connection, streams: Collection[str]) -> None:
@@ -161,7 +165,11 @@ async def wait_in_line(connection: Connection, streams: Collection[str]) -> None
 
     It writes nothing, so the transaction has no number yet, and what is read next is fresh.
     """
-    await connection.execute(_WAIT_IN_LINE, list(streams))
+    names = list(streams)
+    if len(names) == 1:
+        await connection.execute(_WAIT_FOR_ONE, names[0])
+    else:
+        await connection.execute(_WAIT_IN_LINE, names)
 
 
 async def insert(
