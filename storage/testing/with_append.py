@@ -277,12 +277,13 @@ class OutboxSuite:
     async def test_the_outbox_keeps_order_per_key(self, kept: Kept) -> None:
         # STORE-52
         first, second, other = message(), message(), message(key=_other_key())
-        await kept.events.append(A, new_events(1), outbox=[first, second])
+        stored = await kept.events.append(A, new_events(1), expected=0, outbox=[first, second])
         await kept.events.append(B, new_events(1), outbox=[other])
         held = await kept.outbox.lease("r-1", range(PARTITIONS))
         assert set(held) == set(range(PARTITIONS))
         batch = await kept.outbox.next_batch(_P, held[_P])
         assert [one.message_id for one in batch] == [m.message_id for m in (first, second, other)]
+        assert stored.outbox in ((), (batch[0].id, batch[1].id))
         assert (batch[0].payload, dict(batch[0].headers)) == (b"x", {"h": "1"})
         await kept.outbox.mark_failed(_P, held[_P], batch[0].id, "no", timedelta(seconds=9))
         # The second waits behind the first of its key, the other key goes on.

@@ -23,6 +23,7 @@ from tests.actors.sagas.checkouts import Basket, Paid, Placed, Purchase
 from tests.actors.sagas.desks import Desk, Player, open_desk
 from tests.actors.sagas.shops import Plan, World, postgres_world
 from tests.bench.rows import Row, row
+from web.app import spare_what_stays
 from web.wiring.environment import SystemClock, SystemIds
 
 _RUNS = 3
@@ -210,6 +211,8 @@ def sagas() -> list[Row]:
     """The hop and the whole, alone and a hundred at once; a thousand resumed."""
 
     async def work(database: Database) -> list[Row]:
+        await _play(database, _TOGETHER, together=True)
+        spare_what_stays()  # as a site does
         alone = [await _play(database, _ALONE, together=False) for _ in range(_RUNS)]
         many = [await _play(database, _TOGETHER, together=True) for _ in range(_RUNS)]
         bare = [await _bare(database) for _ in range(_RUNS)]

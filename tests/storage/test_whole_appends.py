@@ -144,6 +144,10 @@ async def _messages(database: Database) -> list[str]:
     return await database.run(work)
 
 
+async def _numbers(connection: Connection) -> list[int]:
+    return [row["id"] for row in await connection.fetch("SELECT id FROM outbox ORDER BY txid, id")]
+
+
 async def _open(database: Database) -> list[tuple[str, str]]:
     timers = await PostgresTimers(database).open_timers(limit=1000)
     return sorted((one.address, one.name) for one in timers)
@@ -163,6 +167,10 @@ async def test_appends_that_wait_together_are_one_statement(database: Database) 
     assert [event.cursor for event in stored] == sorted(event.cursor for event in stored)
     # In order for each key, and no timer that was over before it was seen.
     assert await _messages(database) == [f"{stream} {n}" for stream in streams for n in (1, 2)]
+    # Each is told the numbers of its own.
+    assert [
+        number for one in outcomes if isinstance(one, Appended) for number in one.outbox
+    ] == await database.run(_numbers)
     assert await _open(database) == [(stream, "set") for stream in streams]
     stats = store.whole_stats()
     assert (stats.statements, stats.rows, stats.left_out, stats.alone) == (1, 20, 0, 0)

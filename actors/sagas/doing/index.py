@@ -108,7 +108,8 @@ class SagaIndex(Projection):
             line = _after(_line(kept), fact, event.recorded_at)
         is_over = line.status in (Status.COMPLETED, Status.FAILED)
         tx.put(_key(_OVER if is_over else _OPEN, saga), msgspec.to_builtins(line))
-        tx.delete(_key(_OPEN if is_over else _OVER, saga))
+        if not isinstance(fact, SagaStarted):  # which has no other line yet
+            tx.delete(_key(_OPEN if is_over else _OVER, saga))
 
 
 def _key(place: str, saga: SagaId) -> str:
