@@ -23,6 +23,7 @@ import structlog
 from actors.runtime import Log, current_context
 from actors.runtime.telling.lines import LineWriter
 from actors.runtime.telling.log import LOST, indented, lost, one_line, traceback_of
+from actors.runtime.telling.spans import TRACEPARENT_CHARS
 from actors.runtime.words.showing import Bounds, plain, redact_names, redact_text, shown
 from web.observability.operating.recent import RecentLines
 from web.settings import LogFormat, LogLevel
@@ -83,8 +84,13 @@ def configure_logging(
 def _add_correlation(_logger: object, _method: str, record: Record) -> Record:
     # WEB-10: what is said while a message or request is in hand names what it belongs to.
     context = current_context()
-    if context is not None and record.get("correlation_id") is None:
+    if context is None:
+        return record
+    if record.get("correlation_id") is None:
         record["correlation_id"] = context.correlation_id
+    trace = context.traceparent
+    if trace is not None and len(trace) == TRACEPARENT_CHARS:
+        record.setdefault("trace_id", trace[3:35])
     return record
 
 

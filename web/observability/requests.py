@@ -71,6 +71,7 @@ def _fields(span: RequestSpan) -> dict[str, object]:
         "request_id": span.request_id,
         "client_request_id": span.client_request_id,
         "correlation_id": span.correlation_id,
+        "trace_id": None if span.above is None else span.above[3:35],
         "session_id": span.session_id,
         "user_id": span.user_id,
         "client_ip": _masked(span.address) if span.address else None,

@@ -290,6 +290,8 @@ class TracePage:
     spans: tuple[SpanView, ...]
     correlations: tuple[str, ...]
     is_operator: bool
+    # Its lines of the log, for operators; they name what is nobody else's.
+    lines: tuple[str, ...]
 
 
 # -- the running site at a glance --------------------------------------------------------------
@@ -391,6 +393,8 @@ class OverviewView:
     outbox: int | None
     outbox_oldest_s: float | None
     letters: int | None
+    # Pushed out of the last ones before their time, or not taken by the collector.
+    spans_lost: int | None
     nodes: NodesView | None
     lags: tuple[Lagging, ...]
     breakers: tuple[BreakerView, ...]

@@ -55,6 +55,7 @@ from actors.runtime import (
     edge_context,
     open_actors,
 )
+from actors.runtime.telling.spans import SpanRead
 from actors.testing import ReducerTest, StepStore
 from actors.testing.cases.fixed import FixedClock, FixedIds, fixed_environment
 from storage.memory import MemoryDatabase, MemoryDeadLetters, MemoryEventStore, MemoryTimers
@@ -320,6 +321,31 @@ async def test_a_delay_acts_in_the_name_of_who_asked_for_it(world: World, system
     assert found == ("corr-7", "00-1-2-01", "ada", "t1")
     assert context.causation_id is not None
     assert current_context() is None
+
+
+async def test_a_delay_is_below_what_has_asked_for_it_in_its_trace(world: World) -> None:
+    # OBS-3: and another system delivers it, as another process would
+    trace, above = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    found: list[SpanRead] = []
+    for number in range(2):
+        async with open_actors() as system:
+            spans, ref = system.trace(), await world.bell(system)
+            if number == 0:
+                with edge_context(Context("c-1", traceparent=f"00-{trace}-{above}-01")):
+                    await run(ref, ring(5, "a"))
+            else:
+                world.clock.advance(5)
+                assert await world.deliver_due(system) == [True]
+            found += [spans.read(one) for one in spans.ring]
+    assert {one.trace for one in found} == {trace}
+    assert {one.correlation_id for one in found} == {"c-1"}
+    by_id = {one.span: one for one in found}
+    road = [found[-1]]
+    while (over := by_id.get(road[-1].parent)) is not None:
+        road.append(over)
+    names = [one.name for one in reversed(road)]
+    assert road[-1].parent == above
+    assert names[:3] == ["actor.handle", "effect.Delay", "actor.handle"], names
 
 
 async def test_within_others_it_is_over_when_it_is_written(world: World, system: System) -> None:

@@ -11,9 +11,12 @@ from trio.testing import MockClock
 
 from actors.runtime import (
     Actor,
+    Context,
     IdleTimeout,
     System,
     current_context,
+    edge_context,
+    span,
 )
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, sleeping
 from tests.actors.runtime.kit import Go, Small
@@ -270,3 +273,30 @@ async def test_a_timer_set_by_a_child_task_has_its_cause(
     await trio.sleep(1)
     assert len(seen) == 2
     assert len(set(seen)) == 1
+
+
+async def test_ticks_go_on_with_the_trace_that_has_set_them(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # OBS-3
+    spans = system.trace()
+    trace, above = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    ref = await system.start(puppet)
+
+    def sets(me: AnyPuppet) -> None:
+        me.after(1, Do(lambda me: None))
+        me.every(2, Do(lambda me: None), key="again")
+        with span("store.append"):
+            me.after(3, Do(lambda me: me.every(5, Do(lambda _: None), key="again")))
+
+    with edge_context(Context("c-1", traceparent=f"00-{trace}-{above}-01")):
+        await ref.ask(Call(sets))
+    await ref.ask(Call(lambda me: me.after(1, Do(lambda _: None))))  # of no trace
+    await trio.sleep(9)
+    read = [spans.read(one) for one in spans.ring]
+    assert {(one.trace, one.correlation_id) for one in read} == {(trace, "c-1")}
+    (stored,) = (one for one in read if one.name == "store.append")
+    (first,) = (one for one in read if one.parent == above)
+    ticks = [(one.began, one.parent) for one in read if one not in (stored, first)]
+    chained = next(one.span for one in read if one.parent == stored.span)
+    assert ticks == [(1, first.span), (2, first.span), (3, stored.span), (8, chained)]

@@ -611,7 +611,7 @@ def trace(text: str = "ada") -> TracePage:
     spans = tuple(
         SpanView(depth, text, text, text, 1.5, 0.25, 100 * depth, 50, text) for depth in range(3)
     )
-    return TracePage(member_shell("operators", "ada"), found, spans, (text,), True)
+    return TracePage(member_shell("operators", "ada"), found, spans, (text,), True, (text,))
 
 
 def traces(text: str = "ada") -> TracesPage:
@@ -635,7 +635,7 @@ def failures(text: str = "ada") -> FailuresPage:
 def overview(text: str = "<b>", *, is_known: bool = True, is_own: bool = True) -> OverviewView:
     hot = HotActor(f"site/rooms/{text}", "RoomActor", 12.5, 3.1, 7, 1024)
     unknown = OverviewView(
-        AT, 7, 65, 3, None, None, None, None, None, None, None, None, None, None, None,
+        AT, 7, 65, 3, None, None, None, None, None, None, None, None, None, None, None, None,
         (), (), (), (), None,
     )  # fmt: skip
     if not is_known:
@@ -643,7 +643,7 @@ def overview(text: str = "<b>", *, is_known: bool = True, is_own: bool = True) -
     return replace(
         unknown, messages_per_s=6.2, events_per_s=0.5, loop_late_ms=4.1, pool_in_use=2,
         pool_max=10, pool_waiting=1, oldest_transaction_s=0.04, outbox=3, outbox_oldest_s=2.0,
-        letters=1, nodes=nodes(), lags=(
+        letters=1, spans_lost=0, nodes=nodes(), lags=(
             Lagging(f"{text} of orders", 1200, 7.25),
             Lagging(text, 1200, 7.25, 40.5, 29.6, 12.5),
         ),

@@ -145,7 +145,11 @@ def top_lines(row: Row) -> list[str]:
                 f"waiting {known('pool_waiting')}",
                 f"oldest transaction {known('oldest_transaction_s', ' s')}",
             ),
-            (f"to send {known('outbox')}", f"dead letters {known('letters')}"),
+            (
+                f"to send {known('outbox')}",
+                f"dead letters {known('letters')}",
+                f"spans lost {known('spans_lost')}",
+            ),
         )
     ]
     for title, name, line in (

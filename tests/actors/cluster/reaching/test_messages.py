@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from actors.cluster import NodeGone, UnknownMessage
 from actors.cluster.link import MessageTooLarge, NoLink, NotRemote
-from actors.runtime import ActorCrashed, Ask, AskTimeout, NoProc, message
+from actors.runtime import (
+    ActorCrashed,
+    Ask,
+    AskTimeout,
+    Context,
+    NoProc,
+    edge_context,
+    message,
+)
+from actors.runtime.telling.spans import SpanRead, is_sampled, root_of
 from tests.actors.cluster.reaching.talkers_kit import (
     Add,
     Around,
@@ -59,6 +70,35 @@ async def test_a_thousand_asks_at_once_get_each_its_own_reply(autojump_clock: Mo
             for number in range(1000):
                 nursery.start_soon(ask, number)
         assert not wrong
+
+
+@pytest.mark.parametrize("last_digits", [10, 11])
+async def test_a_trace_goes_on_on_another_node(autojump_clock: MockClock, last_digits: int) -> None:
+    # OBS-3, OBS-4
+    trace = f"{'a' * 24}{last_digits:08x}"
+    async with talkers("a", "b") as some:
+        spans, (first, second) = some.system.trace(), (some.id_on(name) for name in "ab")
+        with edge_context(Context("c-1", traceparent=root_of(trace))):
+            # From `a` to `b`, whose actor asks one of `a`.
+            asked = some.talkers["a"].shelf(second)
+            assert await asked.ask(Around([first], 2.0)) == "there"
+            asked.tell(Add(1))
+        await trio.sleep(1)
+        read = [spans.read(one) for one in spans.ring]
+        assert {(one.trace, one.correlation_id) for one in read} == {(trace, "c-1")}
+        # What one node keeps by its id, the other one keeps.
+        assert {is_sampled(one.trace) for one in read} == {last_digits == 10}
+        roads = {below(read, one) for one in read}
+        assert roads == {("Around",), ("Around", "Around"), ("Add",)}
+        assert {one.split()[0] for one in some.books.lives} == {first, second}
+
+
+def below(spans: Sequence[SpanRead], last: SpanRead) -> tuple[str, ...]:
+    """What was handled from the root down to it."""
+    by_id, road = {one.span: one for one in spans}, [last]
+    while (over := by_id.get(road[0].parent)) is not None:
+        road.insert(0, over)
+    return tuple(str(dict(one.fields)["message"]) for one in road)
 
 
 async def test_what_cannot_cross_is_refused_at_its_caller(autojump_clock: MockClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -58,8 +59,21 @@ async def test_operators_alone_see_the_running_site_and_it_goes_on(
         page = await get(grace, paths.OPS)
         assert page.status == 200
         assert page.headers["cache-control"] == "no-store"
-        for shown in ('id="overview"', "<code>sns</code>", "Busiest actors", "not known"):
+        for shown in (
+            'id="overview"',
+            "<code>sns</code>",
+            "Busiest actors",
+            "not known",
+            "spans lost",
+        ):
             assert shown in page.text, shown
+        assert set(re.findall(r'href="(/ops[^"]*)"', page.text)) == {
+            paths.OPS, paths.OPS_DEAD, paths.OPS_TRACES, paths.OPS_OUTSIDE, paths.OPS_SIGN_INS,
+            paths.OPS_AUDIT,
+        }  # fmt: skip
+        for path in set(re.findall(r'href="(/ops[^"]*)"', page.text)):
+            other = await get(grace, path)
+            assert (other.status, f'href="{path}" aria-current="page"' in other.text) == (200, True)
         assert not is_measured(site), "with nobody watching no times are taken"
         stream = await in_thread(lambda: grace.open_stream_of("overview"))
         with stream:

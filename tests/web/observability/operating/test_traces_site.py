@@ -9,17 +9,20 @@ from uuid import uuid4
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from actors.runtime import Secret
+from actors.runtime import Context, Log, Secret, edge_context
 from actors.runtime.telling.spans import SpanRead, is_sampled
+from tests.journeys.visitor import Visitor
 from tests.patience import until
 from tests.web.accounts.test_entering import get, register
 from tests.web.accounts.test_operating import operator
 from tests.web.lab.test_lab_site import a_guest, told_of
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from tests.web.wiring.test_open_sockets import open_socket
+from web.observability.logs import configure_logging
+from web.observability.operating.recent import RECENT
 from web.observability.operating.traces.presenting import in_order
 from web.routing import paths
-from web.settings import Settings, Tracing
+from web.settings import LogFormat, LogLevel, Settings, Tracing
 
 pytestmark = pytest.mark.slow
 
@@ -143,6 +146,22 @@ async def test_the_owner_and_operators_see_a_trace_and_nobody_else() -> None:
         for query in ("min=x", "min=-1", "min=nan", "error=2", f"route={'x' * 101}"):
             assert (await get(grace, f"/ops/traces?{query}")).status == 400
         assert "http.request" in (await get(grace, path)).text
+        await sees_the_lines(grace, ada, path)
+
+
+async def sees_the_lines(operator_: Visitor, owner: Visitor, path: str) -> None:
+    """Of the trace that is shown, and of no other; who is no operator sees none."""
+    # OBS-5, OBS-8
+    assert "None of the newest" in (await get(operator_, path)).text
+    configure_logging(LogFormat.JSON, LogLevel.INFO, recent=RECENT)
+    for trace in (SAMPLED, OTHER):
+        with edge_context(Context("c-1", traceparent=f"00-{trace}-{SPAN}-01")):
+            Log("test").info(f"noted.{trace[0]}", password="hunter2")
+    shown = (await get(operator_, path)).text
+    assert f"&#34;event&#34;:&#34;noted.{SAMPLED[0]}&#34;" in shown.replace(": ", ":")
+    assert f"noted.{OTHER[0]}" not in shown
+    assert "hunter2" not in shown
+    assert "noted." not in (await get(owner, path)).text
 
 
 async def test_a_site_that_records_nothing_says_so() -> None:

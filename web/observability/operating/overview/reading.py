@@ -135,6 +135,7 @@ class OverviewSource:
             outbox=_whole(_sum(scrape, "outbox_pending")),
             outbox_oldest_s=_one(scrape, "outbox_oldest_seconds"),
             letters=_whole(_one(scrape, "dead_letters", "pending")),
+            spans_lost=_whole(_added(scrape, "spans_lost_total", "trace_spans_lost_total")),
             nodes=self._nodes(),
             lags=lags_of(scrape),
             breakers=tuple(
@@ -197,6 +198,12 @@ def _largest(
 
 def _busy(one: HotActor) -> tuple[float, float]:
     return one.busy_percent or 0.0, one.handled_per_s
+
+
+def _added(scrape: Scrape, *names: str) -> float | None:
+    """The sum of several, as far as they are known."""
+    found = [number for name in names if (number := _sum(scrape, name)) is not None]
+    return sum(found) if found else None
 
 
 def _one(scrape: Scrape, name: str, *labels: str) -> float | None:

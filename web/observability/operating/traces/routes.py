@@ -12,10 +12,12 @@ from itertools import islice
 from math import isfinite
 from typing import Final
 
+import trio
 from quart import Blueprint, Response, request
 
 from actors.accounts import Role
 from actors.runtime.telling.spans import CORRELATION
+from web.observability.operating.recent import RECENT
 from web.observability.operating.traces.kept import Kept, matching
 from web.observability.operating.traces.of_site import SiteTraces, owner_of
 from web.observability.operating.traces.presenting import span_views, trace_view
@@ -28,6 +30,11 @@ from web.views import TracePage, TracesPage
 
 # What a person looks through.
 SHOWN_MAX: Final = 200
+LINES_SHOWN_MAX: Final = 100
+# With the beginning of a traceback.
+LINE_CHARS_SHOWN_MAX: Final = 2000
+# The lines are unpacked once at a time: few look, and it takes a processor for a while.
+_READING: Final = trio.CapacityLimiter(1)
 _ROUTE_CHARS_MAX: Final = 100
 _MIN_MS_MAX: Final = 900_000.0
 _TRACE = re.compile(r"[0-9a-f]{32}")
@@ -62,6 +69,7 @@ def trace_routes(services: Services, traces: SiteTraces) -> Blueprint:
         if not is_operator and kept.owner != owner_of(state.visitor.text):
             raise NoSuchThing("no such trace, or not any more")
         shown = span_views(kept, spans)
+        lines = await _lines_of(trace) if is_operator else ()
         where = PAGE_OPERATORS if is_operator else PAGE_LAB
         page = TracePage(
             shell(services, state, "A trace", where),
@@ -69,10 +77,19 @@ def trace_routes(services: Services, traces: SiteTraces) -> Blueprint:
             shown,
             tuple(dict.fromkeys(filter(None, (one[CORRELATION] for one in kept.records)))),
             is_operator,
+            lines,
         )
         return form_response(services.renderer.trace_page(page))
 
     return routes
+
+
+async def _lines_of(trace: str) -> tuple[str, ...]:
+    """Of the newest that were written; their secrets were hidden when they were."""
+    found = await trio.to_thread.run_sync(
+        RECENT.naming, trace, LINES_SHOWN_MAX, limiter=_READING, abandon_on_cancel=True
+    )
+    return tuple(line[:LINE_CHARS_SHOWN_MAX] for line in found)
 
 
 def _is_operator(state: RequestState) -> bool:
