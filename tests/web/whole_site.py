@@ -13,6 +13,7 @@ import trio
 
 from actors.chat import LOBBY, ROOM_NAMES, ChatEnvironment
 from actors.runtime import Secret, System
+from actors.runtime.telling.spans import SpanRead
 from actors.sagas import SagaIndex
 from storage.memory import (
     MemoryAccounts,
@@ -93,6 +94,12 @@ class WholeSite:
     @property
     def passwords(self) -> Passwords:
         return self.web.accounts.passwords
+
+    def spans(self, name: str) -> list[SpanRead]:
+        """Those of a name that were told in the last seconds."""
+        spans = self.web.traces.spans
+        assert spans is not None, "this site records"
+        return [one for one in map(spans.read, spans.ring) if one.name == name]
 
     def visitor(self) -> Visitor:
         return Visitor(self.url)

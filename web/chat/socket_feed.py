@@ -157,9 +157,10 @@ class SocketFeed(Actor[Messages]):
                 cast.begin(head.epoch, head.seq, head.head)
                 return
             before = cast.known
-            await cast.spread(
-                [(again.message, again.correlation_id or "") for again in page.events]
-            )
+            with span("ws.event", room=self.room, events=len(page.events)):
+                await cast.spread(
+                    [(again.message, again.correlation_id or "") for again in page.events]
+                )
             cast.pass_by(page.to)
             if page.to >= page.head or page.to <= before:
                 return

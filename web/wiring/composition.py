@@ -369,7 +369,9 @@ class Web:
 
     def _make_watching(self) -> tuple[SiteMetrics, SiteTraces]:
         figures, guard = self._make_figures(), self.outside.maybe(OTLP)
-        return figures, SiteTraces(self._settings, self._clock.now, figures.tallies, guard)
+        traces = SiteTraces(self._settings, self._clock.now, figures.tallies, guard)
+        figures.metrics.put_examples = traces.put_examples
+        return figures, traces
 
     def _make_figures(self) -> SiteMetrics:
         directory = self._directory

@@ -63,6 +63,7 @@ NAME: Final = 0
 TRACE: Final = 1
 BEGAN: Final = 5
 ENDED: Final = 6
+PATH: Final = 7
 CORRELATION: Final = 8
 ERROR: Final = 9
 FIELDS: Final = 10

@@ -117,6 +117,12 @@ async def test_a_link_signs_in_where_it_was_asked_for() -> None:
         assert (entered.status, entered.headers["location"]) == (303, "/lab")
         assert guest.cookies["gr_visitor"] != before
         assert guest.cookies["gr_flow"] == ""
+        # OBS-3: each half of the way is told, and neither says whose it was.
+        told = site.spans("auth.link")
+        assert [one.error for one in told] == ["", ""]
+        assert len({one.trace for one in told}) == 2
+        assert site.spans("mail.send")
+        assert not any(secret in repr(told) for secret in (NEW, token))
         account = await get(guest, "/account")
         assert (account.status, NEW in account.text) == (200, True)
         (user,) = [one for one in site.accounts.database.users.values() if one.email == NEW]

@@ -103,6 +103,8 @@ class Metrics:
         self, collectors: Iterable[Collector] = (), labels: Mapping[str, str] | None = None
     ) -> None:
         self._collectors = list(collectors)
+        # Looks at the figures when all are there; see `operating/traces/examples.py`.
+        self.put_examples: Callable[[Scrape], None] = _no_examples
         self.labels = dict(labels or {})
 
     def __repr__(self) -> str:
@@ -126,7 +128,12 @@ class Metrics:
                         error=type(error).__name__,
                     )
                 await scrape.rest()
+            self.put_examples(scrape)
         return scrape
+
+
+def _no_examples(_: Scrape) -> None:
+    return None
 
 
 def _checked(name: str, labels: tuple[str, ...]) -> tuple[str, ...]:

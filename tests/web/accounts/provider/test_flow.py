@@ -39,6 +39,10 @@ async def test_who_comes_first_is_made_a_member_and_is_found_again() -> None:
         assert (entered.status, entered.headers["location"]) == (303, "/lab"), entered.text
         assert guest.cookies["gr_visitor"] != before
         assert guest.cookies["gr_flow"] == ""
+        # OBS-3: that somebody was sent there, and came back.
+        told = site.spans("auth.provider")
+        assert [one.error for one in told] == ["", ""]
+        assert "elsewhere.org" not in repr(told)
         page = (await get(guest, "/account")).text
         assert "ada@elsewhere.org" in page
         users = site.accounts.database.users.items()

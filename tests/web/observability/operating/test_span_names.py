@@ -42,6 +42,15 @@ def on_page() -> set[str]:
     return set(re.findall(r"`([^`]+)`", first))
 
 
+def test_every_way_in_is_a_span_and_told_of() -> None:  # OBS-3
+    found = set[str]()
+    for path in (ROOT / "web" / "accounts").rglob("*.py"):
+        found.update(re.findall(r'@spanned\("auth\.([a-z]+)"\)', path.read_text()))
+    row = next(line for line in PAGE.read_text().splitlines() if line.startswith("| `auth.<flow>`"))
+    assert found == set(re.findall(r"[a-z]+", row.split("|")[2].partition(":")[2]))
+    assert found == {"register", "password", "link", "passkey", "provider", "second"}
+
+
 def test_the_spans_are_those_that_are_wanted_and_told_of() -> None:  # OBS-3
     assert in_code() == WANTED | OWN
     assert on_page() == WANTED | OWN

@@ -10,16 +10,19 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from actors.runtime import Context, Log, Secret, edge_context
-from actors.runtime.telling.spans import SpanRead, is_sampled
+from actors.runtime.telling.spans import NAME, SpanRead, is_sampled
+from actors.runtime.words.tallies import SECONDS
 from tests.journeys.visitor import Visitor
 from tests.patience import until
-from tests.web.accounts.test_entering import get, register
+from tests.web.accounts.test_entering import form, get, register
 from tests.web.accounts.test_operating import operator
 from tests.web.lab.test_lab_site import a_guest, told_of
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from tests.web.wiring.test_open_sockets import open_socket
 from web.observability.logs import configure_logging
+from web.observability.metrics.scraping import Scrape
 from web.observability.operating.recent import RECENT
+from web.observability.operating.traces.kept import Kept
 from web.observability.operating.traces.presenting import in_order
 from web.routing import paths
 from web.settings import LogFormat, LogLevel, Settings, Tracing
@@ -81,12 +84,29 @@ def trace_with(spans: Sequence[SpanRead], name: str) -> list[SpanRead]:
     return [one for one in spans if traces and one.trace == traces[-1]]
 
 
+async def ways_in(site: WholeSite) -> None:
+    """Each tries to enter, by nonsense: its span says that, and stands below its request."""
+    who, posted = site.visitor(), {"email": "ada@example.org", "password": "hunter2"}
+    await get(who, "/lab")
+    for flow, path, fields in (
+        ("password", paths.LOGIN, posted),
+        ("passkey", paths.LOGIN_PASSKEY, {"credential": "{}"}),
+        ("second", paths.LOGIN_SECOND, {"ticket": "none", "code": "123456"}),
+    ):
+        assert (await form(who, path, **fields)).status in {400, 401, 422}, path
+        spans = trace_with(read(site), f"auth.{flow}")
+        assert ("http.request", f"auth.{flow}") in roads(spans), flow
+        assert next(one.error for one in spans if one.name == f"auth.{flow}"), flow
+        assert "hunter2" not in repr(spans)
+
+
 async def test_a_post_a_sign_in_and_a_command_of_a_socket_are_trees_of_their_own() -> None:
     # OBS-3
     async with open_whole_site(has_documents=False) as site, a_guest(site) as guest:
         await register(site)
         entered = roads(trace_with(read(site), "auth.register"))
         assert ("http.request", "auth.register") in entered
+        await ways_in(site)
         path = f"/ws?client={uuid4()}"
         async with open_socket(site, path) as socket:
             await socket.send_message('{"type":"subscribe","id":"s","topics":["room:lobby"]}')
@@ -175,6 +195,10 @@ async def test_a_site_that_records_nothing_says_so() -> None:
         assert (await get(ada, f"/lab/traces/{SAMPLED}")).status == 404
 
 
+def names_in(kept: Kept | None) -> set[str]:
+    return set() if kept is None else {one[NAME] for one in kept.records}
+
+
 async def test_from_the_slowest_bucket_one_comes_to_a_trace() -> None:
     # OBS-7
     with_token = Settings(
@@ -185,19 +209,33 @@ async def test_from_the_slowest_bucket_one_comes_to_a_trace() -> None:
         await in_thread(ada.open_lab)
         for trace in (SAMPLED, OTHER):
             await in_thread(partial(ada.get, "/lab", traceparent=f"00-{trace}-{SPAN}-01"))
-        await until(lambda: site.web.traces.kept.maybe(SAMPLED) is not None)
+        draft: dict[str, object] = {
+            "chatDemoDraftBody": "weighed",
+            "demoClientId": "c",
+            "sseTabId": ada.tab,
+        }
+        post = partial(ada.command, "/demo/chat/messages/demo", draft)
+        assert (await in_thread(partial(post, traceparent=f"00-{SAMPLED}-{SPAN}-01"))).status < 300
+        kept = site.web.traces.kept
+        await until(lambda: "store.append" in names_in(kept.maybe(SAMPLED)))
         headers = {"authorization": f"Bearer {TOKEN}"}
         plain = await in_thread(partial(ada.request, "GET", "/metrics", b"", headers))
         assert "trace_id" not in plain.text
         headers["accept"] = "application/openmetrics-text"
         told = (await in_thread(partial(ada.request, "GET", "/metrics", b"", headers))).text
         found = {
-            (one.name, one.labels["route"], one.exemplar.labels["trace_id"])
+            (one.name, one.labels.get("route", ""), one.exemplar.labels["trace_id"])
             for family in text_string_to_metric_families(told)  # type: ignore[no-untyped-call]
             for one in family.samples
             if one.exemplar is not None
         }
         assert ("greenroom_http_request_seconds_bucket", "/lab", SAMPLED) in found
+        # Where something was counted: the store's own time is shorter than its span's.
+        scrape = Scrape()
+        scrape.put_buckets("store_append_seconds", SECONDS, [1] * (len(SECONDS) + 1), 1.0, "ok")
+        site.web.figures.metrics.put_examples(scrape)
+        (appends,) = scrape.buckets["store_append_seconds"].values()
+        assert {trace for _, trace in appends.examples.values()} == {SAMPLED}
         # Each leads somewhere: one that is not kept is no example.
         for _, _, trace in found:
             assert site.web.traces.kept.maybe(trace) is not None

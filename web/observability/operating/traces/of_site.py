@@ -18,6 +18,8 @@ from actors.runtime.delivery.envelope import child_of
 from actors.runtime.telling.spans import TRACEPARENT_CHARS, Record, Spans, root_of
 from actors.runtime.words.tallies import Tallies
 from supervision import ChildSpec, Dependency
+from web.observability.metrics.scraping import Scrape
+from web.observability.operating.traces.examples import Examples
 from web.observability.operating.traces.exporting.exporter import SHUTDOWN_S, TraceExporter
 from web.observability.operating.traces.exporting.sending import OtlpCollector
 from web.observability.operating.traces.exporting.waiting import WaitingSpans
@@ -48,12 +50,14 @@ class SiteTraces:
         self._now = now
         self.spans: Spans | None = None
         self.kept = KeptTraces()
+        self.examples = Examples(self._class_at)
+        self._system: System | None = None
         self.further: Callable[[Sequence[Record]], None] = _nowhere
 
     def begin(self, system: System) -> None:
         """Call this when the tree starts."""
         if self._is_on:
-            self.spans = system.trace()
+            self._system, self.spans = system, system.trace()
 
     def children(self) -> list[ChildSpec]:
         """Call this for who keeps what is to be kept."""
@@ -85,7 +89,17 @@ class SiteTraces:
         return (self.time_of(0.0) - _EPOCH) // timedelta(microseconds=1) * 1000
 
     def _tell(self, added: Sequence[Record]) -> None:
+        self.examples.note(added)
         self.further(added)
+
+    def _class_at(self, path: str) -> type | None:
+        cell = None if self._system is None else self._system.at(path)
+        return None if cell is None else cell.actor_class
+
+    def put_examples(self, scrape: Scrape) -> None:
+        """Call this with a scrape whose figures are there."""
+        if self.spans is not None:
+            self.examples.put(scrape, self.spans.tick())
 
     def begins(self, further: TellBegin) -> TellBegin:
         """Call this for what the edge tells of a request that has come in; `further` hears it."""
