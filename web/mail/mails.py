@@ -13,6 +13,7 @@ import msgspec
 from actors.persistence import Outbox, OutboxMessage
 from actors.persistence.beside_log.outbox import MAIL_KIND
 from actors.persistence.words import FLEETING
+from actors.runtime import current_context
 from web.mail.sealing import SEALED, MailSeal
 from web.mail.templates import (
     MAGIC_LINK,
@@ -119,7 +120,9 @@ class Mails:
         )
         if self._outbox is None:
             return ()
-        headers = {"template": template.name} | ({FLEETING: "1"} if template.is_fleeting else {})
+        headers = {"template": template.name, **_trace()}
+        if template.is_fleeting:
+            headers[FLEETING] = "1"
         payload = msgspec.json.encode(mail)
         if template.is_fleeting and self._seal is not None:
             headers[SEALED] = self._seal.key_id
@@ -225,3 +228,11 @@ class Mails:
     def test(self, to: str, context: MailTest, key: str) -> Sequence[OutboxMessage]:
         """Call this to see whether mail arrives; raises as `messages`."""
         return self.messages(to, MAIL_TEST, context, key)
+
+
+def _trace() -> dict[str, str]:
+    """What the sending of a mail is found by, where it stands below what has asked for it."""
+    context = current_context()
+    if context is None or context.traceparent is None:
+        return {}
+    return {"correlation_id": context.correlation_id, "traceparent": context.traceparent}
