@@ -139,6 +139,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.observability.metrics.scraping:Buckets.examples",
         "web.observability.metrics.scraping:Scrape.buckets",
         "web.observability.metrics.scraping:Scrape.numbers",
+        "web.observability.operating.traces.examples:Examples._found",
     ),
     "constants beside it, over several levels or by age": (
         "actors.accounts.session:SessionActor._tabs",

@@ -11,6 +11,8 @@ Prints the port. Lines on standard input are obeyed, each with a line of JSON wh
 - `store COUNT`: so many messages of one guest are in the Lobby, as if posted before the start
 - `state`: how many streams are open
 
+`BENCH_OBSERVED=on` has spans and figures taken, `off` neither; otherwise it is as sites are.
+
 The end of the input ends the process.
 """
 
@@ -23,6 +25,7 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -43,7 +46,8 @@ from actors.chat import (
     topic_of,
 )
 from actors.chat.words import Author, Draft
-from actors.runtime import Secret
+from actors.runtime import Context, Secret, edge_context
+from actors.runtime.telling.spans import root_of
 from storage.keyring import SubjectKeyring
 from storage.postgres import (
     Database,
@@ -62,7 +66,7 @@ from tests.web.views.samples import static
 from web.app import spare_what_stays, store_components, store_of
 from web.realtime import StreamCaps
 from web.server import Server
-from web.settings import Settings
+from web.settings import Settings, Tracing
 from web.wiring.composition import Secrets, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
@@ -148,8 +152,10 @@ class Lobby:
             uuid4(), LOBBY, self._n, None, "somebody else", None, body, Status.VISIBLE, "c",
             datetime.now(UTC),
         )  # fmt: skip
-        topics = self._directory.system.topics
-        topics.publish(topic_of(LOBBY), MessagePosted(message, self._n))
+        # As a post has one: each begins a trace.
+        context = Context("c", traceparent=root_of(f"{self._n:032x}"))
+        with edge_context(context):
+            self._directory.system.topics.publish(topic_of(LOBBY), MessagePosted(message, self._n))
 
     async def _caught_up(self) -> None:
         """Wait until the feeds have handed everything out and nothing waits for a reader."""
@@ -195,6 +201,14 @@ async def serve(database: Database, answers: TextIO) -> None:
     log = PostgresChatLog(database, keys)
     caps = StreamCaps(per_session=MANY, per_address=MANY, total=MANY)
     settings = Settings(port=0, sockets_per_address_max=MANY)
+    observed = os.environ.get("BENCH_OBSERVED")
+    if observed is not None:
+        # What is compared is the work, on whatever machine: nobody is turned away.
+        settings = replace(settings, overload_late_ms=60_000, overload_after_ms=60_000)
+    if observed == "on":
+        settings = replace(settings, metrics_token=Secret("of-nobody-else's-use"))
+    elif observed == "off":
+        settings = replace(settings, tracing=Tracing.OFF)
     web = Web(
         settings, Secrets(Secret(b"s" * 64), None), clock, static(),
         directory=directory, store_health=store_components(database, settings, clock.now),
