@@ -19,6 +19,7 @@ from tests.bench.rows import RUNS_MIN, Benchmark, Row, row
 
 RUNS = 2 * RUNS_MIN + 1
 TELLS = 50_000
+EVENTS = 192
 # Read by `site_server.py`.
 OBSERVED = "BENCH_OBSERVED"
 
@@ -26,7 +27,8 @@ OBSERVED = "BENCH_OBSERVED"
 def fan_out() -> list[Row]:
     """Measure the room's stream to 300 readers, one event a turn."""
     sides = {
-        name: Contender(name, "site-sse", module("site_server"), LINE) for name in ("on", "off")
+        name: Contender(name, "site-sse", module("site_server"), LINE, EVENTS)
+        for name in ("on", "off")
     }
     with ExitStack() as stack:
         servers = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.conformance.outside import autobahn
+from tests.conformance.outside import autobahn, collector
 from tests.conformance.outside.lines import Verdict
 
 # How many cases each group of the suite has.
@@ -56,3 +56,15 @@ def test_a_wrong_close_or_too_much_leniency_is_no_pass(tmp_path: Path) -> None:
     assert "9.x OK, close BAD" in autobahn.judge(tmp_path).words
     write(tmp_path / "9", {f"9.{one}": ("NON-STRICT", "OK") for one in range(54)})
     assert "54 cases are NON-STRICT" in autobahn.judge(tmp_path).words
+
+
+def test_what_a_collector_tells_is_read_by_its_ids() -> None:
+    # OBS-9
+    of = {"refType": "CHILD_OF", "traceID": "a", "spanID": "1"}
+    spans = [
+        {"spanID": "1", "operationName": "http.request", "references": []},
+        {"spanID": "2", "operationName": "store.append", "references": [of]},
+    ]
+    found = collector.read({"data": [{"traceID": "a", "spans": spans}]})
+    assert found == {"1": ("http.request", ""), "2": ("store.append", "1")}
+    assert collector.read({"data": None}) == collector.read(None) == {}

@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from tests.conformance.outside import autobahn, h2, nodes, oidc, proxies
+from tests.conformance.outside import autobahn, collector, h2, nodes, oidc, proxies
 from tests.conformance.outside.lines import Line, Verdict
 
 RUNS: Mapping[str, Callable[[], Awaitable[Line]]] = {
@@ -21,6 +21,7 @@ RUNS: Mapping[str, Callable[[], Awaitable[Line]]] = {
     **{nodes.name_of(name): partial(nodes.run, name) for name in proxies.PROXIES},
     h2.NAME: h2.run,
     oidc.NAME: oidc.run,
+    collector.NAME: collector.run,
     # Last: it takes the longest.
     autobahn.NAME: autobahn.run,
 }

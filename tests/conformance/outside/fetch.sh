@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings the outside programs that `make conformance` runs and this machine lacks, into
-# build/conformance: h2spec where there is Go, Autobahn's wstest where there is Python 2.7 (PYTHON27
-# names one). What cannot be brought is told by the run as "not run"; nothing here fails.
+# build/conformance: h2spec and Jaeger where there is Go, Autobahn's wstest where there is Python
+# 2.7 (PYTHON27 names one). What cannot be brought is told by the run as "not run"; nothing here
+# fails.
 set -u
 cd "$(dirname "$0")/../../.."
 home=$PWD/build/conformance
@@ -10,6 +11,17 @@ mkdir -p "$home/bin"
 H2SPEC=github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 if ! command -v h2spec >/dev/null && [ ! -x "$home/bin/h2spec" ] && command -v go >/dev/null; then
     GOBIN=$home/bin go install "$H2SPEC" 2>&1 | tail -n 1
+fi
+
+# A collector of traces. It is built as a tool of an empty module: half an hour on a small machine,
+# once; OTLP_ENDPOINT names one that runs, and then nothing is built.
+JAEGER=github.com/jaegertracing/jaeger/cmd/jaeger@v1.76.0
+if [ -z "${OTLP_ENDPOINT:-}" ] && ! command -v jaeger >/dev/null && [ ! -x "$home/bin/jaeger" ] &&
+    command -v go >/dev/null && { [ -z "${ONLY:-}" ] || [ "$ONLY" = jaeger ]; }; then
+    (mkdir -p "$home/jaeger/build" && cd "$home/jaeger/build" &&
+        printf 'module example.org/collector\n\ngo 1.24\n' >go.mod &&
+        go get -tool "$JAEGER" && go build -o "$home/bin/jaeger" "${JAEGER%@*}") 2>&1 |
+        grep -v "^go: " | tail -n 1
 fi
 
 # The last one that runs as it comes; what is newer on PyPI is for the same Python and lacks parts.
