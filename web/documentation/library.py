@@ -15,8 +15,8 @@ from urllib.parse import unquote
 
 import trio
 
+from web.documentation import news
 from web.documentation.markdown import (
-    REQUIREMENT,
     Article,
     Heading,
     Section,
@@ -24,6 +24,7 @@ from web.documentation.markdown import (
     render_program,
     sections_of,
 )
+from web.documentation.searching import Index, index_of
 from web.views import LocalPath, local_path
 
 # The map of all pages. The folder whose map names our first page is ours; another `docs` that an
@@ -42,9 +43,6 @@ PATH_PAGES_MAX = 8
 RESULTS_MAX = 30
 QUERY_LENGTH_MAX = 100
 
-# What a word is worth where it is found.
-_IN_HEADING, _IN_TITLE, _IN_TEXT = 8, 4, 1
-
 _FOLDERS = {
     "start": "Start",
     "how_to": "How to",
@@ -53,9 +51,12 @@ _FOLDERS = {
     "reference": "Reference",
     "reference/api": "Reference of names",
     "examples": "Examples",
+    "news": "What changed",
 }
 _ROW = re.compile(r"^\| \[[^\]]+\]\(([^)#]+)\) \| (.+?) \|$", re.MULTILINE)
 _WORD = re.compile(r"\w+")
+# Who asks for an id that nobody gave wants no pages with its number.
+_ID = re.compile(r"[A-Z]{2,5}-[0-9]+")
 _FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 
 
@@ -145,8 +146,15 @@ class Library:
 
     pages: Mapping[str, Page]
     _articles: dict[str, Article] = field(default_factory=dict)
+    _index: Index = field(init=False)
     # One at a time: the thread takes the interpreter from everybody else.
     _rendering: trio.Lock = field(default_factory=trio.Lock)
+
+    def __post_init__(self) -> None:
+        self._index = index_of(
+            (page.name, f"{page.name} {page.title} {page.purpose}", page.sections)
+            for page in self.pages.values()
+        )
 
     def folders(self) -> list[tuple[str, list[Page]]]:
         """Call this for the navigation: every folder, and its pages in order."""
@@ -202,26 +210,17 @@ class Library:
         return name == REQUIREMENTS and bool(self._requirement(anchor.upper()))
 
     def search(self, query: str) -> list[Found]:
-        """Call this to find the sections that have all words of `query`; the best come first.
+        """Call this to find the sections that answer `query`; the best come first.
 
-        A heading counts for more than the page it stands on, and that for more than the text below;
-        the words as they stand in `query` count for more than each by itself. An id of a
-        requirement finds its row.
+        How they are weighed says `searching`. An id of a requirement finds its row.
         """
         asked = query.strip().upper()
-        if REQUIREMENT.fullmatch(asked):
+        if _ID.fullmatch(asked):
             return self._requirement(asked)
-        words = _WORD.findall(query.casefold())
-        phrase = " ".join(words)
-        found: list[tuple[int, Found]] = []
-        for page in self.pages.values() if words else ():
-            above = f"{page.title} {page.purpose}".casefold()
-            for section in page.sections:
-                points = _points(section, above, words, phrase)
-                if points:
-                    found.append((points, Found(page, section.heading)))
-        found.sort(key=lambda one: -one[0])
-        return [one for _, one in found]
+        return [
+            Found(self.pages[entry.name], entry.section.heading)
+            for entry in self._index.find(query)
+        ]
 
     def _requirement(self, asked: str) -> list[Found]:
         page = self.pages.get(REQUIREMENTS)
@@ -263,7 +262,10 @@ class Documents:
         return self._library
 
     def read(self) -> Library:
-        """Call this to read all pages here and now; blocking. Raises `OSError`."""
+        """Call this to read all pages here and now; blocking.
+
+        Raises `OSError`, and `NewsMisnamed`, which the tests of a release have ruled out.
+        """
         purposes = {
             posixpath.normpath(target).removesuffix(".md"): purpose
             for target, purpose in _ROW.findall(_text(self._folder / HUB))
@@ -273,10 +275,13 @@ class Documents:
             for pattern in ("*/**/*.md", "examples/**/*.py")
             for file in sorted(self._folder.glob(pattern))
             if not any(part.startswith((".", "__")) for part in _parts(file, self._folder))
+            and _parts(file, self._folder)[0] != news.FOLDER
         }
         # What the map names comes in its order, what it does not name behind it.
         order = [*(name for name in purposes if name in files), *files]
         pages = {name: _page(name, files[name], purposes.get(name, "")) for name in order}
+        if told := {file.name: _text(file) for file in self._folder.glob(f"{news.FOLDER}/*.md")}:
+            pages[news.PAGE] = _page_of(news.PAGE, news.what_changed(told), news.PURPOSE)
         if self._licence:
             pages[LICENCE_NAME] = _licence_page(self._licence)
         return Library(pages)
@@ -324,35 +329,19 @@ def _licence_page(text: str) -> Page:
     return Page(LICENCE_NAME, "Licence", purpose, f"# Licence\n\n{text}", (section,), 1)
 
 
-def _points(section: Section, above: str, words: list[str], phrase: str) -> int:
-    said, text = section.heading.text.casefold(), section.text.casefold()
-    points = 0
-    for word in words:
-        if word in said:
-            points += _IN_HEADING
-        elif word in above:
-            points += _IN_TITLE
-        elif word in text:
-            points += _IN_TEXT
-        else:
-            return 0
-    if section.heading.level == 1:
-        points += _IN_TITLE
-    elif points == _IN_TITLE * len(words):
-        return 0  # nothing but what its page says already
-    if len(words) > 1:
-        points += _IN_HEADING * (phrase in said) + _IN_TEXT * (phrase in text)
-    return points
-
-
 def _page(name: str, file: Path, purpose: str) -> Page:
     text = _text(file)
-    is_program = file.suffix == ".py"
-    sections = (_section(file.name, "top", text),) if is_program else sections_of(text)
-    title = sections[0].heading.text if sections else file.stem
-    if is_program and not purpose:
-        # A part of an example that the map names as a whole.
-        purpose = text.lstrip('"').partition("\n")[0].rstrip('".')
+    if file.suffix != ".py":
+        return _page_of(name, text, purpose)
+    # A part of an example that the map names as a whole says itself what it is for.
+    purpose = purpose or text.lstrip('"').partition("\n")[0].rstrip('".')
+    sections = (_section(file.name, "top", text),)
+    return Page(name, file.name, purpose.replace("`", ""), text, sections, _minutes(text))
+
+
+def _page_of(name: str, text: str, purpose: str) -> Page:
+    sections = sections_of(text)
+    title = sections[0].heading.text if sections else posixpath.basename(name)
     return Page(name, title, purpose.replace("`", ""), text, sections, _minutes(text))
 
 

@@ -66,6 +66,7 @@ class DocumentViews:
             found.title,
             self.library.folder_title(found.folder),
             found.minutes,
+            local_path(f"{address(name)}.md"),
             parts.html,
             parts.contents,
             parts.folders,

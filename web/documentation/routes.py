@@ -1,4 +1,4 @@
-"""The routes of the documents: the hub with its search, and the pages."""
+"""The routes of the documents: the hub, the search, the pages, and all of it as plain text."""
 
 from quart import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as Redirect
@@ -11,6 +11,7 @@ from web.documentation.library import (
     Library,
     address,
 )
+from web.documentation.plain import MARKDOWN, list_for_readers, markdown_of, maybe_page
 from web.documentation.presenting import DocumentViews, found_view
 from web.routing import paths
 from web.routing.errors import DocsNotInstalled, InvalidInput, NoSuchThing
@@ -18,6 +19,9 @@ from web.routing.services import OptionalPages, Services
 from web.server import current_request_state
 from web.site.pages import PAGE_DOCS, form_response, page_response, shell
 from web.views import HubPage, SearchView, element_id, local_path
+
+# The same for everybody, and another with the next release only.
+_KEPT = "public, max-age=3600"
 
 
 def optional_pages(documents: Documents | None) -> OptionalPages:
@@ -41,7 +45,9 @@ def document_routes(services: Services, documents: Documents | None) -> Blueprin
             kept.append(DocumentViews(library))
         return kept[0]
 
+    # A search has an address of its own; what was linked to before it had one still finds.
     @routes.get(paths.DOCS)
+    @routes.get(paths.DOCS_SEARCH)
     async def hub() -> Response:
         shown, asked = await views(), request.args.get("q", "").strip()
         if len(asked) > QUERY_LENGTH_MAX:
@@ -52,9 +58,17 @@ def document_routes(services: Services, documents: Documents | None) -> Blueprin
         page = HubPage(frame, shown.paths(), shown.folders(), search)
         return form_response(services.renderer.documents_hub(page))
 
+    @routes.get(paths.LLMS)
+    async def list_of_all() -> Response:
+        shown = await views()
+        text = list_for_readers(shown.library, services.version, services.origin)
+        return _plain(text, "text/plain; charset=utf-8")
+
     @routes.get(paths.DOCS_PAGE)
     async def page(name: str) -> Response | Redirect:
         shown = await views()
+        if as_text := maybe_page(shown.library, name):
+            return _plain(markdown_of(as_text), MARKDOWN)
         if name not in shown.library.pages:
             return redirect(_meant(shown.library, name), 308)
         state, place = current_request_state(), address(name)
@@ -65,11 +79,12 @@ def document_routes(services: Services, documents: Documents | None) -> Blueprin
     return routes
 
 
+def _plain(text: str, content_type: str) -> Response:
+    return Response(text, content_type=content_type, headers={"cache-control": _KEPT})
+
+
 def _meant(library: Library, name: str) -> str:
-    """Find where a link leads that was copied from the files: to a page, or to a folder."""
-    page = name.removesuffix(".md")
-    if page != name and page in library.pages:
-        return address(page)
+    """Find where a link leads that names no page: to a folder, or to the map."""
     if any(name.strip("/") == folder for folder, _ in library.folders()):
         return f"{paths.DOCS}#{element_id(name.strip('/').replace('/', '-'))}"
     if name == "README.md":

@@ -112,12 +112,16 @@ class StepOfPath:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
-    """A page of the documents with what leads to others. All is the same for every reader."""
+    """A page of the documents with what leads to others. All is the same for every reader.
+
+    `as_markdown` is where its text is, for programs.
+    """
 
     shell: Shell
     title: str
     folder: str
     minutes: int
+    as_markdown: LocalPath
     html: Markup
     contents: tuple[DocumentLink, ...]
     folders: tuple[DocumentFolder, ...]

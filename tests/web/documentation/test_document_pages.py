@@ -7,7 +7,11 @@ import re
 
 import pytest
 
+from tests.docs.pages import ROOT
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.site.pages import program_version
+
+DOCS = ROOT / "docs"
 
 # SITE-15: whatever is tried, only names of pages are looked for.
 NO_PAGES = [
@@ -37,12 +41,16 @@ async def test_the_hub_has_paths_pages_and_a_search() -> None:
             assert re.search(r"\d+ min", hub.text)
             assert 'aria-current="page">Docs' in hub.text  # SITE-15
             assert "/events" not in hub.text  # SITE-4: no stream
-            found = site.visitor().get("/docs?q=mailbox+full")  # DOC-6
-            assert 'href="/docs/how_to/overflow-policy"' in found.text
-            none = site.visitor().get("/docs?q=%3Cscript%3Exyzzy")
+            assert 'action="/docs/search"' in hub.text  # DOC-6
+            # The address before a search had one of its own still finds.
+            for place in ("/docs/search", "/docs"):
+                found = site.visitor().get(f"{place}?q=mailbox+full")
+                assert 'href="/docs/how_to/overflow-policy"' in found.text
+            assert site.visitor().get("/docs/search").status == 200
+            none = site.visitor().get("/docs/search?q=%3Cscript%3Exyzzy")
             assert (none.status, "<script>x" in none.text) == (200, False)
             assert "Nothing found" in none.text
-            assert site.visitor().get("/docs?q=" + "a" * 101).status == 400
+            assert site.visitor().get("/docs/search?q=" + "a" * 101).status == 400
             assert "/docs/licence" in hub.text  # SITE-4: the foot of every page
             assert "As it is." in site.visitor().get("/docs/licence").text
 
@@ -67,6 +75,35 @@ async def test_a_page_is_rendered_once_and_sent_to_all() -> None:
             assert packed.headers["content-encoding"] == "gzip"
             assert b'id="an-actor"' in gzip.decompress(packed.body)
             assert len(site.web._renderer.filled) == 1
+            assert f"· {program_version()}</span>" in pages[0].text  # DOC-8
+
+        await in_thread(visit)
+
+
+async def test_programs_read_the_list_and_each_page_as_text() -> None:
+    async with open_whole_site() as site:  # DOC-8
+
+        def visit() -> None:
+            listed = site.visitor().get("/llms.txt")
+            assert listed.headers["content-type"].startswith("text/plain")
+            assert program_version() in listed.text
+            found = re.search(r"\((\S*/docs/start/first-actor\.md)\)", listed.text)
+            assert found
+            text = site.visitor().get("/docs/start/first-actor.md")
+            assert (text.status, text.headers["content-type"].split(";")[0]) == (
+                200, "text/markdown",
+            )  # fmt: skip
+            assert text.text == (DOCS / "start" / "first-actor.md").read_text()
+            assert text.headers["cache-control"] == "public, max-age=3600"
+            assert "set-cookie" not in text.headers
+            page = site.visitor().get("/docs/start/first-actor").text
+            assert 'type="text/markdown" href="/docs/start/first-actor.md"' in page
+            program = site.visitor().get("/docs/examples/counter.py.md").text
+            assert program.startswith("# counter.py\n\n````python\n")
+            changed = site.visitor().get("/docs/news/what-changed")
+            assert 'id="010"' in changed.text
+            for gone in ("/docs/nothing.md", "/docs/.md", "/docs/news/what-changed.md.md"):
+                assert site.visitor().get(gone).status == 404, gone
 
         await in_thread(visit)
 
@@ -74,7 +111,6 @@ async def test_a_page_is_rendered_once_and_sent_to_all() -> None:
 @pytest.mark.parametrize(
     ("asked", "meant"),
     [
-        ("/docs/start/first-actor.md", "/docs/start/first-actor"),
         ("/docs/how_to", "/docs#how_to"),
         ("/docs/reference/api/", "/docs#reference-api"),
         ("/docs/README.md", "/docs"),
@@ -107,7 +143,7 @@ async def test_where_they_are_not_installed_no_page_leads_there() -> None:
     async with open_whole_site(has_documents=False) as site:  # SITE-15
         home = await told(site, "/")
         assert (home[0], "/docs" in home[1]) == (200, False)
-        for path in ("/docs", "/docs/start/first-actor", "/docs?q=x"):
+        for path in ("/docs", "/docs/start/first-actor.md", "/docs/search?q=x", "/llms.txt"):
             status, text = await told(site, path)
             assert status == 404
             assert "not installed" in text

@@ -720,7 +720,8 @@ def document() -> DocumentPage:
     contents = (link, replace(link, detail="section", path=local_path("/docs/start/one#a")))
     frame = shell(page="docs", has_stream=False)
     html = Markup('<h1 id="one">One</h1><p>Text</p>')
-    return DocumentPage(frame, "One", "Start", 3, html, contents, (folder,), (step,))
+    text = local_path("/docs/start/one.md")
+    return DocumentPage(frame, "One", "Start", 3, text, html, contents, (folder,), (step,))
 
 
 def hub(query: str = "") -> HubPage:

@@ -95,7 +95,8 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     **{
         path: {"GET": ANYBODY}
         for path in (
-            paths.HOME, paths.LAB, paths.DOCS, paths.DOCS_PAGE, paths.WORK, paths.WORK_PAGE,
+            paths.HOME, paths.LAB, paths.DOCS, paths.DOCS_PAGE, paths.DOCS_SEARCH, paths.LLMS,
+            paths.WORK, paths.WORK_PAGE,
             paths.ERROR_TEST, paths.CHAT, paths.CHAT_HISTORY, paths.BURST_PROBE, paths.LAB_TREE,
             paths.DEMO_ERRANDS, paths.DEV_MAIL, paths.DEV_MAIL_ONE, paths.STATIC, paths.FAVICON,
             # Whoever shows its token; to all others it is no page.

@@ -1,0 +1,136 @@
+"""The search of the documents: which sections a question finds, and in which order. Pure.
+
+Rule 1: nothing is asked but whether a word stands in a text, so whatever somebody types is a word.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from web.documentation.markdown import Section
+
+# What a word is worth where it is found; a phrase as it stands counts as one word more.
+_IN_HEADING, _IN_TITLE, _IN_TEXT = 8.0, 4.0, 1.0
+# Of a question asked in words of its own not every word need be there, but most of them; each one
+# that lacks costs its part of the whole, three times over.
+_PART_OVER, _LACKING = 0.5, 3
+# A word somewhere in a table of a hundred rows says less than one in a paragraph.
+_LENGTH_USUAL = 2500
+# The second section of a page, the third and so on: other pages have their turn before.
+_AGAIN = 0.6
+# Further words of a question of 100 characters say no more, and each is looked for everywhere.
+_WORDS_MAX = 16
+
+_WORD = re.compile(r"\w+")
+# Words that people ask with, and that say nothing of what they ask for.
+_ASKING = frozenset(
+    "a an and are as at be by can could do does for from get had has have how i if in into is it "
+    "its let make me my of off on one or our out own should so some that the their them there "
+    "they this to up us was we what when where which who why will with without would you your"
+    .split()
+)  # fmt: skip
+_ENDINGS = ("ings", "ing", "ies", "ied", "es", "ed", "s", "e", "y")
+_STEM_MIN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A section as it is searched: what its page is about, its heading and its text, folded."""
+
+    name: str
+    section: Section
+    above: str
+    said: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """All sections, in the order of the pages."""
+
+    entries: tuple[Entry, ...]
+
+    def find(self, query: str) -> list[Entry]:
+        """Call this for the sections that answer `query`, the best first.
+
+        A heading counts for more than the page it stands on, and that for more than the text below;
+        a rare word for more than a common one, and a page for most by its best section.
+        """
+        said = _WORD.findall(query.casefold())
+        words = _asked(said)
+        if not words:
+            return []
+        weights = [self._weight(word) for word in words]
+        phrase = " ".join(said) if len(said) > 1 else ""
+        scored = [(_points(one, words, weights, phrase), one) for one in self.entries]
+        scored.sort(key=lambda pair: -pair[0])
+        seen, found = Counter[str](), list[tuple[float, Entry]]()
+        for points, one in scored:
+            if not points:
+                break
+            found.append((points * _AGAIN ** seen[one.name], one))
+            seen[one.name] += 1
+        found.sort(key=lambda pair: -pair[0])
+        return [one for _, one in found]
+
+    def _weight(self, word: str) -> float:
+        # In a heading everywhere or nowhere: between one and some four times.
+        among = sum(word in one.said or word in one.text for one in self.entries)
+        return 1.0 + math.log10(len(self.entries) / among) if among else 1.0
+
+
+def index_of(pages: Iterable[tuple[str, str, Sequence[Section]]]) -> Index:
+    """Call this with the name of each page, what it is about, and its sections."""
+    return Index(
+        tuple(
+            Entry(
+                name,
+                section,
+                about.casefold(),
+                section.heading.text.casefold(),
+                section.text.casefold(),
+            )
+            for name, about, sections in pages
+            for section in sections
+        )
+    )
+
+
+def _asked(said: Sequence[str]) -> list[str]:
+    words = [_stem(word) for word in said if word not in _ASKING]
+    return list(dict.fromkeys(words or said))[:_WORDS_MAX]
+
+
+def _stem(word: str) -> str:
+    """Cut what a word ends with, so that `renaming` finds `rename`: both hold `renam`."""
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= _STEM_MIN:
+            return word.removesuffix(ending)
+    return word
+
+
+def _points(one: Entry, words: Sequence[str], weights: Sequence[float], phrase: str) -> float:
+    count, points, is_in_section = 0, 0.0, False
+    for word, weight in zip(words, weights, strict=True):
+        if word in one.said:
+            points += _IN_HEADING * weight
+            is_in_section = True
+        elif word in one.above:
+            points += _IN_TITLE * weight
+        elif word in one.text:
+            points += _IN_TEXT * weight * min(1.0, _LENGTH_USUAL / len(one.text))
+            is_in_section = True
+        else:
+            continue
+        count += 1
+    if count <= len(words) * _PART_OVER:
+        return 0.0
+    if one.section.heading.level == 1:
+        points += _IN_TITLE
+    elif not is_in_section:
+        return 0.0  # nothing but what its page says already
+    if phrase:
+        points += _IN_HEADING * (phrase in one.said) + _IN_TEXT * (phrase in one.text)
+    return points * (count / len(words)) ** _LACKING
