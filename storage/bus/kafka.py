@@ -8,8 +8,9 @@ An offset here is `Cursor(0, n)`, where n is the next offset to be read, as Kafk
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -315,24 +316,27 @@ class KafkaBus:
             raise PublishFailed(topic, error.name())
         raise KafkaException(error)
 
-    def _offsets(self, groups: Sequence[str]) -> list[list[TopicPartition]]:
-        """Of each group by its name on the wire, what it has read of ours; asked at once."""
-        asked = [
-            self._admin.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_S_MAX
-            )[group]
-            for group in groups
-        ]
-        return [
-            sorted(
-                (one for one in answer.topic_partitions if one.topic.startswith(self._prefix)),
-                key=lambda one: (one.topic, one.partition),
-            )
-            for answer in map(_result, asked)
-        ]
+    def _committed(self, consumer: Consumer) -> list[TopicPartition]:
+        """What the group of a consumer has read of ours.
 
-    def _offsets_of(self, group: str) -> list[TopicPartition]:
-        (found,) = self._offsets([self._prefix + group])
+        The consumer asks, and not the administrator: when the group's coordinator moves or loads,
+        the administrator's question ends the whole process (librdkafka issue 5040).
+        """
+        topics = self._admin.list_topics(timeout=REQUEST_S_MAX).topics
+        parts = [
+            TopicPartition(name, number)
+            for name, topic in sorted(topics.items())
+            if name.startswith(self._prefix) and not name.startswith("__")
+            for number in sorted(topic.partitions)
+        ]
+        found = consumer.committed(parts, timeout=REQUEST_S_MAX) if parts else []
+        for one in found:
+            if one.error is not None:
+                raise KafkaException(one.error)
+        return [one for one in found if one.offset >= 0]
+
+    def _offsets_of(self, group: str, consumer: Consumer) -> list[TopicPartition]:
+        found = self._committed(consumer)
         if not found:
             raise UnknownGroup(group)
         return found
@@ -346,12 +350,11 @@ class KafkaBus:
         return {(one.topic, one.partition): _result(told[one]).offset for one in told}
 
     def _lag(self, group: str) -> list[PartLag]:
-        offsets = self._offsets_of(group)
-        low = self._places(offsets, _EARLIEST)
-        high = self._places(offsets, _LATEST)
         found: list[PartLag] = []
-        consumer = self._looking()
-        try:
+        with self._looking(self._prefix + group) as consumer:
+            offsets = self._offsets_of(group, consumer)
+            low = self._places(offsets, _EARLIEST)
+            high = self._places(offsets, _LATEST)
             for one in offsets:
                 at = one.topic, one.partition
                 # What was dropped unread is not behind: nobody can read it any more.
@@ -360,8 +363,6 @@ class KafkaBus:
                 age_s = _age_of(consumer, TopicPartition(*at, first)) if behind else 0.0
                 name = one.topic[len(self._prefix) :]
                 found.append(PartLag(name, one.partition, behind, age_s, None))
-        finally:
-            consumer.close()
         return found
 
     def _groups(self) -> list[GroupInfo]:
@@ -375,9 +376,9 @@ class KafkaBus:
         found: list[GroupInfo] = []
         for at in range(0, len(names), GROUPS_AT_ONCE):
             some = names[at : at + GROUPS_AT_ONCE]
-            for name, members, offsets in zip(
-                some, self._members(some), self._offsets(some), strict=True
-            ):
+            for name, members in zip(some, self._members(some), strict=True):
+                with self._looking(name) as consumer:
+                    offsets = self._committed(consumer)
                 topics = sorted({one.topic[len(self._prefix) :] for one in offsets})
                 found.append(GroupInfo(name[len(self._prefix) :], topics, members, None))
         return found
@@ -389,11 +390,12 @@ class KafkaBus:
         return [len(_result(asked[name]).members) for name in wire_groups]
 
     def _seek(self, group: str, goal: Goal, topic: str | None) -> int:
-        offsets = [
-            one
-            for one in self._offsets_of(group)
-            if topic in (None, one.topic[len(self._prefix) :])
-        ]
+        with self._looking(self._prefix + group) as consumer:
+            offsets = [
+                one
+                for one in self._offsets_of(group, consumer)
+                if topic in (None, one.topic[len(self._prefix) :])
+            ]
         (members,) = self._members([self._prefix + group])
         if members:
             raise GroupError(group, _IS_READ)
@@ -424,15 +426,20 @@ class KafkaBus:
                 raise GroupError(group, _IS_READ)
             raise KafkaException(error)
 
-    def _looking(self) -> Consumer:
-        """A consumer that asks, and joins no group."""
-        return Consumer(
+    @contextmanager
+    def _looking(self, wire_group: str) -> Iterator[Consumer]:
+        """A consumer that asks for a group, and does not join it."""
+        consumer = Consumer(
             {
                 **self._settings.common(self._heard.note),
-                "group.id": f"{self._prefix}looking",
+                "group.id": wire_group,
                 "enable.auto.commit": False,
             }
         )
+        try:
+            yield consumer
+        finally:
+            consumer.close()
 
 
 def _result(future: "Future[T]") -> T:

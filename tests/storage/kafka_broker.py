@@ -88,7 +88,8 @@ class KafkaBroker(OwnServer):
                 secret=SECRET,
             )
         )
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # A letter first: one that begins with a dash would be read as an option.
+        cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         formatting = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._config)]
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
             formatting += ["--add-scram", f"{mechanism}=[name=ada,password={SECRET}]"]
