@@ -150,6 +150,7 @@ async def test_a_start_beside_a_node_of_another_secret_is_refused(
     # CLU-4, CLU-55
     nodes = nodes_of_virtual_time()
     await nodes.join(NewNode(node_id := uuid4(), "a", "1", marks=marks_of(there)))
+    assert marks_of(Settings(cluster=Cluster.ON)).hears_and_is_heard(marks_of(there))
     for one, other in ((there, comes), (comes, there)):
         assert marks_of(one).hears_and_is_heard(marks_of(other)) is not is_refused
     async with trio.open_nursery() as nursery:

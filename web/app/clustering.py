@@ -111,7 +111,12 @@ def frame_keys(settings: Settings) -> FrameKeys:
 
 
 def marks_of(settings: Settings) -> SecretMarks:
-    """Call this for what a node's secret and its cluster's name are told by to others."""
+    """Call this for what a node's secret and its cluster's name are told by to others.
+
+    Who signs nothing, without a link, tells nothing; the settings of a site are refused so.
+    """
+    if settings.cluster_secret is None:
+        return SecretMarks()
     return SecretMarks(*frame_keys(settings).marks)
 
 
