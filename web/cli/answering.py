@@ -8,7 +8,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 import trio
@@ -41,6 +41,10 @@ from web.settings import BadSettings, LogFormat, LogLevel
 
 # A cell of a table for people; `--json` has the whole.
 CELL_CHARS_MAX = 60
+
+
+class ReaderGone(Exception):
+    """Raised by `Teller.at_once` when nobody reads any more: there is nothing left to do."""
 
 
 # The first that fits; what is not among them has failed.
@@ -112,6 +116,16 @@ class Teller:
     def text(self, text: str) -> None:
         """Call this with what is the same for people and programs, such as a picture as text."""
         self._lines.extend(text.splitlines())
+
+    def at_once(self, row: Mapping[str, object], lines: Sequence[str]) -> None:
+        """Call this with a part of a long answer, as JSON and as lines: it is read before the next.
+
+        Raises `ReaderGone`, and OSError when it cannot be written.
+        """
+        told = [msgspec.json.encode(row, enc_hook=str).decode()] if self.is_json else lines
+        for line in told:
+            if not tell(line):
+                raise ReaderGone
 
     def write(self) -> None:
         """Call this at the end: raises `CommandFailed` when not all of it can be written."""
@@ -187,8 +201,11 @@ def answer(command: Command, parsed: argparse.Namespace, environment: Mapping[st
     except BaseException as raised:
         error = first_leaf(raised)
         if isinstance(error, KeyboardInterrupt):
-            complain("greenroom: interrupted; what was asked for may be done or not")
+            if hasattr(parsed, "yes"):
+                complain("greenroom: interrupted; what was asked for may be done or not")
             return Code.INTERRUPTED
+        if isinstance(error, ReaderGone):
+            return Code.DONE
         if not isinstance(error, Exception):
             raise
         if parsed.debug:
@@ -197,6 +214,19 @@ def answer(command: Command, parsed: argparse.Namespace, environment: Mapping[st
         code, words = _told(error)
         complain(f"greenroom: {words}")
         return code
+
+
+def moment_of(text: str | None) -> datetime | None:
+    """Call this for a time that was typed, of UTC where it names no zone; `CommandFailed`."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise CommandFailed(
+            Code.USAGE, f"{text!r:.40} is no time", "Write it as 2026-01-31 or 2026-01-31T12:00:00Z"
+        ) from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _told(error: Exception) -> tuple[Code, str]:

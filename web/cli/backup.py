@@ -43,7 +43,7 @@ from storage.postgres.embedded.backups.taking import (
     wait_archived,
 )
 from storage.postgres.embedded.upgrading import upgrade
-from web.cli.answering import Teller
+from web.cli.answering import Teller, moment_of
 from web.cli.opening import OPERATION_S_MAX, changing_anyway, confirm
 from web.observability import Code, CommandFailed
 from web.settings import Settings, read_settings
@@ -329,12 +329,4 @@ def _seal(source: Source, archive: Archive) -> None:
 
 def _wanted(parsed: argparse.Namespace) -> Wanted:
     now = datetime.now(UTC)
-    if parsed.to is None:
-        return Wanted(None, parsed.timeline, now)
-    try:
-        to = datetime.fromisoformat(parsed.to)
-    except ValueError as error:
-        raise CommandFailed(
-            Code.USAGE, f"{parsed.to!r:.40} is no time", "Write it as 2026-01-31T12:00:00Z"
-        ) from error
-    return Wanted(to if to.tzinfo is not None else to.replace(tzinfo=UTC), parsed.timeline, now)
+    return Wanted(moment_of(parsed.to), parsed.timeline, now)

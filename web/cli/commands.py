@@ -109,6 +109,16 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
         from web.cli.live import diagnosing
 
         return lambda: _interruptibly(lambda: answer(diagnosing.command, parsed, environment))
+    if parsed.command in {"streams", "events", "follow"}:
+        from web.cli.answering import answer
+        from web.cli.reading import log
+
+        return lambda: _interruptibly(lambda: answer(log.command, parsed, environment))
+    if parsed.command == "replay":
+        from web.cli.answering import answer
+        from web.cli.reading import replay
+
+        return lambda: _interruptibly(lambda: answer(replay.command, parsed, environment))
     from web.cli import backup, beside_log, bus, cluster, members, projections, roles, sagas, store
     from web.cli.answering import answer
 

@@ -5,7 +5,6 @@ What ends here closes its sockets and streams on all processes within a second (
 
 import argparse
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import TypeAlias
 from uuid import UUID
 
@@ -18,7 +17,7 @@ from storage.postgres import (
     PostgresAudit,
     PostgresLogins,
 )
-from web.cli.answering import Teller
+from web.cli.answering import Teller, moment_of
 from web.cli.opening import changing, open_store
 from web.observability import Code, CommandFailed
 
@@ -112,8 +111,8 @@ async def _search(parsed: argparse.Namespace, teller: Teller, database: Database
     query = AuditQuery(
         user_id=await _maybe_user(parsed, database),
         action=parsed.act,
-        since=_moment(parsed.since),
-        until=_moment(parsed.until),
+        since=moment_of(parsed.since),
+        until=moment_of(parsed.until),
         is_success=is_success,
         before=parsed.before,
         limit=min(parsed.limit, 500),
@@ -219,18 +218,6 @@ def _no_token() -> CommandFailed:
         "this member has no token of that id",
         "greenroom tokens list tells them; the id is no secret, the token is",
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise CommandFailed(
-            Code.USAGE, f"{text!r:.40} is no time", "Write it as 2026-01-31 or 2026-01-31T12:00:00Z"
-        ) from error
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 _COMMANDS: Mapping[tuple[str, str], Do] = {

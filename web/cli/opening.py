@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import trio
@@ -144,8 +145,15 @@ async def confirm(parsed: argparse.Namespace, what: str) -> None:
 
 
 def import_modules(names: Sequence[str]) -> list[ModuleType]:
-    """Call this for the modules of a program whose classes a command needs; `CommandFailed`."""
+    """Call this for the modules of a program whose classes a command needs; `CommandFailed`.
+
+    They may lie in the working folder: behind all that is installed, so that nothing is taken for
+    ours that is not.
+    """
     found = []
+    here = str(Path.cwd())
+    if names and here not in sys.path:
+        sys.path.append(here)
     for name in names:
         try:
             found.append(import_module(name))

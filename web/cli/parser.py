@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_top(commands)
     _add_diagnose(commands)
     for add in (
+        _add_streams, _add_events, _add_follow, _add_replay,
         _add_store_commands, _add_roles, _add_sessions, _add_tokens, _add_audit, _add_risk,
         _add_projection, _add_saga, _add_backup,
         _add_dlq, _add_outbox, _add_mail, _add_timers, _add_bus, _add_cluster,
@@ -155,6 +156,73 @@ def _add_migrate(commands: Commands) -> None:
         type=_number(0, 9999),
         metavar="N",
         help="go to this version, down too; nobody may be connected then",
+    )
+
+
+def _add_tenant(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tenant", help="of this tenant; else of none")
+
+
+def _add_streams(commands: Commands) -> None:
+    parser = _reading(commands, "streams", "list the streams of the store by name")
+    parser.add_argument("--category", help="only of this category, such as order")
+    parser.add_argument("--prefix", help="only those whose names begin so")
+    parser.add_argument("--after", metavar="STREAM", help="only behind this name")
+    _add_tenant(parser)
+    _add_paging(parser)
+
+
+def _add_stream(parser: argparse.ArgumentParser) -> None:
+    """What is asked of the events of one stream."""
+    parser.add_argument("stream", help="which stream, such as order-7")
+    parser.add_argument(
+        "--from", dest="first", type=_id, default=1, metavar="N", help="from this version on"
+    )
+    parser.add_argument("--to", dest="last", type=_id, metavar="N", help="up to this version")
+    parser.add_argument(
+        "--private",
+        metavar="REASON",
+        help="open private texts, for this reason, which the audit keeps; else they stay sealed",
+    )
+    _add_tenant(parser)
+
+
+def _add_events(commands: Commands) -> None:
+    _add_stream(_reading(commands, "events", "print the events of a stream, as they are stored"))
+
+
+def _add_follow(commands: Commands) -> None:
+    words = "print events as they are stored, of all streams and tenants, until Ctrl-C"
+    parser = _reading(commands, "follow", words)
+    parser.add_argument("--category", help="only of this category, such as order")
+    parser.add_argument(
+        "--number", type=_number(0, ROWS_MAX), default=10, help="begin with the newest (10)"
+    )
+    parser.add_argument(
+        "--after", metavar="BOOKMARK", help="go on behind this, which a line of --json told"
+    )
+
+
+def _add_replay(commands: Commands) -> None:
+    words = "tell how the state of a stream came to be, event by event; changes nothing"
+    parser = _reading(commands, "replay", words)
+    _add_stream(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--show-state", action="store_true", help="the state after each event")
+    how.add_argument("--diff", action="store_true", help="what each event makes otherwise")
+    parser.add_argument(
+        "--step", action="store_true", help="by keys: n, p, g N, / and a filter, q; on a terminal"
+    )
+    parser.add_argument(
+        "--as-of", metavar="TIME", help="only what was there at a moment such as 2026-01-31T12:00Z"
+    )
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="where its aggregate is, as a module or MODULE:CLASS; may be repeated",
     )
 
 

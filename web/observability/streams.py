@@ -26,18 +26,21 @@ def complain(line: str) -> None:
     _put(sys.stderr, line)
 
 
-def tell(line: str) -> None:
+def tell(line: str) -> bool:
     """Call this to print a line that somebody asked for: waits until it is read, and all is.
 
-    Raises OSError when it cannot be written, on a full disk for one; not when who read has gone.
+    Raises OSError when it cannot be written, on a full disk for one; not when who read has gone,
+    which it answers with False.
     """
     try:
         LineWriter(sys.stdout, is_patient=True).write(_shown(line))
     except (BrokenPipeError, ValueError):
-        return
+        return False
     except OSError:
         if sys.stdout is not None:
             raise
+        return False
+    return True
 
 
 def _put(stream: TextIO | None, line: str) -> None:
