@@ -27,8 +27,9 @@ _STATEMENTS = frozenset({"execute", "executemany", "fetch", "fetchrow", "fetchva
 
 WITH_REASON = {
     "actors.testing.repeating": "a scenario that the developer names on the command line",
+    "web.cli.commands": "the commands that it lists itself",
     "web.cli.opening": "modules that an operator names on the command line",
-    "web.cli.examples": "the examples that it lists itself",
+    "web.cli.running.examples": "the examples that it lists itself",
     "web.accounts.ways.provider": "providers that the settings name, at addresses they tell",
     "web.mail.routes.amazon": "a certificate, at a host of the topic that the settings name only",
     "web.observability.operating.traces.exporting": "a collector that the settings name",

@@ -26,7 +26,7 @@ from web.views import Renderer
 from web.views.static import table
 
 # What the most programs need; the rest of a program is imported where it is needed.
-PRELOADED = ("web.cli.serving", "storage.postgres")
+PRELOADED = ("web.cli.running.serving", "storage.postgres")
 ORDER_BYTES_MAX = 64 * 1024
 
 

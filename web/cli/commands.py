@@ -79,68 +79,52 @@ def _main(arguments: Sequence[str] | None) -> int:
         let_go_of_streams()
 
 
+# Where each command is carried out. A module is loaded when its command is given, and no other.
+_MODULES = {
+    "mail": "mail",
+    "lab": "live.lab",
+    "tree": "live.showing",
+    "breakers": "live.showing",
+    "top": "live.showing",
+    "diagnose": "live.diagnosing",
+    "streams": "reading.log",
+    "events": "reading.log",
+    "follow": "reading.log",
+    "replay": "reading.replay",
+    "migrate": "store",
+    "store": "store",
+    "roles": "roles",
+    "sessions": "members",
+    "audit": "members",
+    "risk": "members",
+    "tokens": "members",
+    "saga": "sagas",
+    "cluster": "cluster",
+    "projection": "projections",
+    "bus": "bus",
+    "backup": "backup",
+    "db": "backup",
+    "dlq": "beside_log",
+    "outbox": "beside_log",
+    "timers": "beside_log",
+}
+
+
 def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Callable[[], int]:
     """Import what a command needs, and nothing else, and give it to be run."""
     if parsed.command == "serve":
-        from web.cli import serving
+        from web.cli.running import serving
 
         return lambda: _interruptibly(lambda: serving.serve(environment))
     if parsed.command == "example":
-        from web.cli import examples
+        from web.cli.running import examples
 
         return lambda: _interruptibly(lambda: examples.command(parsed, environment))
-    if parsed.command == "mail":
-        from web.cli import mail
-        from web.cli.answering import answer
+    from importlib import import_module
 
-        return lambda: _interruptibly(lambda: answer(mail.command, parsed, environment))
-    if parsed.command == "lab":
-        from web.cli.answering import answer
-        from web.cli.live import lab
-
-        return lambda: _interruptibly(lambda: answer(lab.command, parsed, environment))
-    if parsed.command in {"tree", "breakers", "top"}:
-        from web.cli.answering import answer
-        from web.cli.live import showing
-
-        return lambda: _interruptibly(lambda: answer(showing.command, parsed, environment))
-    if parsed.command == "diagnose":
-        from web.cli.answering import answer
-        from web.cli.live import diagnosing
-
-        return lambda: _interruptibly(lambda: answer(diagnosing.command, parsed, environment))
-    if parsed.command in {"streams", "events", "follow"}:
-        from web.cli.answering import answer
-        from web.cli.reading import log
-
-        return lambda: _interruptibly(lambda: answer(log.command, parsed, environment))
-    if parsed.command == "replay":
-        from web.cli.answering import answer
-        from web.cli.reading import replay
-
-        return lambda: _interruptibly(lambda: answer(replay.command, parsed, environment))
-    from web.cli import backup, beside_log, bus, cluster, members, projections, roles, sagas, store
     from web.cli.answering import answer
 
-    match parsed.command:
-        case "migrate" | "store":
-            command = store.command
-        case "roles":
-            command = roles.command
-        case "sessions" | "audit" | "risk" | "tokens":
-            command = members.command
-        case "saga":
-            command = sagas.command
-        case "cluster":
-            command = cluster.command
-        case "projection":
-            command = projections.command
-        case "bus":
-            command = bus.command
-        case "backup" | "db":
-            command = backup.command
-        case _:
-            command = beside_log.command
+    command = import_module(f"web.cli.{_MODULES[parsed.command]}").command
     return lambda: _interruptibly(lambda: answer(command, parsed, environment))
 
 

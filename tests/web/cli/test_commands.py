@@ -15,10 +15,11 @@ from actors.runtime.telling import lines
 from tests.patience import PATIENCE_S
 from tests.signals import as_a_person_starts_it
 from web.app import CannotStart
-from web.cli import commands, serving
+from web.cli import commands
 from web.cli.answering import Teller, answer
 from web.cli.opening import confirm
 from web.cli.parser import build_parser
+from web.cli.running import serving
 from web.observability import CommandFailed
 from web.settings import Settings
 

@@ -10,12 +10,12 @@ import pytest
 from tests.journeys.site_process import ExampleProcess
 from tests.journeys.visitor import Visitor
 from tests.processes.forked import run
-from web.cli import examples
 from web.cli.commands import main
-from web.cli.examples import EXAMPLES, settings_of
 from web.cli.parser import build_parser
+from web.cli.running import examples
+from web.cli.running.examples import EXAMPLES, settings_of
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 FOLDER = ROOT / "docs" / "examples"
 SITES = sorted(name for name, example in EXAMPLES.items() if example.is_site)
 PROGRAMS = sorted(set(EXAMPLES) - set(SITES))
