@@ -55,6 +55,11 @@ EXAMPLES: Mapping[str, Example] = {
     "checkout-page": Example(
         "checkout_page", "the same saga on a page, to be let fail and crashed"
     ),
+    "ticketing": Example(
+        "ticketing.story",
+        "seats, money and tickets of an event, as pure decisions",
+        is_site=False,
+    ),
 }
 
 
