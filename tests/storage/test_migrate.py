@@ -220,8 +220,10 @@ async def test_answers_kept_by_a_program_of_before_are_given_after_it(database: 
     store, key = PostgresEventStore(database), Idempotent("orders", "a", b"hash")
     await store.append(StreamId("order-0"), [new_event()])
     done = await store.append(StreamId("order-1"), [new_event(), new_event()], idempotency=key)
+    # As it was kept: an append told no numbers of messages then.
+    told = {name: value for name, value in msgspec.to_builtins(done).items() if name != "outbox"}
     former = {
-        "a": msgspec.json.encode(done),  # as it was kept
+        "a": msgspec.json.encode(told),
         "b": b"\\ \x00 its own",
         "c": b'{"version":2,"first_version":1,"cursor":[1,1],"replayed":false}',
     }

@@ -76,6 +76,8 @@ class NotEntered(Exception):
     ) -> None:
         super().__init__(f"{status}: {', '.join(problems)}")
         self.status, self.problems, self.retry_after = status, dict(problems), retry_after
+        # Told of a span's end (`actors.runtime.delivery.span`): it was an answer, and no failure.
+        self.is_refusal = status < 500
 
 
 class Arrivals(Protocol):

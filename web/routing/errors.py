@@ -26,6 +26,9 @@ ASK_AGAIN_S = 60.0
 class Refused(Exception):
     """Base of what routes raise; nothing was changed."""
 
+    # Told of a span's end (`actors.runtime.delivery.span`): it was an answer, and no failure.
+    is_refusal = True
+
 
 class InvalidInput(Refused):
     """Raised for a command or query that breaks a rule of its fields; answered 400."""
@@ -96,6 +99,8 @@ class EnoughWaiting(RateLimited):
 
 class NotAvailable(Refused):
     """Raised when a part of the site does not answer; answered 503: try again."""
+
+    is_refusal = False
 
 
 # The second half: without its cookie a browser is somebody new at each request.

@@ -10,6 +10,8 @@ Outside of a trace, and where nobody records, it is nothing and costs a look.
 Rule 1: it changes the context of what is sent, and nothing else: the message in hand, its deadline
 and who waits for it stay.
 Rule 2: the name and the fields are ours, as for a log line: no text that somebody sent.
+Rule 3: a refusal is an answer. An error whose `is_refusal` is true is told as a field, `refused`;
+whoever guesses passwords would else have each try kept as something that went wrong.
 """
 
 from __future__ import annotations
@@ -167,7 +169,10 @@ class Span:
             activity.out = was
         if kind is not None and not self.error:
             # Its class alone: what an error was made with may be anything.
-            self.error = "cancelled" if issubclass(kind, trio.Cancelled) else kind.__name__
+            if getattr(error, "is_refusal", False):
+                self.note(refused=kind.__name__)
+            else:
+                self.error = "cancelled" if issubclass(kind, trio.Cancelled) else kind.__name__
         before, spans, cell = self.before, self.spans, self.cell
         ring, tick = spans.ring, spans.tick
         if len(ring) == KEPT_MAX:

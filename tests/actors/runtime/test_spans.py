@@ -243,6 +243,26 @@ async def test_what_goes_wrong_is_told_with_its_span(autojump_clock: MockClock) 
         assert late.took_s == 2
 
 
+class _Refusal(Exception):
+    is_refusal = True
+
+
+async def test_a_refusal_is_told_as_one_and_is_no_failure() -> None:  # OBS-4
+    async with open_actors() as system:
+        system.trace()
+
+        async def refuses(me: Puppet | AsyncPuppet) -> None:
+            with pytest.raises(_Refusal), span("effect.one", size=1):
+                raise _Refusal("hunter2")
+
+        ref = await system.start(AsyncPuppet)
+        with edge_context(traced()):
+            await ref.ask(Call(refuses))
+        told = next(one for one in read(system) if one.name == "effect.one")
+        assert not told.error
+        assert dict(told.fields) == {"size": 1, "refused": "_Refusal"}
+
+
 async def test_what_was_stored_goes_on_with_its_trace() -> None:  # OBS-3
     kept = {"traceparent": FROM_OUTSIDE, "correlation_id": "c-9", "causation_id": "7"}
     async with open_actors() as system:
