@@ -37,12 +37,15 @@ from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
 from storage.postgres.connecting.figures import StoreFigures, read_figures
 from storage.postgres.connecting.health import (
+    OLDEST_WARNED_S,
     OldestTransaction,
+    ServerFacts,
     StoreHealth,
     check_archive,
     check_health,
     judge_archive,
     judge_pool,
+    server_facts,
 )
 from storage.postgres.connecting.pool import PoolSettings, PoolStats
 from storage.postgres.connecting.session import Connection
@@ -82,6 +85,7 @@ from storage.postgres.schema.rewind import Rewound, accept_rewind
 from storage.postgres.timers import PostgresTimers
 
 __all__ = [
+    "OLDEST_WARNED_S",
     "Archive",
     "Connection",
     "Database",
@@ -127,6 +131,7 @@ __all__ = [
     "Removed",
     "Renumbered",
     "Rewound",
+    "ServerFacts",
     "StoreCheck",
     "StoreFigures",
     "StoreHealth",
@@ -152,5 +157,6 @@ __all__ = [
     "read_slow",
     "remove_tombstoned",
     "renumber",
+    "server_facts",
     "system_user",
 ]

@@ -87,6 +87,7 @@ _MODULES = {
     "breakers": "live.showing",
     "top": "live.showing",
     "diagnose": "live.diagnosing",
+    "doctor": "live.doctor",
     "streams": "reading.log",
     "events": "reading.log",
     "follow": "reading.log",

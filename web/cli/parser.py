@@ -52,6 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_breakers(commands)
     _add_top(commands)
     _add_diagnose(commands)
+    words = "look what would keep a site from running well here, and tell what to do"
+    _reading(commands, "doctor", f"{words}; ends with 1 when something would")
     for add in (
         _add_streams, _add_events, _add_follow, _add_replay,
         _add_store_commands, _add_roles, _add_sessions, _add_tokens, _add_audit, _add_risk,

@@ -8,6 +8,7 @@ does is measured beside that, for not every role may see who it is.
 
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
@@ -66,6 +67,25 @@ SELECT extract(epoch FROM clock_timestamp() - recorded_at) FROM events
 WHERE txid >= pg_snapshot_xmin(pg_current_snapshot())
 ORDER BY txid, position LIMIT 1
 """
+
+
+# What a store relies on, and an operator may have set otherwise.
+_SERVER = """
+SELECT clock_timestamp() AS now, current_setting('server_version') AS version,
+       pg_encoding_to_char(encoding) AS encoding, current_setting('fsync') = 'on' AS syncs,
+       current_setting('full_page_writes') = 'on' AS writes_pages
+FROM pg_database WHERE datname = current_database()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """How the server is set: its clock when it was asked, and what a store relies on."""
+
+    now: datetime
+    version: str
+    encoding: str
+    is_durable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +168,18 @@ def judge_archive(state: ArchiveState) -> str:
         how = "cannot be archived" if state.is_failing else "is not archived"
         return f"the log {how} for {state.waiting_s:.0f} s: a lost disk would cost what it holds"
     return ""
+
+
+async def server_facts(database: Database) -> ServerFacts:
+    """Call this for how the server is set; a second at most. Raises `StoreError`."""
+    return await database.run(_server_facts, timeout_s=CHECK_S_MAX)
+
+
+async def _server_facts(connection: Connection) -> ServerFacts:
+    row = await connection.fetchrow(_SERVER)
+    assert row is not None, "this database is one of the server's"
+    is_durable = row["syncs"] and row["writes_pages"]
+    return ServerFacts(row["now"], row["version"], row["encoding"], is_durable)
 
 
 async def check_health(database: Database) -> StoreHealth:
