@@ -50,6 +50,7 @@ format: $(VENV)/dev.stamp ## rewrite the files as the gate wants them
 	$(BIN)/ruff format .
 	$(BIN)/python -m tests.docs.requirements
 	$(BIN)/python -m tests.docs.api
+	$(BIN)/python -m tests.docs.errors
 
 bench: $(VENV)/bench.stamp $(DATASTAR) $(HEADING) ## measure, with peers; ONLY=name runs one; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ONLY)
