@@ -61,6 +61,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     except SystemExit:
         _flush()
         raise
+    if parsed.command == "completion":
+        return _complete(parsed.shell)
     from web.observability import let_go_of_streams, open_missing_streams
 
     open_missing_streams()
@@ -77,6 +79,15 @@ def _main(arguments: Sequence[str] | None) -> int:
         return run()
     finally:
         let_go_of_streams()
+
+
+def _complete(shell: str) -> int:
+    """Print what a shell reads when it starts: nothing is loaded for it (rule 2)."""
+    from pathlib import Path
+
+    sys.stdout.write((Path(__file__).parent / "completion" / f"greenroom.{shell}").read_text())
+    _flush()
+    return 0
 
 
 # Where each command is carried out. A module is loaded when its command is given, and no other.

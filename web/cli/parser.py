@@ -26,6 +26,7 @@ SAGA_STATUSES = ("running", "compensating", "completed", "failed", "stuck")
 SECONDS_MAX = 3_155_760_000
 OUTCOMES = ("accepted", "refused")
 STORES = ("memory", "postgres")
+SHELLS = ("bash", "zsh", "fish")
 PORT_MAX = 65535
 
 
@@ -52,6 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_breakers(commands)
     _add_top(commands)
     _add_diagnose(commands)
+    words = "print the file by which a shell completes these commands; no setting is read"
+    completion = commands.add_parser("completion", help=words, description=words)
+    completion.add_argument("shell", choices=SHELLS, help="for which shell")
     words = "look what would keep a site from running well here, and tell what to do"
     _reading(commands, "doctor", f"{words}; ends with 1 when something would")
     for add in (
