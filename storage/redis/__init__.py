@@ -2,16 +2,20 @@
 
 Read `codec.py` (bytes to replies and back, no socket), then `words.py` (where a server is, and what
 can go wrong), then `client.py`: one connection that all callers share, and that comes back by
-itself. `rate_limits.py` is the port `RateLimiter` on it.
+itself. `rate_limits.py` is the port `RateLimiter` on it, `projections.py` the port
+`ProjectionStore`, whose checkpoints another store keeps.
 """
 
 from storage.redis.client import RedisActor, RedisClient, open_redis
+from storage.redis.projections import ReadModelLost, RedisProjections
 from storage.redis.rate_limits import RedisRateLimiter
 from storage.redis.words import RedisRefused, RedisRejected, RedisSettings, Script
 
 __all__ = [
+    "ReadModelLost",
     "RedisActor",
     "RedisClient",
+    "RedisProjections",
     "RedisRateLimiter",
     "RedisRefused",
     "RedisRejected",

@@ -25,6 +25,7 @@ READER_NAMES = {
     "wait_until",
     "PostgresProjections",
     "MemoryProjections",
+    "RedisProjections",
 }
 
 

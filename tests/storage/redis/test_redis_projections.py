@@ -1,0 +1,335 @@
+"""Read models in Redis: the suites of every engine, and what only a server can lose (PROJ-12)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import cast
+
+import msgspec
+import pytest
+import trio
+
+from actors.persistence import (
+    Checkpoint,
+    Cursor,
+    Document,
+    GenerationState,
+    ProjectionBatch,
+    ProjectionRunner,
+    StoreUnavailable,
+    UnknownProjection,
+    begin_rebuild,
+    live_collection,
+    swap_back,
+    wait_until,
+)
+from actors.persistence.projections import filling, runner
+from actors.runtime import open_actors
+from storage.keyring import SubjectKeyring
+from storage.memory import MemoryDatabase, MemoryProjections
+from storage.postgres import Database
+from storage.redis import ReadModelLost, RedisClient, RedisProjections, Script, open_redis
+from storage.redis.codec import Part, Reply
+from storage.redis.projections import PREFIX
+from storage.testing import (
+    ForgettingSuite,
+    ProjectionHaltSuite,
+    ProjectionPartsSuite,
+    ProjectionPoisonSuite,
+    ProjectionRebuildSuite,
+    ProjectionSuite,
+    ProjectionWaitingSuite,
+    ProjectionWishesSuite,
+)
+from storage.testing.kept import Kept, kept_in_memory, kept_in_postgres
+from storage.testing.private import MASTER, Place, place_in_memory
+from storage.testing.projections.filling import A, B, Totals, paid
+from storage.testing.samples import PATIENCE_S
+from tests.patience import until
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many retries and looks as ever, without their pauses: a server knows no virtual time."""
+    monkeypatch.setattr(filling, "POISON_RETRIES_S", (0.0,) * len(filling.POISON_RETRIES_S))
+    monkeypatch.setattr(filling, "AWAY_S", 0.02)
+    monkeypatch.setattr(filling, "EMPTY_COMMIT_S", 0.05)
+    monkeypatch.setattr(filling, "LEFT_S", 0.3)
+    monkeypatch.setattr(runner, "AWAY_S", 0.02)
+    monkeypatch.setattr(runner, "LOOK_S", 0.02)
+
+
+class TestRedisProjections(
+    ProjectionSuite,
+    ProjectionPartsSuite,
+    ProjectionPoisonSuite,
+    ProjectionHaltSuite,
+    ProjectionRebuildSuite,
+    ProjectionWaitingSuite,
+    ProjectionWishesSuite,
+):
+    # PROJ-10, PROJ-12
+
+    @pytest.fixture
+    def kept(self, redis: RedisClient) -> Kept:
+        kept = kept_in_memory()
+        return replace(kept, projections=RedisProjections(redis, kept.projections))
+
+
+class LookingRing(SubjectKeyring):
+    """A keyring after whose forgetting somebody looks, as a runner does within a second."""
+
+    projections: RedisProjections
+
+    async def forget(self, subject: str, *, by: str, tenant: str | None = None) -> bool:
+        """Forget, and look."""
+        is_new = await super().forget(subject, by=by, tenant=tenant)
+        await self.projections.checkpoints("names")
+        return is_new
+
+
+@dataclass
+class LookingPlace(Place):
+    """A place whose keyrings are such."""
+
+    def ring(self, *, fresh_s: float = 0.0) -> SubjectKeyring:
+        """See `Place.ring`."""
+        ring = LookingRing(self.keys, MASTER, fresh_s=fresh_s)
+        assert isinstance(self.projections, RedisProjections)
+        ring.projections = self.projections
+        return ring
+
+
+class TestRedisForgetting(ForgettingSuite):
+    # STORE-44, PROJ-12: what was made of a forgotten subject's fields is removed here too
+
+    @pytest.fixture
+    def place(self, redis: RedisClient) -> Place:
+        place = place_in_memory()
+
+        async def dump() -> bytes:
+            found = [await place.dump()]
+            names = await redis.call("KEYS", f"{PREFIX}documents:*")
+            assert isinstance(names, list)
+            for name in names:
+                assert isinstance(name, bytes)
+                found.append(repr(await redis.call("HGETALL", name)).encode())
+            return b"".join(found)
+
+        return LookingPlace(
+            place.keys,
+            place.events,
+            place.snapshots,
+            RedisProjections(redis, place.projections),
+            dump,
+            place.audited,
+        )
+
+    async def test_what_is_being_removed_says_nothing_of_who_is_forgotten(
+        self, place: Place
+    ) -> None:
+        # STORE-44: the books know nothing of it any more; the next piece removes it
+        store, ring = place.projections, place.ring()
+        begun = await store.open("names", 1, 1, GenerationState.LIVE)
+        names = {str(number): {"name": "Ann Clear"} for number in range(3)}
+        subjects = frozenset({"customer:ann"})
+        batch = ProjectionBatch(begun, begun.cursor, names, forgets=0, subjects=subjects)
+        assert await store.commit(batch)
+        await store.open("names", 2, 2, GenerationState.LIVE)
+        await store.swap("names", 2)
+        assert await store.purge(1, older_than=timedelta(0)) == 1
+        await ring.forget("customer:ann", by="admin")
+        assert await store.purge(older_than=timedelta(0)) == 3
+        assert b"Ann Clear" not in await place.dump()
+        assert await store.query("names__g1") == []
+
+
+class TestRedisProjectionsOfPostgres:
+    # PROJ-12: with the books that a site has
+
+    @pytest.fixture
+    def kept(self, redis: RedisClient, database: Database) -> Kept:
+        kept = kept_in_postgres(database)
+        return replace(kept, projections=RedisProjections(redis, kept.projections))
+
+    async def test_events_become_documents(self, kept: Kept) -> None:
+        await ProjectionSuite().test_events_become_documents_and_can_be_waited_for(kept)
+
+    async def test_a_rebuild_can_be_undone(self, kept: Kept) -> None:
+        await ProjectionSuite().test_a_rebuild_leaves_the_old_one_serving_and_can_be_undone(kept)
+
+    async def test_what_is_retired_is_removed(self, kept: Kept) -> None:
+        await ProjectionRebuildSuite().test_a_retired_generation_is_removed_in_pieces(kept)
+
+
+@asynccontextmanager
+async def on_own(server: RedisServer) -> AsyncIterator[tuple[Kept, RedisClient]]:
+    """Everything in memory but documents, which that server has."""
+    async with open_redis(server.settings) as client:
+        kept = kept_in_memory()
+        yield replace(kept, projections=RedisProjections(client, kept.projections)), client
+
+
+async def reached(kept: Kept, wanted: dict[str, int], collection: str) -> None:
+    """Wait until a generation serves, and holds that."""
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            with suppress(StoreUnavailable):
+                if await live_collection(kept.projections, "totals") == collection:
+                    found = await kept.projections.query(collection)
+                    if {key: one["sum"] for key, one in found} == wanted:
+                        return
+            await kept.projections.changed(0.02)
+
+
+async def test_a_server_that_is_killed_costs_a_rebuild_and_nothing_else(
+    server: RedisServer,
+) -> None:
+    # PROJ-12: in the middle of the filling; what it had is gone, what is read is never half of it
+    async with on_own(server) as (kept, client), open_actors() as system:
+        await kept.events.append(A, paid(*[1] * 150))
+        await system.start(ProjectionRunner, Totals(), kept.events, kept.projections)
+        await reached(kept, {A: 150}, "totals__g1")
+        server.kill()
+        await until(lambda: not client.statistics().is_up)
+        last = await kept.events.append(B, paid(7))
+        server.start()
+        await client.wait_up(PATIENCE_S)
+        with suppress(StoreUnavailable):
+            assert await kept.projections.get("totals__g1", A) == {"sum": 150}
+        await reached(kept, {A: 150, B: 7}, "totals__g2")
+        with pytest.raises(ReadModelLost):
+            await kept.projections.get("totals__g1", A)
+        with pytest.raises(UnknownProjection):
+            await swap_back(kept.projections, "totals", 1)
+        await wait_until(kept.projections, "totals", last.cursor, timeout_s=PATIENCE_S)
+        await kept.events.append(A, paid(1))
+        await reached(kept, {A: 151, B: 7}, "totals__g2")
+
+
+async def test_what_is_lost_is_not_told_to_be_missing(redis: RedisClient) -> None:
+    # PROJ-12: whatever is asked, and whatever part of it is gone
+    for gone in ("documents", "keys"):
+        store, begun = await filled(redis)
+        [now] = await store.checkpoints("totals")
+        assert await store.commit(ProjectionBatch(now, Cursor(6, 1), {"c": {"n": 3}}))
+        await redis.call("DEL", f"{PREFIX}{gone}:{begun.collection}")
+        asked: list[Coroutine[object, None, object]] = [store.query(begun.collection)]
+        if gone == "documents":
+            asked += [
+                store.get(begun.collection, "a"),
+                store.get_many(begun.collection, ["a"]),
+                store.exists(begun.collection, "a"),
+            ]
+        for one in asked:
+            with pytest.raises(ReadModelLost):
+                await one
+        [now] = await store.checkpoints("totals")
+        assert now.is_outdated
+        with pytest.raises(ReadModelLost):
+            await store.commit(ProjectionBatch(now, Cursor(9, 1), {"a": {"n": 9}}))
+        # It can be made live by nobody, and what serves instead is a new one.
+        assert await begin_rebuild(store, Totals()) == 2
+        await store.swap("totals", 2)
+        await store.swap("totals", 1)
+        assert await live_collection(store, "totals") == "totals__g2"
+
+
+async def test_an_old_copy_is_no_state(redis: RedisClient) -> None:
+    # PROJ-12: a server that went back to what it once saved has less than the books say
+    store, begun = await filled(redis)
+    name = f"{PREFIX}documents:{begun.collection}"
+    old = await redis.call("DUMP", name)
+    assert isinstance(old, bytes)
+    [now] = await store.checkpoints("totals")
+    assert await store.commit(ProjectionBatch(now, Cursor(6, 1), {"a": {"n": 2}}))
+    await redis.call("RESTORE", name, 0, old, "REPLACE")
+    [now] = await store.checkpoints("totals")
+    # What the books have still is written again.
+    assert not now.is_outdated
+    assert await store.get(begun.collection, "a") == {"n": 2}
+    assert await store.commit(ProjectionBatch(now, Cursor(7, 1), {"b": {"n": 3}}))
+    for known in (store, RedisProjections(redis, store.books)):
+        await redis.call("RESTORE", name, 0, old, "REPLACE")
+        [now] = await known.checkpoints("totals")
+        assert now.is_outdated
+
+
+async def test_a_batch_that_is_in_the_books_alone_is_written_by_the_next_look(
+    redis: RedisClient,
+) -> None:
+    # PROJ-2, PROJ-12: killed, or cut off, between the two; once, by however many
+    store, begun = await filled(redis)
+    [now] = await store.checkpoints("totals")
+    cut_off = CutOff(redis)
+    batch = ProjectionBatch(now, Cursor(6, 1), {"a": {"n": 2}, "b": None, "ü": {"x": [1.5, None]}})
+    with pytest.raises(StoreUnavailable):
+        await RedisProjections(cast("RedisClient", cut_off), store.books).commit(batch)
+    assert await store.get(begun.collection, "a") == {"n": 1}
+    # Who began before it writes nothing over it.
+    assert not await store.commit(replace(batch, documents={"a": {"n": 9}}))
+    others = [RedisProjections(redis, store.books) for _ in range(5)]
+    seen = list[Checkpoint]()
+
+    async def look(one: RedisProjections) -> None:
+        seen.extend(await one.checkpoints("totals"))
+
+    async with trio.open_nursery() as nursery:
+        for one in others:
+            nursery.start_soon(look, one)
+    assert {(one.cursor, one.is_outdated) for one in seen} == {(Cursor(6, 1), False)}
+    found = await store.query(begun.collection)
+    assert found == [("a", {"n": 2}), ("ü", {"x": [1.5, None]})]
+    assert await store.commit(ProjectionBatch(seen[0], Cursor(7, 1), {"b": {"n": 4}}))
+    assert await store.exists(begun.collection, "b")
+
+
+async def test_what_another_life_left_is_not_read(redis: RedisClient) -> None:
+    # PROJ-12: a new database beside a server that is full of another's documents
+    await filled(redis)
+    store, begun = await filled(redis, documents={"z": {"n": 1}})
+    assert [key for key, _ in await store.query(begun.collection)] == ["z"]
+    [now] = await store.checkpoints("totals")
+    assert not now.is_outdated
+    assert await store.commit(ProjectionBatch(now, Cursor(6, 1), {"y": {"n": 1}}))
+
+
+async def test_a_document_tells_its_cursor_and_when_it_was_written(redis: RedisClient) -> None:
+    # PROJ-11
+    _, begun = await filled(redis)
+    text = await redis.call("HGET", f"{PREFIX}documents:{begun.collection}", "a")
+    assert isinstance(text, bytes)
+    kept = msgspec.json.decode(text)
+    assert (kept["_cursor"], kept["document"]) == ("5-1", {"n": 1})
+    clock = await redis.call("TIME")
+    assert isinstance(clock, list)
+    assert isinstance(clock[0], bytes)
+    assert 0 <= int(clock[0]) + 1 - kept["_updated_at"] / 1000 < PATIENCE_S
+
+
+class CutOff:
+    """A client whose connection is lost when a batch is to be written."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client, self.call = client, client.call
+
+    async def run(self, script: Script, keys: tuple[Part, ...], *arguments: Part) -> Reply:
+        """Ask, but for what writes documents."""
+        if "HSET" in script.text and "_cursor" in script.text:
+            raise StoreUnavailable("cut off")
+        return await self._client.run(script, keys, *arguments)
+
+
+async def filled(
+    redis: RedisClient, documents: dict[str, Document | None] | None = None
+) -> tuple[RedisProjections, Checkpoint]:
+    """A generation with two documents, of books of its own."""
+    store = RedisProjections(redis, MemoryProjections(MemoryDatabase()))
+    begun = await store.open("totals", 1, 1, GenerationState.LIVE)
+    made = {"a": {"n": 1}, "b": {"n": 2}} if documents is None else documents
+    assert await store.commit(ProjectionBatch(begun, Cursor(5, 1), made))
+    return store, begun
