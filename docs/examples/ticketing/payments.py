@@ -6,7 +6,8 @@ came for a payment that was closed meanwhile, or a second time, goes back at onc
 Rule 3: a payment that is closed keeps nothing, whether it is closed before, while or after the
 money comes. So a payment that races the expiry ends in tickets or in money back.
 
-What goes back is first decided, then told to the gateway as often as it takes, by its own id.
+What goes back is first decided, then told to the gateway as often as it takes, by its own id; it
+leaves with the append of the decision, and so does the word that a payment has come to its end.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, assert_never
+from uuid import NAMESPACE_OID, uuid5
 
-from actors.persistence import Aggregate, Decision, Refusal, Reply, event
+import msgspec
+
+from actors.persistence import Aggregate, Beside, Decision, OutboxMessage, Refusal, Reply, event
 from actors.reducers import Environment
 from actors.sagas import command
 from docs.examples.ticketing.amounts import amount_of
@@ -25,6 +29,12 @@ ATTEMPTS_MAX = 3
 REASON_CHARS_MAX = 500
 # Until then a customer can have money back; who runs the event always.
 REFUND_BEFORE = timedelta(days=7)
+
+# By the outbox the gateway is told of money that goes back, the reservation that no more comes.
+MONEY_BACK, SETTLED = "money_back", "settled"
+# Of a payment that is closed while an attempt is under way: who made it may have died meanwhile,
+# and nobody else would ever ask the gateway whether there was money.
+ATTEMPT_ENDS = "attempt_ends"
 
 # Which kind of no it is: 404, 409, 400.
 UNKNOWN, OVER, INVALID = "unknown", "over", "invalid"
@@ -179,6 +189,24 @@ Happened = PaymentOpened | Attempted | RefundDecided | RefundPaid | PaymentClose
 
 
 @dataclass(frozen=True)
+class RefundOrder:
+    """What the gateway is told; `refund` is its name, and the same one is paid once."""
+
+    reservation: str
+    refund: str
+    transaction: str
+    cents: int
+
+
+@dataclass(frozen=True)
+class EndOrder:
+    """Which attempt the gateway is to make an end to."""
+
+    reservation: str
+    attempt: str
+
+
+@dataclass(frozen=True)
 class Attempt:
     method: str
     status: AttemptStatus = "Pending"
@@ -226,6 +254,11 @@ class Payment:
     def is_exhausted(self) -> bool:
         """All attempts were declined."""
         return not self.kept and self.declined_count >= ATTEMPTS_MAX
+
+    @property
+    def is_settled(self) -> bool:
+        """There is money that pays for tickets, or nothing more is tried."""
+        return bool(self.kept) or self.is_exhausted
 
     @property
     def status(self) -> PaymentStatus:
@@ -295,6 +328,37 @@ class Payments(Aggregate[Payment, Command, Happened]):
                 return replace(state, is_closed=True)
         assert_never(event)
 
+    def beside(
+        self, before: Payment, events: Sequence[Happened], metadata: Mapping[str, str]
+    ) -> Beside:
+        if before.opened is None:
+            return Beside()
+        name, after = before.opened.reservation, before
+        for one in events:
+            after = self.apply(after, one)
+        told = [_order(name, one) for one in events if isinstance(one, RefundDecided)]
+        if after.is_closed and not before.is_closed:
+            told.extend(_end(name, one) for one in open_attempts(after))
+        if after.is_settled and not before.is_settled:
+            told.append(_message(SETTLED, name, name.encode()))
+        return Beside(told)
+
+
+def _order(reservation: str, decided: RefundDecided) -> OutboxMessage:
+    order = RefundOrder(reservation, decided.refund, decided.transaction, decided.cents)
+    return _message(MONEY_BACK, f"{reservation} {decided.refund}", msgspec.json.encode(order))
+
+
+def _end(reservation: str, attempt: str) -> OutboxMessage:
+    order = EndOrder(reservation, attempt)
+    return _message(ATTEMPT_ENDS, f"{reservation} {attempt}", msgspec.json.encode(order))
+
+
+def _message(target: str, name: str, payload: bytes) -> OutboxMessage:
+    """One of this name there is once, in order with no other: a refund waits for nothing."""
+    key = f"{target} {name}"
+    return OutboxMessage(uuid5(NAMESPACE_OID, key), "command", target, key, payload)
+
 
 def _with(state: Payment, name: str, attempt: Attempt) -> Payment:
     return replace(state, attempts={**state.attempts, name: attempt})
@@ -347,7 +411,7 @@ def _try(
         return Refusal(OVER, "It is paid already.")
     if state.is_closed or now >= opened.expires_at:
         return Refusal(OVER, "The reservation has expired.")
-    if any(one.status in ("Pending", "Authorized") for one in state.attempts.values()):
+    if open_attempts(state):
         return Refusal(OVER, "Another attempt to pay is under way.")
     if len(state.attempts) >= ATTEMPTS_MAX:
         return Refusal(OVER, f"It was tried {ATTEMPTS_MAX} times; reserve again.")
@@ -408,6 +472,12 @@ def _wrong_refund(command: Refund, left: int, now: datetime) -> str | None:
     if not command.by_admin and command.starts_at - now < REFUND_BEFORE:
         return f"Money is given back until {REFUND_BEFORE.days} days before the event."
     return None
+
+
+def open_attempts(state: Payment) -> Sequence[str]:
+    """Call this for the attempts of which the gateway has not said what became of them."""
+    under_way = ("Pending", "Authorized")
+    return [name for name, one in state.attempts.items() if one.status in under_way]
 
 
 def unpaid(state: Payment) -> Sequence[str]:

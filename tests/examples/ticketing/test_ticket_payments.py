@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from actors.persistence import Refusal, Reply
+from actors.persistence import OutboxMessage, Refusal, Reply
 from actors.reducers import Environment
 from actors.testing import FixedClock, FixedIds, given
 from docs.examples.ticketing.payments import (
@@ -222,6 +222,33 @@ def test_the_status_of_a_payment(events: list[Happened], status: str) -> None:  
     for one in events:
         state = Payments().apply(state, one)
     assert state.status == status
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "targets"),
+    [
+        (tried("a"), NoteCaptured("a", "t"), ["settled"]),
+        (tried("a"), CLOSE, ["attempt_ends"]),
+        ([*tried("a"), PaymentAuthorized("a")], CLOSE, ["attempt_ends"]),
+        ([OPENED], CLOSE, []),
+        ([], CLOSE, []),
+        (PAID, CLOSE, ["money_back"]),
+        (PAID, asked(1), ["money_back"]),
+        ([*tried("a"), CLOSED], NoteCaptured("a", "t"), ["money_back"]),
+        ([*tried("a"), PaymentDeclined("a", "no")], TryToPay("b", CARD), []),
+        (THREE[:-1], NoteDeclined("c", "no"), ["settled"]),
+    ],
+)
+def test_who_is_told_in_the_append_of_a_decision(
+    before: list[Happened], command: Command, targets: list[str]
+) -> None:  # EX-42, EX-44
+    case = given(Payments(), *before).when(command)
+    case.then_effects(lambda sent: [_target(one) for one in sent] == targets)
+
+
+def _target(sent: object) -> str:
+    assert isinstance(sent, OutboxMessage)
+    return sent.target
 
 
 _ATTEMPTS = st.sampled_from(["a", "b", "c", "d"])

@@ -56,9 +56,7 @@ EXAMPLES: Mapping[str, Example] = {
         "checkout_page", "the same saga on a page, to be let fail and crashed"
     ),
     "ticketing": Example(
-        "ticketing.story",
-        "seats, money and tickets of an event, as pure decisions",
-        is_site=False,
+        "ticketing.sale", "seats held while somebody pays, sold or given back", is_site=False
     ),
 }
 

@@ -1,0 +1,331 @@
+"""The box office at work: an actor for each stream and reservation, a relay, and a clock.
+
+What a payment decides leaves by the outbox, in the append of the decision, as often as it takes: to
+the gateway what goes back, and which attempt has to end; to its reservation that money came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from actors.persistence import (
+    AggregateActor,
+    AggregateRef,
+    Done,
+    DueTimer,
+    Execute,
+    Failed,
+    OutboxEntry,
+    OutboxRelay,
+    Refusal,
+    TimerService,
+    ask_state,
+    execute,
+)
+from actors.persistence.beside_log.outbox import LookAtOutbox
+from actors.persistence.beside_log.timers import LookForTimers
+from actors.persistence.event_store import EventStore
+from actors.reducers import Environment
+from actors.sagas import (
+    InvalidSagaTransition,
+    Outcome,
+    Refused,
+    SagaActor,
+    SagaCommand,
+    SagaExists,
+    SagaId,
+    SagaIndex,
+    SagaKinds,
+    SagaParts,
+    Sagas,
+    Succeeded,
+)
+from docs.examples.ticketing import buyers, payments, sections, tickets
+from docs.examples.ticketing.gateway import Charged, Declined, Gateway
+from docs.examples.ticketing.payments import (
+    Attempt,
+    EndOrder,
+    NoteCaptured,
+    NoteDeclined,
+    NoteRefunded,
+    Payment,
+    RefundOrder,
+    TryToPay,
+)
+from docs.examples.ticketing.reservations import (
+    CANCELLED,
+    EXPIRY,
+    Held,
+    IssueTickets,
+    PaymentSettled,
+    Reservation,
+    Reserve,
+    VoidTickets,
+    ticket_ids,
+)
+from docs.examples.ticketing.sections import SeatsHeld, SeatsRefused, quantity_refusal
+from supervision import Supervisor, child_method, dynamic_method
+from web.app import Beside
+
+# Given to the store: it is written in the transaction of each append.
+INLINE = (SagaIndex(),)
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What of a store a box office needs; `owner` names this process among those that relay."""
+
+    store: EventStore
+    beside: Beside
+    env: Environment
+    owner: str
+    gateway: Gateway
+
+
+class Office:
+    """Begins reservations, takes money, and carries out what sagas send; `find` as in `Sagas`."""
+
+    def __init__(self, ports: Ports, find: Callable[[], BoxOffice]) -> None:
+        self.ports, self.find = ports, find
+        self.parts = SagaParts(
+            SagaKinds(Reservation),
+            ports.store,
+            ports.env,
+            look_at_outbox=lambda look: find().relay.tell(look),  # noqa: PLW0108  (found late)
+            look_for_timers=lambda: find().clock.tell(LookForTimers()),
+        )
+        self.sagas = Sagas(
+            self.parts,
+            lambda saga: find().sagas[saga.key],
+            {
+                "buyers": self._buyers,
+                "sections": self._sections,
+                "payments": self._payments,
+                "tickets": self._tickets,
+            },
+            dead_letters=ports.beside.dead_letters,
+        )
+
+    # For customers.
+
+    async def reserve(
+        self,
+        name: str,
+        show: str,
+        section: str,
+        customer: str,
+        quantity: int,
+        seats: Sequence[str] = (),
+    ) -> SagaId | Refusal:
+        """Call this to begin a reservation; raises as `Sagas.start` does."""
+        if refused := quantity_refusal(quantity, seats):
+            return refused
+        expires_at = self.ports.env.clock.now() + EXPIRY
+        asked = Reserve(name, show, section, customer, quantity, tuple(seats), expires_at)
+        try:
+            return await self.sagas.start(Reservation, asked, name=name)
+        except SagaExists:
+            # The same request again, a little later.
+            saga = SagaId.of(Reservation.kind, name)
+            data = (await self.sagas.query(saga)).data
+            known: Reserve = msgspec.convert(data, Reserve, str_keys=True)
+            if replace(known, expires_at=expires_at) != asked:
+                raise
+            return saga
+
+    async def pay(self, reservation: str, key: str, token: str, method: str) -> Attempt | Refusal:
+        """Call this with a customer's card; the same `key` is the same attempt.
+
+        An attempt whose answer was lost stays `Pending`: the same call again tells what it was.
+        """
+        ref = self.find().payments[reservation]
+        done = await execute(ref, TryToPay(key, method))
+        if isinstance(done, Refusal):
+            return done
+        payment = await _payment(ref)
+        if payment.attempts[key].status in ("Captured", "Failed") or payment.opened is None:
+            return _answer(payment, key)
+        name, cents = f"{reservation} {key}", payment.opened.cents
+        try:
+            said = await self.ports.gateway.charge(name, cents, token)
+        except TimeoutError:
+            return payment.attempts[key]
+        noted = await execute(ref, _note(key, said))
+        return noted if isinstance(noted, Refusal) else _answer(await _payment(ref), key)
+
+    async def cancel(self, reservation: str, by: str, reason: str) -> Refusal | None:
+        """Call this as the customer; a refusal for what is over. Raises `UnknownSaga`."""
+        try:
+            saga = SagaId.of(Reservation.kind, reservation)
+            await self.sagas.cancel(saga, by, CANCELLED + reason)
+        except InvalidSagaTransition:
+            return Refusal("over", "The reservation is over.")
+        return None
+
+    # What the relay and the clock of the office are given.
+
+    async def send(self, entry: OutboxEntry) -> None:
+        if entry.target == payments.SETTLED:
+            await self._tell_settled(entry.payload.decode())
+        elif entry.target == payments.MONEY_BACK:
+            await self._give_back(msgspec.json.decode(entry.payload, type=RefundOrder))
+        elif entry.target == payments.ATTEMPT_ENDS:
+            await self._make_end(msgspec.json.decode(entry.payload, type=EndOrder))
+        else:
+            await self.sagas.send(entry)
+
+    async def deliver(self, timer: DueTimer) -> bool:
+        return await self.sagas.deliver(timer)
+
+    async def _tell_settled(self, reservation: str) -> None:
+        saga = SagaId.of(Reservation.kind, reservation)
+        try:
+            await self.sagas.signal(saga, PaymentSettled(reservation), key="settled")
+        except InvalidSagaTransition:
+            # It is over: its undo has closed the payment, which gives the money back itself.
+            return
+
+    async def _give_back(self, order: RefundOrder) -> None:
+        name = f"{order.reservation} {order.refund}"
+        await self.ports.gateway.refund(name, order.transaction, order.cents)
+        await execute(self.find().payments[order.reservation], NoteRefunded(order.refund))
+
+    async def _make_end(self, order: EndOrder) -> None:
+        said = await self.ports.gateway.settle(f"{order.reservation} {order.attempt}")
+        await execute(self.find().payments[order.reservation], _note(order.attempt, said))
+
+    # What sagas send.
+
+    async def _buyers(self, command: SagaCommand) -> Outcome:
+        told = command.opened()
+        assert isinstance(told, buyers.Command)
+        found = await _told(self.find().buyers[f"{told.show}-{told.customer}"], told)
+        return Refused(found.reason) if isinstance(found, buyers.ClaimRefused) else _outcome(found)
+
+    async def _sections(self, command: SagaCommand) -> Outcome:
+        told = command.opened()
+        assert isinstance(told, sections.HoldSeats | sections.FreeSeats | sections.SellSeats)
+        found = await _told(self.find().sections[f"{told.show}-{told.section}"], told)
+        match found:
+            case SeatsRefused(_, reason):
+                return Refused(reason)
+            case SeatsHeld(seats=seats, tier=tier) if isinstance(told, sections.HoldSeats):
+                return Succeeded(Held(seats, found.total_cents, tier))
+        return _outcome(found)
+
+    async def _payments(self, command: SagaCommand) -> Outcome:
+        told = command.opened()
+        assert isinstance(told, payments.Asked)
+        assert not isinstance(told, TryToPay | payments.Refund)
+        return _outcome(await _told(self.find().payments[told.reservation], told))
+
+    async def _tickets(self, command: SagaCommand) -> Outcome:
+        told = command.opened()
+        assert isinstance(told, IssueTickets | VoidTickets)
+        names = ticket_ids(told.reservation, told.given)
+        for name, seat in zip(names, told.given, strict=True):
+            wanted: tickets.Command = tickets.Void("the reservation was taken back")
+            if isinstance(told, IssueTickets):
+                wanted = tickets.Issue(
+                    name, told.reservation, told.show, told.section, seat, told.customer
+                )
+            found = await _told(self.find().tickets[name], wanted)
+            if isinstance(found, Refusal):
+                return Refused(found.message)
+        return Succeeded()
+
+
+async def _payment(ref: AggregateRef) -> Payment:
+    _, state = await ask_state(ref)
+    assert isinstance(state, Payment)
+    return state
+
+
+def _note(attempt: str, said: Charged | Declined) -> NoteCaptured | NoteDeclined:
+    if isinstance(said, Charged):
+        return NoteCaptured(attempt, said.transaction)
+    return NoteDeclined(attempt, said.reason)
+
+
+def _answer(payment: Payment, key: str) -> Attempt | Refusal:
+    """What a customer is told of an attempt; one that came too late has paid for nothing."""
+    attempt = payment.attempts[key]
+    if attempt.status == "Captured" and payment.kept != key:
+        return Refusal(payments.OVER, "The reservation is over; the money goes back.")
+    return attempt
+
+
+async def _told(ref: AggregateRef, command: object) -> object:
+    """The refusal, or the last event that came of a command, now or when it came before."""
+    done = await execute(ref, command)
+    if isinstance(done, Done):
+        return done.events[-1] if done.events else done.value
+    return done
+
+
+def _outcome(found: object) -> Outcome:
+    return Refused(found.message) if isinstance(found, Refusal) else Succeeded()
+
+
+class PaymentActor(AggregateActor[Payment, payments.Command, payments.Happened]):
+    """Has the relay look for what its payment may have sent."""
+
+    def __init__(self, office: Office, name: str) -> None:
+        super().__init__(payments.Payments(), name, office.ports.store, office.ports.env)
+        self.office = office
+
+    async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
+        done = await super().on_execute(message)
+        if isinstance(done, Done) and done.events:
+            self.office.parts.look_at_outbox(LookAtOutbox())
+        return done
+
+
+class BoxOffice(Supervisor, intensity=10, period=5.0):
+    def __init__(self, office: Office) -> None:
+        self.office, self.ports = office, office.ports
+
+    @dynamic_method(key="key", restart="transient")
+    def sagas(self, key: str) -> SagaActor:
+        return SagaActor(self.office.parts, key)
+
+    @dynamic_method(key="name", restart="transient")
+    def buyers(self, name: str) -> AggregateActor[buyers.Buyer, buyers.Command, buyers.Happened]:
+        return AggregateActor(buyers.Buyers(), name, self.ports.store, self.ports.env)
+
+    @dynamic_method(key="name", restart="transient")
+    def sections(
+        self, name: str
+    ) -> AggregateActor[sections.Seating, sections.Command, sections.Happened]:
+        return AggregateActor(sections.Sections(), name, self.ports.store, self.ports.env)
+
+    @dynamic_method(key="name", restart="transient")
+    def payments(self, name: str) -> AggregateActor[Payment, payments.Command, payments.Happened]:
+        return PaymentActor(self.office, name)
+
+    @dynamic_method(key="name", restart="transient")
+    def tickets(
+        self, name: str
+    ) -> AggregateActor[tickets.Ticket, tickets.Command, tickets.Happened]:
+        return AggregateActor(tickets.Tickets(), name, self.ports.store, self.ports.env)
+
+    @child_method()
+    def relay(self) -> OutboxRelay:
+        beside = self.ports.beside
+        return OutboxRelay(
+            beside.outbox,
+            self.office.send,
+            self.ports.env,
+            self.ports.owner,
+            dead_letters=beside.dead_letters,
+            sends_max=64,
+            keys_at_once=16,
+        )
+
+    @child_method()
+    def clock(self) -> TimerService:
+        ports = self.ports
+        return TimerService(ports.beside.timers, self.office.deliver, ports.env, ports.owner)
