@@ -87,7 +87,8 @@ def test_a_code_that_is_not_listed_is_400_with_its_message() -> None:
     table = Refusals({"sold_out": Answer.CONFLICT})
     row = table.answer(Refusal("other", "Tickets come in pairs")).row
     assert (row.status, row.code, row.text) == (400, "BAD_REQUEST", "Tickets come in pairs")
-    assert table.answer(Refusal("sold_out", "")).row == Answer.CONFLICT.value
+    listed = table.answer(Refusal("sold_out", "None is left")).row
+    assert (listed.status, listed.code, listed.text) == (409, "CONFLICT", "None is left")
     assert repr(table) == "<Refusals of 1 codes>"
 
 
