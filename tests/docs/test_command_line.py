@@ -6,7 +6,7 @@ from tests.docs.command_line import COMMAND, PAGE, leaves, page, written
 from web.cli.parser import build_parser
 
 # They run a program and answer nothing; the last prints what a shell reads.
-NO_ANSWERS = ("greenroom serve", "greenroom example", "greenroom completion")
+NO_ANSWERS = ("greenroom serve", "greenroom run", "greenroom example", "greenroom completion")
 
 
 def test_the_page_and_the_parser_agree() -> None:

@@ -128,6 +128,10 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
         from web.cli.running import serving
 
         return lambda: _interruptibly(lambda: serving.serve(environment))
+    if parsed.command == "run":
+        from web.cli.running import system
+
+        return lambda: _interruptibly(lambda: system.command(parsed, environment))
     if parsed.command == "example":
         from web.cli.running import examples
 

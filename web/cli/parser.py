@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         "environment; docs/reference/settings.md lists them.",
     )
     _add_store(serve)
+    _add_run(commands)
     _add_example(commands)
     _add_migrate(commands)
     _add_lab(commands)
@@ -132,6 +133,22 @@ _limit, _id = _number(1, ROWS_MAX), _number(1, 2**63 - 1)
 
 def _add_paging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_limit, default=ROWS, help=f"how many ({ROWS})")
+
+
+def _add_run(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="run a supervised system of a program",
+        description="Run a supervised system until Ctrl-C, SIGTERM or SIGHUP; its modules may lie "
+        "in the working folder.",
+    )
+    parser.add_argument("system", help="what to run, as MODULE:CLASS, such as shop.system:Shop")
+    parser.add_argument(
+        "--dev",
+        action="store_true",
+        help="start it anew when a Python file here changes, and show tracebacks",
+    )
+    _add_store(parser)
 
 
 def _add_example(commands: Commands) -> None:

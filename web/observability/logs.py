@@ -13,6 +13,7 @@ Bodies, tokens and addresses are not fields; nobody passes them. Values under a 
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, MutableMapping
 from functools import partial
@@ -160,7 +161,8 @@ def _console(*, has_colors: bool) -> structlog.dev.ConsoleRenderer:
 def _has_colors(output: TextIO | None) -> bool:
     # On Windows they would need colorama: nothing may depend on whether that is installed.
     try:
-        return sys.platform != "win32" and output is not None and output.isatty()
+        is_wanted = sys.platform != "win32" and not os.environ.get("NO_COLOR")
+        return is_wanted and output is not None and output.isatty()
     except ValueError:
         return False  # it is closed
 

@@ -4,13 +4,14 @@ function __greenroom_at
     set -l path ''
     for word in (commandline -opc)[2..]
         set -l next (string trim -- "$path $word")
-        contains -- "$next" 'serve' 'example' 'migrate' 'lab' 'tree' 'breakers' 'breakers list' 'breakers reset' 'top' 'diagnose' 'completion' 'doctor' 'streams' 'events' 'follow' 'replay' 'store' 'store check' 'store renumber' 'store remove-tombstoned' 'store forget' 'store rewound' 'roles' 'roles grant' 'roles revoke' 'sessions' 'sessions list' 'sessions revoke' 'tokens' 'tokens list' 'tokens revoke' 'audit' 'audit search' 'risk' 'risk explain' 'projection' 'projection list' 'projection lag' 'projection rebuild' 'projection swap-back' 'projection resume' 'projection skip' 'saga' 'saga list' 'saga show' 'saga graph' 'saga retry-step' 'saga skip-step' 'saga compensate' 'saga fail' 'backup' 'backup base' 'backup incremental' 'backup list' 'backup verify' 'backup restore' 'backup prune' 'db' 'db upgrade' 'dlq' 'dlq list' 'dlq show' 'dlq retry' 'dlq edit' 'dlq retry-all' 'dlq discard' 'dlq stats' 'outbox' 'outbox stats' 'outbox list' 'outbox held' 'mail' 'mail test' 'mail list' 'mail allow' 'timers' 'timers list' 'timers due' 'timers cancel' 'bus' 'bus groups' 'bus lag' 'bus seek' 'bus replay' 'cluster' 'cluster status' 'cluster plan' 'cluster drain' 'cluster rebalance'; and set path "$next"
+        contains -- "$next" 'serve' 'run' 'example' 'migrate' 'lab' 'tree' 'breakers' 'breakers list' 'breakers reset' 'top' 'diagnose' 'completion' 'doctor' 'streams' 'events' 'follow' 'replay' 'store' 'store check' 'store renumber' 'store remove-tombstoned' 'store forget' 'store rewound' 'roles' 'roles grant' 'roles revoke' 'sessions' 'sessions list' 'sessions revoke' 'tokens' 'tokens list' 'tokens revoke' 'audit' 'audit search' 'risk' 'risk explain' 'projection' 'projection list' 'projection lag' 'projection rebuild' 'projection swap-back' 'projection resume' 'projection skip' 'saga' 'saga list' 'saga show' 'saga graph' 'saga retry-step' 'saga skip-step' 'saga compensate' 'saga fail' 'backup' 'backup base' 'backup incremental' 'backup list' 'backup verify' 'backup restore' 'backup prune' 'db' 'db upgrade' 'dlq' 'dlq list' 'dlq show' 'dlq retry' 'dlq edit' 'dlq retry-all' 'dlq discard' 'dlq stats' 'outbox' 'outbox stats' 'outbox list' 'outbox held' 'mail' 'mail test' 'mail list' 'mail allow' 'timers' 'timers list' 'timers due' 'timers cancel' 'bus' 'bus groups' 'bus lag' 'bus seek' 'bus replay' 'cluster' 'cluster status' 'cluster plan' 'cluster drain' 'cluster rebalance'; and set path "$next"
     end
     test "$path" = "$argv[1]"
 end
 complete -c greenroom -e
 complete -c greenroom -n "__greenroom_at ''" -f -l help -d 'show this help message and exit'
 complete -c greenroom -n "__greenroom_at ''" -f -a serve -d 'run the site; settings come from the environment'
+complete -c greenroom -n "__greenroom_at ''" -f -a run -d 'run a supervised system of a program'
 complete -c greenroom -n "__greenroom_at ''" -f -a example -d 'run one of the worked examples'
 complete -c greenroom -n "__greenroom_at ''" -f -a migrate -d 'bring the schema up, or only look at it'
 complete -c greenroom -n "__greenroom_at ''" -f -a lab -d 'open or close the lab of the running site for actions, within a second'
@@ -43,6 +44,10 @@ complete -c greenroom -n "__greenroom_at ''" -f -a cluster -d 'see who serves th
 complete -c greenroom -n "__greenroom_at 'serve'" -f -l help -d 'show this help message and exit'
 complete -c greenroom -n "__greenroom_at 'serve'" -r -l state-dir -d 'where the data lie (STATE_DIR)'
 complete -c greenroom -n "__greenroom_at 'serve'" -r -l database-url -d 'a PostgreSQL server (DATABASE_URL)'
+complete -c greenroom -n "__greenroom_at 'run'" -f -l help -d 'show this help message and exit'
+complete -c greenroom -n "__greenroom_at 'run'" -f -l dev -d 'start it anew when a Python file here changes, and show tracebacks'
+complete -c greenroom -n "__greenroom_at 'run'" -r -l state-dir -d 'where the data lie (STATE_DIR)'
+complete -c greenroom -n "__greenroom_at 'run'" -r -l database-url -d 'a PostgreSQL server (DATABASE_URL)'
 complete -c greenroom -n "__greenroom_at 'example'" -f -l help -d 'show this help message and exit'
 complete -c greenroom -n "__greenroom_at 'example'" -f -l list -d 'list them with what each shows'
 complete -c greenroom -n "__greenroom_at 'example'" -f -l json -d 'the list as one JSON object a line'
