@@ -60,8 +60,8 @@ async def _print(
     parsed: argparse.Namespace, teller: Teller, tape: Tape, shower: Shower, version: int
 ) -> int:
     state, at, problems, told = tape.fold.initial(), 0, 0, 0
-    async with closing(tape.steps()) as steps:
-        async for one in steps:
+    async with aclosing(tape):
+        while (one := await tape.at(at + 1)) is not None:
             state, at = one.after, one.stored.version
             problems += bool(one.problem)
             if at >= parsed.first:

@@ -11,6 +11,7 @@ import os
 import sys
 import termios
 import tty
+from contextlib import aclosing
 from types import TracebackType
 from typing import Protocol
 
@@ -18,7 +19,6 @@ import trio
 
 from web.cli.answering import Teller
 from web.cli.reading.folding import Step
-from web.cli.reading.log import closing
 from web.cli.reading.showing import event_line
 from web.cli.reading.tape import Shower, Tape
 from web.observability import Code, CommandFailed
@@ -145,9 +145,9 @@ async def _search(tape: Tape, version: int, by: int, wanted: str) -> Step | None
 async def _last_before(tape: Tape, version: int, wanted: str) -> Step | None:
     """The last step up to a version that has a text: from the begin once, not for each step."""
     found = None
-    async with closing(tape.steps()) as steps:
-        async for one in steps:
-            if one.stored.version > version:
+    async with aclosing(tape.anew()) as another:
+        for at in range(1, version + 1):
+            if (one := await another.at(at)) is None:
                 break
             if wanted in event_line(one.stored).casefold():
                 found = one

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import cast
 
 from actors.persistence import EventStore, StoredEvent, StreamId
 from web.cli.reading.folding import Fold, Step, step
-from web.cli.reading.log import closing
 from web.cli.reading.showing import (
     Row,
     as_text,
@@ -85,25 +84,19 @@ class Tape:
         self._kept: deque[Step] = deque(maxlen=KEPT)
         self._coming: AsyncGenerator[StoredEvent, None] | None = None
 
-    async def steps(self) -> AsyncIterator[Step]:
-        """Call this for all steps from the first, to the last that is wanted."""
-        state = self.fold.initial()
-        async with closing(self._store.load(self.stream, to_version=self._last)) as events:
-            async for stored in events:
-                if self._as_of is not None and stored.recorded_at > self._as_of:
-                    return
-                made = step(self.fold, state, stored)
-                state = made.after
-                yield made
+    def anew(self) -> Tape:
+        """Call this for the same from its begin, for a look that leaves this one where it is."""
+        return Tape(self._store, self.stream, self.fold, last=self._last, as_of=self._as_of)
 
     async def at(self, version: int) -> Step | None:
         """Call this for the step of a version; None behind the last, and before the first."""
         if version < 1:
             return None
-        for one in self._kept:
-            if one.stored.version == version:
-                return one
-        if self._kept and version < self._kept[0].stored.version:
+        if self._kept and version <= self._kept[-1].stored.version:
+            # Versions have no holes.
+            place = version - self._kept[0].stored.version
+            if place >= 0:
+                return self._kept[place]
             await self.aclose()
         return await self._read_to(version)
 
