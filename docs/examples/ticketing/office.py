@@ -48,10 +48,12 @@ from docs.examples.ticketing.gateway import Charged, Declined, Gateway
 from docs.examples.ticketing.payments import (
     Attempt,
     EndOrder,
+    GivenBack,
     NoteCaptured,
     NoteDeclined,
     NoteRefunded,
     Payment,
+    Refund,
     RefundOrder,
     TryToPay,
 )
@@ -64,9 +66,10 @@ from docs.examples.ticketing.reservations import (
     Reservation,
     Reserve,
     VoidTickets,
+    status_of,
     ticket_ids,
 )
-from docs.examples.ticketing.sections import SeatsHeld, SeatsRefused, quantity_refusal
+from docs.examples.ticketing.sections import FreeSeats, SeatsHeld, SeatsRefused, quantity_refusal
 from supervision import Supervisor, child_method, dynamic_method
 from web.app import Beside
 
@@ -165,6 +168,22 @@ class Office:
             return Refusal("over", "The reservation is over.")
         return None
 
+    async def refund(self, reservation: str, asked: Refund) -> GivenBack | Refusal:
+        """Call this to give money back; all of it takes tickets and seats back as well."""
+        ref = self.find().payments[reservation]
+        done = await execute(ref, asked)
+        if isinstance(done, Refusal):
+            return done
+        return (await _payment(ref)).refunds[payments.asked_name(asked)]
+
+    async def status(self, saga: SagaId) -> str:
+        """Call this for where a reservation stands; raises `UnknownSaga`."""
+        found = status_of(await self.sagas.query(saga))
+        if found != "Completed":
+            return found
+        payment = await _payment(self.find().payments[saga.name])
+        return "Cancelled" if payment.status == "Refunded" else found
+
     # What the relay and the clock of the office are given.
 
     async def send(self, entry: OutboxEntry) -> None:
@@ -172,6 +191,8 @@ class Office:
             await self._tell_settled(entry.payload.decode())
         elif entry.target == payments.MONEY_BACK:
             await self._give_back(msgspec.json.decode(entry.payload, type=RefundOrder))
+        elif entry.target == payments.PAID_BACK:
+            await self._take_back(entry.payload.decode())
         elif entry.target == payments.ATTEMPT_ENDS:
             await self._make_end(msgspec.json.decode(entry.payload, type=EndOrder))
         else:
@@ -192,6 +213,25 @@ class Office:
         name = f"{order.reservation} {order.refund}"
         await self.ports.gateway.refund(name, order.transaction, order.cents)
         await execute(self.find().payments[order.reservation], NoteRefunded(order.refund))
+
+    async def _take_back(self, reservation: str) -> None:
+        """End a reservation that is paid no more; what fails here is sent again by the relay."""
+        saga = SagaId.of(Reservation.kind, reservation)
+        try:
+            await self.sagas.cancel(saga, "payments", f"{CANCELLED}the money went back")
+        except InvalidSagaTransition:
+            state = await self.sagas.query(saga)
+        else:
+            return  # It was not completed yet, and takes back itself what it has done.
+        data: Reserve = msgspec.convert(state.data, Reserve, str_keys=True)
+        held: Held = msgspec.convert(state.step("hold").result, Held, str_keys=True)
+        find, show = self.find(), data.show
+        for name in ticket_ids(reservation, held.given):
+            await execute(find.tickets[name], tickets.Void("the money went back"))
+        section = FreeSeats(reservation, show, data.section)
+        await execute(find.sections[f"{show}-{data.section}"], section)
+        claim = buyers.ReturnClaim(reservation, show, data.customer)
+        await execute(find.buyers[f"{show}-{data.customer}"], claim)
 
     async def _make_end(self, order: EndOrder) -> None:
         said = await self.ports.gateway.settle(f"{order.reservation} {order.attempt}")
@@ -219,7 +259,7 @@ class Office:
     async def _payments(self, command: SagaCommand) -> Outcome:
         told = command.opened()
         assert isinstance(told, payments.Asked)
-        assert not isinstance(told, TryToPay | payments.Refund)
+        assert not isinstance(told, TryToPay | Refund)
         return _outcome(await _told(self.find().payments[told.reservation], told))
 
     async def _tickets(self, command: SagaCommand) -> Outcome:

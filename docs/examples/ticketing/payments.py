@@ -32,6 +32,8 @@ REFUND_BEFORE = timedelta(days=7)
 
 # By the outbox the gateway is told of money that goes back, the reservation that no more comes.
 MONEY_BACK, SETTLED = "money_back", "settled"
+# All of the money went back while the reservation stood: it is over, and its seats are free.
+PAID_BACK = "paid_back"
 # Of a payment that is closed while an attempt is under way: who made it may have died meanwhile,
 # and nobody else would ever ask the gateway whether there was money.
 ATTEMPT_ENDS = "attempt_ends"
@@ -339,6 +341,8 @@ class Payments(Aggregate[Payment, Command, Happened]):
         told = [_order(name, one) for one in events if isinstance(one, RefundDecided)]
         if after.is_closed and not before.is_closed:
             told.extend(_end(name, one) for one in open_attempts(after))
+        elif before.money_kept and not after.money_kept:
+            told.append(_message(PAID_BACK, name, name.encode()))
         if after.is_settled and not before.is_settled:
             told.append(_message(SETTLED, name, name.encode()))
         return Beside(told)
@@ -449,7 +453,7 @@ def _note(
 
 
 def _refund(state: Payment, command: Refund, now: datetime) -> Decision[RefundDecided]:
-    refund = f"asked {command.refund}"
+    refund = asked_name(command)
     if refund in state.refunds:
         return Reply(state.refunds[refund])
     left = state.money_kept
@@ -458,6 +462,11 @@ def _refund(state: Payment, command: Refund, now: datetime) -> Decision[RefundDe
         return Refusal(INVALID, wrong)
     cents = left if command.cents is None else command.cents
     return [_back(state, refund, cents, command.reason, now)]
+
+
+def asked_name(command: Refund) -> str:
+    """Call this for the name of a refund that somebody asked for: no other refund has it."""
+    return f"asked {command.refund}"
 
 
 def _wrong_refund(command: Refund, left: int, now: datetime) -> str | None:

@@ -19,7 +19,6 @@ from docs.examples.ticketing.amounts import amount_of
 from docs.examples.ticketing.gateway import TIMES_OUT, SimulatedGateway
 from docs.examples.ticketing.office import INLINE, BoxOffice, Office, Ports
 from docs.examples.ticketing.payments import Payment
-from docs.examples.ticketing.reservations import status_of
 from docs.examples.ticketing.sections import Seating, SetUp, StartSales
 from docs.examples.ticketing.shows import numbered
 from storage.memory import (
@@ -56,15 +55,10 @@ async def open_office(ports: Ports) -> AsyncIterator[Office]:
         yield office
 
 
-async def status(office: Office, saga: SagaId) -> str:
-    """Call this for where a reservation stands."""
-    return status_of(await office.sagas.query(saga))
-
-
 async def wait_for(office: Office, saga: SagaId, *wanted: str, every_s: float = 0.05) -> str:
     """Call this to wait until a reservation stands at one of these."""
     while True:
-        found = await status(office, saga)
+        found = await office.status(saga)
         if found in wanted:
             return found
         await trio.sleep(every_s)
@@ -110,7 +104,7 @@ async def main() -> None:
             paid = await state_of(office.find().payments[name])
             assert isinstance(paid, Payment)
             money = f"in {amount_of(paid.money_in)}, kept {amount_of(paid.money_kept)}"
-            print(f"{customer}: {count} of 3 seats, {card}: {await status(office, saga)}, {money}")
+            print(f"{customer}: {count} of 3 seats, {card}: {await office.status(saga)}, {money}")
         seats = await state_of(hall)
         assert isinstance(seats, Seating)
         print(f"{seats.available} free, {seats.reserved} held, {seats.sold_count} sold")

@@ -234,6 +234,8 @@ def test_the_status_of_a_payment(events: list[Happened], status: str) -> None:  
         ([], CLOSE, []),
         (PAID, CLOSE, ["money_back"]),
         (PAID, asked(1), ["money_back"]),
+        (PAID, asked(), ["money_back", "paid_back"]),
+        ([*PAID, back("asked j", 8999, "ill")], asked(1), ["money_back", "paid_back"]),
         ([*tried("a"), CLOSED], NoteCaptured("a", "t"), ["money_back"]),
         ([*tried("a"), PaymentDeclined("a", "no")], TryToPay("b", CARD), []),
         (THREE[:-1], NoteDeclined("c", "no"), ["settled"]),
