@@ -311,6 +311,28 @@ async def test_a_document_tells_its_cursor_and_when_it_was_written(redis: RedisC
     assert 0 <= int(clock[0]) + 1 - kept["_updated_at"] / 1000 < PATIENCE_S
 
 
+async def test_a_batch_that_comes_late_writes_nothing_over_a_later_one(redis: RedisClient) -> None:
+    # PROJ-2, PROJ-12: who committed it stood still, and others went on meanwhile
+    store, begun = await filled(redis)
+    [now] = await store.checkpoints("totals")
+    late, told = Late(redis), list[bool]()
+
+    async def commit() -> None:
+        slow = RedisProjections(cast("RedisClient", late), store.books)
+        told.append(await slow.commit(ProjectionBatch(now, Cursor(6, 1), {"a": {"n": 2}})))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(commit)
+        await late.has_come.wait()
+        [now_] = await store.checkpoints("totals")
+        assert await store.commit(ProjectionBatch(now_, Cursor(7, 1), {"a": {"n": 3}}))
+        late.may_go.set()
+    assert told == [True]
+    assert await store.get(begun.collection, "a") == {"n": 3}
+    [now] = await store.checkpoints("totals")
+    assert (now.cursor, now.is_outdated) == (Cursor(7, 1), False)
+
+
 class CutOff:
     """A client whose connection is lost when a batch is to be written."""
 
@@ -321,6 +343,21 @@ class CutOff:
         """Ask, but for what writes documents."""
         if "HSET" in script.text and "_cursor" in script.text:
             raise StoreUnavailable("cut off")
+        return await self._client.run(script, keys, *arguments)
+
+
+class Late(CutOff):
+    """A client that stands still when a batch is to be written."""
+
+    def __init__(self, client: RedisClient) -> None:
+        super().__init__(client)
+        self.has_come, self.may_go = trio.Event(), trio.Event()
+
+    async def run(self, script: Script, keys: tuple[Part, ...], *arguments: Part) -> Reply:
+        """Ask, late for what writes documents."""
+        if "_cursor" in script.text:
+            self.has_come.set()
+            await self.may_go.wait()
         return await self._client.run(script, keys, *arguments)
 
 
