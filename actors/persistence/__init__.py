@@ -137,6 +137,7 @@ from actors.persistence.private import (
     Private,
     Unsealed,
 )
+from actors.persistence.projections.cached import CachedProjections, CacheStatistics
 from actors.persistence.projections.filling import ProjectionStatus
 from actors.persistence.projections.inline import (
     InlineProjectionFailed,
@@ -281,6 +282,8 @@ __all__ = [
     "BatchTooLarge",
     "Beside",
     "Bookmark",
+    "CacheStatistics",
+    "CachedProjections",
     "CancelTimer",
     "Checkpoint",
     "Claim",

@@ -18,7 +18,6 @@ set beside it holds the keys in their order.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -37,7 +36,7 @@ from actors.persistence import (
     WritesRefused,
 )
 from actors.persistence.event_store import check_limit
-from actors.persistence.projections.projection import check_key, collection_of, encoded, is_key
+from actors.persistence.projections.projection import check_key, encoded, is_key, projection_of
 from actors.persistence.projections.store import RETIRED_KEPT, check_documents, serves
 from actors.persistence.words import check_a, check_list, split_name
 from storage.redis.client import RedisClient
@@ -298,7 +297,7 @@ class RedisProjections:
 
     async def _kept_of(self, collection: str) -> list[Checkpoint]:
         """What the books say of a generation, by its collection's name."""
-        name, generation = _parts_of(collection)
+        name, generation = projection_of(collection)
         known = await self.books.checkpoints(name) if name else []
         return [one for one in known if one.generation == generation]
 
@@ -541,18 +540,6 @@ def _range(prefix: bytes, after: bytes | None) -> tuple[bytes, bytes]:
     if after is not None and after >= prefix:
         low = b"(" + after
     return low, b"(" + prefix[:-1] + bytes([prefix[-1] + 1]) if prefix else b"+"
-
-
-_COLLECTION = re.compile(r"(?s)(.+)__g([1-9][0-9]{0,9})")
-
-
-def _parts_of(collection: str) -> tuple[str, int]:
-    """The projection and the generation of a collection's name; an empty name for another's."""
-    match = _COLLECTION.fullmatch(collection)
-    if match is None:
-        return "", 0
-    name, generation = match[1], int(match[2])
-    return (name, generation) if collection_of(name, generation) == collection else ("", 0)
 
 
 def _redo_key(partition: int) -> str:

@@ -26,6 +26,7 @@ READER_NAMES = {
     "PostgresProjections",
     "MemoryProjections",
     "RedisProjections",
+    "CachedProjections",
 }
 
 

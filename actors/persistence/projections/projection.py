@@ -24,6 +24,9 @@ KEY_BYTES_MAX = 1024
 # A NUL as JSON writes it, and no backslash that happens to stand before "u0000".
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
+# As `collection_of` writes it.
+_COLLECTION = re.compile(r"(.+)__g([1-9][0-9]{0,9})", re.DOTALL)
+
 
 class Projection:
     """Base of a projection's definition.
@@ -190,3 +193,9 @@ def _decoded(text: bytes | None) -> Document | None:
 def collection_of(projection: str, generation: int) -> str:
     """Call this for the name of a generation, such as `orders__g2`."""
     return f"{projection}__g{generation}"
+
+
+def projection_of(collection: str) -> tuple[str, int]:
+    """Call this for whose collection it is, and of which generation; ("", 0) for any other's."""
+    match = _COLLECTION.fullmatch(collection)
+    return ("", 0) if match is None else (match[1], int(match[2]))

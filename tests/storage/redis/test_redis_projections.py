@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from actors.persistence import (
+    CachedProjections,
     Checkpoint,
     Cursor,
     Document,
@@ -30,7 +31,7 @@ from actors.persistence.projections import filling, runner
 from actors.runtime import open_actors
 from storage.keyring import SubjectKeyring
 from storage.memory import MemoryDatabase, MemoryProjections
-from storage.postgres import Database
+from storage.postgres import Database, PostgresProjections
 from storage.redis import ReadModelLost, RedisClient, RedisProjections, Script, open_redis
 from storage.redis.codec import Part, Reply
 from storage.redis.projections import PREFIX
@@ -161,6 +162,23 @@ class TestRedisProjectionsOfPostgres:
 
     async def test_a_rebuild_can_be_undone(self, kept: Kept) -> None:
         await ProjectionSuite().test_a_rebuild_leaves_the_old_one_serving_and_can_be_undone(kept)
+
+    async def test_two_nodes_with_caches_read_what_they_waited_for(
+        self, kept: Kept, redis: RedisClient, database: Database
+    ) -> None:
+        # PROJ-6, PROJ-10
+        here, there = (
+            CachedProjections(RedisProjections(redis, PostgresProjections(database)))
+            for _ in range(2)
+        )
+        async with open_actors() as system:
+            await system.start(ProjectionRunner, Totals(), kept.events, there)
+            for total in range(1, 6):
+                last = await kept.events.append(A, paid(1))
+                await wait_until(here, "totals", last.cursor, timeout_s=PATIENCE_S)
+                for _ in range(2):
+                    assert await here.get("totals__g1", A) == {"sum": total}
+        assert here.statistics().hits >= 5
 
     async def test_what_is_retired_is_removed(self, kept: Kept) -> None:
         await ProjectionRebuildSuite().test_a_retired_generation_is_removed_in_pieces(kept)

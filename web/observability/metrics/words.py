@@ -77,6 +77,7 @@ _COUNTERS = {
     "projection_applied_total projection": "Events applied to projections.",
     "cache_hits_total projection": "Reads that a cache answered.",
     "cache_misses_total projection": "Reads that the store had to answer.",
+    "cache_evictions_total projection": "Documents that a full cache gave up for others.",
     "timers_fired_total": "Durable timers that were told.",
     # guards
     "retry_attempts_total name": "Attempts beyond the first.",
