@@ -31,8 +31,13 @@ from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
 from web.accounts.ways.provider.configured import SECRET as PROVIDER_SECRET
 from web.accounts.ways.provider.configured import read_providers
-from web.mail.routes.amazon import BadTopic, SesHook
-from web.mail.routes.signed import LOGIN_PASSWORD_CHARS_MIN, BadKey, public_key
+from web.mail.routes.signed import (
+    LOGIN_PASSWORD_CHARS_MIN,
+    BadKey,
+    BadTopic,
+    public_key,
+    topic_origin,
+)
 from web.mail.words import BadMail, MailAddress, SmtpSecurity, parse_sender
 
 Network = IPv4Network | IPv6Network
@@ -648,7 +653,7 @@ def _hook_login(text: str) -> Secret[str]:
 
 def _ses_topic(text: str) -> str:
     try:
-        SesHook(text)
+        topic_origin(text)
     except BadTopic as error:
         raise _Bad(str(error)) from None
     return text

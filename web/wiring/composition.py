@@ -149,7 +149,6 @@ from web.mail.routes.bounces import (
     quota_of_refused,
 )
 from web.mail.routes.previews import preview_routes
-from web.observability import RequestLog
 from web.observability.alerts import Alert, Alerts, watched
 from web.observability.health import Component, Health, HealthActor
 from web.observability.health.of_tree import supervision_component, tree_component
@@ -175,6 +174,7 @@ from web.observability.operating.recent import RECENT
 from web.observability.operating.traces.exporting.sending import OTLP
 from web.observability.operating.traces.of_site import SiteTraces
 from web.observability.operating.traces.routes import listing_of, trace_routes
+from web.observability.requests import RequestLog
 from web.realtime import (
     Audience,
     Broadcast,

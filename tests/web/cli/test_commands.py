@@ -106,6 +106,18 @@ def test_help_loads_no_more_than_it_needs() -> None:
     assert "serve" in done.stdout
 
 
+def test_a_command_on_the_store_loads_no_web_server() -> None:
+    # CLI-3, CLI-6: what it loads is most of the time until its first line
+    program = (
+        "import sys\nimport web.cli.reading.replay, web.cli.beside_log, web.cli.projections\n"
+        "site = {'quart', 'hypercorn', 'jinja2', 'httpx', 'web.server', 'web.app'}\n"
+        "assert not site & set(sys.modules), sorted(site & set(sys.modules))\n"
+    )
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 # Ctrl-C in the moment in which a module is looked for, or when the command has ended.
 _STRUCK = """
 import atexit, os, signal, sys

@@ -25,11 +25,12 @@ from tests.web.mail.test_bounces import NOW, report
 from tests.web.routing.https_host import Authority, answer_of, https_hosts
 from tests.web.whole_site import in_thread, open_whole_site
 from web.mail.routes import bounces
-from web.mail.routes.amazon import BadTopic, SesHook
+from web.mail.routes.amazon import SesHook
 from web.mail.routes.signed import (
     AHEAD_MAX,
     REPORT_KEPT,
     BadReport,
+    BadTopic,
     NeedsCertificate,
     NotSigned,
     Why,

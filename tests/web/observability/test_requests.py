@@ -8,7 +8,7 @@ import trio
 from msgspec.structs import replace
 
 from tests.patience import until
-from web.observability import RequestLog
+from web.observability.requests import RequestLog
 from web.server import RequestSpan
 from web.settings import LogFormat
 

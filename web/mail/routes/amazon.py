@@ -39,6 +39,7 @@ from web.mail.routes.signed import (
     Why,
     addresses_of,
     check_age,
+    topic_origin,
 )
 from web.routing.outward import NoAnswer, ask
 from web.server import BoundedMap
@@ -49,9 +50,6 @@ CERTIFICATE_BYTES_MAX = 64 * 1024
 FETCH_S_MAX = 5.0
 KEY_BITS_MIN = 2048
 
-_TOPIC = re.compile(
-    r"arn:(aws|aws-cn|aws-us-gov):sns:([a-z]{2}(?:-[a-z]+)+-[0-9]):[0-9]{12}:[A-Za-z0-9_-]{1,256}"
-)
 _CERTIFICATE_PATH = re.compile(r"/SimpleNotificationService-[0-9a-f]{16,64}\.pem")
 # What is signed of each kind, in this order, where it is there.
 _SIGNED = {
@@ -61,10 +59,6 @@ _SIGNED = {
     ),
 }
 _SIGNED["UnsubscribeConfirmation"] = _SIGNED["SubscriptionConfirmation"]
-
-
-class BadTopic(ValueError):
-    """Raised for what is no name of a topic, such as `arn:aws:sns:eu-west-1:123456789012:mail`."""
 
 
 class _Recipient(msgspec.Struct, rename="camel"):
@@ -97,12 +91,7 @@ class SesHook:
 
     def __init__(self, topic: str) -> None:
         """Raises `BadTopic`."""
-        found = _TOPIC.fullmatch(topic)
-        if found is None:
-            raise BadTopic("is no arn of an SNS topic")
-        self._topic = topic
-        end = "amazonaws.com.cn" if found[1] == "aws-cn" else "amazonaws.com"
-        self._origin = f"https://sns.{found[2]}.{end}"
+        self._topic, self._origin = topic, topic_origin(topic)
         self._certificates: BoundedMap[str, bytes] = BoundedMap(CERTIFICATES_MAX)
 
     def read(self, headers: Mapping[str, str], body: bytes, now: datetime) -> Report:

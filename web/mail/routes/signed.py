@@ -12,6 +12,7 @@ password. Amazon's are in `amazon.py`.
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,24 @@ REPORT_KEPT = timedelta(days=1)
 AHEAD_MAX = timedelta(minutes=5)
 # A report of SendGrid has some hundred events; each address is a statement.
 ADDRESSES_MAX = 1000
+
+
+_TOPIC = re.compile(
+    r"arn:(aws|aws-cn|aws-us-gov):sns:([a-z]{2}(?:-[a-z]+)+-[0-9]):[0-9]{12}:[A-Za-z0-9_-]{1,256}"
+)
+
+
+class BadTopic(ValueError):
+    """Raised for what is no name of a topic, such as `arn:aws:sns:eu-west-1:123456789012:mail`."""
+
+
+def topic_origin(topic: str) -> str:
+    """Call this for where a topic of Amazon's has its certificates; raises `BadTopic`."""
+    found = _TOPIC.fullmatch(topic)
+    if found is None:
+        raise BadTopic("is no arn of an SNS topic")
+    end = "amazonaws.com.cn" if found[1] == "aws-cn" else "amazonaws.com"
+    return f"https://sns.{found[2]}.{end}"
 
 
 class Why(StrEnum):

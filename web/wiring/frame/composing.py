@@ -11,7 +11,6 @@ from quart import Blueprint, Response
 
 from actors.runtime import System
 from supervision import Backoff, ChildSpec, Flags, Plan, Supervisor
-from web.observability import RequestLog
 from web.observability.alerts import watched
 from web.observability.health import Health, HealthActor
 from web.observability.health.of_guards import outside_component
@@ -27,6 +26,7 @@ from web.observability.operating.control.serving import Command, ControlServer
 from web.observability.operating.overview.reading import OverviewSource
 from web.observability.operating.overview.telling import TopCommand
 from web.observability.operating.recent import RECENT
+from web.observability.requests import RequestLog
 from web.realtime import (
     CommandMemory,
     EndpointSettings,
