@@ -54,6 +54,13 @@ QUESTIONS = [
     ("how long does a session last", "explain/accounts"),
     ("passkeys", "explain/accounts"),
     ("watch another actor end", "how_to/links-and-monitors"),
+    ("when do I see my own write", "explain/consistency"),
+    ("move from crud to events", "how_to/from_crud"),
+    ("which error should I catch", "how_to/errors"),
+    ("what changed in this version", "news/what-changed"),
+    ("why not asyncio", "explain/decisions"),
+    ("name an event", "explain/event_design"),
+    ("test a projection", "how_to/projections"),
     # Words, as people type them into a box.
     ("backup", "how_to/production_database"),
     ("restore", "how_to/backup"),
