@@ -73,6 +73,7 @@ def test_bash_offers_what_may_come(words: list[str], offered: set[str]) -> None:
     assert all(one.startswith(words[-1]) for one in found)
 
 
+@pytest.mark.slow
 @_needs("fish")
 def test_fish_offers_what_may_come(tmp_path: Path) -> None:
     # CLI-6
@@ -88,6 +89,7 @@ def test_fish_offers_what_may_come(tmp_path: Path) -> None:
         assert offered <= {line.split("\t")[0] for line in found.splitlines()}, words
 
 
+@pytest.mark.slow
 @_needs("zsh")
 def test_zsh_completes_what_is_typed(tmp_path: Path) -> None:
     # CLI-6
