@@ -369,8 +369,20 @@ class RedisProjections:
                 told += parts
                 continue
             is_whole = await self._is_whole(parts, is_opened=generation == opening)
-            told += [one if is_whole else replace(one, is_outdated=True) for one in parts]
+            if not is_whole:
+                parts = await self._given_up(parts)
+            told += parts
         return told
+
+    async def _given_up(self, parts: Sequence[Checkpoint]) -> list[Checkpoint]:
+        """The checkpoints of a lost generation; one that was being built is never completed."""
+        lost = [replace(one, is_outdated=True) for one in parts]
+        if lost[0].state is not GenerationState.BUILDING:
+            return lost
+        # As one is that was outdated by a forgotten subject: whoever begins one begins another.
+        retired = GenerationState.RETIRED
+        await self.books.set_state(lost[0].projection, lost[0].generation, retired)
+        return [replace(one, state=retired) for one in lost]
 
     async def _remove_forgotten(self, parts: Sequence[Checkpoint]) -> None:
         """Remove what was made of a forgotten subject's fields, as the books have removed it.

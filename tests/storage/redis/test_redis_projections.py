@@ -18,6 +18,7 @@ from actors.persistence import (
     Cursor,
     Document,
     GenerationState,
+    NotRetired,
     ProjectionBatch,
     ProjectionRunner,
     StoreUnavailable,
@@ -255,6 +256,23 @@ async def test_what_is_lost_is_not_told_to_be_missing(redis: RedisClient) -> Non
         await store.swap("totals", 2)
         await store.swap("totals", 1)
         assert await live_collection(store, "totals") == "totals__g2"
+
+
+async def test_what_was_being_built_is_given_up_when_it_is_lost(redis: RedisClient) -> None:
+    # PROJ-8, PROJ-12: nobody is told to complete it, and a wish for another one is heard
+    store, _ = await filled(redis)
+    assert await begin_rebuild(store, Totals()) == 2
+    for position in (1, 2):
+        now = (await store.checkpoints("totals"))[1]
+        made = {"a": {"n": position}}
+        assert await store.commit(ProjectionBatch(now, Cursor(5, position), made))
+    await redis.call("DEL", f"{PREFIX}documents:totals__g2")
+    lost = (await store.checkpoints("totals"))[1]
+    assert (lost.state, lost.is_outdated) == (GenerationState.RETIRED, True)
+    assert (await store.books.checkpoints("totals"))[1].state is GenerationState.RETIRED
+    with pytest.raises(NotRetired):
+        await swap_back(store, "totals")
+    assert await begin_rebuild(store, Totals()) == 3
 
 
 async def test_an_old_copy_is_no_state(redis: RedisClient) -> None:
