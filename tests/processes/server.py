@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
@@ -51,6 +52,9 @@ def main() -> None:
     # all of it, and so copy it all: half a second of a processor, for a program that does nothing.
     gc.collect()
     gc.freeze()
+    # hypothesis, where a program imports it, asks who refers to trio's generator. Of what is here
+    # it is not told, and warns that it will not seed it; who wants that thaws what is here.
+    warnings.filterwarnings("ignore", "It looks like `register_random`")
     order = _serve(line)
     if order is not None:
         _become(order)
