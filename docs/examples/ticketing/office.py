@@ -43,7 +43,7 @@ from actors.sagas import (
     Sagas,
     Succeeded,
 )
-from docs.examples.ticketing import buyers, payments, sections, tickets
+from docs.examples.ticketing import buyers, payments, sections, shows, tickets
 from docs.examples.ticketing.gateway import Charged, Declined, Gateway
 from docs.examples.ticketing.payments import (
     Attempt,
@@ -195,11 +195,32 @@ class Office:
             await self._take_back(entry.payload.decode())
         elif entry.target == payments.ATTEMPT_ENDS:
             await self._make_end(msgspec.json.decode(entry.payload, type=EndOrder))
+        elif entry.target == shows.HALL:
+            await self._follow(entry.payload.decode())
         else:
             await self.sagas.send(entry)
 
     async def deliver(self, timer: DueTimer) -> bool:
-        return await self.sagas.deliver(timer)
+        if timer.name != shows.ENDS:
+            return await self.sagas.deliver(timer)
+        show = timer.address.removeprefix(f"{shows.Shows.category}-")
+        await execute(self.find().shows[show], shows.Complete())
+        return True
+
+    async def _follow(self, show: str) -> None:
+        """Make the sections be as their event is now, however often and late this is asked for."""
+        _, found = await ask_state(self.find().shows[show])
+        assert isinstance(found, shows.Show)
+        assert found.plan is not None
+        is_open = found.status == "SalesOpen"
+        for one in shows.sections_of(found.plan):
+            section = self.find().sections[f"{show}-{one.name}"]
+            if is_open:
+                set_up = sections.SetUp(one.seats, one.price_cents, found.plan.starts_at)
+                await execute(section, set_up)
+            # Of one that was never opened this is refused, and nothing is sold either.
+            await execute(section, sections.MoveStart(found.plan.starts_at))
+            await execute(section, sections.StartSales() if is_open else sections.StopSales())
 
     async def _tell_settled(self, reservation: str) -> None:
         saga = SagaId.of(Reservation.kind, reservation)
@@ -310,6 +331,21 @@ def _outcome(found: object) -> Outcome:
     return Refused(found.message) if isinstance(found, Refusal) else Succeeded()
 
 
+class ShowActor(AggregateActor[shows.Show, shows.Command, shows.Happened]):
+    """Has the relay and the clock look for what its event may have sent and set."""
+
+    def __init__(self, office: Office, name: str) -> None:
+        super().__init__(shows.Shows(), name, office.ports.store, office.ports.env)
+        self.office = office
+
+    async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
+        done = await super().on_execute(message)
+        if isinstance(done, Done) and done.events:
+            self.office.parts.look_at_outbox(LookAtOutbox())
+            self.office.parts.look_for_timers()
+        return done
+
+
 class PaymentActor(AggregateActor[Payment, payments.Command, payments.Happened]):
     """Has the relay look for what its payment may have sent."""
 
@@ -331,6 +367,10 @@ class BoxOffice(Supervisor, intensity=10, period=5.0):
     @dynamic_method(key="key", restart="transient")
     def sagas(self, key: str) -> SagaActor:
         return SagaActor(self.office.parts, key)
+
+    @dynamic_method(key="name", restart="transient")
+    def shows(self, name: str) -> AggregateActor[shows.Show, shows.Command, shows.Happened]:
+        return ShowActor(self.office, name)
 
     @dynamic_method(key="name", restart="transient")
     def buyers(self, name: str) -> AggregateActor[buyers.Buyer, buyers.Command, buyers.Happened]:

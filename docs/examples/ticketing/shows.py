@@ -1,18 +1,28 @@
 """An event that tickets are sold for, from its draft to its end. Pure.
 
 `Draft -> Published -> SalesOpen -> SalesClosed -> Completed | Cancelled`. In code it is a *show*:
-an event is what has happened.
+an event is what has happened. What follows for its sections leaves with the append of each event,
+and so does the timer that completes it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, assert_never
+from uuid import NAMESPACE_OID, uuid5
 
-from actors.persistence import Aggregate, Decision, Refusal, event
+from actors.persistence import (
+    Aggregate,
+    Beside,
+    Decision,
+    OutboxMessage,
+    Refusal,
+    SetTimer,
+    event,
+)
 from actors.reducers import Environment
 from docs.examples.ticketing.amounts import CENTS_MAX
 
@@ -28,6 +38,10 @@ _PARTS = re.compile(r"([^0-9]*)([0-9]*)")
 GENERAL = "General"
 # Who has travelled by then does not get the journey back.
 CANCEL_BEFORE = timedelta(hours=24)
+
+# By the outbox the hall is told that something of its event is new: it looks at what it is now.
+HALL = "hall"
+ENDS = "ends"
 
 # Which kind of no it is: 422, 404, 403, 409, 400.
 INVALID, UNKNOWN, FOREIGN, STATUS, NOTHING = "invalid", "unknown", "foreign", "status", "nothing"
@@ -56,6 +70,7 @@ class Plan:
     price_cents: int
     owner: str
     sections: tuple[Section, ...] = ()
+    show: str = ""  # its own id, by which its sections and its timer are found
 
 
 @dataclass(frozen=True)
@@ -187,6 +202,27 @@ class Shows(Aggregate[Show, Command, Happened]):
                 )
                 return replace(state, plan=plan)
         assert_never(event)
+
+    def beside(
+        self, before: Show, events: Sequence[Happened], metadata: Mapping[str, str]
+    ) -> Beside:
+        after = before
+        for one in events:
+            after = self.apply(after, one)
+        plan = after.plan
+        if plan is None or not plan.show:
+            return Beside()
+        # Each is another message: an event may open and close its sales again and again.
+        name = f"{plan.show} {events[-1]!r}"
+        sent = OutboxMessage(
+            uuid5(NAMESPACE_OID, name), "command", HALL, f"hall {plan.show}", plan.show.encode()
+        )
+        if before.plan is not None and before.plan.ends_at == plan.ends_at:
+            return Beside([sent])
+        # An end that was moved has a timer of its own; the former comes too, and completes nothing.
+        token = plan.ends_at.isoformat()
+        id_ = uuid5(NAMESPACE_OID, f"{ENDS} {plan.show} {token}")
+        return Beside([sent], [SetTimer(id_, self.stream_of(plan.show), ENDS, token, plan.ends_at)])
 
 
 def sections_of(plan: Plan) -> tuple[Section, ...]:

@@ -42,7 +42,16 @@ from docs.examples.ticketing.reservations import (
 )
 from docs.examples.ticketing.sale import CARD, open_office, state_of
 from docs.examples.ticketing.sections import HoldSeats, Seating, SellSeats, SetUp, StartSales
-from docs.examples.ticketing.shows import numbered
+from docs.examples.ticketing.shows import (
+    Change,
+    CloseSales,
+    OpenSales,
+    Plan,
+    Publish,
+    Show,
+    numbered,
+)
+from docs.examples.ticketing.shows import Command as ShowCommand
 from docs.examples.ticketing.tickets import Ticket
 from storage.memory import (
     MemoryDatabase,
@@ -71,6 +80,7 @@ from web.app import Beside
 HISTORIES = int(os.environ.get("HISTORIES", "6"))
 # In the last one a process dies between the bank and the log, and nobody asks again.
 SEEDS = sorted({*range(HISTORIES), 14})
+EXTRA = timedelta(minutes=5)
 OVER = {"Completed", "Expired", "Cancelled", "Compensated", "Failed"}
 HELD = Held(("1",), 5000, Tier.REGULAR)
 PAID = PaymentSettled("r")
@@ -399,6 +409,55 @@ async def test_a_payment_that_races_the_expiry_ends_in_one_thing(
 
     assert await ours.live(body)
     assert ends == {"Completed", "Expired"}
+
+
+async def test_an_event_opens_closes_and_ends_its_sections(
+    autojump_clock: MockClock,
+) -> None:  # EX-40
+    ours = house()
+    starts_at = ours.ports.env.clock.now() + timedelta(minutes=3)
+    ends_at = starts_at + timedelta(minutes=2)
+    plan = Plan("Jazz", "", starts_at, ends_at, "Hall", "", 3, 5000, "ann", show="e")
+    moved = Change("ann", starts_at=starts_at + EXTRA, ends_at=ends_at + EXTRA)
+
+    async def told(office: Office, *commands: ShowCommand) -> None:
+        for one in commands:
+            await execute(office.find().shows["e"], one)
+
+    async def is_so(office: Office, *, is_on_sale: bool, starts_at: datetime) -> None:
+        while True:
+            found = await state_of(office.find().sections["e-General"])
+            assert isinstance(found, Seating)
+            if (found.is_on_sale, found.starts_at, found.total) == (is_on_sale, starts_at, 3):
+                return
+            await trio.sleep(1)
+
+    async def body(office: Office) -> None:
+        with trio.fail_after(120):
+            await told(office, plan, Publish("ann"), OpenSales("ann"))
+            await is_so(office, is_on_sale=True, starts_at=starts_at)
+            await told(office, CloseSales("ann"))
+            await is_so(office, is_on_sale=False, starts_at=starts_at)
+            await told(office, OpenSales("ann"), moved)
+            await is_so(office, is_on_sale=True, starts_at=starts_at + EXTRA)
+        await trio.sleep(
+            (ends_at + timedelta(minutes=1) - office.ports.env.clock.now()).total_seconds()
+        )
+        found = await state_of(office.find().shows["e"])
+        assert isinstance(found, Show)
+        assert found.status == "SalesOpen"
+
+    async def after(office: Office) -> None:
+        wait = ends_at + EXTRA + timedelta(minutes=1) - office.ports.env.clock.now()
+        await trio.sleep(wait.total_seconds())
+        found = await state_of(office.find().shows["e"])
+        assert isinstance(found, Show)
+        assert found.status == "Completed"
+        await is_so(office, is_on_sale=False, starts_at=starts_at + EXTRA)
+
+    assert await ours.live(body)
+    # Another process has its timer, and its end.
+    assert await ours.live(after)
 
 
 async def test_a_customer_holds_two_and_no_more(autojump_clock: MockClock) -> None:  # EX-48
