@@ -40,6 +40,8 @@ def test_the_page_names_what_there_is() -> None:
         "MemoryEventStore",
         "PostgresEventStore",
         "PostgresProjections",
+        "ReadModelLost",
+        "RedisClient",
         "StatementRefused",
     }
     assert len(named) > 10
