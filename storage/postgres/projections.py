@@ -167,11 +167,6 @@ WHERE state = 'retired' AND NOT is_outdated AND (projection, generation) IN (
     GROUP BY projection, generation HAVING max(updated_at) <= clock_timestamp() - $1::interval)
 """
 _OVER = """
-UPDATE checkpoints c SET is_outdated = true
-WHERE c.state = 'retired' AND NOT c.is_outdated
-    AND c.updated_at <= clock_timestamp() - $1::interval
-"""
-_OVER = """
 SELECT projection, generation, projection || '__g' || generation AS collection
 FROM checkpoints WHERE state = 'retired' AND is_outdated
 GROUP BY projection, generation

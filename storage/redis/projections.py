@@ -29,7 +29,6 @@ from actors.persistence import (
     Checkpoint,
     Document,
     GenerationState,
-    ParkedEvent,
     ProjectionBatch,
     ProjectionStore,
     StoreUnavailable,
@@ -37,7 +36,12 @@ from actors.persistence import (
 )
 from actors.persistence.event_store import check_limit
 from actors.persistence.projections.projection import check_key, encoded, is_key, projection_of
-from actors.persistence.projections.store import RETIRED_KEPT, check_documents, serves
+from actors.persistence.projections.store import (
+    RETIRED_KEPT,
+    InFrontOfProjections,
+    check_documents,
+    serves,
+)
 from actors.persistence.words import check_a, check_list, split_name
 from storage.redis.client import RedisClient
 from storage.redis.codec import Part, Reply
@@ -148,7 +152,7 @@ class _Stored(msgspec.Struct, frozen=True):
     document: dict[str, object]
 
 
-class RedisProjections:
+class RedisProjections(InFrontOfProjections):
     """The port `ProjectionStore` on a `RedisClient`, with `books` that keep the checkpoints.
 
     Two sites on one server need a `prefix` each. A generation that was filled without Redis is one
@@ -166,8 +170,8 @@ class RedisProjections:
         prefix: str = PREFIX,
         ids: Callable[[], UUID] = uuid4,
     ) -> None:
+        super().__init__(books)
         self._client, self._prefix, self._ids = client, prefix, ids
-        self.books = books
         # By collection and part: a revision of the books, and the token that it has here. As many
         # as there are generations; `_drop` forgets one.
         self._known: dict[tuple[str, int], tuple[int, str]] = {}
@@ -181,7 +185,7 @@ class RedisProjections:
         partition: int = 0,
     ) -> Checkpoint:
         """See `ProjectionStore.open`."""
-        opened = await self.books.open(projection, generation, version, state, partition)
+        opened = await self.behind.open(projection, generation, version, state, partition)
         for one in await self._look(projection, opening=generation):
             if (one.generation, one.partition) == (generation, partition):
                 return one
@@ -190,10 +194,6 @@ class RedisProjections:
     async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
         """See `ProjectionStore.checkpoints`."""
         return await self._look(projection)
-
-    async def names(self) -> Sequence[str]:
-        """See `ProjectionStore.names`."""
-        return await self.books.names()
 
     async def commit(self, batch: ProjectionBatch) -> bool:
         """See `ProjectionStore.commit`; raises `ReadModelLost` too."""
@@ -209,53 +209,19 @@ class RedisProjections:
             writes,
         )
         kept: dict[str, Document | None] = {_redo_key(begun.partition): msgspec.to_builtins(redo)}
-        if not await self.books.commit(replace(batch, documents=kept)):
+        if not await self.behind.commit(replace(batch, documents=kept)):
             return False
         # Cancelled or killed from here on, the next look does it.
         if not await self._apply(begun.collection, begun.partition, redo):
             raise ReadModelLost(begun.collection)
         return True
 
-    async def parked_streams(
-        self, collection: str, among: Sequence[str] | None = None
-    ) -> frozenset[str]:
-        """See `ProjectionStore.parked_streams`."""
-        return await self.books.parked_streams(collection, among)
-
-    async def parked_events(
-        self, collection: str, stream_id: str, *, limit: int = 100
-    ) -> Sequence[ParkedEvent]:
-        """See `ProjectionStore.parked_events`."""
-        return await self.books.parked_events(collection, stream_id, limit=limit)
-
-    async def wished_replays(self, collection: str) -> frozenset[str]:
-        """See `ProjectionStore.wished_replays`."""
-        return await self.books.wished_replays(collection)
-
-    async def resume(self, projection: str, generation: int) -> bool:
-        """See `ProjectionStore.resume`."""
-        return await self.books.resume(projection, generation)
-
-    async def leave_out(self, projection: str, generation: int) -> UUID | None:
-        """See `ProjectionStore.leave_out`."""
-        return await self.books.leave_out(projection, generation)
-
-    async def set_state(
-        self, projection: str, generation: int, state: GenerationState, error: str | None = None
-    ) -> None:
-        """See `ProjectionStore.set_state`."""
-        await self.books.set_state(projection, generation, state, error)
-
-    async def leave(self, checkpoint: Checkpoint) -> None:
-        """See `ProjectionStore.leave`."""
-        await self.books.leave(checkpoint)
-
     async def swap(self, projection: str, generation: int) -> None:
         """See `ProjectionStore.swap`; one that was lost cannot be made live either."""
         known = await self._look(projection)
         if any(one.generation == generation and one.is_outdated for one in known):
             return
-        await self.books.swap(projection, generation)
+        await self.behind.swap(projection, generation)
         # Killed before it, `purge` does it.
         for one in known:
             if serves(one) and one.is_outdated and one.generation != generation:
@@ -266,13 +232,13 @@ class RedisProjections:
         check_limit(limit)
         before = await self._redo_count()
         # One row says which there is no way back to; what a batch left in the books is no row.
-        rows = await self.books.purge(1, older_than=older_than)
+        rows = await self.behind.purge(1, older_than=older_than)
         gone = rows - before + (now := await self._redo_count())
         for collection in await self._collections():
             if gone < limit and await self._is_over(collection):
                 gone += await self._remove(collection, limit - gone)
         if gone < limit:
-            rows = await self.books.purge(limit - gone, older_than=older_than)
+            rows = await self.behind.purge(limit - gone, older_than=older_than)
             gone += rows - now + await self._redo_count()
         return gone
 
@@ -298,7 +264,7 @@ class RedisProjections:
     async def _kept_of(self, collection: str) -> list[Checkpoint]:
         """What the books say of a generation, by its collection's name."""
         name, generation = projection_of(collection)
-        known = await self.books.checkpoints(name) if name else []
+        known = await self.behind.checkpoints(name) if name else []
         return [one for one in known if one.generation == generation]
 
     # The documents.
@@ -352,16 +318,12 @@ class RedisProjections:
                 found.append(tenant)
         return found
 
-    async def changed(self, timeout_s: float) -> None:
-        """See `ProjectionStore.changed`."""
-        await self.books.changed(timeout_s)
-
     # What is here, and what the books say.
 
     async def _look(self, projection: str, *, opening: int | None = None) -> list[Checkpoint]:
         """The checkpoints of the books, once their documents are here; see the rules above."""
         told = list[Checkpoint]()
-        known = await self.books.checkpoints(projection)
+        known = await self.behind.checkpoints(projection)
         for generation in sorted({one.generation for one in known}):
             parts = [one for one in known if one.generation == generation]
             if _is_left(parts):
@@ -381,7 +343,7 @@ class RedisProjections:
             return lost
         # As one is that was outdated by a forgotten subject: whoever begins one begins another.
         retired = GenerationState.RETIRED
-        await self.books.set_state(lost[0].projection, lost[0].generation, retired)
+        await self.behind.set_state(lost[0].projection, lost[0].generation, retired)
         return [replace(one, state=retired) for one in lost]
 
     async def _remove_forgotten(self, parts: Sequence[Checkpoint]) -> None:
@@ -468,7 +430,7 @@ class RedisProjections:
 
     async def _redos(self, parts: Sequence[Checkpoint]) -> list[_Redo | None]:
         keys = [_redo_key(one.partition) for one in parts]
-        found = await self.books.get_many(parts[0].collection, keys)
+        found = await self.behind.get_many(parts[0].collection, keys)
         return [msgspec.convert(found[key], _Redo) if key in found else None for key in keys]
 
     async def _begin(self, parts: Sequence[Checkpoint], stale: Sequence[str] | None) -> None:

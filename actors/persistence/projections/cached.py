@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
-from uuid import UUID
 
 import msgspec
 import trio
@@ -27,7 +26,7 @@ from actors.persistence.projections.store import (
     RETIRED_KEPT,
     Checkpoint,
     GenerationState,
-    ParkedEvent,
+    InFrontOfProjections,
     ProjectionBatch,
     ProjectionStore,
     check_documents,
@@ -82,7 +81,7 @@ class _Seen:
     parts: dict[int, tuple[int, bool]] = field(default_factory=dict)
 
 
-class CachedProjections:
+class CachedProjections(InFrontOfProjections):
     """The port `ProjectionStore` in front of another, of which it keeps single documents.
 
     Give it to the runner too: its commits are then known at once. `serve`, run as a task, has those
@@ -102,7 +101,8 @@ class CachedProjections:
     ) -> None:
         if ttl_s <= 0 or entries_max < 1:
             raise ValueError("a cache keeps one document at least, for longer than no time")
-        self._store, self._ttl_s, self._entries_max = store, ttl_s, entries_max
+        super().__init__(store)
+        self._ttl_s, self._entries_max = ttl_s, entries_max
         self._writes_through = writes_through
         self._tallies = Tallies() if tallies is None else tallies
         # The one that was used last at the end.
@@ -123,7 +123,7 @@ class CachedProjections:
         task_status.started()
         while True:
             try:
-                await self._store.changed(LOOK_S)
+                await self.behind.changed(LOOK_S)
                 for name in sorted({projection_of(one)[0] for one in self._seen}):
                     await self.checkpoints(name)
             except StoreError:
@@ -141,13 +141,13 @@ class CachedProjections:
         partition: int = 0,
     ) -> Checkpoint:
         """See `ProjectionStore.open`."""
-        opened = await self._store.open(projection, generation, version, state, partition)
+        opened = await self.behind.open(projection, generation, version, state, partition)
         self._note(opened)
         return opened
 
     async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
         """See `ProjectionStore.checkpoints`."""
-        known = await self._store.checkpoints(projection)
+        known = await self.behind.checkpoints(projection)
         for one in known:
             self._note(one)
         return known
@@ -157,7 +157,7 @@ class CachedProjections:
         check_a("batch", batch, ProjectionBatch)
         begun = batch.checkpoint
         try:
-            is_written = await self._store.commit(batch)
+            is_written = await self.behind.commit(batch)
         except BaseException:
             # Perhaps it was.
             self._forget(begun.collection, batch.documents)
@@ -183,14 +183,14 @@ class CachedProjections:
     async def swap(self, projection: str, generation: int) -> None:
         """See `ProjectionStore.swap`."""
         try:
-            await self._store.swap(projection, generation)
+            await self.behind.swap(projection, generation)
         finally:
             self._forget_all()
 
     async def purge(self, limit: int = 1000, *, older_than: timedelta = RETIRED_KEPT) -> int:
         """See `ProjectionStore.purge`."""
         try:
-            return await self._store.purge(limit, older_than=older_than)
+            return await self.behind.purge(limit, older_than=older_than)
         finally:
             self._forget_all()
 
@@ -200,7 +200,7 @@ class CachedProjections:
         """See `ProjectionStore.get`."""
         check_documents(collection)
         if not is_key(key) or not await self._is_kept(collection):
-            return await self._store.get(collection, key)
+            return await self.behind.get(collection, key)
         return _decoded((await self._read(collection, [key]))[key])
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> Mapping[str, Document]:
@@ -208,7 +208,7 @@ class CachedProjections:
         check_documents(collection)
         check_list("keys", keys)
         if not await self._is_kept(collection):
-            return await self._store.get_many(collection, keys)
+            return await self.behind.get_many(collection, keys)
         found = await self._read(collection, [key for key in keys if is_key(key)])
         documents = ((key, _decoded(text)) for key, text in found.items())
         return {key: document for key, document in documents if document is not None}
@@ -221,57 +221,13 @@ class CachedProjections:
         self, collection: str, *, prefix: str = "", after: str | None = None, limit: int = 100
     ) -> Sequence[tuple[str, Document]]:
         """See `ProjectionStore.query`."""
-        return await self._store.query(collection, prefix=prefix, after=after, limit=limit)
+        return await self.behind.query(collection, prefix=prefix, after=after, limit=limit)
 
     async def tenants(
         self, collection: str, *, after: str | None = None, limit: int = 100
     ) -> Sequence[str]:
         """See `ProjectionStore.tenants`."""
-        return await self._store.tenants(collection, after=after, limit=limit)
-
-    # What is no business of a cache.
-
-    async def names(self) -> Sequence[str]:
-        """See `ProjectionStore.names`."""
-        return await self._store.names()
-
-    async def parked_streams(
-        self, collection: str, among: Sequence[str] | None = None
-    ) -> frozenset[str]:
-        """See `ProjectionStore.parked_streams`."""
-        return await self._store.parked_streams(collection, among)
-
-    async def parked_events(
-        self, collection: str, stream_id: str, *, limit: int = 100
-    ) -> Sequence[ParkedEvent]:
-        """See `ProjectionStore.parked_events`."""
-        return await self._store.parked_events(collection, stream_id, limit=limit)
-
-    async def wished_replays(self, collection: str) -> frozenset[str]:
-        """See `ProjectionStore.wished_replays`."""
-        return await self._store.wished_replays(collection)
-
-    async def resume(self, projection: str, generation: int) -> bool:
-        """See `ProjectionStore.resume`."""
-        return await self._store.resume(projection, generation)
-
-    async def leave_out(self, projection: str, generation: int) -> UUID | None:
-        """See `ProjectionStore.leave_out`."""
-        return await self._store.leave_out(projection, generation)
-
-    async def set_state(
-        self, projection: str, generation: int, state: GenerationState, error: str | None = None
-    ) -> None:
-        """See `ProjectionStore.set_state`."""
-        await self._store.set_state(projection, generation, state, error)
-
-    async def leave(self, checkpoint: Checkpoint) -> None:
-        """See `ProjectionStore.leave`."""
-        await self._store.leave(checkpoint)
-
-    async def changed(self, timeout_s: float) -> None:
-        """See `ProjectionStore.changed`."""
-        await self._store.changed(timeout_s)
+        return await self.behind.tenants(collection, after=after, limit=limit)
 
     # Keeping and forgetting.
 
@@ -321,9 +277,9 @@ class CachedProjections:
             self._loads[collection, key] = load
         try:
             if len(keys) == 1:
-                known = {keys[0]: await self._store.get(collection, keys[0])}
+                known = {keys[0]: await self.behind.get(collection, keys[0])}
             else:
-                known = dict(await self._store.get_many(collection, keys))
+                known = dict(await self.behind.get_many(collection, keys))
             texts = {key: _encoded(known.get(key)) for key in keys}
             for key in keys:
                 # Not when it was written since it was asked for.

@@ -448,3 +448,56 @@ async def _begin(store: ProjectionStore, name: str, version: int, partitions: in
     for partition in range(partitions):
         await store.open(name, generation, version, state, partition)
     return generation
+
+
+class InFrontOfProjections:
+    """What a store that stands in front of another one, `behind`, hands on to it as it is.
+
+    Who derives from it answers the rest of `ProjectionStore`: what documents are, and what moves
+    them.
+    """
+
+    def __init__(self, behind: ProjectionStore) -> None:
+        self.behind = behind
+
+    async def names(self) -> Sequence[str]:
+        """See `ProjectionStore.names`."""
+        return await self.behind.names()
+
+    async def parked_streams(
+        self, collection: str, among: Sequence[str] | None = None
+    ) -> frozenset[str]:
+        """See `ProjectionStore.parked_streams`."""
+        return await self.behind.parked_streams(collection, among)
+
+    async def parked_events(
+        self, collection: str, stream_id: str, *, limit: int = 100
+    ) -> Sequence[ParkedEvent]:
+        """See `ProjectionStore.parked_events`."""
+        return await self.behind.parked_events(collection, stream_id, limit=limit)
+
+    async def wished_replays(self, collection: str) -> frozenset[str]:
+        """See `ProjectionStore.wished_replays`."""
+        return await self.behind.wished_replays(collection)
+
+    async def resume(self, projection: str, generation: int) -> bool:
+        """See `ProjectionStore.resume`."""
+        return await self.behind.resume(projection, generation)
+
+    async def leave_out(self, projection: str, generation: int) -> UUID | None:
+        """See `ProjectionStore.leave_out`."""
+        return await self.behind.leave_out(projection, generation)
+
+    async def set_state(
+        self, projection: str, generation: int, state: GenerationState, error: str | None = None
+    ) -> None:
+        """See `ProjectionStore.set_state`."""
+        await self.behind.set_state(projection, generation, state, error)
+
+    async def leave(self, checkpoint: Checkpoint) -> None:
+        """See `ProjectionStore.leave`."""
+        await self.behind.leave(checkpoint)
+
+    async def changed(self, timeout_s: float) -> None:
+        """See `ProjectionStore.changed`."""
+        await self.behind.changed(timeout_s)

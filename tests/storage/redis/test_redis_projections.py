@@ -269,7 +269,7 @@ async def test_what_was_being_built_is_given_up_when_it_is_lost(redis: RedisClie
     await redis.call("DEL", f"{PREFIX}documents:totals__g2")
     lost = (await store.checkpoints("totals"))[1]
     assert (lost.state, lost.is_outdated) == (GenerationState.RETIRED, True)
-    assert (await store.books.checkpoints("totals"))[1].state is GenerationState.RETIRED
+    assert (await store.behind.checkpoints("totals"))[1].state is GenerationState.RETIRED
     with pytest.raises(NotRetired):
         await swap_back(store, "totals")
     assert await begin_rebuild(store, Totals()) == 3
@@ -289,7 +289,7 @@ async def test_an_old_copy_is_no_state(redis: RedisClient) -> None:
     assert not now.is_outdated
     assert await store.get(begun.collection, "a") == {"n": 2}
     assert await store.commit(ProjectionBatch(now, Cursor(7, 1), {"b": {"n": 3}}))
-    for known in (store, RedisProjections(redis, store.books)):
+    for known in (store, RedisProjections(redis, store.behind)):
         await redis.call("RESTORE", name, 0, old, "REPLACE")
         [now] = await known.checkpoints("totals")
         assert now.is_outdated
@@ -304,11 +304,11 @@ async def test_a_batch_that_is_in_the_books_alone_is_written_by_the_next_look(
     cut_off = CutOff(redis)
     batch = ProjectionBatch(now, Cursor(6, 1), {"a": {"n": 2}, "b": None, "ü": {"x": [1.5, None]}})
     with pytest.raises(StoreUnavailable):
-        await RedisProjections(cast("RedisClient", cut_off), store.books).commit(batch)
+        await RedisProjections(cast("RedisClient", cut_off), store.behind).commit(batch)
     assert await store.get(begun.collection, "a") == {"n": 1}
     # Who began before it writes nothing over it.
     assert not await store.commit(replace(batch, documents={"a": {"n": 9}}))
-    others = [RedisProjections(redis, store.books) for _ in range(5)]
+    others = [RedisProjections(redis, store.behind) for _ in range(5)]
     seen = list[Checkpoint]()
 
     async def look(one: RedisProjections) -> None:
@@ -354,7 +354,7 @@ async def test_a_batch_that_comes_late_writes_nothing_over_a_later_one(redis: Re
     late, told = Late(redis), list[bool]()
 
     async def commit() -> None:
-        slow = RedisProjections(cast("RedisClient", late), store.books)
+        slow = RedisProjections(cast("RedisClient", late), store.behind)
         told.append(await slow.commit(ProjectionBatch(now, Cursor(6, 1), {"a": {"n": 2}})))
 
     async with trio.open_nursery() as nursery:
