@@ -132,6 +132,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     "the actors there are, made anew with each look": (
         "web.observability.operating.overview.reading:_Before.cells",
     ),
+    "open streams, and PANELS_OF_STREAM_MAX of each": ("web.wiring.frame.panels:Watched._readers",),
     "the class that all others are to be": ("web.server.bounded:BoundedMap._kept",),
     "routes of the application, and LABEL_SETS_MAX of any metric": (
         "web.observability.metrics.collectors:RequestTallies._counts",

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Never
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -44,6 +45,7 @@ from web.app import (
     NothingBeside,
     OwnSite,
     Panel,
+    PanelOf,
     SitePlan,
     Speaker,
     Topic,
@@ -374,7 +376,7 @@ async def test_a_site_that_is_left_lets_go_of_everybody() -> None:
             (open_stream,) = site.streams.all()
         with trio.fail_after(PATIENCE_S):
             await open_stream.closed.wait()
-        assert (len(site.streams), len(site.watched["votes"].readers)) == (0, 0)
+        assert (len(site.streams), len(site.watched["votes"])) == (0, 0)
         visitor = Visitor(url)
         page = await in_thread(partial(visitor.get, "/"))
         kept = await in_thread(partial(visitor.open_stream_at, live_path(page)))
@@ -414,7 +416,8 @@ def _page_of(*panels: str) -> Callable[[OwnSite], Blueprint]:
 
         @routes.get("/")
         async def home() -> Response:
-            shown = "".join(f"{{{{ panel.{panel} }}}}" for panel in panels)
+            names = dict.fromkeys(panel.partition(":")[0] for panel in panels)
+            shown = "".join(f"{{{{ panel.{name} }}}}" for name in names)
             return await site.page(shown + "{{ live }}", panels=panels)
 
         return routes
@@ -575,6 +578,40 @@ async def test_a_panel_is_rendered_for_all_at_once_and_only_while_somebody_looks
             topics.publish("ticks", "tick")
             await in_thread(partial(stream.read_until, b"<b>4</b>"))
         assert rendered == 4
+
+
+async def test_of_one_panel_there_is_one_for_each_key_and_who_may_watches() -> None:
+    rendered: list[str] = []
+
+    def panels(_: OwnSite) -> list[PanelOf]:
+        async def room(key: str) -> str:
+            rendered.append(key)
+            return f"<b>{key} {rendered.count(key)}</b>"
+
+        async def may(key: str) -> bool:
+            return key != "closed"
+
+        return [PanelOf("room", "rooms", str, room, may)]
+
+    async with open_own(SitePlan(pages=_page_of("room:a1", "room:b-2"), panels=panels)) as site:
+        visitor, topics = Visitor(site.url), site.system.topics
+        page = await in_thread(partial(visitor.get, "/"))
+        assert '<div id="panel-room-a1"><b>a1 1</b></div><div id="panel-room-b-2">' in page.text
+        path = live_path(page)
+        for wrong in ("room", "room:", "room:closed", "room:a'", "hall:a1", "room:" + "x" * 65):
+            asked = path.split("&panel=")[0] + f"&panel={quote(wrong)}"
+            refused = await in_thread(partial(visitor.get, asked))
+            assert refused.status == 400, wrong
+        with await in_thread(partial(visitor.open_stream_at, path)) as stream:
+            await in_thread(partial(stream.read_until, b"<b>b-2 2</b>"))
+            # What happens in one room is told of in that one, and in none where nobody looks.
+            for told in ("b-2", "c", "closed"):
+                topics.publish("rooms", told)
+            await in_thread(partial(stream.read_until, b"<b>b-2 3</b>"))
+            topics.publish("rooms", "a1")
+            await in_thread(partial(stream.read_until, b"<b>a1 3</b>"))
+        assert sorted(set(rendered)) == ["a1", "b-2"]
+        assert (rendered.count("a1"), rendered.count("b-2")) == (3, 3)
 
 
 async def test_a_panel_whose_source_is_away_keeps_what_it_shows_and_comes_back() -> None:

@@ -7,7 +7,7 @@ serve), `probes.py` (files and health) and `finding.py` (actors by name) are our
 """
 
 from web.wiring.frame.own_site import Beside, Kept, NothingBeside, OwnSite, SitePlan
-from web.wiring.frame.panels import Panel
+from web.wiring.frame.panels import Panel, PanelOf
 from web.wiring.frame.topics import Command, Speaker, Topic, command
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "NothingBeside",
     "OwnSite",
     "Panel",
+    "PanelOf",
     "SitePlan",
     "Speaker",
     "Topic",

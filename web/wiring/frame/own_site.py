@@ -66,7 +66,7 @@ from web.views.static import DATASTAR
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.frame.finding import Finder
 from web.wiring.frame.outside import told
-from web.wiring.frame.panels import LIVE, Panel, Watched, element
+from web.wiring.frame.panels import LIVE, Panel, PanelOf, Shown, Watched, shown_of
 from web.wiring.frame.topics import Topic
 
 M = TypeVar("M")
@@ -228,17 +228,23 @@ class OwnSite(Finder):
     ) -> Response:
         """Call this in a route for a page; raises what panels raise, `KeyError` for unknown ones.
 
-        Beside `values` the template knows `panel.<name>` (each panel as it is now), `live` (what
-        keeps them so; put it at the end), `csrf` (a hidden field for its forms), `nonce` (for
-        scripts of its own) and `file_url`.
+        Beside `values` the template knows `panel.<name>` (each panel as it is now; `name:key` of
+        a `PanelOf`), `live` (what keeps them so; put it at the end), `csrf` (a hidden field for
+        its forms), `nonce` (for scripts of its own) and `file_url`.
 
         It is compressed for who takes gzip. Say `is_compressed=False` where the page has a secret
         of yours beside words that a stranger can make it show: its length would tell of it.
         """
         state = current_request_state()
-        shown = {name: await self._shown(self.watched[name].panel) for name in panels}
+        shown: dict[str, Markup] = {}
+        for one in panels:
+            named = shown_of(self.watched, one)
+            if named is None:
+                raise KeyError(one)
+            html = await self._shown(named)
+            shown[named.name] = shown.get(named.name, Markup()) + html
         token = self.csrf.make(state.visitor.id, sign_in_of(state))
-        html = self.render(
+        text = self.render(
             template,
             **values,
             panel=shown,
@@ -249,15 +255,15 @@ class OwnSite(Finder):
         )
         # It holds a nonce and a token, so no cache keeps it (SEC-60). Both are others in each
         # answer, so the length of what is compressed tells nothing of them (SEC-32).
-        headers, body = {"cache-control": "no-store", "vary": "accept-encoding"}, html.encode()
+        headers, body = {"cache-control": "no-store", "vary": "accept-encoding"}, text.encode()
         if is_compressed and state.takes_gzip:
             body = gzipped(body)
             headers["content-encoding"] = "gzip"
         return Response(body, status, headers, content_type="text/html; charset=utf-8")
 
-    async def _shown(self, panel: Panel) -> Markup:
-        html = Markup(await panel.render())
-        return Markup('<div id="{}">{}</div>').format(element(panel), html)
+    async def _shown(self, shown: Shown) -> Markup:
+        html = Markup(await self.watched[shown.name].render(shown.key))
+        return Markup('<div id="{}">{}</div>').format(shown.element, html)
 
     def _live(self, panels: Collection[str], nonce: str) -> Markup:
         names = "".join(f"&panel={name}" for name in panels)
@@ -312,7 +318,7 @@ class SitePlan:
     name: str = "site"
     tree: Callable[[OwnSite], Sequence[ChildSpec]] = no_children
     pages: Callable[[OwnSite], Blueprint] = no_pages
-    panels: Callable[[OwnSite], Sequence[Panel]] = no_panels
+    panels: Callable[[OwnSite], Sequence[Panel | PanelOf]] = no_panels
     topics: Callable[[OwnSite], Sequence[Topic]] = no_topics
     health: Callable[[OwnSite], Sequence[Component]] = no_health
     errors: Callable[[ErrorTable], None] = no_errors
