@@ -113,6 +113,7 @@ class DeclaredChild(Declared, Generic[A_co]):
         made = class_of(_returned_by(start) if is_method else start)
         self._is_supervisor = getattr(made, "child_type", "worker") == "supervisor"
         self._options = {"type": "supervisor" if self._is_supervisor else "worker", **options}
+        _check_options(start, self._options)
 
     def options(self, **options: Unpack[ChildOptions]) -> DeclaredChild[A_co]:
         """Call this for the same child with these options: `child(Stock, n=5).options(...)`."""
@@ -203,6 +204,7 @@ class DeclaredDynamic(Declared, Generic[M]):
         flags = cast("dict[str, Never]", {name: rest.pop(name) for name in names})
         self._flags = DynamicFlags(**flags)
         self._options = cast("dict[str, Never]", rest)
+        _check_options(start, rest)
 
     def options(
         self, *, key: str | None = None, **options: Unpack[DynamicOptions]
@@ -283,6 +285,16 @@ class _DynamicMethod:
 def declared_in(cls: type) -> dict[str, Declared]:
     """Call this for what a class body itself declares, in its order."""
     return {name: one for name, one in vars(cls).items() if isinstance(one, Declared)}
+
+
+def _check_options(start: Maker, options: Mapping[str, object]) -> None:
+    """Refuse an option where it is written; when the class is made, its line is all there is."""
+    try:
+        ChildSpec("child", start, **cast("dict[str, Never]", options))
+    except SpecError as error:
+        # What goes with what is known when the class is made: `.options()` may add the other one.
+        if error.code != "bad_combination":
+            raise
 
 
 def _text(value: object) -> str | None:

@@ -51,7 +51,7 @@ class Refusal:
     def __post_init__(self) -> None:
         texts: tuple[tuple[str, object], ...] = (("code", self.code), ("message", self.message))
         for name, value in texts:
-            if not isinstance(value, str) or not value:
+            if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"Refusal.{name} is {value!r}; it must be a text ({here()})")
         if not isinstance(self.detail, Mapping):
             raise ValueError(f"Refusal.detail is {self.detail!r}; it is a Mapping ({here()})")

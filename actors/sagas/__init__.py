@@ -60,6 +60,7 @@ from actors.sagas.words.errors import (
     SagaError,
     SagaExists,
     SagaVersionsUnknown,
+    SignalRefused,
     UnknownSaga,
     UnknownSagaKind,
 )
@@ -154,6 +155,7 @@ __all__ = [
     "SagaView",
     "Sagas",
     "SagasPurged",
+    "SignalRefused",
     "Start",
     "Status",
     "Step",

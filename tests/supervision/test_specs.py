@@ -416,3 +416,23 @@ async def test_the_root_takes_arguments_by_name() -> None:
     with pytest.raises(TypeError, match=r"partial\(.*Calls, name=\.\.\.\)"):
         async with open_system(Calls, name="x"):
             pass
+
+
+def test_an_option_that_makes_no_sense_is_refused_where_it_is_written() -> None:
+    # SUP-2: with its own line, not that of the class around it, and outside of one as well
+    def made(self: Block) -> Leaf:
+        return Leaf("x")
+
+    for write in (
+        lambda: child(Leaf, "x", restart="sometimes"),  # type: ignore[call-arg]
+        lambda: child(Leaf, "x", shutdown=-1.0),
+        lambda: child(Leaf, "x").options(restart="sometimes"),  # type: ignore[arg-type]
+        lambda: child_method(shutdown=-1.0)(made),
+        lambda: dynamic(Leaf, "x", restart="sometimes"),  # type: ignore[call-arg]
+    ):
+        line = write.__code__.co_firstlineno
+        with pytest.raises(SpecError, match=rf"bad_(restart|shutdown).*test_specs\.py:{line} in"):
+            write()
+    # What goes with what is known at the end.
+    spec = child(Leaf, "x", significant=True).options(restart="temporary").spec("leaf", None)
+    assert spec.significant

@@ -109,7 +109,7 @@ def decide(
 
     `applied` has the states after them, for whoever wants them next.
     Refusals have the codes `unknown_saga`, `saga_exists`, `invalid_transition`,
-    `too_many_signals` and `cannot_migrate`.
+    `signal_refused`, `too_many_signals` and `cannot_migrate`.
     """
     turn = _Turn(definition, env, state, Applied() if applied is None else applied)
     if state.phase is Status.NEW:
@@ -286,9 +286,34 @@ def _take_signal(turn: _Turn, told: TakeSignal) -> Decision[SagaEvent]:
         return Refusal("invalid_transition", "take a signal")
     if told.key and told.key in turn.state.signal_keys:
         return Reply(KNOWN)
+    refused = _signal_refusal(turn, told)
+    if refused is not None:
+        return refused
     if len(turn.state.signals) >= SIGNALS_MAX:
         return Refusal("too_many_signals", f"{SIGNALS_MAX} signals wait already")
     return _advanced(turn.then(SignalReceived(told.name, told.message, told.key))).events
+
+
+def _signal_refusal(turn: _Turn, told: TakeSignal) -> Refusal | None:
+    """Why no step will ever take a signal: it would lie in the log, and its sender not know."""
+    known = {one.name: one.wait_for for one in turn.definition.steps if one.wait_for is not None}
+    meant = [name for name, awaited in known.items() if awaited.__name__ == told.name]
+    if not meant:
+        awaited = ", ".join(sorted({one.__name__ for one in known.values()})) or "no signal"
+        return Refusal("signal_refused", f"no step waits for {told.name}; they wait for {awaited}")
+    if turn.state.phase is not Status.RUNNING or all(
+        turn.state.step(name).phase not in ("new", "started") for name in meant
+    ):
+        return Refusal("invalid_transition", "take a signal")
+    why = ""
+    for name in meant:
+        try:
+            turn.step(name).read(told.message)
+        except msgspec.ValidationError as error:
+            why = f"{name} cannot read the {told.name}: {error}"
+        else:
+            return None
+    return Refusal("signal_refused", why)
 
 
 def _compensate_child(turn: _Turn, told: Compensate) -> Decision[SagaEvent]:

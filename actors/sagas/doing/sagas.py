@@ -49,6 +49,7 @@ from actors.sagas.words.errors import (
     NoParticipant,
     SagaExists,
     SagaVersionsUnknown,
+    SignalRefused,
     UnknownSaga,
     UnknownSagaKind,
 )
@@ -192,8 +193,9 @@ class Sagas:
     async def signal(self, saga: SagaId, message: object, *, key: str = "") -> None:
         """Call this with what a step waits for, or will; one with a known `key` changes nothing.
 
-        Its class says which step takes it. Raises `UnknownSaga`, and `InvalidSagaTransition` when
-        the saga is over, or has a hundred that wait.
+        Its class says which step takes it. Raises `UnknownSaga`, `SignalRefused` when no step waits
+        for that class, and `InvalidSagaTransition` when the saga, or each step that waits for it,
+        is over, or a hundred wait.
         """
         named = TakeSignal(type(message).__name__, plain(message), key)
         await self.order(saga, named, "take a signal")
@@ -246,6 +248,8 @@ class Sagas:
                 return SagaExists(str(saga))
             case "unknown_saga":
                 return UnknownSaga(str(saga))
+            case "signal_refused":
+                return SignalRefused(str(saga), refusal.message)
             case code if code == UNKNOWN_VERSION:
                 return UnknownSagaKind(saga.kind, (await self.query(saga)).version)
         state = await self.query(saga)
@@ -439,9 +443,4 @@ def _stored(outcome: Outcome) -> Outcome:
         )
     if isinstance(outcome, Succeeded):
         return Succeeded(plain(outcome.result))
-    told: object = outcome.path if isinstance(outcome, ChildStuck) else outcome.reason
-    if not isinstance(told, str):
-        raise TypeError(
-            f"the reason of {type(outcome).__name__} is a text, not {type(told).__name__}"
-        )
     return outcome

@@ -1,7 +1,7 @@
 """What can go wrong with sagas, divided by who must act.
 
-`SagaDefinitionError` is yours, when a class is made. `UnknownSaga`, `SagaExists` and
-`InvalidSagaTransition` are the caller's; nothing was done after each of them.
+`SagaDefinitionError` is yours, when a class is made. `UnknownSaga`, `SagaExists`,
+`SignalRefused` and `InvalidSagaTransition` are the caller's; nothing was done after each of them.
 `SagaVersionsUnknown` is for whoever deploys, `NoParticipant` for whoever wires a program.
 """
 
@@ -78,6 +78,19 @@ class InvalidSagaTransition(SagaError):
     def __init__(self, saga: str, status: str, asked: str) -> None:
         super().__init__(f"{saga} is {status} and cannot {asked}; nothing was done")
         self.saga, self.status, self.asked = saga, status, asked
+
+
+class SignalRefused(SagaError):
+    """Raised for a signal that no step of its saga waits for, or can read; nothing was done.
+
+    `why` names what the steps wait for.
+    """
+
+    code = "signal_refused"
+
+    def __init__(self, saga: str, why: str) -> None:
+        super().__init__(f"{saga} takes no such signal: {why}; nothing was done")
+        self.saga, self.why = saga, why
 
 
 class SagaVersionsUnknown(SagaError):

@@ -144,6 +144,13 @@ FINAL = frozenset({Status.COMPLETED, Status.FAILED})
 # What comes of a command. A participant gives one of the first three.
 
 
+def _check_reason(cls: type, name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(
+            f"{cls.__name__}.{name} is {value!r}; it must be a text that says why ({here()})"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """It was done, or had been; `result` is what later steps may need: a mapping or an event."""
@@ -153,16 +160,28 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It was not done and never will be, for a reason of the domain: the saga compensates."""
+    """It was not done and never will be, for a reason of the domain: the saga compensates.
+
+    ValueError without a reason: a person reads it where the saga failed.
+    """
 
     reason: str
+
+    def __post_init__(self) -> None:
+        _check_reason(type(self), "reason", self.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """It could not be done now: a time-out, a lost connection, 429 or 503. It is tried again."""
+    """It could not be done now: a time-out, a lost connection, 429 or 503. It is tried again.
+
+    ValueError without a reason, as `Refused`.
+    """
 
     reason: str
+
+    def __post_init__(self) -> None:
+        _check_reason(type(self), "reason", self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +189,9 @@ class ChildStuck:
     """The saga that a step is waits for a person; `path` names the one that does."""
 
     path: str
+
+    def __post_init__(self) -> None:
+        _check_reason(type(self), "path", self.path)
 
 
 # What a participant says of a command: done, never to be done, not now, or a nested saga is stuck.

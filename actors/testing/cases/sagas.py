@@ -47,6 +47,7 @@ from actors.sagas import (
 )
 from actors.sagas.words.words import COMMANDS, plain, target_of
 from actors.testing.cases.fixed import FixedClock, FixedIds
+from actors.testing.cases.telling import Unfinished
 
 D = TypeVar("D")
 
@@ -70,8 +71,9 @@ class SagaTest(Generic[D]):
 
     Every step that is not as expected is an `AssertionError` that says what was there. With
     `crash_after(n)` the saga is made again from its log behind the n-th append from then on, and
-    what caused that append comes once more, as it would after a crash. `log` has the events,
-    `env` the clock.
+    what caused that append comes once more, as it would after a crash; a saga that is over before
+    it fails the case, as does one that the test leaves before it. `log` has the events, `env` the
+    clock.
     """
 
     def __init__(self, kind: type[Saga[D]], *, name: str = "1") -> None:
@@ -89,6 +91,7 @@ class SagaTest(Generic[D]):
         self._timers: dict[tuple[str, str], SetTimer] = {}
         self._fired: list[str] = []
         self._crash_at: int | None = None
+        self._crash: Unfinished | None = None
         self._last: SagaCommand | None = None
         self.answer: object = None
         self._saga_log, self._state = self._loaded()
@@ -161,7 +164,16 @@ class SagaTest(Generic[D]):
         """Call this to have it crash behind the n-th append from now on, counted from 1."""
         if appends < 1:
             raise ValueError(f"it cannot crash behind append {appends!r}; they count from 1")
+        self.no_crash()
         self._crash_at = self.appends + appends
+        self._crash = Unfinished(f"{self.saga} was left before append {self._crash_at}, its crash")
+        return self
+
+    def no_crash(self) -> Self:
+        """Call this when a crash that was to come need not come any more."""
+        if self._crash is not None:
+            self._crash.finish()
+        self._crash, self._crash_at = None, None
         return self
 
     def deploy(self, kind: type[Saga[D]]) -> Self:
@@ -175,7 +187,7 @@ class SagaTest(Generic[D]):
         self._told(told)
         if self._crash_at is not None and self.appends >= self._crash_at:
             # The process died before anybody heard of the append: what came, comes again.
-            self._crash_at = None
+            self.no_crash()
             self._saga_log, self._state = self._loaded()
             self._told(told)
         return self
@@ -231,6 +243,10 @@ class SagaTest(Generic[D]):
         assert reason in found, f"the reason is {found!r}, without {reason!r}"
         if state.is_over and not state.stuck:
             self.expect_nothing()
+            assert self._crash_at is None, (
+                f"{self.saga} is over after {self.appends} appends; its crash behind append "
+                f"{self._crash_at} never came"
+            )
         return self
 
     def expect_events(self, *names: str) -> Self:

@@ -8,12 +8,15 @@ import pytest
 
 from actors.sagas import (
     Cancel,
+    ChildStuck,
     Facts,
     Intervene,
+    Refused,
     Saga,
     SagaDefinitionError,
     SagaKinds,
     SagaState,
+    Unavailable,
     UnknownSagaKind,
     child,
     command,
@@ -409,3 +412,10 @@ def test_who_wants_it_and_why_is_said(by: str, reason: str) -> None:  # SAGA-13,
         Intervene("retry", by, reason)
     with pytest.raises(ValueError, match="'dance' is none of retry, skip, compensate, fail"):
         Intervene("dance", "ann", "why")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reason", ["", " \n", None, 7])
+def test_why_a_command_was_not_done_is_said(reason: str) -> None:  # SAGA-3
+    for outcome in (Refused, Unavailable, ChildStuck):
+        with pytest.raises(ValueError, match=rf"{outcome.__name__}\..* must be a text.*test_def"):
+            outcome(reason)

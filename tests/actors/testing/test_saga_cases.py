@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from math import nan
+from pathlib import Path
 
 import pytest
 
 from actors.sagas import Succeeded
 from actors.testing.cases.sagas import SagaTest
+from actors.testing.cases.telling import take_unfinished
 from tests.actors.sagas.checkouts import Basket, Charge, Place, Placed, Purchase, Reserve
 
 BASKET = Basket("o-1", "c-1", 500)
@@ -77,6 +79,19 @@ def test_a_crash_makes_it_again_from_bytes() -> None:
     assert case.state is not before
     assert [one.type for one in case.log].count("StepSucceeded") == 1
     assert all(isinstance(one.data, bytes) for one in case.log)
+
+
+def test_a_crash_that_never_comes_fails_the_case() -> None:
+    # TEST-5: it would look as if the saga had stood it
+    case = _begun().expect_command(Place).crash_after(9).refuse()
+    with pytest.raises(AssertionError, match="over after 2 appends; its crash behind append 10"):
+        case.expect_status("failed")
+    (left,) = take_unfinished()
+    assert "purchase-1 was left before append 10, its crash" in left
+    assert Path(__file__).name in left
+    case = _begun().crash_after(1).expect_command(Place).refuse().expect_status("failed")
+    case.crash_after(1).no_crash().expect_status("failed")
+    assert take_unfinished() == []
 
 
 def test_nonsense_is_refused_before_it_proves_anything() -> None:  # TEST-5
