@@ -39,7 +39,15 @@ from web.mail.templates import (
     Ticket,
     Verification,
 )
-from web.mail.words import KEY_BYTES_MAX, BadMail, Mail, check_line, parse_address
+from web.mail.words import (
+    KEY_BYTES_MAX,
+    PICTURES_MAX,
+    BadMail,
+    Mail,
+    Picture,
+    check_line,
+    parse_address,
+)
 
 # The kind and the target of its messages in the outbox.
 MAIL = MAIL_KIND
@@ -92,6 +100,7 @@ class Mails:
         language: str | None = None,
         expires_at: datetime | None = None,
         unsubscribe: str = "",
+        pictures: Sequence[Picture] = (),
     ) -> Sequence[OutboxMessage]:
         """Call this for what the act's own transaction writes: one message, none without mail.
 
@@ -106,6 +115,10 @@ class Mails:
             raise BadMail("unsubscribe", "must be one https:// address")
         if expires_at is not None and expires_at.tzinfo is None:
             raise BadMail("expires_at", "must be a time with its zone")
+        if len(pictures) > PICTURES_MAX:
+            raise BadMail("pictures", f"are {len(pictures)}, the limit is {PICTURES_MAX}")
+        for picture in pictures:
+            picture.check()
         said = self._templates.render(template, context, language or self._language)
         mail = Mail(
             address,
@@ -117,6 +130,7 @@ class Mails:
             expires_at,
             template.is_asked_for,
             unsubscribe,
+            tuple(pictures),
         )
         if self._outbox is None:
             return ()
@@ -140,6 +154,7 @@ class Mails:
         language: str | None = None,
         expires_at: datetime | None = None,
         unsubscribe: str = "",
+        pictures: Sequence[Picture] = (),
     ) -> bool:
         """Call this for a mail that goes with no other act; False when the key was used before.
 
@@ -153,6 +168,7 @@ class Mails:
             language=language,
             expires_at=expires_at,
             unsubscribe=unsubscribe,
+            pictures=pictures,
         )
         if self._outbox is None:
             return False
@@ -221,9 +237,11 @@ class Mails:
         """Call this with the order's own transaction in hand; raises as `messages`."""
         return self.messages(to, ORDER, context, key)
 
-    def ticket(self, to: str, context: Ticket, key: str) -> Sequence[OutboxMessage]:
+    def ticket(
+        self, to: str, context: Ticket, key: str, pictures: Sequence[Picture] = ()
+    ) -> Sequence[OutboxMessage]:
         """Call this with the ticket's own transaction in hand; raises as `messages`."""
-        return self.messages(to, TICKET, context, key)
+        return self.messages(to, TICKET, context, key, pictures=pictures)
 
     def test(self, to: str, context: MailTest, key: str) -> Sequence[OutboxMessage]:
         """Call this to see whether mail arrives; raises as `messages`."""

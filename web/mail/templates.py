@@ -282,18 +282,21 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A seat that somebody has."""
+    """A seat that somebody has. `link` is the page that shows it, empty where there is none."""
 
     username: str
     event: str
     place: str
     at: datetime
     code: str
+    link: str = ""
 
     def check(self) -> None:
         """Call this before it is rendered; raises `BadMail`."""
         _check_texts(username=self.username, event=self.event, place=self.place, code=self.code)
         _check_times(at=self.at)
+        if self.link:
+            _check_link(self.link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +359,20 @@ ORDER = Template(
     Order,
     Order("ada", "7421", (OrderLine("Tea", 2, "9.00 EUR"),), "18.00 EUR"),
 )
-TICKET = Template("ticket", Ticket, Ticket("ada", "An evening", "Row 4, seat 12", _AT, "T-7421"))
+# Its code lets in whoever shows it.
+TICKET = Template(
+    "ticket",
+    Ticket,
+    Ticket(
+        "ada",
+        "An evening",
+        "Row 4, seat 12",
+        _AT,
+        "T-7421",
+        "https://greenroom.example/tickets/7421",
+    ),
+    is_fleeting=True,
+)
 MAIL_TEST = Template("mail_test", MailTest, MailTest("http://127.0.0.1:3000", _AT))
 
 TEMPLATES: Sequence[Template[MagicLink] | Template[Verification] | Template[PasswordReset]

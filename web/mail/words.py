@@ -15,6 +15,10 @@ from actors.accounts import BadField, parse_email
 SUBJECT_CHARS_MAX = 200
 # A mail of ours is a page of text. Many a server takes 10 MiB; some clip what is over 100 KiB.
 BODY_BYTES_MAX = 100 * 1024
+# The code of a ticket, as a camera reads it, has 5 to 20 KiB.
+PICTURE_BYTES_MAX = 50 * 1024
+PICTURES_MAX = 4
+_PICTURE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # What names an act for which a mail is sent once.
 KEY_BYTES_MAX = 200
 SENDER_NAME_CHARS_MAX = 64
@@ -51,12 +55,30 @@ class MailAddress:
     name: str = ""
 
 
+class Picture(msgspec.Struct, frozen=True):
+    """A drawing that goes with a mail, as a file that its reader can open and print: SVG.
+
+    `name` is that of the file, without its ending. It loads nothing, as the mail does not.
+    """
+
+    name: str
+    svg: str
+
+    def check(self) -> None:
+        """Call this before it goes anywhere; raises `BadMail`."""
+        if _PICTURE_NAME.fullmatch(self.name) is None:
+            raise BadMail("picture", "has a name of 1 to 64 letters, digits, - and _")
+        if not self.svg.startswith("<svg ") or len(self.svg.encode()) > PICTURE_BYTES_MAX:
+            raise BadMail("picture", f"is an SVG of at most {PICTURE_BYTES_MAX} bytes")
+
+
 class Mail(msgspec.Struct, frozen=True):
     """A mail as it waits in the outbox. All that it says, but for its date.
 
     `expires_at`: later it is of no use, and is not sent. `is_asked_for`: its reader asked for it
     by hand just now, so it may go to an address that takes no other mail. `unsubscribe` is an
-    https address for `List-Unsubscribe`, where a reader may do without such mails.
+    https address for `List-Unsubscribe`, where a reader may do without such mails. `pictures` are
+    attached to it.
     """
 
     to: str
@@ -68,6 +90,7 @@ class Mail(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
     is_asked_for: bool = False
     unsubscribe: str = ""
+    pictures: tuple[Picture, ...] = ()
 
 
 def parse_address(text: str) -> str:

@@ -40,6 +40,8 @@ from web.views.accounts import (
     SignInView,
     TokenPage,
     TokenView,
+    picture_of,
+    svg_of,
 )
 from web.views.chat import (
     ChatView,
@@ -341,8 +343,10 @@ __all__ = [
     "nonce",
     "origin",
     "otpauth_link",
+    "picture_of",
     "rp_id",
     "sample_code",
+    "svg_of",
     "svg_path",
     "table",
 ]

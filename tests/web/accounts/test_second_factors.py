@@ -24,10 +24,12 @@ from tests.patience import until
 from tests.web.accounts.test_access import asked, declared, let_proofs_age
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
-from web.accounts.own.second_factors import PICTURE_MARGIN, PICTURE_MASK, otpauth_uri, picture_of
+from web.accounts.own.second_factors import otpauth_uri
 from web.accounts.roles.access import Access
 from web.mail.senders.memory import MemorySender
 from web.settings import Settings
+from web.views import picture_of, svg_of
+from web.views.accounts import PICTURE_MARGIN, PICTURE_MASK
 
 pytestmark = pytest.mark.slow
 
@@ -303,6 +305,11 @@ def test_the_picture_is_the_link_square_by_square(address: str) -> None:
     assert drawn == squares
     assert picture.side == len(code.matrix) + 2 * PICTURE_MARGIN
     assert picture_of(link) == picture
+    # As a file it is the same, on white ground: a page that is dark spoils it for no camera.
+    svg = svg_of(picture)
+    assert svg.startswith(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {picture.side} ')
+    assert f'<path d="{picture.path}"/>' in svg
+    assert f'<path fill="#fff" d="M0 0h{picture.side}v{picture.side}h-' in svg
     assert picture_of(otpauth_uri(b"t" * 20, address)) != picture
 
 

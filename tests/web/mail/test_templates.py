@@ -10,8 +10,10 @@ from email.policy import default
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pytest
 
+from actors.persistence.words import FLEETING
 from storage.memory import MemoryDatabase, MemoryOutbox
 from web.mail.mails import Mails, message_id_of
 from web.mail.message import bytes_of, wire_address
@@ -31,7 +33,17 @@ from web.mail.templates import (
     SecurityAlert,
     Template,
 )
-from web.mail.words import BadMail, Mail, MailAddress, parse_address, parse_sender
+from web.mail.words import (
+    PICTURE_BYTES_MAX,
+    PICTURES_MAX,
+    BadMail,
+    Mail,
+    MailAddress,
+    Picture,
+    parse_address,
+    parse_sender,
+)
+from web.views import picture_of, svg_of
 
 _AT = datetime(2025, 3, 1, 12, 30, tzinfo=UTC)
 _FROM = MailAddress("greenroom@example.org", "Greenroom")
@@ -245,6 +257,31 @@ def test_what_a_mail_says_is_read_as_it_was_written(name: str, to: str) -> None:
         assert plain.get_content_type() == "text/plain"
         assert plain.get_content().replace("\r\n", "\n") == text
         assert html.get_content().replace("\r\n", "\n") == f"<pre>{text}</pre>\n"
+
+
+def test_a_picture_is_a_file_behind_what_the_mail_says() -> None:
+    # EX-50: a ticket comes with its code as a picture, which nobody has to load
+    svg = svg_of(picture_of("T-7421"))
+    mails = Mails(MemoryOutbox(MemoryDatabase()))
+    picture = Picture("ticket-A1", svg)
+    (message,) = mails.ticket("a@example.org", TICKET.sample, "k", [picture])
+    assert message.headers[FLEETING] == "1", "who reads the outbox later finds no code"
+    mail = msgspec.json.decode(message.payload, type=Mail)
+    data = bytes_of(mail, UUID(int=1), _FROM, _AT)
+    assert max(map(len, data.split(b"\r\n"))) <= 998
+    read = message_from_bytes(data, policy=default)
+    assert not any(part.defects for part in read.walk())
+    texts, file = read.iter_parts()
+    assert [part.get_content_type() for part in texts.iter_parts()] == ["text/plain", "text/html"]
+    assert "/tickets/7421" in next(texts.iter_parts()).get_content()
+    assert (file.get_content_type(), file.get_filename()) == ("image/svg+xml", "ticket-A1.svg")
+    assert file.get_content().decode() == svg
+    large = "<svg " + "x" * PICTURE_BYTES_MAX
+    for wrong in (Picture('a"b', svg), Picture("a", "<html>"), Picture("a", large)):
+        with pytest.raises(BadMail, match="picture"):
+            mails.ticket("a@example.org", TICKET.sample, "k", [wrong])
+    with pytest.raises(BadMail, match="pictures"):
+        mails.ticket("a@example.org", TICKET.sample, "k", [picture] * (PICTURES_MAX + 1))
 
 
 def test_a_mail_that_no_server_could_take_is_told() -> None:

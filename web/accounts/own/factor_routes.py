@@ -17,7 +17,6 @@ from web.accounts.own.second_factors import (
     add_totp,
     offer_again,
     offer_totp,
-    picture_of,
     remove_totp,
     renew_codes,
 )
@@ -38,7 +37,7 @@ from web.routing import paths
 from web.routing.services import Services
 from web.server import current_request_state, require_media
 from web.site.pages import PAGE_ACCOUNT, form_response, shell
-from web.views import CodesPage, EnrolPage, form_ticket, otpauth_link
+from web.views import CodesPage, EnrolPage, form_ticket, otpauth_link, picture_of
 
 
 def factor_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:

@@ -6,12 +6,10 @@ What is shown once, a secret and the recovery codes, is in one answer and kept n
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
-import segno
 
 from actors.accounts import Member, Method
 from actors.accounts.kept.factors import (
@@ -32,12 +30,8 @@ from web.accounts.own.managing import alert
 from web.accounts.second import FIELD
 from web.mail.templates import AlertKind
 from web.server import RequestState
-from web.views import PictureView, svg_path
 
 ISSUER = "greenroom"
-# ISO 18004: what a camera needs around it, in squares; and the pattern, a chequerboard.
-PICTURE_MARGIN = 4
-PICTURE_MASK = 0
 _WRONG = "This is not what the app shows now; type its newest six digits."
 _AGAIN = "This took too long; begin again."
 _CHANGED = "This was changed meanwhile, elsewhere; nothing was done."
@@ -66,24 +60,6 @@ def otpauth_uri(secret: bytes, account: str) -> str:
         f"otpauth://totp/{label}?secret={secret_text(secret)}&issuer={quote(ISSUER, safe='')}"
         f"&algorithm=SHA1&digits={DIGITS}&period={STEP_S}"
     )
-
-
-def picture_of(uri: str) -> PictureView:
-    """Call this for the picture of a link that a camera reads.
-
-    With one pattern laid over it, not the fittest of eight: a screen shows any of them clearly, and
-    it is a fifth of the work.
-    """
-    squares = segno.make_qr(uri, error="m", mask=PICTURE_MASK, boost_error=False).matrix
-    rows = []
-    for top, row in enumerate(squares, PICTURE_MARGIN):
-        left = PICTURE_MARGIN
-        for is_dark, run in groupby(row):
-            count = len(list(run))
-            if is_dark:
-                rows.append(f"M{left} {top}h{count}v1h-{count}z")
-            left += count
-    return PictureView(len(squares) + 2 * PICTURE_MARGIN, svg_path("".join(rows)))
 
 
 def offer_totp(
