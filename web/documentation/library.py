@@ -46,6 +46,7 @@ QUERY_LENGTH_MAX = 100
 _FOLDERS = {
     "start": "Start",
     "how_to": "How to",
+    "cookbook": "Cookbook",
     "runbooks": "Runbooks",
     "explain": "Explain",
     "reference": "Reference",

@@ -20,6 +20,8 @@ _PART_OVER, _LACKING = 0.5, 3
 _LENGTH_USUAL = 2500
 # The second section of a page, the third and so on: other pages have their turn before.
 _AGAIN = 0.6
+# A table of all there is answers who knows its name; whoever asks in words wants a page to read.
+_LOOKED_UP, _LOOKED_UP_PART = ("reference/api/", "reference/requirements"), 0.7
 # Further words of a question of 100 characters say no more, and each is looked for everywhere.
 _WORDS_MAX = 16
 
@@ -27,7 +29,7 @@ _WORD = re.compile(r"\w+")
 # Words that people ask with, and that say nothing of what they ask for.
 _ASKING = frozenset(
     "a an and are as at be by can could do does for from get had has have how i if in into is it "
-    "its let make me my of off on one or our out own should so some that the their them there "
+    "its let make me my of off on one or our out should so some that the their them there "
     "they this to up us was we what when where which who why will with without would you your"
     .split()
 )  # fmt: skip
@@ -70,7 +72,8 @@ class Index:
         for points, one in scored:
             if not points:
                 break
-            found.append((points * _AGAIN ** seen[one.name], one))
+            part = _LOOKED_UP_PART if one.name.startswith(_LOOKED_UP) else 1.0
+            found.append((points * part * _AGAIN ** seen[one.name], one))
             seen[one.name] += 1
         found.sort(key=lambda pair: -pair[0])
         return [one for _, one in found]
