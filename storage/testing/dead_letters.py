@@ -257,7 +257,7 @@ class DeadLettersSuite:
         assert counts.fullness == pytest.approx(0.25)
 
     async def test_final_rows_make_room_pending_ones_never(self, kept: Kept) -> None:
-        # STORE-62, RES-40
+        # DOC-4, STORE-62, RES-40
         found = []
         for n in range(20):
             await kept.dead_letters.add(letter(n))

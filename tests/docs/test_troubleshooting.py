@@ -1,4 +1,7 @@
-"""What the page of troubles quotes is what is seen: each row is brought about here."""
+"""What the page of troubles quotes is what is seen: each line of a program is brought about here.
+
+What shows only while a site runs is brought about by the test that its row names, which says so.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.persistence import StreamId
+from actors.persistence import CodecError, EventTypes, NewEvent, StreamId
 from actors.runtime import Actor, Ask, message, open_actors
 from storage.memory import MemoryEventStore
 from storage.testing.samples import new_events
@@ -26,6 +30,7 @@ from supervision import (
     open_system,
 )
 from tests.docs.pages import ROOT
+from tests.requirement_marks import marks_of
 from web.app import CannotStart
 from web.app.running import check_port, prepare_state_dir
 from web.cli.commands import main
@@ -33,8 +38,11 @@ from web.observability import first_leaf
 from web.settings import BadSettings, Settings, read_settings
 
 PAGE = (ROOT / "docs" / "how_to" / "troubleshoot.md").read_text()
+LINES, RUNNING = PAGE.split("\n## It runs")
 # The first cell of a row: what is seen, with `...` where it differs from case to case.
-ROWS = re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| `([^`]+)` \|", LINES, re.MULTILINE)
+# Of what runs: what is seen, and the test; between them how one is sure, and what to do.
+SEEN = re.findall(r"^\| (.+?) \| .+? \| .+? \| `(test_\w+)` \|$", RUNNING, re.MULTILINE)
 
 
 @message
@@ -125,8 +133,23 @@ async def two_writers() -> None:
     await store.append(stream, new_events(1), expected=0)
 
 
+async def old_bytes() -> None:
+    types = EventTypes()
+
+    @types.event(name="Moved")
+    class Moved:
+        street: str
+
+    stored = NewEvent(event_id=UUID(int=1), type="Moved", data=b'{"road": "1 High Street"}')
+    store, stream = MemoryEventStore(event_types=types), StreamId("person-1")
+    await store.append(stream, [stored])
+    (read,) = [one async for one in store.load(stream)]
+    types.decode(read)
+
+
 IN_A_PROGRAM: list[Callable[[], Awaitable[None]]] = [
     full_mailbox, no_answer, nobody_there, no_start, left_alone, too_slow, mistyped, two_writers,
+    old_bytes,
 ]  # fmt: skip
 
 
@@ -192,7 +215,36 @@ def test_what_a_start_says(tmp_path: Path) -> None:
     assert is_told(str(others.value)), str(others.value)
 
 
-def test_every_row_of_the_page_is_brought_about() -> None:
+async def test_a_renamed_field_makes_the_bytes_of_before_unreadable() -> None:  # DOC-4
+    with pytest.raises(CodecError, match=r"Moved at version 1: .*street") as caught:
+        await old_bytes()
+    assert is_told(f"CodecError: {caught.value}")
+
+
+@pytest.fixture(scope="module")
+def texts() -> Mapping[Path, str]:
+    """All tests and shipped suites, and what a site says."""
+    folders = ("tests", "storage", "actors", "web", "supervision")
+    files = (file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    shipped = (ROOT / "web" / "observability" / "shipped").glob("*.yml")
+    return {file.relative_to(ROOT): file.read_text() for file in (*files, *shipped)}
+
+
+@pytest.mark.parametrize(("seen", "test"), SEEN, ids=[row[1] for row in SEEN])
+def test_what_shows_while_it_runs_is_brought_about_by_the_test_of_its_row(
+    seen: str, test: str, texts: Mapping[Path, str]
+) -> None:  # DOC-4
+    files = [text for text in texts.values() if re.search(rf"def {test}\(", text)]
+    assert len(files) == 1, f"{len(files)} tests are called {test}"
+    assert "DOC-4" in marks_of(files[0])[1][test], f"{test} does not say that it stands there"
+    product = [text for file, text in texts.items() if "tests" not in file.parts]
+    for quoted, alert in re.findall(r"`([^`]+)`|\*\*(\w+)\*\*", seen):
+        name = alert or quoted.split("...")[0].split('":')[0].strip('" ')
+        assert any(name in text for text in product), f"nothing here says {name!r}"
+
+
+def test_every_row_of_the_page_is_brought_about() -> None:  # DOC-4
     assert len(ROWS) == len(set(ROWS)) >= 12
+    assert len(SEEN) == RUNNING.count("\n| ") - 1 >= 18
     tried = len(IN_A_PROGRAM) + len(COMMANDS) + 4
     assert len(ROWS) == tried, "a row without its test, or the other way round"

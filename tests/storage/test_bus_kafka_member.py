@@ -347,7 +347,7 @@ async def test_what_the_broker_says_instead_of_messages_is_told(mock_clock: Mock
 
 async def test_a_broker_that_is_away_is_told_so_in_time() -> None:
     """And not that the bus gives no answer."""
-    # BUS-9, WEB-21
+    # DOC-4, BUS-9, WEB-21
     beside = MemoryBus()
     bus = KafkaBus(
         KafkaSettings("127.0.0.1:1"), parking=beside.parking, dead_letters=beside.dead_letters

@@ -139,7 +139,7 @@ async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
 
 
 async def test_a_full_pool_refuses_in_time(database_url: str) -> None:
-    # STORE-33
+    # DOC-4, STORE-33
     settings = replace(_ONE, acquire_s_max=0.2)
     async with open_database(database_url, settings=settings) as database:
 

@@ -202,7 +202,7 @@ async def test_closing_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_a_start_that_fails_tells_why_and_leaves_nothing(tmp_path: Path) -> None:
-    # REL-25
+    # DOC-4, REL-25
     with pytest.raises(EmbeddedFailed) as caught:
         start(tmp_path, extra=("shared_buffers=nonsense",))
     assert "shared_buffers" in caught.value.log_tail

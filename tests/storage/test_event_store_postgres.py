@@ -85,7 +85,7 @@ async def test_a_cancelled_append_is_there_or_not(database: Database) -> None:
 
 
 async def test_an_open_transaction_holds_the_order_back(database: Database) -> None:
-    # STORE-20, STORE-23: and names itself; STORE-27: backwards too
+    # DOC-4, STORE-20, STORE-23: and names itself; STORE-27: backwards too
     store = PostgresEventStore(database)
     async with open_database(database.url, part="holder", settings=PATIENT_POOL) as other:
         begun, done = trio.Event(), trio.Event()

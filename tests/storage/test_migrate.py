@@ -102,7 +102,7 @@ async def test_of_two_starting_together_one_applies(empty_url: str) -> None:
 
 
 async def test_a_changed_file_stops_the_start(database: Database) -> None:
-    # STORE-32
+    # DOC-4, STORE-32
     changed = (replace(_STEPS[0], up=_STEPS[0].up + "--"), *_STEPS[1:])
     with pytest.raises(MigrationChanged) as caught:
         await migrate(database, changed)

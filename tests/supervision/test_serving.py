@@ -145,7 +145,7 @@ def test_a_tree_that_does_not_start_is_told_in_one_line() -> None:
 
 @pytest.mark.slow
 def test_a_tree_that_gives_up_is_told_with_its_last_error() -> None:
-    # SUP-42
+    # DOC-4, SUP-42
     with program("gives-up", "develops") as running:
         code, said, errors = running.end()
     assert (code, said[-1]) == (1, "stop first")

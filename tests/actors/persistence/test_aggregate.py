@@ -306,7 +306,7 @@ async def test_a_conflict_is_decided_again(autojump_clock: trio.testing.MockCloc
 
 
 async def test_a_conflict_that_stays_is_the_answer(autojump_clock: trio.testing.MockClock) -> None:
-    # STORE-14
+    # DOC-4, STORE-14
     store = _Interfering()
     async with open_actors() as system:
         ref = await _start(system, store)

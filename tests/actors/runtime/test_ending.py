@@ -218,7 +218,7 @@ async def test_a_kill_acts_on_a_parked_a_waiting_and_a_starting_actor(
 async def test_a_shielded_task_is_seen_as_unkillable(
     autojump_clock: MockClock, system: System
 ) -> None:
-    # ACT-51, SUP-177
+    # DOC-4, ACT-51, SUP-177
     ref = await system.start(AsyncPuppet)
 
     async def shielded(_: AnyPuppet) -> None:

@@ -75,7 +75,7 @@ async def test_a_step_that_times_out_is_undone_with_all_before_it(
 async def test_an_undo_that_fails_for_good_is_stuck_until_somebody_helps(
     autojump_clock: MockClock,
 ) -> None:
-    # EX-31
+    # DOC-4, EX-31
     world = memory_world()
     is_closed = [True]
 

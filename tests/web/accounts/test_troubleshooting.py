@@ -46,7 +46,7 @@ def test_a_domain_that_cannot_be_is_refused_at_the_start(
 
 @pytest.mark.slow
 async def test_a_passkey_of_another_domain_or_origin_is_told_in_the_log() -> None:
-    # AUTH-7, SEC-101: wrong rp id
+    # DOC-4, AUTH-7, SEC-101: wrong rp id
     async with open_whole_site() as site:
         _, by, _ = await with_key(site, counts=False)
         for reason, ways in {
@@ -83,7 +83,7 @@ async def refusal(site: WholeSite, by: Authenticator, ways: Ways = RIGHT) -> str
 
 @pytest.mark.slow
 async def test_another_redirect_address_at_the_provider_is_told_in_the_log() -> None:
-    # AUTH-5, SEC-90: told when the code is exchanged; who signs in has the other ways
+    # DOC-4, AUTH-5, SEC-90: told when the code is exchanged; who signs in has the other ways
     async with open_town() as town:
         for reason in ("redirect_uri_mismatch", "invalid_client"):
             town.asked.caller.reset()

@@ -42,7 +42,7 @@ def run(database_url: str, capsys: pytest.CaptureFixture[str]) -> Commands:
 
 @pytest.mark.slow
 def test_projections_are_steered_by_rows(database_url: str, run: Commands) -> None:
-    # PROJ-7, PROJ-8, CLI-20
+    # DOC-4, PROJ-7, PROJ-8, CLI-20
     poison = uuid4()
 
     async def fill(database: Database) -> None:

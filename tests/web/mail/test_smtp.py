@@ -130,7 +130,7 @@ def is_told(error: TlsRefused) -> bool:
 async def test_a_certificate_that_is_not_the_servers_is_refused(
     certificate: ssl.SSLContext, folder: Path, kind: SmtpSecurity
 ) -> None:
-    # MAIL-2, MAIL-10: of nobody that is known, and of another name
+    # DOC-4, MAIL-2, MAIL-10: of nobody that is known, and of another name
     given = {"starttls" if kind is SmtpSecurity.STARTTLS else "tls": certificate}
     with mail_server(**given) as box:  # type: ignore[arg-type]
         for changes in (

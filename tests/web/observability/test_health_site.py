@@ -205,7 +205,7 @@ def shop(_: OwnSite) -> list[ChildSpec]:
 
 @pytest.mark.slow
 async def test_a_subtree_that_gave_up_makes_it_unready_until_it_is_back() -> None:
-    # WEB-21, RES-40: nobody asks it, and nobody starts it again
+    # DOC-4, WEB-21, RES-40: nobody asks it, and nobody starts it again
     async with in_memory(SitePlan(name="own", tree=shop)) as site:
         assert (await ready(site))[0] == 200
         found = site.system.whereis("clerk", Fragile)

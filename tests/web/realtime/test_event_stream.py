@@ -231,7 +231,8 @@ async def test_any_cuts_restarts_and_overflows_leave_no_gap(seed: int) -> None: 
     assert any(told["recovered"] for program in programs for told in program.told)
 
 
-async def test_a_reader_that_is_too_slow_is_cut_off_and_comes_back() -> None:  # WEB-48, REL-70
+async def test_a_reader_that_is_too_slow_is_cut_off_and_comes_back() -> None:
+    # DOC-4, WEB-48, REL-70
     async with process(Store()) as one:
         program = Program("stored")
         await program.connect(one)

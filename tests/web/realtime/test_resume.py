@@ -266,6 +266,7 @@ async def resumed(
 
 
 async def test_what_cannot_be_recovered_is_told(autojump_clock: MockClock) -> None:
+    # DOC-4
     # WEB-42: no mark, a foreign epoch, a number of the future, more than 10,000, some of it gone
     async with open_actors() as system, trio.open_nursery() as nursery:
         store = Store([Happened(n) for n in range(1, 10_011)])

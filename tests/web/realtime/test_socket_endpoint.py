@@ -270,7 +270,7 @@ async def test_caps_answer_before_the_upgrade_and_are_freed() -> None:
 
 
 async def test_a_foreign_origin_is_refused() -> None:
-    # SEC-40
+    # DOC-4, SEC-40
     async with opened() as site:
         for origin in ("https://evil.example", "null", site.server.url + ".evil"):
             refused = await refusal(site, (b"Origin", origin.encode()))
