@@ -16,7 +16,7 @@ Rule 8: an append tells whether the state was the newest; an answer without one 
 other processes have actors of the stream too (`is_shared`), such an answer comes behind a look.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -38,6 +38,7 @@ from actors.persistence.aggregate import (
     schema_tag,
     write_state,
 )
+from actors.persistence.beside_log.outbox import LookAtOutbox
 from actors.persistence.beside_log.subject_keys import Keyring
 from actors.persistence.errors import (
     ConcurrencyConflict,
@@ -158,6 +159,10 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     whoever asks in the context of another one is answered `ForeignTenant`. Raises `InvalidTenant`.
     Say `is_shared` where another process may have an actor of the stream: a refusal, and an answer
     that stores nothing, costs a read then.
+
+    `look_at_outbox` and `look_for_timers` are called behind each append that sent or set something,
+    for the relay and the timers; neither may wait. With `topic` it publishes there what came of
+    each command that may have stored something, also when nobody waits for the answer any more.
     """
 
     def __init__(
@@ -173,6 +178,9 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         keyring: Keyring | None = None,
         tenant: str | None = None,
         is_shared: bool = False,
+        look_at_outbox: Callable[[LookAtOutbox], None] | None = None,
+        look_for_timers: Callable[[], None] | None = None,
+        topic: str | None = None,
     ) -> None:
         check_aggregate(aggregate)
         if keyring is None and has_private_events(aggregate):
@@ -191,6 +199,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             snapshots = snapshots.for_tenant(self._tenant)
         self._store, self._snapshots, self._shard = store, snapshots, shard
         self._idle_s, self._is_shared = idle_s, is_shared
+        self._look_at_outbox, self._look_for_timers = look_at_outbox, look_for_timers
+        self._topic = topic
         self._schema = "" if snapshots is None else schema_tag(aggregate)
         self._keyring = keyring
         # Whose private fields the state was made of, and how many had been forgotten by then.
@@ -222,6 +232,13 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
         """Decide and store; see the module's rules."""
+        done = await self._carry_out(message)
+        # After a failure what is stored may be unknown.
+        if self._topic is not None and not isinstance(done, Refusal):
+            self.system.topics.publish(self._topic, done)
+        return done
+
+    async def _carry_out(self, message: Execute) -> Done | Refusal | Failed:
         if (foreign := self._foreign()) is not None:
             return Failed(foreign)
         began = trio.current_time()
@@ -413,7 +430,10 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         return self._done(appended, events)
 
     def _note_appended(self, request: AppendRequest, appended: Appended) -> None:
-        """For a kind of aggregate that has to do with what was stored beside its events."""
+        if request.outbox and self._look_at_outbox is not None:
+            self._look_at_outbox(LookAtOutbox())
+        if request.timers and self._look_for_timers is not None:
+            self._look_for_timers()
 
     @staticmethod
     def _done(appended: Appended, events: tuple[E, ...]) -> Done:

@@ -51,6 +51,7 @@ from actors.sagas.doing.facts import saga_facts
 from actors.sagas.doing.index import SagaIndex, SagaLine, lines
 from actors.sagas.doing.parts import SagaKinds, SagaParts, SagaStats
 from actors.sagas.doing.sagas import Participant, Resumed, SagaHistory, Sagas, is_moment
+from actors.sagas.doing.serving import BesideLog, saga_clock, saga_relay
 from actors.sagas.graph import kind_graph, saga_graph
 from actors.sagas.words.errors import (
     InvalidSagaId,
@@ -112,6 +113,7 @@ __all__ = [
     "RETRY_DELAYS_S",
     "STEP_TIMEOUT_S",
     "AnySaga",
+    "BesideLog",
     "Break",
     "Cancel",
     "ChildStuck",
@@ -183,8 +185,10 @@ __all__ = [
     "kind_graph",
     "lines",
     "read_command",
+    "saga_clock",
     "saga_facts",
     "saga_graph",
+    "saga_relay",
     "step",
     "wait",
 ]

@@ -59,7 +59,9 @@ from actors.sagas import (
     StepStarted,
     Succeeded,
     command,
+    saga_clock,
     saga_graph,
+    saga_relay,
     step,
 )
 from storage.memory import (
@@ -376,20 +378,11 @@ class Shop(Supervisor):
 
     @child_method()
     def relay(self) -> OutboxRelay:
-        ports = self.ports
-        return OutboxRelay(
-            ports.outbox,
-            self.send,
-            ports.env,
-            ports.owner,
-            dead_letters=ports.dead_letters,
-            sends_max=64,
-            keys_at_once=16,
-        )
+        return saga_relay(self.ports, self.send, self.ports.env, self.ports.owner)
 
     @child_method()
     def clock(self) -> TimerService:
-        return TimerService(self.ports.timers, self.deliver, self.ports.env, self.ports.owner)
+        return saga_clock(self.ports, self.deliver, self.ports.env, self.ports.owner)
 
 
 class Counter:

@@ -17,9 +17,6 @@ from actors.persistence import (
     Aggregate,
     AggregateActor,
     Decision,
-    Done,
-    Execute,
-    Failed,
     Refusal,
     ask_state,
     event,
@@ -125,17 +122,11 @@ def _why_not(state: State, todo_id: str, title: str) -> Refusal | None:
 
 
 class Todos(AggregateActor[State, Command, Happened]):
-    """Tells on a topic what it has stored, also when nobody waits for the answer any more."""
-
-    async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
-        done = await super().on_execute(message)
-        if not isinstance(done, Refusal):  # after a failure what is stored may be unknown
-            self.system.topics.publish("todos", done)
-        return done
+    """By this class a page asks for it."""
 
 
 def tree(site: OwnSite) -> list[ChildSpec]:
-    todos = partial(Todos, TodoList(), "everyone", site.store, site.environment)
+    todos = partial(Todos, TodoList(), "everyone", site.store, site.environment, topic="todos")
     return [ChildSpec("todos", todos, name="todos")]
 
 

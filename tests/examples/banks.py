@@ -26,11 +26,9 @@ from docs.examples.banking.accounts import (
 )
 from docs.examples.banking.bank import (
     INLINE,
-    AccountActor,
     Bank,
     Office,
     Ports,
-    TransferActor,
 )
 from docs.examples.banking.transfers import MoveMoney
 from storage.errors import StoreError
@@ -89,11 +87,11 @@ class Patient(Bank, intensity=CRASHES_BORNE, period=1.0):
 
     @dynamic_method(key="key", restart="transient", intensity=CRASHES_BORNE, period=1.0)
     def sagas(self, key: str) -> SagaActor:
-        return TransferActor(self.office.parts, key)
+        return SagaActor(self.office.parts, key)
 
     @dynamic_method(key="name", restart="transient", intensity=CRASHES_BORNE, period=1.0)
     def accounts(self, name: str) -> AggregateActor[Account, Command, Happened]:
-        return AccountActor(Accounts(), name, self.ports.store, self.ports.env)
+        return AggregateActor(Accounts(), name, self.ports.store, self.ports.env)
 
 
 @dataclass

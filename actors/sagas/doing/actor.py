@@ -70,6 +70,7 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
             shard=parts.shard,
             idle_s=parts.idle_s,
             tenant=saga.tenant,
+            topic=parts.topic,
         )
         self._parts, self._saga = parts, saga
         # When what is under way was begun, by its step: for the figures.

@@ -83,7 +83,7 @@ class SagaParts:
 
     `look_at_outbox` and `look_for_timers` are called behind each append that needs it, and must
     not wait: without them a command leaves with the relay's next look (a quarter of a second). The
-    first is given what the relay is to be told.
+    first is given what the relay is to be told. `topic` is as an `AggregateActor`'s.
     """
 
     kinds: SagaKinds
@@ -94,6 +94,7 @@ class SagaParts:
     crashes_max: int = CRASHES_MAX
     look_at_outbox: Callable[[LookAtOutbox], None] = lambda _: None
     look_for_timers: Callable[[], None] = lambda: None
+    topic: str | None = None
     stats: SagaStats = field(default_factory=SagaStats)
     crashes: dict[str, int] = field(default_factory=dict)
 

@@ -6,11 +6,6 @@ from dataclasses import dataclass
 from actors.persistence import (
     AggregateActor,
     AggregateRef,
-    Done,
-    DueTimer,
-    Execute,
-    Failed,
-    OutboxEntry,
     OutboxRelay,
     Refusal,
     TimerService,
@@ -30,6 +25,8 @@ from actors.sagas import (
     SagaParts,
     Sagas,
     Succeeded,
+    saga_clock,
+    saga_relay,
 )
 from docs.examples.banking.accounts import (
     Account,
@@ -63,25 +60,6 @@ class Ports:
     owner: str
 
 
-class AccountActor(AggregateActor[Account, Command, Happened]):
-    """Tells on a topic that it may have stored something."""
-
-    async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
-        done = await super().on_execute(message)
-        if not isinstance(done, Refusal):  # after a failure what is stored may be unknown
-            self.system.topics.publish(TOPIC, done)
-        return done
-
-
-class TransferActor(SagaActor):
-    """Tells on a topic that its transfer may have gone on."""
-
-    async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
-        done = await super().on_execute(message)
-        self.system.topics.publish(TOPIC, done)
-        return done
-
-
 class Office:
     """Begins transfers, and carries out what they send; `find` gives the bank at each use."""
 
@@ -93,6 +71,7 @@ class Office:
             ports.env,
             look_at_outbox=lambda look: find().relay.tell(look),  # noqa: PLW0108  (found late)
             look_for_timers=lambda: find().clock.tell(LookForTimers()),
+            topic=TOPIC,
         )
         self.sagas = Sagas(
             self.parts,
@@ -109,14 +88,6 @@ class Office:
         """Call this to begin a transfer, once for each name; raises as `Sagas.start` does."""
         refused = transfer_refusal(asked)
         return refused or await self.sagas.start(Transfer, asked, name=asked.transfer)
-
-    # What the relay and the clock of the bank are given.
-
-    async def send(self, entry: OutboxEntry) -> None:
-        await self.sagas.send(entry)
-
-    async def deliver(self, timer: DueTimer) -> bool:
-        return await self.sagas.deliver(timer)
 
     def _saga(self, saga: SagaId) -> AggregateRef:
         return self.find().sagas[saga.key]
@@ -138,26 +109,18 @@ class Bank(Supervisor, intensity=10, period=5.0):
 
     @dynamic_method(key="key", restart="transient")
     def sagas(self, key: str) -> SagaActor:
-        return TransferActor(self.office.parts, key)
+        return SagaActor(self.office.parts, key)
 
     @dynamic_method(key="name", restart="transient")
     def accounts(self, name: str) -> AggregateActor[Account, Command, Happened]:
-        return AccountActor(Accounts(), name, self.ports.store, self.ports.env)
+        return AggregateActor(Accounts(), name, self.ports.store, self.ports.env, topic=TOPIC)
 
     @child_method()
     def relay(self) -> OutboxRelay:
-        beside = self.ports.beside
-        return OutboxRelay(
-            beside.outbox,
-            self.office.send,
-            self.ports.env,
-            self.ports.owner,
-            dead_letters=beside.dead_letters,
-            sends_max=64,
-            keys_at_once=16,
-        )
+        ports = self.ports
+        return saga_relay(ports.beside, self.office.sagas.send, ports.env, ports.owner)
 
     @child_method()
     def clock(self) -> TimerService:
         ports = self.ports
-        return TimerService(ports.beside.timers, self.office.deliver, ports.env, ports.owner)
+        return saga_clock(ports.beside, self.office.sagas.deliver, ports.env, ports.owner)

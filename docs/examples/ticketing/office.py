@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import msgspec
 
 from actors.persistence import (
+    Aggregate,
     AggregateActor,
     AggregateRef,
     Done,
     DueTimer,
-    Execute,
-    Failed,
     OutboxEntry,
     OutboxRelay,
     Refusal,
@@ -25,7 +25,6 @@ from actors.persistence import (
     ask_state,
     execute,
 )
-from actors.persistence.beside_log.outbox import LookAtOutbox
 from actors.persistence.beside_log.timers import LookForTimers
 from actors.persistence.event_store import EventStore
 from actors.reducers import Environment
@@ -42,6 +41,8 @@ from actors.sagas import (
     SagaParts,
     Sagas,
     Succeeded,
+    saga_clock,
+    saga_relay,
 )
 from docs.examples.ticketing import buyers, payments, sections, shows, tickets
 from docs.examples.ticketing.gateway import Charged, Declined, Gateway
@@ -72,6 +73,10 @@ from docs.examples.ticketing.reservations import (
 from docs.examples.ticketing.sections import FreeSeats, SeatsHeld, SeatsRefused, quantity_refusal
 from supervision import Supervisor, child_method, dynamic_method
 from web.app import Beside
+
+S = TypeVar("S")
+C = TypeVar("C")
+E = TypeVar("E")
 
 # Given to the store: it is written in the transaction of each append.
 INLINE = (SagaIndex(),)
@@ -331,38 +336,20 @@ def _outcome(found: object) -> Outcome:
     return Refused(found.message) if isinstance(found, Refusal) else Succeeded()
 
 
-class ShowActor(AggregateActor[shows.Show, shows.Command, shows.Happened]):
-    """Has the relay and the clock look for what its event may have sent and set."""
-
-    def __init__(self, office: Office, name: str) -> None:
-        super().__init__(shows.Shows(), name, office.ports.store, office.ports.env)
-        self.office = office
-
-    async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
-        done = await super().on_execute(message)
-        if isinstance(done, Done) and done.events:
-            self.office.parts.look_at_outbox(LookAtOutbox())
-            self.office.parts.look_for_timers()
-        return done
-
-
-class PaymentActor(AggregateActor[Payment, payments.Command, payments.Happened]):
-    """Has the relay look for what its payment may have sent."""
-
-    def __init__(self, office: Office, name: str) -> None:
-        super().__init__(payments.Payments(), name, office.ports.store, office.ports.env)
-        self.office = office
-
-    async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
-        done = await super().on_execute(message)
-        if isinstance(done, Done) and done.events:
-            self.office.parts.look_at_outbox(LookAtOutbox())
-        return done
-
-
 class BoxOffice(Supervisor, intensity=10, period=5.0):
     def __init__(self, office: Office) -> None:
         self.office, self.ports = office, office.ports
+
+    def _actor(self, aggregate: Aggregate[S, C, E], name: str) -> AggregateActor[S, C, E]:
+        """What it sends and sets is looked for at once."""
+        return AggregateActor(
+            aggregate,
+            name,
+            self.ports.store,
+            self.ports.env,
+            look_at_outbox=self.office.parts.look_at_outbox,
+            look_for_timers=self.office.parts.look_for_timers,
+        )
 
     @dynamic_method(key="key", restart="transient")
     def sagas(self, key: str) -> SagaActor:
@@ -370,42 +357,34 @@ class BoxOffice(Supervisor, intensity=10, period=5.0):
 
     @dynamic_method(key="name", restart="transient")
     def shows(self, name: str) -> AggregateActor[shows.Show, shows.Command, shows.Happened]:
-        return ShowActor(self.office, name)
+        return self._actor(shows.Shows(), name)
 
     @dynamic_method(key="name", restart="transient")
     def buyers(self, name: str) -> AggregateActor[buyers.Buyer, buyers.Command, buyers.Happened]:
-        return AggregateActor(buyers.Buyers(), name, self.ports.store, self.ports.env)
+        return self._actor(buyers.Buyers(), name)
 
     @dynamic_method(key="name", restart="transient")
     def sections(
         self, name: str
     ) -> AggregateActor[sections.Seating, sections.Command, sections.Happened]:
-        return AggregateActor(sections.Sections(), name, self.ports.store, self.ports.env)
+        return self._actor(sections.Sections(), name)
 
     @dynamic_method(key="name", restart="transient")
     def payments(self, name: str) -> AggregateActor[Payment, payments.Command, payments.Happened]:
-        return PaymentActor(self.office, name)
+        return self._actor(payments.Payments(), name)
 
     @dynamic_method(key="name", restart="transient")
     def tickets(
         self, name: str
     ) -> AggregateActor[tickets.Ticket, tickets.Command, tickets.Happened]:
-        return AggregateActor(tickets.Tickets(), name, self.ports.store, self.ports.env)
+        return self._actor(tickets.Tickets(), name)
 
     @child_method()
     def relay(self) -> OutboxRelay:
-        beside = self.ports.beside
-        return OutboxRelay(
-            beside.outbox,
-            self.office.send,
-            self.ports.env,
-            self.ports.owner,
-            dead_letters=beside.dead_letters,
-            sends_max=64,
-            keys_at_once=16,
-        )
+        ports = self.ports
+        return saga_relay(ports.beside, self.office.send, ports.env, ports.owner)
 
     @child_method()
     def clock(self) -> TimerService:
         ports = self.ports
-        return TimerService(ports.beside.timers, self.office.deliver, ports.env, ports.owner)
+        return saga_clock(ports.beside, self.office.deliver, ports.env, ports.owner)

@@ -27,6 +27,7 @@ from actors.persistence import (
     ForeignTenant,
     Idempotent,
     InvalidField,
+    LookAtOutbox,
     OutboxMessage,
     Refusal,
     SetTimer,
@@ -57,6 +58,7 @@ from tests.actors.persistence.accounts import (
     Withdrawn,
     environment,
 )
+from tests.actors.runtime.kit import Recorder
 from tests.tallied import numbers
 
 ONE = StreamId("account-1")
@@ -122,6 +124,41 @@ async def test_what_an_aggregate_says_goes_into_the_append_of_its_events() -> No
         assert (await outbox.stats()).pending == await timers.pending() == 1
         (row,) = store.database.outbox.values()
         assert "timestamp" in row.message.headers
+
+
+async def test_who_sends_rings_and_shows_is_told_behind_the_append() -> None:
+    # SAGA-15, EX-2: by the aggregate's own actor, and of what came to nothing by none
+    store, told, shown = MemoryEventStore(), list[object](), Recorder()
+    env = environment()
+    async with open_actors() as system:
+
+        def make(
+            aggregate: Account, id_: str
+        ) -> AggregateActor[Balance, Deposit | Withdraw | HowMuch, Deposited | Withdrawn]:
+            return AggregateActor(
+                aggregate,
+                id_,
+                store,
+                env,
+                look_at_outbox=told.append,
+                look_for_timers=lambda: told.append("timers"),
+                topic="accounts",
+            )
+
+        system.topics.subscribe("accounts", shown)
+        ref = await system.start(partial(make, Telling(), "1"))
+        assert isinstance(await execute(ref, Withdraw(9)), Refusal)
+        assert (told, shown.got) == ([], [])
+        done = await execute(ref, Deposit(5))
+        assert (told, shown.got) == ([LookAtOutbox(), "timers"], [done])
+        quiet = await system.start(partial(make, Account(), "2"))
+        done = await execute(quiet, Deposit(5))
+        assert (len(told), shown.got[1:]) == (2, [done])
+        # Nobody knows what is stored: who shows it looks.
+        store.fail_next(StoreUnavailable("away"))
+        with pytest.raises(StoreUnavailable):
+            await execute(ref, Deposit(5))
+        assert (len(told), [type(one).__name__ for one in shown.got[2:]]) == (2, ["Failed"])
 
 
 async def test_a_command_is_decided_stored_and_applied() -> None:
