@@ -157,8 +157,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     Where an event has private fields it needs the `keyring` of its store too. With `tenant`, or
     on a tenant's view, the stream, its snapshots and inline projections are that tenant's, and
     whoever asks in the context of another one is answered `ForeignTenant`. Raises `InvalidTenant`.
-    Say `is_shared` where another process may have an actor of the stream: a refusal, and an answer
-    that stores nothing, costs a read then.
+    Say `is_shared` where another process may have an actor of the stream: a refusal, an answer
+    that stores nothing, and `ask_state` cost a read then.
 
     `look_at_outbox` and `look_for_timers` are called behind each append that sent or set something,
     for the relay and the timers; neither may wait. With `topic` it publishes there what came of
@@ -268,6 +268,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             return Failed(foreign)
         try:
             await self._be_fit()
+            if self._is_shared:
+                await self._read_on()
         except StoreError as error:
             return Failed(error)
         return self.version, self.state

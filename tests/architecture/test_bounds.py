@@ -261,6 +261,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.realtime.socket.messages:CommandTable._decoders",
         "web.server.edge.answers:ErrorTable._rows",
         "web.server.edge.edge:Edge._refusals",
+        "web.wiring.frame.own_site:OwnSite._made",
         "web.wiring.frame.own_site:OwnSite.watched",
         "web.wiring.leaving:WayOut._before",
         "web.wiring.stopping:Stopping._cut",

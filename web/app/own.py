@@ -13,21 +13,31 @@ import trio
 from actors.persistence import EventStore
 from actors.runtime import Secret
 from storage.memory import (
+    MemoryAccounts,
+    MemoryApiTokens,
     MemoryDatabase,
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryIdempotency,
+    MemoryMailStates,
     MemoryOutbox,
     MemoryProjections,
+    MemoryRateLimiter,
+    MemorySignInLinks,
     MemoryTimers,
 )
 from storage.postgres import (
     DatabaseActor,
+    PostgresAccounts,
+    PostgresApiTokens,
     PostgresDeadLetters,
     PostgresEventStore,
     PostgresIdempotency,
+    PostgresMailStates,
     PostgresOutbox,
     PostgresProjections,
+    PostgresRateLimiter,
+    PostgresSignInLinks,
     PostgresTimers,
 )
 from supervision import StartFailed, open_system
@@ -52,14 +62,16 @@ from web.app.running import (
     start_problem,
 )
 from web.app.serving import run_program
+from web.mail.sealing import MailSeal
 from web.observability.health.of_store import store_component
 from web.server import KeyRing
 from web.settings import SECRET_BYTES_MIN, Cluster, Settings
 from web.views import ViewError
 from web.wiring.environment import SystemClock
 from web.wiring.frame.composing import OwnRoot
-from web.wiring.frame.own_site import Beside, Kept, OwnSite, SitePlan
+from web.wiring.frame.own_site import Beside, Kept, Members, OwnSite, SitePlan
 from web.wiring.leaving import WayOut
+from web.wiring.secret import load_private_key
 from web.wiring.stopping import Stopping
 
 
@@ -145,6 +157,13 @@ def _in_memory(plan: SitePlan, settings: Settings, database: MemoryDatabase) -> 
             MemoryDeadLetters(database),
             MemoryProjections(database),
         ),
+        members=Members(
+            MemoryAccounts(database),
+            MemorySignInLinks(database),
+            MemoryApiTokens(database),
+            MemoryRateLimiter(database),
+            MemoryMailStates(database),
+        ),
     )
 
 
@@ -173,6 +192,14 @@ async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
             partial(make_cleaner, database, keyring, projections_kept=settings.projections_kept),
             store_collectors(database),
             partial(slow_statements, database),
+            Members(
+                PostgresAccounts(database),
+                PostgresSignInLinks(database),
+                PostgresApiTokens(database),
+                PostgresRateLimiter(database),
+                PostgresMailStates(database),
+                MailSeal(load_private_key(settings), settings.private_keys_previous),
+            ),
         )
 
 
@@ -190,7 +217,7 @@ async def _run(
     is_kept = kept.drive is not None or settings.session_secret is not None
     secret = read_secret(settings) if is_kept else Secret(secrets.token_bytes(SECRET_BYTES_MIN))
     ring = KeyRing(secret, settings.session_secret_previous)
-    site = OwnSite(settings, ring, static, kept, plan.outside)
+    site = OwnSite(settings, ring, static, kept, plan.outside, sends_mail=plan.sends_mail)
     root = partial(OwnRoot, plan, site, stopping.started, stopping.drained)
     try:
         async with open_system(root, name=plan.name):

@@ -747,6 +747,8 @@ def start_problem(error: StartFailed) -> Exception:
     # The port was free a moment ago; somebody was faster.
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, CannotStart):
+            return cause  # of a plan's function
         if isinstance(cause, PortBusy | PortForbidden):
             return CannotStart(f"PORT: {cause}")
         cause = cause.__cause__

@@ -14,10 +14,11 @@ from functools import partial
 from quart import Blueprint
 
 from docs.examples.orders.commands import DESK
-from docs.examples.orders.desk import FeedPlace, OrderDesk
+from docs.examples.orders.desk import OrderDesk
 from docs.examples.orders.page import order_panels, page_routes
 from docs.examples.orders.routes import listing_routes, order_routes
 from docs.examples.orders.sockets import order_topics
+from docs.examples.store_feed import FeedPlace
 from supervision import ChildSpec
 from web.app import OwnSite, SitePlan
 

@@ -7,27 +7,15 @@ one actor: so a change is told once, whoever asked for it, in whichever process.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import cast
-
-import trio
-
 from actors.persistence import (
-    START,
     AggregateActor,
-    Cursor,
-    CursorOutdated,
     EventStore,
     Page,
     ProjectionRunner,
     ProjectionStore,
-    StoreError,
-    StoreUnavailable,
 )
 from actors.persistence.event_types import EVENTS
 from actors.reducers import Environment
-from actors.runtime import Actor, Ask, Log, message
 from docs.examples.orders.deciding import (
     CATEGORY,
     Cancelled,
@@ -40,6 +28,7 @@ from docs.examples.orders.deciding import (
 )
 from docs.examples.orders.listing import OrderProjection
 from docs.examples.orders.shapes import told
+from docs.examples.store_feed import FeedPlace, StoreFeed
 from supervision import Supervisor, child_method, dynamic_method
 
 TOPIC = "orders"
@@ -47,70 +36,19 @@ TOPIC = "orders"
 IDLE_S = 10.0
 # A thousand a second for as long as each stays. More are answered 503 until some have gone.
 ORDERS_MAX = 20_000
-# A store that is away is asked again as often as a person would.
-AWAY_S = 1.0
-
-log = Log(__name__)
 
 
-@message
-class AskPlace(Ask[Cursor]):
-    """Asks the feed how far it has told."""
-
-
-class FeedPlace:
-    """How far the feed has told. It outlives the feed, so a crash of it skips nothing."""
-
-    def __init__(self) -> None:
-        self.at: Cursor | None = None
-
-
-class OrderFeed(Actor[AskPlace]):
+class OrderFeed(StoreFeed):
     """Reads what happens to orders from the store, and publishes it."""
 
-    def __init__(self, store: EventStore, place: FeedPlace) -> None:
-        self._store, self._place = store, place
+    categories = (CATEGORY,)
 
-    async def on_start(self) -> None:
-        """Begin where the log ends, or where the feed before this one had come."""
-        if self._place.at is None:
-            try:
-                self._place.at = await self._end()
-            except StoreError as error:
-                log.warning("orders.feed_waits", code=error.code)
-        self.start_soon(self._follow)
-
-    def on_ask_place(self, message: AskPlace) -> Cursor:
-        """Tell how far it has told."""
-        return self._place.at or START
-
-    async def _follow(self) -> None:
-        while True:
-            try:
-                if self._place.at is None:
-                    self._place.at = await self._end()
-                await self._tell_for_ever(self._place.at)
-            except StoreUnavailable as error:
-                log.warning("orders.feed_waits", code=error.code)
-                await trio.sleep(AWAY_S)
-            except CursorOutdated:
-                # Another order of events: what was told of the one before says nothing in it.
-                self._place.at = None
-
-    async def _tell_for_ever(self, after: Cursor) -> None:
-        pages = self._store.follow(after=after, categories=[CATEGORY])
-        async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
-            async for page in reading:
-                for stored in page.events:
-                    happened = None if stored.is_system else EVENTS.decode(stored)
-                    if isinstance(happened, Placed | Cancelled | Shipped):
-                        self.system.topics.publish(TOPIC, told(happened))
-                    self._place.at = stored.cursor
-                self._place.at = page.next
-
-    async def _end(self) -> Cursor:
-        newest = await self._store.read_backwards(limit=1, categories=[CATEGORY])
-        return newest.events[0].cursor if newest.events else START
+    async def tell(self, page: Page) -> None:
+        """Publish each change."""
+        for stored in page.events:
+            happened = None if stored.is_system else EVENTS.decode(stored)
+            if isinstance(happened, Placed | Cancelled | Shipped):
+                self.system.topics.publish(TOPIC, told(happened))
 
 
 class OrderDesk(Supervisor, intensity=10, period=5.0):

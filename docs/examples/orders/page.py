@@ -9,8 +9,9 @@ from quart.typing import ResponseReturnValue
 
 from docs.examples.orders.commands import DESK, Desk, Place
 from docs.examples.orders.deciding import Item
-from docs.examples.orders.desk import TOPIC, AskPlace, OrderDesk
+from docs.examples.orders.desk import TOPIC, OrderDesk
 from docs.examples.orders.listing import STATUSES, OrderList
+from docs.examples.store_feed import AskPlace
 from supervision import handle_of
 from web.app import OwnSite, Panel
 

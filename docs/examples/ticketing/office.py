@@ -78,19 +78,25 @@ S = TypeVar("S")
 C = TypeVar("C")
 E = TypeVar("E")
 
+# Of each kind: what has happened to nobody in a while ends. More at once are answered 503.
+ACTORS_MAX = 50_000
 # Given to the store: it is written in the transaction of each append.
 INLINE = (SagaIndex(),)
 
 
 @dataclass(frozen=True)
 class Ports:
-    """What of a store a box office needs; `owner` names this process among those that relay."""
+    """What of a store a box office needs; `owner` names this process among those that relay.
+
+    Where several processes sell the same seats, say `is_shared`: a no then costs a look.
+    """
 
     store: EventStore
     beside: Beside
     env: Environment
     owner: str
     gateway: Gateway
+    is_shared: bool = False
 
 
 class Office:
@@ -200,8 +206,10 @@ class Office:
             await self._take_back(entry.payload.decode())
         elif entry.target == payments.ATTEMPT_ENDS:
             await self._make_end(msgspec.json.decode(entry.payload, type=EndOrder))
-        elif entry.target == shows.HALL:
-            await self._follow(entry.payload.decode())
+        elif entry.target == sections.HALL:
+            await self.follow(entry.payload.decode())
+        elif entry.target == sections.CALLED_OFF:
+            await self._call_off(entry.payload.decode())
         else:
             await self.sagas.send(entry)
 
@@ -212,7 +220,7 @@ class Office:
         await execute(self.find().shows[show], shows.Complete())
         return True
 
-    async def _follow(self, show: str) -> None:
+    async def follow(self, show: str) -> None:
         """Make the sections be as their event is now, however often and late this is asked for."""
         _, found = await ask_state(self.find().shows[show])
         assert isinstance(found, shows.Show)
@@ -226,6 +234,21 @@ class Office:
             # Of one that was never opened this is refused, and nothing is sold either.
             await execute(section, sections.MoveStart(found.plan.starts_at))
             await execute(section, sections.StartSales() if is_open else sections.StopSales())
+            if found.status == "Cancelled":
+                await execute(section, sections.CallOffAll(show, one.name))
+
+    async def _call_off(self, reservation: str) -> None:
+        """Give one reservation back, paid or not; whatever is asked again is done once."""
+        saga = SagaId.of(Reservation.kind, reservation)
+        why = "the event was called off"
+        try:
+            await self.sagas.cancel(saga, "organiser", CANCELLED + why)
+        except InvalidSagaTransition:
+            # Of one that is over before it was paid there is nothing to give back, and this is
+            # refused; what was sold goes back as all money does, tickets and seats with it.
+            now = self.ports.env.clock.now()
+            refund = Refund("called off", why, now, by_admin=True)
+            await execute(self.find().payments[reservation], refund)
 
     async def _tell_settled(self, reservation: str) -> None:
         saga = SagaId.of(Reservation.kind, reservation)
@@ -348,32 +371,33 @@ class BoxOffice(Supervisor, intensity=10, period=5.0):
             self.ports.store,
             self.ports.env,
             look_at_outbox=self.office.parts.look_at_outbox,
+            is_shared=self.ports.is_shared,
             look_for_timers=self.office.parts.look_for_timers,
         )
 
-    @dynamic_method(key="key", restart="transient")
+    @dynamic_method(key="key", restart="transient", max_children=ACTORS_MAX)
     def sagas(self, key: str) -> SagaActor:
         return SagaActor(self.office.parts, key)
 
-    @dynamic_method(key="name", restart="transient")
+    @dynamic_method(key="name", restart="transient", max_children=ACTORS_MAX)
     def shows(self, name: str) -> AggregateActor[shows.Show, shows.Command, shows.Happened]:
         return self._actor(shows.Shows(), name)
 
-    @dynamic_method(key="name", restart="transient")
+    @dynamic_method(key="name", restart="transient", max_children=ACTORS_MAX)
     def buyers(self, name: str) -> AggregateActor[buyers.Buyer, buyers.Command, buyers.Happened]:
         return self._actor(buyers.Buyers(), name)
 
-    @dynamic_method(key="name", restart="transient")
+    @dynamic_method(key="name", restart="transient", max_children=ACTORS_MAX)
     def sections(
         self, name: str
     ) -> AggregateActor[sections.Seating, sections.Command, sections.Happened]:
         return self._actor(sections.Sections(), name)
 
-    @dynamic_method(key="name", restart="transient")
+    @dynamic_method(key="name", restart="transient", max_children=ACTORS_MAX)
     def payments(self, name: str) -> AggregateActor[Payment, payments.Command, payments.Happened]:
         return self._actor(payments.Payments(), name)
 
-    @dynamic_method(key="name", restart="transient")
+    @dynamic_method(key="name", restart="transient", max_children=ACTORS_MAX)
     def tickets(
         self, name: str
     ) -> AggregateActor[tickets.Ticket, tickets.Command, tickets.Happened]:

@@ -214,6 +214,8 @@ class Attempt:
     status: AttemptStatus = "Pending"
     reason: str = ""
     transaction: str = ""
+    at: datetime | None = field(default=None, compare=False)
+    captured_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -306,16 +308,20 @@ class Payments(Aggregate[Payment, Command, Happened]):
         match event:
             case PaymentOpened():
                 return replace(state, opened=event)
-            case PaymentTried(attempt, method):
-                return _with(state, attempt, Attempt(method))
+            case PaymentTried(attempt, method, at):
+                return _with(state, attempt, Attempt(method, at=at))
             case PaymentAuthorized(attempt):
                 return _with(state, attempt, replace(state.attempts[attempt], status="Authorized"))
             case PaymentDeclined(attempt, reason):
                 failed = replace(state.attempts[attempt], status="Failed", reason=reason)
                 return _with(state, attempt, failed)
-            case PaymentCaptured(attempt, transaction, cents):
+            case PaymentCaptured(attempt, transaction, cents, at):
                 got = replace(
-                    state.attempts[attempt], status="Captured", reason="", transaction=transaction
+                    state.attempts[attempt],
+                    status="Captured",
+                    reason="",
+                    transaction=transaction,
+                    captured_at=at,
                 )
                 is_kept = not state.kept and not state.is_closed
                 after = replace(state, money_in=state.money_in + cents)

@@ -13,13 +13,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import assert_never
+from uuid import NAMESPACE_OID, uuid5
 
-from actors.persistence import Aggregate, Decision, Refusal, Reply, event
+from actors.persistence import (
+    Aggregate,
+    Beside,
+    Decision,
+    OutboxMessage,
+    Refusal,
+    Reply,
+    event,
+)
 from actors.reducers import Environment
 from actors.sagas import command
 from docs.examples.ticketing.amounts import Tier, price_in, tier_at
 
 TICKETS_MAX = 8
+# Each is a message beside one append, and a full hall has thousands.
+CALLED_OFF_AT_ONCE = 100
+# By the outbox: a reservation is given back; and the hall is looked at once more.
+CALLED_OFF, HALL = "called_off", "hall"
 
 # Which kind of no it is: 400, 404, 409.
 QUANTITY, UNKNOWN, TAKEN = "quantity", "unknown", "taken"
@@ -47,6 +60,14 @@ class StopSales:
 @dataclass(frozen=True)
 class MoveStart:
     starts_at: datetime
+
+
+@dataclass(frozen=True)
+class CallOffAll:
+    """The event is called off: each reservation is told, a part of them at a time."""
+
+    show: str
+    section: str
 
 
 @command("sections")
@@ -134,9 +155,20 @@ class SeatsSold:
     seats: tuple[str, ...]
 
 
-Command = SetUp | StartSales | StopSales | MoveStart | HoldSeats | FreeSeats | SellSeats
+@event(name="Ticketing.SectionCalledOff")
+@dataclass(frozen=True)
+class SectionCalledOff:
+    """These reservations are given back; there may be more, which are told of next."""
+
+    show: str
+    section: str
+    reservations: tuple[str, ...]
+
+
+Wanted = HoldSeats | FreeSeats | SellSeats | CallOffAll
+Command = SetUp | StartSales | StopSales | MoveStart | Wanted
 Moved = SeatsHeld | SeatsRefused | SeatsFreed | SeatsSold
-Happened = SectionSetUp | SectionSales | SectionStartMoved | Moved
+Happened = SectionSetUp | SectionSales | SectionStartMoved | SectionCalledOff | Moved
 
 
 @dataclass(frozen=True)
@@ -152,6 +184,7 @@ class Seating:
     sold: Mapping[str, SeatsHeld] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     over: frozenset[str] = frozenset()
+    called_off: frozenset[str] = frozenset()
 
     @property
     def total(self) -> int:
@@ -191,6 +224,9 @@ class Sections(Aggregate[Seating, Command, Happened]):
             case StartSales() | StopSales():
                 is_open = isinstance(command, StartSales)
                 return [] if state.is_on_sale == is_open else [SectionSales(is_open)]
+            case CallOffAll(show, section):
+                left = to_call_off(state)[:CALLED_OFF_AT_ONCE]
+                return [SectionCalledOff(show, section, left)] if left else []
             case MoveStart(starts_at):
                 return [] if state.starts_at == starts_at else [SectionStartMoved(starts_at)]
         assert_never(command)
@@ -212,9 +248,36 @@ class Sections(Aggregate[Seating, Command, Happened]):
             case SeatsSold(reservation):
                 sold = {**state.sold, reservation: state.held[reservation]}
                 return replace(state, held=_without(state.held, reservation), sold=sold)
+            case SectionCalledOff(_, _, reservations):
+                return replace(state, called_off=state.called_off | frozenset(reservations))
             case SeatsFreed():
                 return _freed(state, event)
         assert_never(event)
+
+    def beside(
+        self, before: Seating, events: Sequence[Happened], metadata: Mapping[str, str]
+    ) -> Beside:
+        told, after = list[OutboxMessage](), before
+        for one in events:
+            after = self.apply(after, one)
+            if not isinstance(one, SectionCalledOff):
+                continue
+            told += [_message(CALLED_OFF, name, name) for name in one.reservations]
+            if to_call_off(after):
+                place = f"{one.show} {one.section} {len(after.called_off)}"
+                told.append(_message(HALL, place, one.show))
+        return Beside(told)
+
+
+def _message(target: str, name: str, payload: str) -> OutboxMessage:
+    """One of this name there is once, in order with no other."""
+    key = f"{target} {name}"
+    return OutboxMessage(uuid5(NAMESPACE_OID, key), "command", target, key, payload.encode())
+
+
+def to_call_off(state: Seating) -> tuple[str, ...]:
+    """Call this for the reservations that have seats and were not told that there is no event."""
+    return tuple(name for name in (*state.held, *state.sold) if name not in state.called_off)
 
 
 def _freed(state: Seating, freed: SeatsFreed) -> Seating:

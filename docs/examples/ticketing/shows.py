@@ -25,6 +25,7 @@ from actors.persistence import (
 )
 from actors.reducers import Environment
 from docs.examples.ticketing.amounts import CENTS_MAX
+from docs.examples.ticketing.sections import HALL
 
 TITLE_CHARS_MAX = 200
 # A programme's page; longer ones are no text that somebody reads before buying.
@@ -39,8 +40,6 @@ GENERAL = "General"
 # Who has travelled by then does not get the journey back.
 CANCEL_BEFORE = timedelta(hours=24)
 
-# By the outbox the hall is told that something of its event is new: it looks at what it is now.
-HALL = "hall"
 ENDS = "ends"
 
 # Which kind of no it is: 422, 404, 403, 409, 400.

@@ -377,6 +377,8 @@ async def test_where_others_write_too_no_answer_is_given_without_a_look() -> Non
         await execute(other, Deposit(1))
         assert isinstance(await execute(shared, Withdraw(51)), Done)
         assert isinstance(await execute(shared, Withdraw(1)), Refusal)
+        await execute(other, Deposit(7))
+        assert [(await ask_state(ref))[0] for ref in (alone, shared)] == [0, 4]
 
 
 async def test_an_unknown_outcome_is_read_before_deciding() -> None:

@@ -31,6 +31,8 @@ class Example:
     module: str
     shows: str
     is_site: bool = True
+    # Where its clients look for it, if not where every site is.
+    port: int | None = None
 
 
 EXAMPLES: Mapping[str, Example] = {
@@ -56,7 +58,7 @@ EXAMPLES: Mapping[str, Example] = {
         "checkout_page", "the same saga on a page, to be let fail and crashed"
     ),
     "ticketing": Example(
-        "ticketing.sale", "seats held while somebody pays, sold or given back", is_site=False
+        "ticketing.http", "an HTTP API that sells seats: held, paid, sold, given back", port=8080
     ),
 }
 
@@ -90,8 +92,11 @@ def settings_of(
 ) -> dict[str, str]:
     """Call this for the environment of an example: its own port and folder."""
     own = dict(environment)
+    usual = EXAMPLES[name].port
     if parsed.port is not None:
         own["PORT"] = str(parsed.port)
+    elif usual is not None:
+        own.setdefault("PORT", str(usual))
     if "STATE_DIR" not in own:
         from web.app import EXAMPLES_FOLDER
 

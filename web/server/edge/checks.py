@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -271,7 +271,7 @@ class Checks:
         self, scope: WebsocketScope, headers: Mapping[str, str], *, has_ticket: bool
     ) -> Verdict:
         """Judge where a WebSocket comes from."""
-        is_public = scope["path"] in self.public_sockets
+        is_public = family_of(scope["path"], self.public_sockets) in self.public_sockets
         return judge_handshake(headers, self.origins, is_public=is_public, has_ticket=has_ticket)
 
     def _knows_host(self, host: str) -> bool:
@@ -293,6 +293,11 @@ class Checks:
     def _takes_forms(self, path: str) -> bool:
         is_one = self.form_paths is not None and self.form_paths.fullmatch(path) is not None
         return is_one or not self.is_api(path)
+
+
+def family_of(path: str, known: Container[str]) -> str:
+    """Call this for the name a socket's path is known by: `/ws/seats/` stands for `/ws/seats/7`."""
+    return path if path in known else path[: path.rfind("/") + 1]
 
 
 def cut_ticket(query: bytes) -> tuple[Secret[str] | None, bytes]:

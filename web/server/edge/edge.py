@@ -66,6 +66,7 @@ from web.server.edge.checks import (
     Checks,
     Verdict,
     cut_ticket,
+    family_of,
     header_map,
     takes_gzip,
 )
@@ -180,6 +181,8 @@ def ready_answer(
 
 class Edge:
     """Wraps an ASGI application; `sockets` maps WebSocket paths to their endpoints.
+
+    A path that ends with `/` stands for each that has one more segment.
 
     `methods_of` tells which methods a path has; it is asked only for those few know. `ready_answer`
     gives the whole answer to a GET or HEAD of a path, or None where the application is asked.
@@ -545,7 +548,7 @@ class Edge:
     ) -> None:
         headers = header_map(scope["headers"])
         state = self._new_state(scope, headers)
-        endpoint = self._sockets.get(scope["path"])
+        endpoint = self._sockets.get(family_of(scope["path"], self._sockets))
         row = self._settings.checks.refusal(scope, headers, is_plain=state.is_plain)
         if row is None and state.is_plain:
             self.addresses.note_plain(_peer(scope), headers.get("x-forwarded-proto"))

@@ -6,7 +6,7 @@ serve), `probes.py` (files and health) and `finding.py` (actors by name) are our
 `composing.py` puts a site of one's own together. It is opened by `web.app`.
 """
 
-from web.wiring.frame.own_site import Beside, Kept, NothingBeside, OwnSite, SitePlan
+from web.wiring.frame.own_site import Beside, Kept, Members, NothingBeside, OwnSite, SitePlan
 from web.wiring.frame.panels import Panel, PanelOf
 from web.wiring.frame.topics import Command, Speaker, Topic, command
 
@@ -14,6 +14,7 @@ __all__ = [
     "Beside",
     "Command",
     "Kept",
+    "Members",
     "NothingBeside",
     "OwnSite",
     "Panel",

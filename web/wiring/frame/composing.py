@@ -9,6 +9,7 @@ from functools import partial
 import trio
 from quart import Blueprint, Response
 
+from actors.persistence.beside_log.outbox import MAIL_KIND
 from actors.runtime import System
 from supervision import Backoff, ChildSpec, Flags, Plan, Supervisor
 from web.observability.alerts import watched
@@ -56,6 +57,7 @@ from web.wiring.frame.panels import (
 )
 from web.wiring.frame.probes import probe_routes, ready_answers, streams_component
 from web.wiring.frame.serving import (
+    Sockets,
     database_child,
     edge_of,
     heartbeats_child,
@@ -82,6 +84,31 @@ ROOT_FLAGS = Flags(intensity=10, period=5.0)
 
 # Whoever wants their pages found, or not, answers this path with words of their own.
 _ROBOTS = b"User-agent: *\nDisallow: /live\n"
+
+
+class Together:
+    """All sockets of a site, for its drain."""
+
+    def __init__(self, endpoints: Sequence[Sockets]) -> None:
+        self._endpoints = endpoints
+
+    def __len__(self) -> int:
+        return sum(map(len, self._endpoints))
+
+    def begin_drain(self) -> None:
+        """See `SocketEndpoint.begin_drain`."""
+        for one in self._endpoints:
+            one.begin_drain()
+
+    async def wait_answered(self) -> None:
+        """See `SocketEndpoint.wait_answered`."""
+        for one in self._endpoints:
+            await one.wait_answered()
+
+    async def close_all(self) -> None:
+        """See `SocketEndpoint.close_all`."""
+        for one in self._endpoints:
+            await one.close_all()
 
 
 class OwnWeb:
@@ -134,13 +161,15 @@ class OwnWeb:
         site = self._site
         site.port, site.streams.is_draining = port, False
         endpoint, listening = self._endpoints(system)
+        own = self._plan.endpoints(site)
         site.sockets = endpoint
         edge = edge_of(
             site.settings,
             site.ring,
             port,
             stream_paths=[LIVE, paths.EVENTS],
-            sockets=self._plan.sockets,
+            sockets=[*self._plan.sockets, *own],
+            programs=self._plan.programs,
         )
         table = error_table()
         self._plan.errors(table)
@@ -153,7 +182,11 @@ class OwnWeb:
                 ),
             ),
             table,
-            sockets=dict.fromkeys(self._plan.sockets, endpoint) if self._topics else {},
+            sockets={
+                **(dict.fromkeys(self._plan.sockets, endpoint) if self._topics else {}),
+                **own,
+            },
+            identify=self._plan.identify(site),
             ready_answer=ready_answers(
                 site.static, program_version(), robots=_ROBOTS, alive=self._plan.alive.encode()
             ),
@@ -170,8 +203,9 @@ class OwnWeb:
             app.register_blueprint(_event_routes(listening))
         app.register_blueprint(self._plan.pages(site))
         cut = partial(site.figures.tallies.add, "streams_cut_total")
+        sockets = Together([endpoint, *dict.fromkeys(own.values())])
         return served(
-            app, site.settings, port, streams=site.streams, sockets=endpoint, on_stalled=cut
+            app, site.settings, port, streams=site.streams, sockets=sockets, on_stalled=cut
         )
 
     def _endpoints(self, system: System) -> tuple[SocketEndpoint[Speaker], EventStreams[Speaker]]:
@@ -211,6 +245,7 @@ class OwnWeb:
             tree_component(system, lambda: (ACTORS, *self._names)),
             streams_component(lambda: site.streams, system),
             *([outside_component(site.outside)] if self._plan.outside else ()),
+            *(() if site.mail is None else site.mail.components),
             *self._plan.health(site),
         ]
         now = site.environment.clock.now
@@ -290,6 +325,8 @@ class OwnRoot(Supervisor):
             *site.figures.children(),
             server_child(partial(self._serving, web), site.settings),
         ]
+        if site.mail is not None and site.mail.make is not None:
+            specs.insert(0, ChildSpec(MAIL_KIND, site.mail.make, name=MAIL_KIND))
         if site.kept.clean is not None:
             specs.insert(-1, ChildSpec("cleaning", site.kept.clean))
         if site.kept.drive is not None:

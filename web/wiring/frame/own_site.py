@@ -19,31 +19,41 @@ who scrapes (`METRICS_PORT`, `METRICS_TOKEN`), what `greenroom tree`, `top`, `br
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, cast
 from uuid import uuid4
 
 import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from jinja2 import Environment as Templates
 from jinja2 import StrictUndefined, Template
 from markupsafe import Markup
 from quart import Blueprint, Response
 
+from actors.accounts import Accounts, RateLimiter
+from actors.accounts.ways.links import SignInLinks
+from actors.accounts.ways.tokens import ApiTokens
 from actors.persistence import (
     DeadLetters,
     DurableTimers,
     EventStore,
     Keyring,
+    MailStates,
     Outbox,
     Projection,
     ProjectionStore,
 )
 from actors.persistence.beside_log.idempotency import Idempotency
+from actors.persistence.beside_log.outbox import MAIL_KIND, LookAtOutbox
 from actors.reducers import Environment
-from actors.runtime import Actor, AnyActor, Ref, System
+from actors.runtime import Actor, AnyActor, NoProc, Ref, System
 from supervision import BREAKERS, ChildSpec, DependencyPolicy, Flags
+from web.mail.delivering import MailRelay
+from web.mail.sealing import MailSeal
+from web.mail.senders.guarded import MAIL, MAIL_POLICY
 from web.observability.alerts import Alerts
 from web.observability.health import Component
 from web.observability.metrics import Collector
@@ -60,16 +70,19 @@ from web.server import (
     gzipped,
     sign_in_of,
 )
-from web.settings import Settings
+from web.server.quart_app import Identify, nobody
+from web.settings import MailSender, Settings
 from web.views import LocalPath, StaticTable
 from web.views.static import DATASTAR
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.frame.finding import Finder
+from web.wiring.frame.mailing import DESK_ADDRESS, SiteMail, maybe_sender
 from web.wiring.frame.outside import told
 from web.wiring.frame.panels import LIVE, Panel, PanelOf, Shown, Watched, shown_of
 from web.wiring.frame.topics import Topic
 
 M = TypeVar("M")
+T = TypeVar("T")
 
 # Templates are texts of the program; a page that makes them up as it goes must not fill memory.
 TEMPLATES_KEPT = 256
@@ -100,6 +113,22 @@ class Beside:
     projections: ProjectionStore
 
 
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Who can sign in on a site of one's own: kept beside its events, as on ours.
+
+    `limiter` counts tries, for all processes; mails lie sealed in the outbox where there is a
+    `seal`.
+    """
+
+    accounts: Accounts
+    links: SignInLinks
+    tokens: ApiTokens
+    limiter: RateLimiter
+    mail_states: MailStates
+    seal: MailSeal | None = None
+
+
 class NothingBeside(Exception):
     """Raised by `OwnSite.beside` when the site was opened with an event store alone.
 
@@ -109,7 +138,7 @@ class NothingBeside(Exception):
     def __init__(self) -> None:
         super().__init__(
             "the site was opened with an event store alone, so there is no outbox, timer, dead "
-            "letter or projection beside it; hand open_site a MemoryDatabase"
+            "letter, projection or member beside it; hand open_site a MemoryDatabase"
         )
 
 
@@ -132,6 +161,7 @@ class Kept:
     # What of the store is told with the site's figures.
     collectors: Sequence[Collector] = ()
     read_statements: ReadStatements = no_statements
+    members: Members | None = None
 
 
 class OwnSite(Finder):
@@ -151,21 +181,28 @@ class OwnSite(Finder):
         static: StaticTable,
         kept: Kept,
         calls: Mapping[str, DependencyPolicy],
+        *,
+        sends_mail: bool = False,
     ) -> None:
         super().__init__()
         self.settings, self.kept = settings, kept
         self.store, self.keyring = kept.store, kept.keyring
         self.idempotency = kept.idempotency
         self.ring, self.static, self.csrf = ring, static, CsrfTokens(ring)
+        if sends_mail and settings.mail_by is MailSender.SMTP:
+            calls = {MAIL: MAIL_POLICY, **calls}
         self.outside = told(calls, lambda change: self.system.topics.publish(BREAKERS, change))
         self.environment = Environment(SystemClock(), SystemIds(), outside=self.outside)
         caps = StreamCaps(per_address=settings.streams_per_address_max)
         self.streams = Streams(
             caps=caps, start_actor=lambda stream: self.start_stream(stream, lambda _: None)
         )
+        self.mail = self._make_mail() if sends_mail else None
         self.watched: dict[str, Watched] = {}
         self.port = settings.port
         self.is_draining = False
+        # As many as the plan has functions that are made once.
+        self._made: dict[Callable[[OwnSite], object], object] = {}
         self.sockets: SocketsLike | None = None
         self.alerts = Alerts(trio.current_time)
         self.figures = SiteMetrics(
@@ -197,6 +234,28 @@ class OwnSite(Finder):
         return self.kept.beside
 
     @property
+    def members(self) -> Members:
+        """Call this for accounts, links, tokens and limits; raises `NothingBeside`."""
+        if self.kept.members is None:
+            raise NothingBeside
+        return self.kept.members
+
+    def _make_mail(self) -> SiteMail:
+        return SiteMail(
+            maybe_sender(self.settings, self.outside),
+            self.settings.mail_from or DESK_ADDRESS,
+            self.beside.outbox,
+            self.members.mail_states,
+            self.beside.dead_letters,
+            self._wake_mail,
+            self.members.seal,
+        )
+
+    def _wake_mail(self) -> None:
+        with suppress(NoProc):
+            self._find(MAIL_KIND, MailRelay).tell(LookAtOutbox())
+
+    @property
     def url(self) -> str:
         """Call this for where the site is, once it listens."""
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
@@ -208,6 +267,12 @@ class OwnSite(Finder):
         A route may let that pass: it is answered 503, as is every `AskError`.
         """
         return self._find(name, kind)
+
+    def once(self, make: Callable[[OwnSite], T]) -> T:
+        """Call this for what functions of the plan share: `make(site)`, made once."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return cast("T", self._made[make])
 
     def file_url(self, name: str) -> LocalPath:
         """Call this for the address of a file of the plan's folder; raises `UnknownFile`."""
@@ -272,6 +337,27 @@ class OwnSite(Finder):
         return _LIVE.format(nonce=nonce, path=path, **scripts)
 
 
+class OwnSockets(Protocol):
+    """A WebSocket endpoint of one's own: served, counted, and let go of in a drain."""
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """See `SocketEndpoint.__call__`."""
+
+    def __len__(self) -> int:
+        """See `SocketEndpoint.__len__`."""
+
+    def begin_drain(self) -> None:
+        """See `SocketEndpoint.begin_drain`."""
+
+    async def wait_answered(self) -> None:
+        """See `SocketEndpoint.wait_answered`."""
+
+    async def close_all(self) -> None:
+        """See `SocketEndpoint.close_all`."""
+
+
 def no_children(_: OwnSite) -> Sequence[ChildSpec]:
     """Have no actors of one's own."""
     return ()
@@ -297,6 +383,16 @@ def no_health(_: OwnSite) -> Sequence[Component]:
     return ()
 
 
+def no_endpoints(_: OwnSite) -> Mapping[str, OwnSockets]:
+    """Have no sockets beside those of the topics."""
+    return {}
+
+
+def nobody_signs_in(_: OwnSite) -> Identify:
+    """Have guests only."""
+    return nobody
+
+
 def no_errors(_: ErrorTable) -> None:
     """Have no errors of one's own: what routes raise beside ours is answered 500."""
 
@@ -312,7 +408,11 @@ class SitePlan:
     those who crash too often end together, and are started again, ever later; the site stays up.
     `outside` are the names and policies of what its actors call outside of the process.
     `sockets` are the paths of the WebSocket, and `alive` the text of `/health`: for programs that
-    know them by other names.
+    know them by other names. `programs` are what the paths of client programs begin with: they
+    are answered in JSON. `endpoints` are WebSockets that speak in words of their own; a path that
+    ends with `/` stands for each that has one more segment. `identify` gives what finds out who
+    is signed in, such as an `Identity` of `web.accounts` on `site.members`. One that `sends_mail`
+    has `site.mail`, whose `mails` write them; they leave as the settings say.
     """
 
     name: str = "site"
@@ -327,5 +427,9 @@ class SitePlan:
     files: Path | None = None
     sockets: Sequence[str] = (paths.SOCKET,)
     alive: str = "OK"
+    programs: Sequence[str] = ("/api/",)
+    endpoints: Callable[[OwnSite], Mapping[str, OwnSockets]] = no_endpoints
+    identify: Callable[[OwnSite], Identify] = nobody_signs_in
+    sends_mail: bool = False
     # As our own root: more than ten restarts in five seconds is nothing that heals at once.
     flags: Flags = field(default_factory=lambda: Flags(intensity=10, period=5.0))

@@ -115,10 +115,13 @@ def edge_of(
     *,
     stream_paths: Iterable[str],
     sockets: Iterable[str] = (paths.SOCKET,),
+    programs: Iterable[str] = ("/api/",),
 ) -> EdgeSettings:
     """Call this once the port is known for the edge as the settings say: checks, keys, limits."""
     return EdgeSettings(
-        checks=_checks(settings, port, frozenset(stream_paths), frozenset(sockets)),
+        checks=_checks(
+            settings, port, frozenset(stream_paths), frozenset(sockets), tuple(programs)
+        ),
         ring=ring,
         trusted_proxies=settings.trusted_proxies,
         requests_max=settings.requests_max,
@@ -136,7 +139,11 @@ _FORMS = re.compile(paths.OAUTH_LEFT.replace("<provider>", "[^/]+"))
 
 
 def _checks(
-    settings: Settings, port: int, stream_paths: frozenset[str], sockets: frozenset[str]
+    settings: Settings,
+    port: int,
+    stream_paths: frozenset[str],
+    sockets: frozenset[str],
+    programs: tuple[str, ...],
 ) -> Checks:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     own = settings.public_origin or f"http://{host}:{port}"
@@ -153,7 +160,7 @@ def _checks(
         form_paths=_FORMS,
         # Amazon's messages are JSON, and said to be text.
         text_paths=frozenset({paths.MAIL_BOUNCE.replace("<provider>", "ses")}),
-        api_prefixes=("/api/", paths.MAIL_BOUNCE.partition("<")[0]),
+        api_prefixes=(*programs, paths.MAIL_BOUNCE.partition("<")[0]),
     )
 
 

@@ -1,0 +1,58 @@
+"""What an operator may say of ticketing beside the settings of every site."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from docs.examples.ticketing.codes import KeyRing as TicketKeys
+from web.app import CannotStart
+from web.server import KeyRing
+from web.settings import Settings, is_loopback
+
+# `TICKETING_KEYS=2025:BASE64,2026:BASE64`: the last one signs, all of them are read. So is
+# `TICKETING_HOOK_KEYS`, by which the gateway signs what it says of payments.
+TICKETS, HOOKS = "TICKETING_KEYS", "TICKETING_HOOK_KEYS"
+# With `on` the token of a sign-in link is told who asks for it, for tests and trials: whoever
+# reaches the site is whoever they like, so it is for this machine alone.
+LINKS = "TICKETING_TEST_LINKS"
+
+
+@dataclass(frozen=True)
+class Options:
+    """`hooks` are the keys of the gateway by their ids, the one that signs last."""
+
+    tickets: TicketKeys
+    hooks: Mapping[str, bytes] = field(repr=False)
+    tells_links: bool = False
+
+
+def read_options(environment: Mapping[str, str], settings: Settings, ring: KeyRing) -> Options:
+    """Call this at the start; raises `CannotStart`. Keys that are not given are the site's own."""
+    tells_links = environment.get(LINKS, "off")
+    if tells_links not in ("on", "off"):
+        raise CannotStart(f"{LINKS}: is on or off")
+    if tells_links == "on" and not is_loopback(settings.host):
+        raise CannotStart(f"{LINKS}: lets everybody in as anybody; it is for HOST on loopback only")
+    hooks = _keys(environment, HOOKS) or {"site": ring.key("ticketing hooks").sign(b"key")}
+    keys = _keys(environment, TICKETS) or {"site": ring.key("ticketing codes").sign(b"key")}
+    try:
+        tickets = TicketKeys(keys, list(keys)[-1])
+    except ValueError as error:
+        raise CannotStart(f"{TICKETS}: {error}") from error
+    return Options(tickets, hooks, tells_links == "on")
+
+
+def _keys(environment: Mapping[str, str], name: str) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for part in filter(None, environment.get(name, "").split(",")):
+        key_id, _, text = part.partition(":")
+        try:
+            key = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except ValueError as error:
+            raise CannotStart(f"{name}: the key {key_id!r} is not base64url") from error
+        if len(key) < 32 or key_id in found:
+            raise CannotStart(f"{name}: each key has an id of its own and 32 bytes at least")
+        found[key_id] = key
+    return found
