@@ -5,6 +5,7 @@ traceback unless `--debug` asks for it.
 """
 
 import argparse
+import select
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -126,6 +127,21 @@ class Teller:
         for line in told:
             if not tell(line):
                 raise ReaderGone
+
+    def check_reader(self) -> None:
+        """Call this now and then while nothing comes: raises `ReaderGone` where a pipe has none.
+
+        A write would find that out, and the next one may be hours away.
+        """
+        try:
+            output = select.poll()
+            # For nothing: an error, which is a pipe without a reader, is told unasked.
+            output.register(sys.stdout.fileno(), 0)
+            is_gone = bool(output.poll(0))
+        except (AttributeError, OSError, ValueError):
+            return  # closed, or none
+        if is_gone:
+            raise ReaderGone
 
     def write(self) -> None:
         """Call this at the end: raises `CommandFailed` when not all of it can be written."""

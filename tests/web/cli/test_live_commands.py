@@ -98,6 +98,11 @@ async def test_who_watches_the_tree_sees_what_changes_until_they_leave(tmp_path:
                 assert (await in_thread(lambda: row("running", 1)))["incarnation"] == 2
             watching.send_signal(signal.SIGINT)
             assert await in_thread(lambda: watching.wait(PATIENCE_S)) == 130
+        # Nobody reads any more, as behind `| head`: it ends though nothing changes.
+        watching, told = start("web.cli", [word for word in words if word != "--json"])
+        with told:
+            assert (await in_thread(told.readline)).startswith("site/rooms ")
+        assert await in_thread(lambda: watching.wait(PATIENCE_S)) == 0
 
 
 def test_a_tree_is_drawn_parents_first_with_what_is_unusual() -> None:

@@ -25,13 +25,17 @@ async def ask_site(
     name: str,
     words: Mapping[str, object],
     take: Callable[[Row], Awaitable[None]],
+    while_silent: Callable[[], None] = lambda: None,
 ) -> None:
-    """Call this to ask; `take` gets each row as it comes. Raises `CommandFailed`."""
+    """Call this to ask; `take` gets each row as it comes. Raises `CommandFailed`.
+
+    `while_silent` is called about once a second while no row comes; what it raises ends it.
+    """
 
     async def take_row(row: object) -> None:
         await take(cast("Row", row))
 
-    await ask(folder_of(environment), Question(name, dict(words)), take_row)
+    await ask(folder_of(environment), Question(name, dict(words)), take_row, while_silent)
 
 
 async def rows_of(

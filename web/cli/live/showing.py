@@ -6,13 +6,11 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from actors.runtime.telling.log import one_line
 from web.cli.answering import Teller
 from web.cli.live.asking import Row, ask_site, rows_of
 from web.cli.opening import changing, open_store
-from web.observability import Code, CommandFailed, tell
+from web.observability import Code, CommandFailed
 
 # From the top of the terminal, and nothing left below.
 _CLEAR = "\x1b[H\x1b[J"
@@ -26,7 +24,7 @@ async def command(
     if parsed.command == "tree":
         return await _tree(parsed, environment, teller)
     if parsed.command == "top":
-        return await _top(environment, is_json=parsed.json, is_once=parsed.once)
+        return await _top(environment, teller, is_once=parsed.once)
     if parsed.action == "list":
         rows = await rows_of(environment, "breakers")
         teller.rows(rows, "this site calls nothing outside")
@@ -37,7 +35,7 @@ async def command(
 async def _tree(parsed: argparse.Namespace, environment: Mapping[str, str], teller: Teller) -> int:
     words = {"path": parsed.path or ""}
     if parsed.watch:
-        return await _watch(words, environment, is_json=parsed.json)
+        return await _watch(words, environment, teller)
     rows = await rows_of(environment, "tree", words)
     if parsed.json:
         teller.rows(rows, "")
@@ -47,42 +45,42 @@ async def _tree(parsed: argparse.Namespace, environment: Mapping[str, str], tell
 
 
 async def _watch(
-    words: Mapping[str, object], environment: Mapping[str, str], *, is_json: bool
+    words: Mapping[str, object], environment: Mapping[str, str], teller: Teller
 ) -> int:
     known: dict[str, Row] = {}
-    is_screen = not is_json and sys.stdout is not None and sys.stdout.isatty()
+    is_screen = _is_screen(teller)
 
     async def show(row: Row) -> None:
-        if is_json:
-            tell(msgspec.json.encode(row).decode())
-            return
         known.pop(str(row["path"]), None)
         if row["status"] != "gone":
             known[str(row["path"])] = row
         if is_screen:
             sys.stdout.write(_CLEAR)
-            tell("\n".join(tree_lines(sorted(known.values(), key=lambda one: str(one["path"])))))
+            rows = sorted(known.values(), key=lambda one: str(one["path"]))
+            teller.at_once(row, tree_lines(rows))
         else:
-            tell(_line(row, 0))
+            teller.at_once(row, [_line(row, 0)])
 
-    await ask_site(environment, "tree", {**words, "watch": True}, show)
+    await ask_site(environment, "tree", {**words, "watch": True}, show, teller.check_reader)
     return Code.DONE
 
 
-async def _top(environment: Mapping[str, str], *, is_json: bool, is_once: bool) -> int:
-    is_screen = not is_json and sys.stdout is not None and sys.stdout.isatty()
+async def _top(environment: Mapping[str, str], teller: Teller, *, is_once: bool) -> int:
+    is_screen = _is_screen(teller)
 
     async def show(row: Row) -> None:
-        if is_json:
-            tell(msgspec.json.encode(row).decode())
-            return
         if is_screen and not is_once:
             sys.stdout.write(_CLEAR)
-        tell("\n".join(top_lines(row)))
+        teller.at_once(row, top_lines(row))
 
     # Whoever reads a file of it wants one look, unless they take rows.
-    await ask_site(environment, "top", {"once": is_once or not (is_json or is_screen)}, show)
+    once = is_once or not (teller.is_json or is_screen)
+    await ask_site(environment, "top", {"once": once}, show, teller.check_reader)
     return Code.DONE
+
+
+def _is_screen(teller: Teller) -> bool:
+    return not teller.is_json and sys.stdout is not None and sys.stdout.isatty()
 
 
 async def _reset(parsed: argparse.Namespace, environment: Mapping[str, str], teller: Teller) -> int:

@@ -21,28 +21,36 @@ from web.observability.operating.control.words import (
 # A site that holds its loop for so long answers nobody. Between rows of what is watched there
 # is as much time as there are changes.
 FIRST_S_MAX: Final = 15.0
+# How often `while_silent` is called: whoever left is not waited for longer than a prompt may take.
+SILENT_S: Final = 1.0
 
 
 async def ask(
     folder: Path,
     question: Question,
     take: Callable[[object], Awaitable[None]],
+    while_silent: Callable[[], None] = lambda: None,
 ) -> None:
     """Call this to ask the site of a state folder; `take` gets each row of the answer.
 
-    Raises `CommandFailed` when there is no such site, or it does not answer to the end.
+    `while_silent` is called now and then while none comes; what it raises ends it. Raises
+    `CommandFailed` when there is no such site, or it does not answer to the end.
     """
     asked = connect(folder)
     asked.setblocking(False)
     async with trio.SocketStream(trio.socket.from_stdlib_socket(asked)) as stream:
         try:
             await stream.send_all(to_line(question))
-            await _take_all(stream, take)
+            await _take_all(stream, take, while_silent)
         except trio.BrokenResourceError as error:
             raise _cut_off() from error
 
 
-async def _take_all(stream: trio.SocketStream, take: Callable[[object], Awaitable[None]]) -> None:
+async def _take_all(
+    stream: trio.SocketStream,
+    take: Callable[[object], Awaitable[None]],
+    while_silent: Callable[[], None],
+) -> None:
     read, is_first = bytearray(), True
     while True:
         line, found, rest = read.partition(b"\n")
@@ -57,8 +65,11 @@ async def _take_all(stream: trio.SocketStream, take: Callable[[object], Awaitabl
             continue
         if len(read) > ROW_BYTES_MAX:
             raise CommandFailed(Code.FAILED, "the site answered with a line without an end")
-        with trio.move_on_after(FIRST_S_MAX if is_first else float("inf")) as scope:
+        with trio.move_on_after(FIRST_S_MAX if is_first else SILENT_S) as scope:
             data = await stream.receive_some(64 * 1024)
+        if scope.cancelled_caught and not is_first:
+            while_silent()
+            continue
         if scope.cancelled_caught:
             raise CommandFailed(
                 Code.UNREACHABLE, f"the site did not answer within {FIRST_S_MAX:.0f} s"
