@@ -117,6 +117,7 @@ MODULE_STATE: Mapping[str, Sequence[str]] = {
         "web.api.shapes:_structs",
         "web.api.shapes:refuses_unknown",
     ),
+    "drawn so many at once when there are none": ("web.server.edge.edge:_ids",),
     "weak: they go with what they are of": (
         "actors.persistence.projections.waiting:_calls",
         "actors.persistence.projections.waiting:_watches",

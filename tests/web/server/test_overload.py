@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import time
+import uuid
 from typing import cast
 
 import pytest
@@ -16,7 +19,8 @@ from tests.web.server.edge_kit import Asker, Reply, edged, make_app
 from tests.web.server.http2_kit import Contexts, connected, serving2
 from tests.web.server.serving_kit import connect
 from web.server.connection.overload import OVERLOAD_KEY, Overload, OverloadSettings, Urgency
-from web.server.edge.edge import REQUEST_S
+from web.server.edge.answers import Rendering
+from web.server.edge.edge import REQUEST_S, new_uuid
 
 SETTINGS = OverloadSettings()
 STEP_S = 0.0625
@@ -373,6 +377,40 @@ async def test_who_asks_the_same_again_over_a_kept_connection_is_told_the_same()
                 assert reply.headers["retry-after"] == "1"
                 assert reply.headers.get("x-correlation-id") == (correlation if header else None)
         assert ask.app.edge.overloads == 12
+
+
+def test_what_is_told_who_is_turned_away_has_the_date_of_its_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # REL-74
+    edge = make_app("https://x", [], REQUEST_S, [], 1000, WAVE).edge
+    told = edge._keep_refusal(Rendering.PAGE, is_https=True)
+    for second, word in enumerate(["00:00:01", "00:00:02", "00:00:02", "00:00:03"]):
+        monkeypatch.setattr(time, "time", lambda word=word: float(word[-1]) + 0.5)
+        head, _, body = told.whole(f"id-{second}").partition(b"\r\n\r\n")
+        assert head.count(b"\r\ndate: Thu, 01 Jan 1970 %b GMT" % word.encode()) == 1
+        assert head.count(b"id-") == head.count(b"x-request-id: id-%d" % second) == 1
+        assert body.count(b"id-") == body.count(b"id-%d" % second) == 1
+
+
+def test_ids_are_given_once_and_not_by_a_forked_process_too() -> None:
+    # REL-74, WEB-10
+    given = {new_uuid() for _ in range(1000)}
+    assert len(given) == 1000
+    assert {uuid.UUID(one).version for one in given} == {4}
+    assert {uuid.UUID(one).variant for one in given} == {uuid.RFC_4122}
+    assert {one[19] for one in given} == set("89ab")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, new_uuid().encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as told:
+        assert told.read() != new_uuid()
 
 
 async def test_over_http2_too(contexts: Contexts) -> None:

@@ -38,7 +38,12 @@ from hypercorn.typing import (
 from actors.runtime import Context, Log, edge_context
 from actors.runtime.telling.log import failure_of
 from web.server.connection.gzip import LEVEL_KEPT, gzipped
-from web.server.connection.http.answers import NO_HEADERS, FixedHeaders, head_bytes
+from web.server.connection.http.answers import (
+    NO_HEADERS,
+    FixedHeaders,
+    date_line,
+    head_bytes,
+)
 from web.server.connection.http.exchange import Exchange, maybe_whole
 from web.server.connection.http.plain import AGAIN, EXCHANGE, WATCHED, Ready
 from web.server.connection.overload import OVERLOAD_KEY, Overload, Urgency
@@ -179,6 +184,35 @@ def ready_answer(
     return replace(made(body, vary), gzip=made(packed, vary, (b"content-encoding", b"gzip")))
 
 
+class _TurnedAway:
+    """What those are told who are turned away, but for the id of each request."""
+
+    __slots__ = ("_date", "_parts", "body", "fixed", "status")
+
+    def __init__(self, status: int, fixed: FixedHeaders, body: bytes) -> None:
+        self.status, self.fixed, self.body = status, fixed, body
+        self._date = b""
+        self._parts: list[bytes] = []
+
+    def ready(self, request_id: str, given: str | None) -> Ready:
+        """Give it in its parts; `given` is an API's client's correlation id."""
+        encoded = request_id.encode("ascii")
+        found = [(b"x-request-id", encoded)]
+        if given is not None:
+            found.append((b"x-correlation-id", _correlation(given, request_id).encode("ascii")))
+        return self.status, found, self.fixed, self.body.replace(_NO_ID, encoded)
+
+    def whole(self, request_id: str) -> bytes:
+        """Give all of it at once: thousands are told so in a second, and it is put together anew
+        once in it, when its date is another.
+        """
+        date = date_line()
+        if date != self._date:
+            head = head_bytes(self.status, [(b"x-request-id", _NO_ID)], self.fixed)
+            self._date, self._parts = date, (head + self.body).split(_NO_ID)
+        return request_id.encode("ascii").join(self._parts)
+
+
 class Edge:
     """Wraps an ASGI application; `sockets` maps WebSocket paths to their endpoints.
 
@@ -213,7 +247,7 @@ class Edge:
         self.turns = Turns(settings.requests_per_address)
         self._too_many_told_at = -math.inf
         # By reader, and whether over HTTPS: few there can be.
-        self._refusals: dict[tuple[Rendering, bool], tuple[FixedHeaders, bytes]] = {}
+        self._refusals: dict[tuple[Rendering, bool], _TurnedAway] = {}
         # How many were turned away because there were too many in hand, or the loop was late.
         self.overloads = 0
         # How many came with a trace that was none, and were given another.
@@ -285,33 +319,26 @@ class Edge:
         headers, checks = header_map(scope["headers"]), self._settings.checks
         is_https = self._settings.is_https and not self._is_plain(scope, headers)
         key = checks.rendering(scope, headers), is_https
+        told = self._refusals.get(key) or self._keep_refusal(*key)
         given = headers.get("x-correlation-id", "") if checks.is_api(scope["path"]) else None
         overload, urgency = scope["state"][OVERLOAD_KEY], self._maybe_urgency(scope)
         assert urgency is not None, "what has none is never turned away"
-        scope["state"][AGAIN] = partial(self._maybe_again, overload, urgency, key, given)
-        return self._turned_away(key, given)
+        scope["state"][AGAIN] = partial(self._maybe_again, overload, urgency, told, given)
+        return told.ready(new_uuid(), given)
 
     def _maybe_again(
-        self, overload: Overload, urgency: Urgency, key: tuple[Rendering, bool], given: str | None
+        self, overload: Overload, urgency: Urgency, told: _TurnedAway, given: str | None
     ) -> bytes | None:
         """Turn away who asks for the same as one that was; None when there is time for it."""
         if not overload.refuses(urgency):
             return None
         self.overloads += 1
-        status, headers, fixed, body = self._turned_away(key, given)
+        if given is None:
+            return told.whole(new_uuid())
+        status, headers, fixed, body = told.ready(new_uuid(), given)
         return head_bytes(status, headers, fixed) + body
 
-    def _turned_away(self, key: tuple[Rendering, bool], given: str | None) -> Ready:
-        """What those are told who are turned away; `given` is an API's client's correlation id."""
-        request_id = new_uuid()
-        fixed, body = self._refusals.get(key) or self._keep_refusal(*key)
-        encoded = request_id.encode("ascii")
-        found = [(b"x-request-id", encoded)]
-        if given is not None:
-            found.append((b"x-correlation-id", _correlation(given, request_id).encode("ascii")))
-        return _OVERLOADED.status, found, fixed, body.replace(_NO_ID, encoded)
-
-    def _keep_refusal(self, rendering: Rendering, is_https: bool) -> tuple[FixedHeaders, bytes]:
+    def _keep_refusal(self, rendering: Rendering, is_https: bool) -> _TurnedAway:
         """Make what those are told who are turned away, but for the id of each request."""
         # The plainest page: it has nothing that a policy would have to let in, by a nonce or else.
         no_id = _NO_ID.decode("ascii")
@@ -320,7 +347,8 @@ class Edge:
         headers = secured(bare, request_id=no_id, nonce="", is_https=is_https)
         headers = [pair for pair in headers if pair[0] != b"x-request-id"]
         headers += [pair for pair in given if pair[0] == b"content-type"]
-        kept = self._refusals[rendering, is_https] = FixedHeaders(*headers, _NOT_KEPT), body
+        kept = _TurnedAway(_OVERLOADED.status, FixedHeaders(*headers, _NOT_KEPT), body)
+        self._refusals[rendering, is_https] = kept
         return kept
 
     def _turns_away(self, scope: HTTPScope) -> bool:
@@ -923,13 +951,27 @@ def _new_labels() -> tuple[str, str]:
     return _new_id(drawn[:16]), nonce_of(drawn[16:])
 
 
+# Of these none was given yet; as many as are drawn at once, and no more. A system call for each
+# would be a tenth of what it takes to turn somebody away.
+_ids: list[str] = []
+_IDS_AT_ONCE = 64
+# Two processes must not give the same ones.
+os.register_at_fork(after_in_child=_ids.clear)
+
+
 def new_uuid() -> str:
     """Call this for a random id, as a text."""
-    return _new_id(os.urandom(16))
+    try:
+        return _ids.pop()
+    except IndexError:
+        drawn = os.urandom(16 * _IDS_AT_ONCE)
+    made = [_new_id(drawn[at : at + 16]) for at in range(0, len(drawn), 16)]
+    _ids.extend(made[1:])
+    return made[0]
 
 
 def _new_id(drawn: bytes) -> str:
     # A random UUID (RFC 9562 5.4) of 16 bytes, in a fifth of the time that the class takes for it.
     digits = drawn.hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
+    variant = "89ab"[drawn[8] >> 6]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

@@ -30,6 +30,11 @@ class _Date:
 _DATE = _Date()
 
 
+def date_line() -> bytes:
+    """Call this for the line of the header `date`."""
+    return _DATE.line()
+
+
 def date_header() -> tuple[bytes, bytes]:
     """Call this for the header `date`, as a pair."""
     name, _, value = _DATE.line().rstrip().partition(b": ")
