@@ -87,23 +87,27 @@ class Reservation(Saga[Reserve]):
 
 
 # Behind which step a reservation has come how far, as a customer is told it.
-_BEHIND = {"confirm": "PaymentCompleted", "bill": "PaymentPending", "hold": "SeatsReserved"}
+BEHIND = {"confirm": "PaymentCompleted", "bill": "PaymentPending", "hold": "SeatsReserved"}
 
 
 def status_of(state: SagaState) -> str:
     """Call this for where a reservation stands, as a customer is told it."""
     if state.phase is Status.COMPLETED:
         return "Completed"
-    step, _, _ = state.reason.partition(": ")
     if state.phase is Status.RUNNING:
-        done = (name for name in _BEHIND if state.step(name).phase == "done")
-        return next((_BEHIND[name] for name in done), "Initiated")
-    if state.reason.startswith(CANCELLED):
+        done = (name for name in BEHIND if state.step(name).phase == "done")
+        return next((BEHIND[name] for name in done), "Initiated")
+    return word_of(state.reason, is_over=state.phase is Status.FAILED)
+
+
+def word_of(reason: str, *, is_over: bool) -> str:
+    """Call this for where one stands that is taken back, or was, for a reason."""
+    if reason.startswith(CANCELLED):
         return "Cancelled"
-    match step:
+    match reason.partition(": ")[0]:
         case "claim" | "hold":
             return "Failed"
-        case "confirm" if state.phase is not Status.FAILED:
+        case "confirm" if not is_over:
             return "PaymentFailed"
         case "confirm" | "sell" | "settle" | "issue":
             return "Compensated"

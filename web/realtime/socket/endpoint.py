@@ -189,12 +189,12 @@ class SocketEndpoint(Generic[P]):
         """Serve one socket from handshake to close."""
         assert scope["type"] == "websocket", "only WebSocket paths are given to an endpoint"
         await receive()
-        wire = _wire(scope.get("state"))
+        wire = wire_of(scope.get("state"))
         address = counted_as(request_state(scope).address)
         try:
             client_of(scope)
         except BadClientId as error:
-            await _deny(scope, send, replace(Answer.INVALID.value, text=str(error)))
+            await deny(scope, send, replace(Answer.INVALID.value, text=str(error)))
             return
         caller = await self._caller_of(scope)
         refused = (caller if isinstance(caller, Answer) else Answer.UNAUTHENTICATED).value
@@ -207,7 +207,7 @@ class SocketEndpoint(Generic[P]):
                 return
             refused = refusal or Answer.UNAVAILABLE.value
             self.gone.refused += 1
-        await _deny(scope, send, refused)
+        await deny(scope, send, refused)
 
     def users(self) -> set[str]:
         """Call this for those who have a socket open."""
@@ -406,13 +406,15 @@ def _full(answer: Answer, what: str) -> ErrorRow:
     return replace(answer.value, text=text, retry_after_s=FULL_RETRY_S)
 
 
-async def _deny(scope: WebsocketScope, send: ASGISendCallable, row: ErrorRow) -> None:
+async def deny(scope: WebsocketScope, send: ASGISendCallable, row: ErrorRow) -> None:
+    """Call this behind the first `receive` to answer a handshake that opens nothing."""
     state = request_state(scope)
     headers, body = render_error(row, Rendering.API, request_id=state.request_id, nonce=state.nonce)
     await send({"type": "websocket.http.response.start", "status": row.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
 
 
-def _wire(state: Mapping[str, object] | None) -> Wire | None:
+def wire_of(state: Mapping[str, object] | None) -> Wire | None:
+    """Call this for what a handler may use of its socket; None where it has no lane of its own."""
     found = None if state is None else state.get(WIRE_KEY)
     return found if isinstance(found, Wire) else None

@@ -8,19 +8,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from quart import Blueprint
 
+from actors.persistence import ProjectionRunner
 from docs.examples.store_feed import FeedPlace
 from docs.examples.ticketing.http.desk import BANK, OFFICE, Bank, desk_of
 from docs.examples.ticketing.http.feed import TicketFeed
+from docs.examples.ticketing.http.routes.lists import list_routes
 from docs.examples.ticketing.http.routes.payments import payment_routes
 from docs.examples.ticketing.http.routes.reservations import reservation_routes
 from docs.examples.ticketing.http.routes.shows import show_routes
 from docs.examples.ticketing.http.routes.signing import signing_routes
 from docs.examples.ticketing.http.routes.tickets import ticket_routes
+from docs.examples.ticketing.http.sockets import Beat, TicketSockets, at_paths
 from docs.examples.ticketing.office import INLINE, BoxOffice
+from docs.examples.ticketing.reading.halls import Halls
+from docs.examples.ticketing.reading.listing import EventListing
+from docs.examples.ticketing.reading.sales import Sales
 from supervision import ChildSpec
 from web.app import OwnSite, SitePlan
 from web.server.quart_app import Identify
@@ -29,17 +36,42 @@ PORT = 8080
 
 
 def tree(site: OwnSite) -> list[ChildSpec]:
-    desk, place = desk_of(site), FeedPlace()
+    desk, place, rows = desk_of(site), FeedPlace(), site.beside.projections
     return [
         ChildSpec(BANK, partial(Bank, desk), name=BANK, type="supervisor"),
         ChildSpec(OFFICE, partial(BoxOffice, desk.office), name=OFFICE, type="supervisor"),
         ChildSpec("feed", partial(TicketFeed, desk, place)),
+        ChildSpec("beat", partial(Beat, sockets_of(site))),
+        *(
+            ChildSpec(one.name, partial(ProjectionRunner, one, site.store, rows))
+            for one in (EventListing(), Halls(), Sales())
+        ),
     ]
+
+
+def sockets_of(site: OwnSite) -> TicketSockets:
+    """Call this for the sockets of a site."""
+    return site.once(_make_sockets)
+
+
+def _make_sockets(site: OwnSite) -> TicketSockets:
+    return TicketSockets(desk_of(site))
+
+
+def endpoints(site: OwnSite) -> Mapping[str, TicketSockets]:
+    return at_paths(sockets_of(site))
 
 
 def pages(site: OwnSite) -> Blueprint:
     routes = Blueprint("all", __name__)
-    for part in (show_routes, reservation_routes, payment_routes, ticket_routes, signing_routes):
+    for part in (
+        show_routes,
+        reservation_routes,
+        payment_routes,
+        ticket_routes,
+        list_routes,
+        signing_routes,
+    ):
         routes.register_blueprint(part(site))
     return routes
 
@@ -55,5 +87,6 @@ PLAN = SitePlan(
     inline=INLINE,
     programs=("/api/", "/auth/", "/webhooks/"),
     identify=identify,
+    endpoints=endpoints,
     sends_mail=True,
 )

@@ -1,14 +1,49 @@
-"""What was committed, told in this process, whichever one did it: how reservations stand."""
+"""What was committed, told in this process, whichever one did it: reservations, seats, payments.
+
+Routes wait for how a reservation stands; sockets are told of seats and payments, and only what
+somebody hears is looked at.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from actors.persistence import Page
-from actors.sagas import SagaId, SagaState
+from actors.persistence import EVENTS, Page, StoredEvent, ask_state
+from actors.sagas import SagaId
 from docs.examples.store_feed import FeedPlace, StoreFeed
 from docs.examples.ticketing.http.desk import Desk
+from docs.examples.ticketing.http.sockets import (
+    PaymentConfirmation,
+    ReservationStatus,
+    Told,
+    look_at_seats,
+    notes_on,
+    seats_on,
+)
+from docs.examples.ticketing.payments import (
+    Payment,
+    PaymentCaptured,
+    PaymentDeclined,
+    Payments,
+    RefundDecided,
+)
+from docs.examples.ticketing.reading.halls import place_of
 from docs.examples.ticketing.reservations import Reservation, status_of
+from docs.examples.ticketing.sections import Sections
+
+_SAYS = {
+    "Initiated": "Your seats are being looked for.",
+    "SeatsReserved": "Your seats are held.",
+    "PaymentPending": "Your seats are held; pay before they are given to others.",
+    "PaymentCompleted": "The money is there; the tickets are on their way.",
+    "Completed": "Your tickets are there.",
+    "Expired": "The five minutes are over; the seats are free for others.",
+    "Cancelled": "The reservation is cancelled.",
+    "PaymentFailed": "It was not paid; the seats go back.",
+    "Compensated": "It was not paid; the seats went back.",
+    "Failed": "There are no such seats for you.",
+}
 
 
 @dataclass(frozen=True)
@@ -26,20 +61,69 @@ def stands_on(reservation: str) -> str:
 
 
 class TicketFeed(StoreFeed):
-    """Reads reservations from the store, and publishes how each stands."""
+    """Reads reservations, sections and payments from the store, and publishes what came of them."""
 
-    categories = (Reservation.kind,)
+    categories = (Reservation.kind, Sections.category, Payments.category)
 
     def __init__(self, desk: Desk, place: FeedPlace) -> None:
         super().__init__(desk.site.store, place)
         self._desk = desk
+        # How each was told last: a saga has more events than its customer has news. As many as
+        # are under way, for those that are over are forgotten.
+        self._words: dict[str, str] = {}
 
     async def tell(self, page: Page) -> None:
-        """Publish how each reservation of the page stands; once each, as it is now."""
-        for stream in dict.fromkeys(one.stream_id for one in page.events if not one.is_system):
-            saga = SagaId.parse(str(stream))
-            self._publish(saga.name, await self._desk.office.sagas.query(saga))
+        """Publish how each reservation and section of the page stands; once each, as it is now."""
+        events = [one for one in page.events if not one.is_system]
+        for stream in _streams(events, Sections.category):
+            show, section = place_of(stream)
+            if self.system.topics.has_subscribers(seats_on(show)):
+                told = await look_at_seats(self._desk, show, section)
+                self.system.topics.publish(seats_on(show), told)
+        for stream in _streams(events, Reservation.kind):
+            await self._tell_reservation(SagaId.parse(stream))
+        for one in events:
+            if str(one.stream_id).startswith(f"{Payments.category}-"):
+                await self._tell_payment(one)
 
-    def _publish(self, name: str, state: SagaState) -> None:
-        told = Stands(name, str(state.data.get("customer", "")), status_of(state))
-        self.system.topics.publish(stands_on(name), told)
+    async def _tell_reservation(self, saga: SagaId) -> None:
+        state = await self._desk.office.sagas.query(saga)
+        word, customer = status_of(state), str(state.data.get("customer", ""))
+        if self._words.get(saga.name) == word:
+            return
+        if state.is_over:
+            self._words.pop(saga.name, None)
+        else:
+            self._words[saga.name] = word
+        topics = self.system.topics
+        topics.publish(stands_on(saga.name), Stands(saga.name, customer, word))
+        if topics.has_subscribers(notes_on(customer)):
+            said = ReservationStatus(saga.name, word, _SAYS.get(word, word))
+            topics.publish(notes_on(customer), Told.of(said))
+
+    async def _tell_payment(self, stored: StoredEvent) -> None:
+        happened = EVENTS.decode(stored)
+        match happened:
+            case PaymentCaptured():
+                status, text = "Captured", "Your payment came."
+            case PaymentDeclined():
+                status, text = "Failed", "The card was declined."
+            case RefundDecided():
+                status, text = "Refunded", "Money goes back to you."
+            case _:
+                return
+        name = str(stored.stream_id).partition("-")[2]
+        _, payment = await ask_state(self._desk.office.find().payments[name])
+        assert isinstance(payment, Payment)
+        assert payment.opened is not None
+        topic = notes_on(payment.opened.customer)
+        if self.system.topics.has_subscribers(topic):
+            self.system.topics.publish(
+                topic, Told.of(PaymentConfirmation(name, name, status, text))
+            )
+
+
+def _streams(events: Iterable[StoredEvent], category: str) -> list[str]:
+    """The streams of a category, each once, in their order."""
+    streams = dict.fromkeys(str(one.stream_id) for one in events)
+    return [one for one in streams if one.startswith(f"{category}-")]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,10 @@ from uuid import uuid4
 
 import pytest
 import trio
+import trio_websocket
 
+from actors.accounts import Role
+from actors.persistence import Projection, ProjectionStore, begin_rebuild, live_collection
 from actors.runtime import Secret
 from docs.examples.ticketing.http import PLAN
 from docs.examples.ticketing.http.options import LINKS
@@ -19,6 +23,7 @@ from storage.memory import MemoryDatabase
 from tests.examples.orders.orders_kit import ask, text, told
 from tests.patience import PATIENCE_S
 from tests.web.server.edge_kit import Reply
+from web.accounts.identity import digest_of
 from web.app import OwnSite, open_site
 from web.settings import MailSender, Settings
 
@@ -63,6 +68,10 @@ class User:
     ) -> Reply:
         mine = {"Authorization": f"Bearer {self.token}", **self.headers, **(headers or {})}
         return await ask(self.port, line, body, mine)
+
+    def at(self, port: int) -> User:
+        """The same user at another server."""
+        return replace(self, port=port)
 
     async def get(self, path: str) -> dict[str, object]:
         reply = await self.ask(f"GET {path}")
@@ -133,3 +142,86 @@ async def planned(owner: User, capacity: int = 3, days: float = 40, **changed: o
     )
     assert reply.status == 201, (reply.status, reply.body)
     return text(told(reply), "event_id")
+
+
+async def made_admin(site: OwnSite, user: User) -> User:
+    """Have a user run the site."""
+    member = await site.members.accounts.who(digest_of(user.token))
+    assert member is not None
+    await site.members.accounts.grant(member.username, Role.ADMIN)
+    return user
+
+
+async def refused(port: int, path: str) -> int:
+    """Ask for a socket that is not opened, and give the status."""
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    reply = await ask(port, f"GET {path}", None, {**upgrade, "Sec-WebSocket-Key": "A" * 22 + "=="})
+    return reply.status
+
+
+async def rebuilt(
+    store: ProjectionStore, projection: Projection
+) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """Build a projection anew, and give its rows before and after."""
+    name = projection.name
+    before = await _rows(store, name)
+    serving = await live_collection(store, name)
+    await begin_rebuild(store, projection)
+    with trio.fail_after(PATIENCE_S):
+        while await live_collection(store, name) == serving:
+            await store.changed(0.05)
+    return before, await _rows(store, name)
+
+
+async def _rows(store: ProjectionStore, name: str) -> Mapping[str, object]:
+    collection = await live_collection(store, name)
+    assert collection is not None
+    return dict(await store.query(collection, limit=1000))
+
+
+class Heard:
+    """One open socket of a program."""
+
+    def __init__(self, socket: trio_websocket.WebSocketConnection) -> None:
+        self._socket = socket
+
+    async def send(self, message: str | bytes) -> None:
+        await self._socket.send_message(message)
+
+    async def read(self) -> dict[str, object]:
+        with trio.fail_after(PATIENCE_S):
+            found: dict[str, object] = json.loads(await self._socket.get_message())
+        return found
+
+    async def is_quiet(self) -> bool:
+        """Whether nothing was sent: what comes before the pong was."""
+        await self.send('{"type":"ping"}')
+        return await self.read() == {"type": "pong"}
+
+    async def closed(self) -> int:
+        """Hear until it is closed, and give the code."""
+        with suppress(trio_websocket.ConnectionClosed):
+            while True:
+                await self.read()
+        assert self._socket.closed is not None
+        code: int = self._socket.closed.code
+        return code
+
+
+@asynccontextmanager
+async def listening(port: int, path: str, user: User | None = None) -> AsyncIterator[Heard]:
+    """Have a socket open."""
+    headers = [] if user is None else [("Authorization", f"Bearer {user.token}")]
+    async with (
+        await trio.open_tcp_stream("127.0.0.1", port) as stream,
+        trio.open_nursery() as nursery,
+    ):
+        socket = await trio_websocket.wrap_client_stream(
+            nursery,
+            stream,
+            f"127.0.0.1:{port}",
+            path,
+            extra_headers=[(one.encode(), value.encode()) for one, value in headers],
+        )
+        yield Heard(socket)
+        nursery.cancel_scope.cancel()

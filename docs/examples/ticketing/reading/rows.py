@@ -1,0 +1,92 @@
+"""Keys whose order is that of the questions, and what reads the rows below them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import TypeVar
+
+import msgspec
+
+from actors.persistence import Document, ProjectionStore, ProjectionTx, live_collection
+
+T = TypeVar("T")
+
+# Microseconds of the last moment there is, and cents of more than all the money: what is
+# subtracted from it sorts newest and largest first.
+LAST = 10**18
+# What a store gives at once.
+AT_ONCE_MAX = 1000
+
+
+def newest(at: datetime) -> str:
+    """Call this for a part of a key that sorts newest first."""
+    return largest(int(at.timestamp()) * 1_000_000 + at.microsecond)
+
+
+def largest(number: int) -> str:
+    """Call this for a part of a key that sorts largest first."""
+    return f"{LAST - number:019d}"
+
+
+def person(customer: str) -> str:
+    """Call this for a customer in a key: of a fixed length, so that none is another's beginning."""
+    return sha256(customer.encode()).hexdigest()[:32]
+
+
+async def row(tx: ProjectionTx, key: str, kind: type[T]) -> T | None:
+    """Call this in a projection for a row as a value."""
+    found = await tx.get(key)
+    return None if found is None else msgspec.convert(found, kind)
+
+
+def put(tx: ProjectionTx, key: str, value: msgspec.Struct) -> None:
+    """Call this in a projection to write a row."""
+    tx.put(key, msgspec.to_builtins(value))
+
+
+class Rows:
+    """The rows of one projection, for who reads; before it is there it has none."""
+
+    def __init__(self, store: ProjectionStore, name: str) -> None:
+        self._store, self._name = store, name
+
+    async def one(self, key: str, kind: type[T]) -> T | None:
+        """Call this for a row, or None."""
+        collection = await live_collection(self._store, self._name)
+        if collection is None:
+            return None
+        found = await self._store.get(collection, key)
+        return None if found is None else msgspec.convert(found, kind)
+
+    async def below(
+        self, prefix: str, kind: type[T], *, limit: int = 100, skip: int = 0
+    ) -> Sequence[T]:
+        """Call this for rows in the order of their keys."""
+        return [msgspec.convert(one, kind) for one in await self._below(prefix, limit, skip)]
+
+    async def named(
+        self, prefix: str, place: str, kind: type[T], *, limit: int = 100, skip: int = 0
+    ) -> Sequence[T]:
+        """Call this for the rows of `place` that are named, by `id`, below a prefix."""
+        collection = await live_collection(self._store, self._name)
+        names = [str(one["id"]) for one in await self._below(prefix, limit, skip)]
+        if collection is None or not names:
+            return []
+        keys = [f"{place}/{name}" for name in names]
+        found = await self._store.get_many(collection, keys)
+        return [msgspec.convert(found[key], kind) for key in keys if found.get(key) is not None]
+
+    async def _below(self, prefix: str, limit: int, skip: int) -> Sequence[Document]:
+        collection = await live_collection(self._store, self._name)
+        found: list[Document] = []
+        after: str | None = None
+        while collection is not None and len(found) < limit + skip:
+            left = min(limit + skip - len(found), AT_ONCE_MAX)
+            page = await self._store.query(collection, prefix=prefix, after=after, limit=left)
+            found += [document for _, document in page]
+            if len(page) < left:
+                break
+            after = page[-1][0]
+        return found[skip:]

@@ -1,0 +1,131 @@
+"""What ticketing tells from rows: lists, free seats, and what was sold to whom."""
+
+from __future__ import annotations
+
+from actors.persistence import ProjectionStore
+from docs.examples.ticketing.reading.halls import Halls
+from docs.examples.ticketing.reading.listing import EventListing
+from docs.examples.ticketing.reading.sales import Sales
+from tests.examples.orders.orders_kit import ask, fields_at, text, told
+from tests.examples.ticketing.http.ticketing_kit import (
+    User,
+    event_body,
+    made_admin,
+    planned,
+    rebuilt,
+    sign_in,
+)
+from web.app import OwnSite
+
+SECTIONS = [
+    {"name": "Stalls", "capacity": 2, "price": 80.0, "seats": ["A1", "A2"]},
+    {"name": "Balcony", "capacity": 3},
+]
+
+
+async def test_what_is_sold_is_told_in_every_list(site: OwnSite) -> None:
+    # EX-41, EX-47
+    port = site.port
+    owner, ann, bob = [await sign_in(port, f"{who}@example.com") for who in ("o", "ann", "bob")]
+    event = await planned(owner, 5, sections=SECTIONS)
+    stalls = await ann.bought(event, 2, section="Stalls")
+    balcony = await ann.bought(event, 1, section="Balcony")
+    held = await bob.reserved(event, 1, section="Balcony")
+    seats = await bob.until(f"/api/events/{event}/availability", "total_available", 1)
+    assert seats["sections"] == [
+        {"section": "Stalls", "total_capacity": 2, "reserved": 0, "sold": 2, "available": 0},
+        {"section": "Balcony", "total_capacity": 3, "reserved": 1, "sold": 1, "available": 1},
+    ]
+    one = await bob.get(f"/api/events/{event}/sections/Balcony/availability")
+    assert one == fields_at(seats, "sections", 1)
+    assert (await bob.get(f"/api/events/{event}/total-available"))["total_available"] == 1
+    # At 20 % less: 2 x 64 and 1 x 40.
+    sales = f"/api/analytics/events/{event}/sales"
+    found = await bob.until(sales, "tickets_sold", 3)
+    assert found == {
+        "event_id": event,
+        "total_revenue": 16800,
+        "tickets_sold": 3,
+        "completed_reservations": 2,
+        "cancelled_reservations": 0,
+        "average_ticket_price": 5600,
+        "sections": [
+            {"section": "Balcony", "revenue": 4000, "tickets_sold": 1},
+            {"section": "Stalls", "revenue": 12800, "tickets_sold": 2},
+        ],
+    }
+    popular = await bob.get(f"/api/analytics/events/{event}/sections/popular")
+    assert fields_at(popular, "most_popular")["section"] == "Stalls"
+    mine = await ann.until("/api/reservations", "total", 2)
+    assert [fields_at(mine, "reservations", n)["id"] for n in (0, 1)] == [balcony, stalls]
+    assert fields_at(mine, "reservations", 1) == await ann.get(f"/api/reservations/{stalls}")
+    paid = await ann.get("/api/payments")
+    assert fields_at(paid, "payments", 0) == await ann.get(f"/api/payments/{balcony}")
+    assert (await ann.until("/api/tickets", "total", 3))["total"] == 3
+    await _refunded(ann, stalls, 12800)
+    await ann.until(sales, "tickets_sold", 1)
+    after = await ann.get(sales)
+    assert (after["total_revenue"], after["cancelled_reservations"]) == (4000, 1)
+    await bob.ask(f"POST /api/reservations/{held}/cancel")
+    await bob.until(f"/api/events/{event}/total-available", "total_available", 4)
+    await _are_anothers(site, owner, ann, bob)
+
+
+async def _refunded(user: User, payment: str, cents: int) -> None:
+    body, keys = {"reason": "ill"}, {"Idempotency-Key": "r" * 16}
+    reply = await user.ask(f"POST /api/payments/{payment}/refund", body, keys)
+    assert fields_at(told(reply), "status", "Refunded") == {"amount": cents}
+
+
+async def _are_anothers(site: OwnSite, owner: User, ann: User, bob: User) -> None:
+    """Whose business it is: that of the customer, and of who runs this."""
+    for path in ("revenue", "customers/top-spenders"):
+        assert (await ask(site.port, f"GET /api/analytics/{path}")).status == 401
+        assert (await ann.ask(f"GET /api/analytics/{path}")).status == 403
+    profile = f"/api/analytics/customers/{ann.id}/profile"
+    assert (await bob.ask(f"GET {profile}")).status == 403
+    admin = await made_admin(site, owner)
+    assert await admin.get("/api/analytics/revenue") == {
+        "total_revenue": 4000,
+        "total_tickets_sold": 1,
+        "events_with_sales": 1,
+    }
+    top = await admin.get("/api/analytics/customers/top-spenders?limit=1")
+    assert (top["total_customers"], fields_at(top, "customers", 0)["total_spent"]) == (1, 4000)
+    assert (await admin.ask("GET /api/analytics/customers/top-spenders?limit=101")).status == 400
+    for who in (ann, admin):
+        told_of = await who.get(profile)
+        assert (told_of["total_tickets"], told_of["favorite_section"]) == (1, "Balcony")
+
+
+async def test_events_are_listed_by_status_and_owner(memory_port: int) -> None:
+    # EX-40
+    owner, other = [await sign_in(memory_port, f"{who}@example.com") for who in ("o", "p")]
+    draft = await owner.ask("POST /api/events", event_body() | {"open_sales": False})
+    name = text(told(draft), "event_id")
+    assert fields_at(await owner.get(f"/api/events/{name}"))["status"] == "Draft"
+    first, second = await planned(owner, title="First"), await planned(other, title="Second")
+    listed = await owner.until("/api/events", "total", 2)
+    assert [fields_at(listed, "events", n)["id"] for n in (0, 1)] == [second, first]
+    assert fields_at(listed, "events", 1) == await owner.get(f"/api/events/{first}")
+    paged = await owner.get("/api/events?page=1&page_size=1")
+    assert (paged["page"], fields_at(paged, "events", 0)["id"]) == (1, first)
+    assert (await owner.until("/api/events?mine=true", "total", 2))["total"] == 2
+    await other.ask(f"POST /api/events/{second}/close-sales")
+    closed = await owner.until("/api/events?status=SalesClosed", "total", 1)
+    assert fields_at(closed, "events", 0)["title"] == "Second"
+    for wrong in ("page_size=101", "page_size=0", "page=x", "status=Draft", "status=x"):
+        assert (await owner.ask(f"GET /api/events?{wrong}")).status == 422, wrong
+
+
+async def test_rows_are_built_anew_as_they_were(memory_site: OwnSite) -> None:
+    # EX-47
+    owner, ann = [await sign_in(memory_site.port, f"{who}@example.com") for who in ("o", "ann")]
+    event = await planned(owner)
+    await ann.bought(event, 2)
+    await ann.until(f"/api/analytics/events/{event}/sales", "tickets_sold", 2)
+    await ann.until(f"/api/events/{event}/total-available", "total_available", 1)
+    rows: ProjectionStore = memory_site.beside.projections
+    for one in (EventListing(), Halls(), Sales()):
+        before, after = await rebuilt(rows, one)
+        assert before == after != {}, one.name
