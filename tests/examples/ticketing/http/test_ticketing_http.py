@@ -204,7 +204,7 @@ async def test_a_link_is_good_once(memory_port: int) -> None:
     for wrong in (token, {"token": "é"}, {"token": ""}, {"token": "x" * 43}):
         reply = await ask(memory_port, "POST /auth/magic-link/verify", wrong)
         assert (reply.status, told(reply)["message"]) == (401, "Invalid or expired link")
-    nobody = await ask(memory_port, ask_for, {"email": "nobody"})
+    nobody = await ask(memory_port, "POST /auth/magic-link/request", {"email": "nobody"})
     assert nobody.status == 422
 
 
