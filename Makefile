@@ -27,7 +27,7 @@ define step
 @echo "== $(1)"; $(2) || { echo; echo "red: $(1). Repeat it with:  $(2)"; exit 1; }
 endef
 
-.PHONY: help run test check format bench soak conformance conformance-clients conformance-rules kafka clean chromium
+.PHONY: help run test check format bench soak conformance conformance-clients conformance-rules kafka opensearch clean chromium
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -63,7 +63,7 @@ conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios o
 	@bash tests/conformance/outside/fetch.sh
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/conformance/oidc-provider/stamp; fi
 	@$(BIN)/python -m tests.conformance.outside
-	@if [ -n "$(ONLY)" ]; then exit; fi; $(MAKE) --no-print-directory conformance-clients; $(MAKE) --no-print-directory conformance-rules; $(MAKE) --no-print-directory kafka
+	@if [ -n "$(ONLY)" ]; then exit; fi; $(MAKE) --no-print-directory conformance-clients; $(MAKE) --no-print-directory conformance-rules; $(MAKE) --no-print-directory kafka; $(MAKE) --no-print-directory opensearch
 
 kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and run the bus's tests on it; KAFKA_BROKERS names another
 	@if [ -z "$(KAFKA_BROKERS)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \
@@ -71,6 +71,16 @@ kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and 
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/kafka/clients/stamp; fi
 	@test ! -f build/kafka/stamp || export KAFKA_JARS=build/kafka; \
 		$(BIN)/python -m pytest -q -rs tests/storage/test_bus_kafka*.py || [ $$? = 5 ]
+
+opensearch: $(VENV)/dev.stamp ## fetch a search server from Maven Central (44 MB) and run the read models' tests on it; SEARCH_URL names another
+	@if [ -z "$(SEARCH_URL)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \
+		$(MAKE) --no-print-directory build/opensearch/stamp; fi
+	@test ! -f build/opensearch/stamp || export SEARCH_JARS=build/opensearch; \
+		$(BIN)/python -m pytest -q -rs tests/storage/search || [ $$? = 5 ]
+
+build/opensearch/stamp: tests/conformance/search/pom.xml
+	@mvn -q -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/opensearch
+	@touch $@
 
 build/kafka/stamp: tests/conformance/kafka/pom.xml
 	@mvn -q -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/kafka

@@ -6,8 +6,9 @@ itself. `rate_limits.py` is the port `RateLimiter` on it, `projections.py` the p
 `ProjectionStore`, whose checkpoints another store keeps.
 """
 
+from storage.beside_books import ReadModelLost
 from storage.redis.client import RedisActor, RedisClient, open_redis
-from storage.redis.projections import ReadModelLost, RedisProjections
+from storage.redis.projections import RedisProjections
 from storage.redis.rate_limits import RedisRateLimiter
 from storage.redis.words import RedisRefused, RedisRejected, RedisSettings, Script
 

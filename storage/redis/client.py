@@ -22,10 +22,9 @@ import trio
 from actors.runtime import Log
 from storage.asyncio_thread import ServingActor
 from storage.errors import StoreUnavailable
+from storage.guard import UNGUARDED, Guard
 from storage.redis.codec import NotRedis, Part, Refusal, Replies, Reply, encode
 from storage.redis.words import (
-    UNGUARDED,
-    Guard,
     RedisRefused,
     RedisRejected,
     RedisSettings,

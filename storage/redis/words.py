@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from actors.runtime import Secret
 from storage.errors import InvalidField, StoreError
 from storage.redis.codec import Refusal
-
-T = TypeVar("T")
 
 DEFAULT_PORT = 6379
 # The highest number that any server is set up for.
@@ -52,25 +48,6 @@ class RedisRefused(StoreError):
         # The text may quote what the command was given.
         super().__init__(f"the server refused a command with {refusal.code}; see `refusal`")
         self.refusal = refusal
-
-
-class Guard(Protocol):
-    """What stands before each command: deadline, breaker and their kin, of a program's own."""
-
-    async def call(self, make: Callable[[], Awaitable[T]]) -> T:
-        """Make the call, or raise `StoreUnavailable` without."""
-        ...
-
-
-class Unguarded(Guard):
-    """Lets everything pass: for tests, and tools that ask once."""
-
-    async def call(self, make: Callable[[], Awaitable[T]]) -> T:
-        """See `Guard.call`."""
-        return await make()
-
-
-UNGUARDED: Final = Unguarded()
 
 
 @dataclass(frozen=True, slots=True)

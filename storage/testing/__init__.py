@@ -31,11 +31,13 @@ from storage.testing.faulty_adapters import failing_cases
 from storage.testing.link import LinkSuite
 from storage.testing.nodes import NodesSuite
 from storage.testing.private import ForgettingSuite, PrivateFieldsSuite, SubjectKeysSuite
+from storage.testing.projections.crashing import ProjectionCrashSuite
 from storage.testing.projections.filling import ProjectionSuite
 from storage.testing.projections.inline import InlineProjectionsSuite
 from storage.testing.projections.parts import ProjectionPartsSuite
 from storage.testing.projections.poison import ProjectionHaltSuite, ProjectionPoisonSuite
 from storage.testing.projections.rebuilding import ProjectionRebuildSuite
+from storage.testing.projections.searching import SearchingSuite
 from storage.testing.projections.waiting import ProjectionWaitingSuite
 from storage.testing.projections.wishes import HandingBackSuite, ProjectionWishesSuite
 from storage.testing.reading.evolving import EvolvingSuite
@@ -85,6 +87,7 @@ __all__ = [
     "OutboxSuite",
     "PasskeysSuite",
     "PrivateFieldsSuite",
+    "ProjectionCrashSuite",
     "ProjectionHaltSuite",
     "ProjectionPartsSuite",
     "ProjectionPoisonSuite",
@@ -95,6 +98,7 @@ __all__ = [
     "ProviderSessionsSuite",
     "RateLimiterSuite",
     "RecoveriesSuite",
+    "SearchingSuite",
     "SessionsSuite",
     "SignInLinksSuite",
     "SnapshotsSuite",

@@ -68,6 +68,7 @@ ADAPTERS = (
     "storage.bus",
     "storage.link",
     "storage.redis",
+    "storage.search",
 )
 COMPOSITION_ROOTS = ("web.app", "web.storing", "web.cli")
 

@@ -26,6 +26,8 @@ READER_NAMES = {
     "PostgresProjections",
     "MemoryProjections",
     "RedisProjections",
+    "ScanningSearch",
+    "SearchProjections",
     "CachedProjections",
 }
 

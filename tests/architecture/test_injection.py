@@ -33,6 +33,7 @@ WITH_REASON = {
     "web.accounts.ways.provider": "providers that the settings name, at addresses they tell",
     "web.mail.routes.amazon": "a certificate, at a host of the topic that the settings name only",
     "web.observability.operating.traces.exporting": "a collector that the settings name",
+    "storage.search.sending": "a server that the settings name",
     "web.routing.outward": "an address that who calls it has looked at",
     "web.views.fetched": "files of a build, from the registries that it is configured with",
     "web.client": "a client asks the server that its program names",

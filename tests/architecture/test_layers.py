@@ -15,10 +15,11 @@ LONGER_WITH_REASON: dict[str, str] = {}
 FULLER_WITH_REASON = {
     "actors": "a chapter a folder, and what pytest loads by itself, which must import none of them",
     "actors.persistence": "a subject a file, in the reading order of its front page",
+    "actors.persistence.projections": "one story, from what a projection is to who reads it",
     "actors.testing": "a tool a file, and the chapters below them",
     "storage.memory": "one file a port, named as its twin in storage.postgres",
     "storage.postgres": "one file a port, and the chapters below them",
-    "storage": "a folder an engine or a kind of server, and the four files they stand on",
+    "storage": "a folder an engine or a kind of server, and the files they stand on",
     "storage.testing": "a suite a port or subject, and what they stand on",
     "supervision": "the six files a person uses, and the chapters below them",
     "web.cli": "a file a group of commands, and what they stand on",

@@ -45,6 +45,7 @@ MAY = {
     "storage/link/": LINK,
     "storage/postgres/": STORE,
     "storage/redis/": GUARDED,
+    "storage/search/": GUARDED,
     "storage/testing/": "suites, and the servers that tests start",
     "web/accounts/ways/provider/calling.py": GUARDED,
     "web/client/": CLIENT,
@@ -56,6 +57,7 @@ MAY = {
 # What makes a call outside, and the only thing that it may be handed to.
 HANDED = {
     "storage/redis/client.py": ("_ask_now", "call"),
+    "storage/search/client.py": ("send", "call"),
     "web/accounts/ways/provider/calling.py": ("_call", "call"),
     "web/app/bus.py": ("publisher", "guarded"),
     "web/mail/routes/amazon.py": ("fetch_certificate", "call"),

@@ -17,6 +17,7 @@ _OWNERS = frozenset({"datetime", "date", "time"})
 LOOKS_WITH_REASON = {
     "storage.bus.kafka": "how old a record is, by the time that its broker has noted",
     "storage.memory.database": "when a row was written, as `now()` of the other engine",
+    "storage.search.projections": "a document says when it was written; for people",
     "storage.testing": "suites compare moments",
     "web.cli.backup": "what is asked for must not lie in the future",
     "web.cli.beside_log": "an operator asks what is due by now",

@@ -36,6 +36,7 @@ PARTS: Final = {
     "storage.errors": "The database, backups, migrations",
     "storage.postgres": "PostgreSQL",
     "storage.redis": "Redis",
+    "storage.search": "Search",
     "actors.accounts": "Accounts",
     "actors.chat": "Chat",
     "web.client": "The client for Python",

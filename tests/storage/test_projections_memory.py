@@ -19,12 +19,13 @@ from actors.persistence import (
 from actors.runtime import Crashed, open_actors
 from storage.errors import StatementRefused
 from storage.memory import MemoryDatabase, MemoryEventStore, MemoryProjections
-from storage.testing import ProjectionSuite
+from storage.testing import ProjectionCrashSuite, ProjectionSuite
 from storage.testing.kept import Kept, kept_in_memory
 from storage.testing.projections.filling import Halting, Totals, paid
 
 
-class TestMemoryProjections(ProjectionSuite):
+class TestMemoryProjections(ProjectionSuite, ProjectionCrashSuite):
+    # PROJ-10
     @pytest.fixture
     def kept(self) -> Kept:
         return kept_in_memory()

@@ -20,14 +20,15 @@ from actors.persistence import (
 )
 from actors.runtime import open_actors
 from storage.postgres import Connection, Database
-from storage.testing import ProjectionSuite
+from storage.testing import ProjectionCrashSuite, ProjectionSuite
 from storage.testing.kept import Kept, kept_in_postgres
 from storage.testing.projections.filling import A, Totals, paid
 from storage.testing.samples import PATIENCE_S
 from tests.processes.forked import Forked, start
 
 
-class TestPostgresProjections(ProjectionSuite):
+class TestPostgresProjections(ProjectionSuite, ProjectionCrashSuite):
+    # PROJ-10
     @pytest.fixture
     def kept(self, database: Database) -> Kept:
         return kept_in_postgres(database)

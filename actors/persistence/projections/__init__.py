@@ -3,5 +3,6 @@
 Read `projection.py` (what a program defines), `store.py` (the port: documents, checkpoints,
 generations), `reading.py` and `applying.py` (one batch), then `filling.py` (one generation, from
 the log) and `runner.py` (the actor that keeps filled what serves), `waiting.py` (reading one's own
-writes) and `inline.py` (those few that are part of an append).
+writes), `searching.py` (finding documents by words), `cached.py` (keeping some in memory) and
+`inline.py` (those few that are part of an append).
 """

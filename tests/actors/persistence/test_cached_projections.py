@@ -21,7 +21,7 @@ from actors.persistence import (
 from actors.persistence.projections import filling, runner
 from actors.runtime.words.tallies import Tallies
 from storage.memory import MemoryDatabase, MemoryProjections
-from storage.testing import ProjectionRebuildSuite, ProjectionSuite
+from storage.testing import ProjectionCrashSuite, ProjectionRebuildSuite, ProjectionSuite
 from storage.testing.kept import Kept, kept_in_memory
 from tests.patience import PATIENCE_S
 
@@ -29,7 +29,7 @@ NAME = "totals__g1"
 
 
 @pytest.mark.parametrize("writes_through", [True, False])
-class TestCachedProjections(ProjectionSuite, ProjectionRebuildSuite):
+class TestCachedProjections(ProjectionSuite, ProjectionCrashSuite, ProjectionRebuildSuite):
     # PROJ-10
 
     @pytest.fixture(autouse=True)

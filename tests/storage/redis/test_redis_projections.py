@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from typing import cast
 
 import msgspec
@@ -30,14 +29,13 @@ from actors.persistence import (
 )
 from actors.persistence.projections import filling, runner
 from actors.runtime import open_actors
-from storage.keyring import SubjectKeyring
 from storage.memory import MemoryDatabase, MemoryProjections
 from storage.postgres import Database, PostgresProjections
 from storage.redis import ReadModelLost, RedisClient, RedisProjections, Script, open_redis
 from storage.redis.codec import Part, Reply
 from storage.redis.projections import PREFIX
 from storage.testing import (
-    ForgettingSuite,
+    ProjectionCrashSuite,
     ProjectionHaltSuite,
     ProjectionPartsSuite,
     ProjectionPoisonSuite,
@@ -47,11 +45,12 @@ from storage.testing import (
     ProjectionWishesSuite,
 )
 from storage.testing.kept import Kept, kept_in_memory, kept_in_postgres
-from storage.testing.private import MASTER, Place, place_in_memory
+from storage.testing.private import Place, place_in_memory
 from storage.testing.projections.filling import A, B, Totals, paid
 from storage.testing.samples import PATIENCE_S
 from tests.patience import until
 from tests.redis_server import RedisServer
+from tests.storage.beside_books import BesideBooksForgettingSuite, LookingPlace
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +66,7 @@ def pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestRedisProjections(
     ProjectionSuite,
+    ProjectionCrashSuite,
     ProjectionPartsSuite,
     ProjectionPoisonSuite,
     ProjectionHaltSuite,
@@ -82,31 +82,7 @@ class TestRedisProjections(
         return replace(kept, projections=RedisProjections(redis, kept.projections))
 
 
-class LookingRing(SubjectKeyring):
-    """A keyring after whose forgetting somebody looks, as a runner does within a second."""
-
-    projections: RedisProjections
-
-    async def forget(self, subject: str, *, by: str, tenant: str | None = None) -> bool:
-        """Forget, and look."""
-        is_new = await super().forget(subject, by=by, tenant=tenant)
-        await self.projections.checkpoints("names")
-        return is_new
-
-
-@dataclass
-class LookingPlace(Place):
-    """A place whose keyrings are such."""
-
-    def ring(self, *, fresh_s: float = 0.0) -> SubjectKeyring:
-        """See `Place.ring`."""
-        ring = LookingRing(self.keys, MASTER, fresh_s=fresh_s)
-        assert isinstance(self.projections, RedisProjections)
-        ring.projections = self.projections
-        return ring
-
-
-class TestRedisForgetting(ForgettingSuite):
+class TestRedisForgetting(BesideBooksForgettingSuite):
     # STORE-44, PROJ-12: what was made of a forgotten subject's fields is removed here too
 
     @pytest.fixture
@@ -130,24 +106,6 @@ class TestRedisForgetting(ForgettingSuite):
             dump,
             place.audited,
         )
-
-    async def test_what_is_being_removed_says_nothing_of_who_is_forgotten(
-        self, place: Place
-    ) -> None:
-        # STORE-44: the books know nothing of it any more; the next piece removes it
-        store, ring = place.projections, place.ring()
-        begun = await store.open("names", 1, 1, GenerationState.LIVE)
-        names = {str(number): {"name": "Ann Clear"} for number in range(3)}
-        subjects = frozenset({"customer:ann"})
-        batch = ProjectionBatch(begun, begun.cursor, names, forgets=0, subjects=subjects)
-        assert await store.commit(batch)
-        await store.open("names", 2, 2, GenerationState.LIVE)
-        await store.swap("names", 2)
-        assert await store.purge(1, older_than=timedelta(0)) == 1
-        await ring.forget("customer:ann", by="admin")
-        assert await store.purge(older_than=timedelta(0)) == 3
-        assert b"Ann Clear" not in await place.dump()
-        assert await store.query("names__g1") == []
 
 
 class TestRedisProjectionsOfPostgres:
