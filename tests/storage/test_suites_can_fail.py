@@ -13,6 +13,7 @@ from datetime import datetime
 from uuid import UUID
 
 import pytest
+import trio
 
 from actors.accounts import HowEnded
 from actors.accounts.kept.throttle import Allowed, Limit, Verdict
@@ -47,6 +48,7 @@ from storage.testing import (
     IdempotencySuite,
     InboxSuite,
     OutboxSuite,
+    ProjectionCrashSuite,
     ProjectionSuite,
     RateLimiterSuite,
     SessionsSuite,
@@ -130,6 +132,15 @@ class _CountsNoRepeats(MemoryDeadLetters):
     async def add(self, letter: NewDeadLetter) -> int:
         self.database.dead_letters.open_ids.clear()
         return await super().add(letter)
+
+
+class _WritesInTwoSteps(MemoryProjections):
+    """Documents first, and where they lead a moment later."""
+
+    async def commit(self, batch: ProjectionBatch) -> bool:
+        self.database.write_documents({batch.checkpoint.collection: batch.documents})
+        await trio.lowlevel.checkpoint()
+        return await super().commit(batch)
 
 
 class _WritesFromAnywhere(MemoryProjections):
@@ -236,6 +247,16 @@ PLANTED = {
         ProjectionSuite,
         "test_a_batch_from_elsewhere_writes_nothing",
         _beside("projections", _WritesFromAnywhere),
+    ),
+    "projections, out of order": Planted(
+        ProjectionCrashSuite,
+        "test_batches_in_any_order_and_again_write_what_they_wrote_once",
+        _beside("projections", _WritesFromAnywhere),
+    ),
+    "projections, killed": Planted(
+        ProjectionCrashSuite,
+        "test_killed_at_any_point_the_rows_are_those_of_the_log",
+        _beside("projections", _WritesInTwoSteps),
     ),
     "sessions, a ticket twice": Planted(
         SessionsSuite,
