@@ -12,6 +12,7 @@ alone, a request leaves at once, by the statement for one; what comes meanwhile 
 when they are answered.
 Rule 2: nobody waits for somebody else's trouble. When a statement has been under way for long,
 the next leaves beside it; when one row spoils it, all of it go alone or in halves.
+A crowd does not wait either: sharing one statement with more saves it nothing.
 Rule 3: of one key there is one request in a statement at a time.
 Rule 4: "nobody waits, I end" and "somebody will take me along" are one step, without an await.
 Rule 5: a request that was sent is answered by its statement, or told that its outcome is not
@@ -31,6 +32,7 @@ everywhere, within a second, and the statement goes on.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -58,7 +60,8 @@ class Limits:
     """How much shares a statement, and how many statements are under way.
 
     A statement that has been under way for `overtake_after_s` is overtaken. Up to `singles_max`
-    that are alone go side by side; of batches there are `statements_max`.
+    that are alone go side by side; of batches there are `statements_max`. Where `crowd` wait they
+    leave beside what is under way, however soon that may be back.
     """
 
     rows_max: int
@@ -66,6 +69,7 @@ class Limits:
     overtake_after_s: float
     statements_max: int
     singles_max: int
+    crowd: float = math.inf
 
 
 class Tasks(Protocol):
@@ -191,6 +195,8 @@ class Gathering(ABC, Generic[R, A]):
         # Statements under way, or about to leave, and since when; and how many are of batches.
         self._flights: dict[_Flight, float] = {}
         self._flushes = 0
+        # Of the flushes those that have not taken yet whom they will send.
+        self._boarding = 0
         # How many shared a statement, for operators.
         self.sizes = Histogram(SIZES)
         self._singles = self._statements = self._rows = self._left_out = self._alone = 0
@@ -287,6 +293,10 @@ class Gathering(ABC, Generic[R, A]):
                 return True
         return False
 
+    def _is_crowd(self) -> bool:
+        """Whether so many wait that one more statement is worth it, beside those about to leave."""
+        return self._count >= self._limits.crowd * (self._boarding + 1)
+
     def _are_few(self) -> bool:
         """Whether one more may go by itself beside those that do."""
         return not self._flushes and len(self._flights) < self._limits.singles_max
@@ -335,7 +345,7 @@ class Gathering(ABC, Generic[R, A]):
         queue.append(waiter)
         self._by_age.append(waiter)
         self._count += 1
-        if not is_full:
+        if not is_full or (self._is_crowd() and self._flushes < self._limits.statements_max):
             self._start_flush()
         # `Any`: what a parked task is woken with.
         answer = await trio.lowlevel.wait_task_rescheduled(waiter.withdraw)
@@ -356,7 +366,9 @@ class Gathering(ABC, Generic[R, A]):
         flight = _Flight()
         self._flights[flight] = trio.current_time()
         self._flushes += 1
+        self._boarding += 1
         if not self._tasks.start_soon(partial(self._flush, flight)):
+            self._boarding -= 1
             self._landed(flight)  # the loop ends: so does the watch, and tells them
 
     async def _flush(self, flight: _Flight) -> None:
@@ -364,7 +376,10 @@ class Gathering(ABC, Generic[R, A]):
         woken = 0
         try:
             while True:
-                await self._gather(woken)
+                try:
+                    await self._gather(woken)
+                finally:
+                    self._boarding -= 1
                 batch = self._take()
                 if not batch:
                     return
@@ -383,9 +398,10 @@ class Gathering(ABC, Generic[R, A]):
                     self._by_age.popleft()
                 del self._flights[flight]
                 now = trio.current_time()
-                if self._is_served(now):
+                if self._is_served(now) and not self._is_crowd():
                     return  # one that left beside this one takes who waits
                 self._flights[flight] = now
+                self._boarding += 1
         finally:
             self._landed(flight)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from uuid import UUID, uuid4
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -196,6 +198,93 @@ async def test_who_waits_together_is_stored_by_one_statement(database: Database)
     stats = store.gather_stats()
     assert (stats.statements, stats.rows, stats.rows_per_statement) == (1, 20, 20.0)
     assert (stats.singles, stats.left_out, stats.alone, stats.apart) == (0, 0, 0, 0.0)
+
+
+class _Numbers(gathering.Gathering[int, int]):
+    """Numbers that share statements, each of which is back when the test says so."""
+
+    def __init__(self, nursery: trio.Nursery, crowd: float) -> None:
+        self.nursery, self.sent = nursery, list[Sequence[int]]()
+        self.back: list[trio.Event] = []
+        limits = gathering.Limits(
+            rows_max=3,
+            bytes_max=1000,
+            overtake_after_s=PATIENCE_S,
+            statements_max=2,
+            singles_max=1,
+            crowd=crowd,
+        )
+        super().__init__(self, limits, lambda: PATIENCE_S)
+
+    def start_soon(self, task: Callable[[], Awaitable[object]]) -> bool:
+        self.nursery.start_soon(task)
+        return True
+
+    def key_of(self, request: int) -> int:
+        return request
+
+    def size_of(self, request: int) -> int:
+        return 1
+
+    def rows_of(self, request: int) -> int:
+        return 1
+
+    async def one(self, request: int) -> int:
+        return (await self.many([request]))[0]
+
+    async def many(self, requests: Sequence[int]) -> Sequence[int]:
+        self.sent.append(list(requests))
+        back = trio.Event()
+        self.back.append(back)
+        await back.wait()
+        return requests
+
+    def is_away(self, error: Exception) -> bool:
+        return False
+
+    def own(self, error: Exception) -> Exception:
+        return error
+
+    def ended(self, *, is_absent: bool) -> Exception:
+        return StoreUnavailable("its loop ended", nothing_written=is_absent)
+
+    def late(self, limit_s: float, *, is_absent: bool) -> Exception:
+        return StoreTimeout(limit_s, nothing_written=is_absent)
+
+
+@pytest.mark.parametrize(
+    ("crowd", "count", "sent"),
+    [
+        (inf, 9, [[0]]),  # all wait for the one that is under way
+        (3, 3, [[0]]),  # as do fewer than a crowd
+        (3, 4, [[0], [1, 2, 3]]),
+        (3, 6, [[0], [1, 2, 3]]),
+        (3, 9, [[0], [1, 2, 3], [4, 5, 6]]),  # and of statements no more than there may be
+    ],
+)
+async def test_a_crowd_leaves_beside_a_statement_that_is_under_way(
+    crowd: float, count: int, sent: list[list[int]]
+) -> None:
+    # PERF-56: the server works on some while the program decides about others
+    answers: list[int | None] = []
+
+    async def share(number: int) -> None:
+        answers.append(await numbers.share(number))
+
+    async with trio.open_nursery() as tasks:
+        numbers = _Numbers(tasks, crowd)
+        async with trio.open_nursery() as nursery:
+            for number in range(count):
+                nursery.start_soon(share, number)
+                await trio.testing.wait_all_tasks_blocked()
+            assert numbers.sent == sent
+            # One that is back takes a crowd that waits, and leaves fewer to those beside it.
+            while len(answers) < count:
+                numbers.back.pop(0).set()
+                await trio.testing.wait_all_tasks_blocked()
+            assert sorted(one for batch in numbers.sent for one in batch) == list(range(count))
+        assert numbers.statistics().waiting == 0
+    assert sorted(answers, key=str) == list(range(count))
 
 
 async def test_one_alone_waits_for_nobody(database: Database) -> None:

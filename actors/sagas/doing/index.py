@@ -39,7 +39,8 @@ from actors.sagas.words.words import SagaId, Status
 PAGE = 100
 
 _OPEN, _OVER = "open", "over"
-_STARTED, _PURGED = EVENTS.name_of(SagaStarted), EVENTS.name_of(SagasPurged)
+# As events are stored under them, today or by an older version.
+_UNREAD = frozenset(EVENTS.stored_as(SagaStarted, SagasPurged))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class SagaIndex(Projection):
 
     def reads(self, event: StoredEvent) -> Sequence[str]:
         """See `Projection.reads`."""
-        if event.type in (_STARTED, _PURGED):
+        if event.type in _UNREAD:
             return ()
         return (_key(_OPEN, SagaId.parse(event.stream_id)),)
 

@@ -10,6 +10,7 @@ and both would wait for one lock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,9 @@ class Road:
     takes: Callable[[AppendRequest], bool]
     one: Callable[[AppendRequest], Awaitable[Appended | None]]
     many: Callable[[Sequence[AppendRequest], float], Awaitable[Sequence[Appended | None]]]
+    # How many share a statement at most, where that is less than the settings say; where as many
+    # wait they leave beside one that is under way.
+    crowd: int | None = None
 
 
 def road_of_singles(database: Database) -> Road:
@@ -123,12 +127,14 @@ class Gatherer(Gathering[AppendRequest, Appended]):
         self.settings = given = settings if settings is not None else GatherSettings()
         self._database = database
         self._road = road if road is not None else road_of_singles(database)
+        crowd = self._road.crowd
         limits = Limits(
-            rows_max=given.rows_max,
+            rows_max=given.rows_max if crowd is None else min(given.rows_max, crowd),
             bytes_max=given.bytes_max,
             overtake_after_s=given.overtake_after_s,
             statements_max=given.statements_max,
             singles_max=given.singles_max,
+            crowd=math.inf if crowd is None else crowd,
         )
         super().__init__(database, limits, lambda: database.settings.operation_s_max, hold)
         self.sizes = database.tallies.histogram("store_batch_size", bounds=SIZES)

@@ -2,14 +2,15 @@
 
 import types
 from dataclasses import dataclass
-from uuid import UUID, uuid5
+from datetime import UTC, datetime
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
-from actors.persistence import Refusal
+from actors.persistence import EVENTS, Cursor, Refusal, StoredEvent, StreamId
 from actors.sagas import (
     ChildStuck,
     Compensate,
@@ -17,6 +18,7 @@ from actors.sagas import (
     Intervene,
     Refused,
     Saga,
+    SagaIndex,
     SagaState,
     Start,
     Status,
@@ -28,6 +30,7 @@ from actors.sagas import (
     step,
     wait,
 )
+from actors.sagas.words.log import SagaCompleted, SagasPurged, SagaStarted
 from actors.sagas.words.words import Parent, named_id, plain
 from actors.testing.cases.any_order import SagaMachine
 from actors.testing.cases.sagas import SagaTest
@@ -593,6 +596,26 @@ def test_whatever_comes_in_whatever_order_it_ends_or_waits_for_a_person(
     given = {"kind": kind, "data": BASKET, "results": results}
     machine = type("Machine", (SagaMachine,), given)
     run_state_machine_as_test(machine, settings=machine_settings(40, steps=25))
+
+
+def _stored(fact: object) -> StoredEvent:
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    new = EVENTS.encode(fact, event_id=uuid4(), metadata={}, tenant=None)
+    return StoredEvent(
+        StreamId("purchase-7"), 1, Cursor(1, 1), new.event_id, new.type, new.schema_version,
+        new.codec, new.data, {}, None, at,
+    )  # fmt: skip
+
+
+def test_the_index_reads_no_line_that_cannot_be_there() -> None:
+    # PERF-56: reading one locks it, in the transaction of each saga that begins
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    started = SagaStarted("purchase", 1, "f", {}, at, at)
+    assert [SagaIndex().reads(_stored(one)) for one in (started, SagasPurged(("purchase-7",)))] == [
+        (),
+        (),
+    ]
+    assert SagaIndex().reads(_stored(SagaCompleted())) == ("open/purchase/7",)
 
 
 @given(st.text(), st.integers())
