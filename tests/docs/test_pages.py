@@ -11,6 +11,7 @@ import pytest
 from tests.docs.pages import ROOT, blocks, programs
 from tests.patience import PATIENCE_S
 from tests.processes.forked import run
+from tests.web.cli.making.programs import EVERYTHING, make
 
 # Of the switches of ours these are no rules for a program.
 _STRICT = ("strict", "explicit_package_bases")
@@ -56,14 +57,20 @@ def test_the_python_of_the_pages_passes_the_type_checker(tmp_path: Path) -> None
             names.append(f"page_{page.stem.replace('-', '_')}_{number}")
             (tmp_path / f"{names[-1]}.py").write_text(program)
     assert len(names) >= len(PAGES)
+    # CLI-1: and of what `greenroom new` makes, with everything there is
+    parts = {"aggregate": "ticket", "saga": "purchase", "projection": "all_tickets", "actor": "b"}
+    shop = make(tmp_path, "made_shop", *EVERYTHING, parts=parts)
+    (shop / "tests").rename(shop / "made_tests")
+    names += ["made_shop.*", "made_tests.*"]
     done = subprocess.run(
         [
             sys.executable, "-m", "mypy", "--no-error-summary",
             f"--config-file={_settings(tmp_path, names)}",
-            *(f"{tmp_path / one}.py" for one in names),
+            *(f"{tmp_path / one}.py" for one in names if "*" not in one),
+            *map(str, shop.rglob("*.py")),
         ],
         cwd=ROOT,
-        env={**os.environ, "MYPYPATH": str(tmp_path)},
+        env={**os.environ, "MYPYPATH": f"{tmp_path}:{shop}"},
         capture_output=True,
         text=True,
         check=False,
@@ -71,7 +78,7 @@ def test_the_python_of_the_pages_passes_the_type_checker(tmp_path: Path) -> None
         timeout=4 * PATIENCE_S,
     )  # fmt: skip
     # Only of the pages: our own files are the gate's.
-    told = [line for line in done.stdout.splitlines() if "page_" in line]
+    told = [line for line in done.stdout.splitlines() if "page_" in line or "made_" in line]
     assert told == [], done.stdout + done.stderr
     assert done.returncode in (0, 1), done.stderr
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from pathlib import Path
 from zipfile import ZipFile
@@ -86,3 +87,18 @@ def test_a_wheel_is_the_whole_program(wheel: Path, tmp_path: Path) -> None:
     where = run(python, "-c", "import web; print(web.__file__)", cwd=folder)
     assert where.stdout.startswith(str(tmp_path)), "else it is this checkout that was run"
     assert list(folder.iterdir()) == []
+
+    # CLI-1, CLI-4: a program that it makes has it as a wheel again, and needs no other
+    new = ["new", "app", "demo", "--vendor", "--web"]
+    made = run(python, "-c", f"{PROGRAM}({new})", cwd=folder)
+    assert "demo/vendor/greenroom-0.1.0-py3-none-any.whl" in made.stdout, made.stderr
+    project = tomllib.loads((folder / "demo" / "pyproject.toml").read_text())
+    assert project["project"]["dependencies"] == ["greenroom==0.1.0"]
+    with ZipFile(wheel) as ours, ZipFile(folder / "demo" / "vendor" / wheel.name) as theirs:
+        assert {
+            name: ours.read(name) for name in sorted(inside) if not name.endswith("RECORD")
+        } == {
+            name: theirs.read(name)
+            for name in sorted(theirs.namelist())
+            if not name.endswith("RECORD")
+        }

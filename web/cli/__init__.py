@@ -4,6 +4,7 @@ Read `parser.py` (every command with its options, and nothing else: `--help` imp
 `commands.py` (from words to an exit code), `answering.py` (how a command answers, and with which
 code it ends), `opening.py` (the store of the settings, and the audit around a change). Then a file
 a group of commands, such as `store.py`, `projections.py`, and `beside_log.py` (dead letters,
-outbox, timers), or a folder: `running/` (the site, the worked examples), `reading/` (the log) and
-`live/` (the site that runs). `__main__.py` lets `python -m web.cli` do the same.
+outbox, timers), or a folder: `running/` (the site, the worked examples), `reading/` (the log),
+`people/`, `live/` (the site that runs) and `making/` (programs from templates). `__main__.py` lets
+`python -m web.cli` do the same.
 """

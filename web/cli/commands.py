@@ -92,6 +92,8 @@ def _complete(shell: str) -> int:
 
 # Where each command is carried out. A module is loaded when its command is given, and no other.
 _MODULES = {
+    "new": "making.command",
+    "upgrade": "making.command",
     "mail": "mail",
     "lab": "live.lab",
     "tree": "live.showing",
@@ -105,11 +107,11 @@ _MODULES = {
     "replay": "reading.replay",
     "migrate": "store",
     "store": "store",
-    "roles": "roles",
-    "sessions": "members",
-    "audit": "members",
-    "risk": "members",
-    "tokens": "members",
+    "roles": "people.roles",
+    "sessions": "people.members",
+    "audit": "people.members",
+    "risk": "people.members",
+    "tokens": "people.members",
     "saga": "sagas",
     "cluster": "cluster",
     "projection": "projections",

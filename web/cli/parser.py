@@ -27,6 +27,7 @@ SECONDS_MAX = 3_155_760_000
 OUTCOMES = ("accepted", "refused")
 STORES = ("memory", "postgres")
 SHELLS = ("bash", "zsh", "fish")
+MADE = ("app", "actor", "aggregate", "projection", "saga")
 PORT_MAX = 65535
 
 
@@ -48,6 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_store(serve)
     _add_run(commands)
     _add_example(commands)
+    _add_new(commands)
+    words = "show what newer templates would change in this program, as a patch; writes nothing"
+    _reading(commands, "upgrade", words)
     _add_migrate(commands)
     _add_lab(commands)
     _add_tree(commands)
@@ -167,6 +171,20 @@ def _add_example(commands: Commands) -> None:
     )
     parser.add_argument("--order-id", help="of orders: print what happened to this one, and end")
     _add_store(parser)
+
+
+def _add_new(commands: Commands) -> None:
+    words = "make a program, or a part of the one in this folder, with its tests"
+    parser = _reading(commands, "new", f"{words}; asks for what is missing on a terminal")
+    parser.add_argument("kind", nargs="?", choices=MADE, help="what to make")
+    parser.add_argument("name", nargs="?", help="its name, such as shop or ticket_list")
+    parser.add_argument("--saga", action="store_true", help="app: with a saga")
+    parser.add_argument("--bus", choices=("kafka",), help="app: publish its events there")
+    parser.add_argument("--web", action="store_true", help="app: with a live page")
+    parser.add_argument("--vendor", action="store_true", help="app: with greenroom's wheel in it")
+    parser.add_argument("--of", metavar="AGGREGATE", help="projection: of which aggregate")
+    parser.add_argument("--list", action="store_true", help="list what can be made")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be written")
 
 
 def _add_migrate(commands: Commands) -> None:
