@@ -6,7 +6,7 @@ the gateway what goes back, and which attempt has to end; to its reservation tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -71,6 +71,7 @@ from docs.examples.ticketing.reservations import (
     ticket_ids,
 )
 from docs.examples.ticketing.sections import FreeSeats, SeatsHeld, SeatsRefused, quantity_refusal
+from docs.examples.ticketing.tickets import Handover
 from supervision import Supervisor, child_method, dynamic_method
 from web.app import Beside
 
@@ -84,11 +85,16 @@ ACTORS_MAX = 50_000
 INLINE = (SagaIndex(),)
 
 
+async def to_nobody(_: Handover) -> None:
+    """Send tickets to nobody: they are looked at, and that is all."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """What of a store a box office needs; `owner` names this process among those that relay.
 
     Where several processes sell the same seats, say `is_shared`: a no then costs a look.
+    `to_owner` is called for each owner a ticket gets, as often as it takes.
     """
 
     store: EventStore
@@ -97,6 +103,7 @@ class Ports:
     owner: str
     gateway: Gateway
     is_shared: bool = False
+    to_owner: Callable[[Handover], Awaitable[None]] = to_nobody
 
 
 class Office:
@@ -210,6 +217,8 @@ class Office:
             await self.follow(entry.payload.decode())
         elif entry.target == sections.CALLED_OFF:
             await self._call_off(entry.payload.decode())
+        elif entry.target == tickets.TO_OWNER:
+            await self.ports.to_owner(msgspec.json.decode(entry.payload, type=Handover))
         else:
             await self.sagas.send(entry)
 

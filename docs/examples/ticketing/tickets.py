@@ -1,20 +1,27 @@
 """One ticket: whose it is, whether it is good, and when it came in. Pure.
 
 Each owner has a code of their own: one that was passed on lets nobody in. Of two gates that look at
-the same ticket at once one lets somebody in, and the other is told when and where that was.
+the same ticket at once one lets somebody in, and the other is told when and where that was. Whoever
+becomes its owner is sent it: the word leaves with the append.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import assert_never
+from uuid import NAMESPACE_OID, uuid5
 
-from actors.persistence import Aggregate, Decision, Refusal, event
+import msgspec
+
+from actors.persistence import Aggregate, Beside, Decision, OutboxMessage, Refusal, event
 from actors.reducers import Environment
 from docs.examples.ticketing.codes import Claims
 
 GATE_CHARS_MAX = 50
+# By the outbox: a ticket has another owner, who is sent it.
+TO_OWNER = "to_owner"
 
 # Which kind of no it is: 404, 409, 422.
 UNKNOWN, OVER, USED, INVALID = "unknown", "over", "used", "invalid"
@@ -83,6 +90,14 @@ class TicketCheckedIn:
     at: datetime
 
 
+@dataclass(frozen=True)
+class Handover:
+    """Which ticket, and the how manieth of its owners is sent it."""
+
+    ticket: str
+    issue: int
+
+
 Command = Issue | PassOn | Void | CheckIn
 Happened = TicketIssued | TicketPassedOn | TicketVoided | TicketCheckedIn
 
@@ -142,6 +157,19 @@ class Tickets(Aggregate[Ticket, Command, Happened]):
             case TicketCheckedIn():
                 return replace(state, came_in=event)
         assert_never(event)
+
+    def beside(
+        self, before: Ticket, events: Sequence[Happened], metadata: Mapping[str, str]
+    ) -> Beside:
+        after = before
+        for one in events:
+            after = self.apply(after, one)
+        if after.issued is None or after.issue == before.issue:
+            return Beside()
+        told = Handover(after.issued.ticket, after.issue)
+        key = f"{TO_OWNER} {told.ticket} {told.issue}"
+        payload = msgspec.json.encode(told)
+        return Beside([OutboxMessage(uuid5(NAMESPACE_OID, key), "command", TO_OWNER, key, payload)])
 
 
 def _issued(asked: Issue, now: datetime) -> TicketIssued:

@@ -58,7 +58,7 @@ EXAMPLES: Mapping[str, Example] = {
         "checkout_page", "the same saga on a page, to be let fail and crashed"
     ),
     "ticketing": Example(
-        "ticketing.http", "an HTTP API that sells seats: held, paid, sold, given back", port=8080
+        "ticketing.site", "a box office: an HTTP API and pages that sell seats", port=8080
     ),
 }
 

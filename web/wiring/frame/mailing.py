@@ -67,7 +67,8 @@ def smtp_settings(settings: Settings) -> SmtpSettings:
 class SiteMail:
     """What of a program is about mail: `mails` for features, `make` for the tree.
 
-    Without a sender `mails` is off, nothing is written, and there is no relay.
+    Without a sender `mails` is off, nothing is written, and there is no relay. `sender` is for
+    tests, which read from it what was sent.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class SiteMail:
         sending: Callable[[Send], Send] = lambda send: send,
     ) -> None:
         env = Environment(SystemClock(), SystemIds())
+        self.sender = sender
         self.mails = Mails(None if sender is None else outbox, wake=wake, seal=seal)
         self.states = states
         self.make: partial[MailRelay] | None = None

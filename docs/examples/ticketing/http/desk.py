@@ -19,6 +19,7 @@ from docs.examples.ticketing import payments, sections, shows, tickets
 from docs.examples.ticketing.http.bank import Charge, Charges, StoredGateway
 from docs.examples.ticketing.http.bank import Command as BankCommand
 from docs.examples.ticketing.http.bank import Happened as BankHappened
+from docs.examples.ticketing.http.mailing import TicketMails
 from docs.examples.ticketing.http.options import Options, read_options
 from docs.examples.ticketing.office import ACTORS_MAX, BoxOffice, Office, Ports
 from docs.examples.ticketing.reservations import Reservation
@@ -93,6 +94,7 @@ class Desk:
                 str(env.ids.new_id()),
                 self.gateway,
                 is_shared=self.is_shared,
+                to_owner=self._mails(site).send,
             ),
             # At each use: an office that was restarted is another.
             lambda: handle_of(BoxOffice, site.ref(OFFICE, BoxOffice)),
@@ -100,6 +102,17 @@ class Desk:
         self.cookie = SignInCookie(is_https=site.settings.is_https)
         members = site.members
         self.identity = Identity(members.accounts, members.tokens, self.cookie)
+
+    def _mails(self, site: OwnSite) -> TicketMails:
+        assert site.mail is not None, "the plan sends mail"
+        return TicketMails(
+            site.mail.mails,
+            site.members.accounts,
+            self.options.tickets,
+            lambda: site.url,
+            lambda ticket: self.office.find().tickets[ticket],
+            lambda show: self.office.find().shows[show],
+        )
 
     def _charge(self, name: str) -> AggregateRef:
         return handle_of(Bank, self.site.ref(BANK, Bank)).charges[name]

@@ -9,8 +9,7 @@ import secrets
 from typing import Literal
 
 import msgspec
-from quart import Blueprint, Response, redirect, request
-from quart.typing import ResponseReturnValue
+from quart import Blueprint, Response
 
 from actors.accounts import SIGN_IN_KEPT, Allowed, Limit, NewSignIn, SessionId, browser_family
 from actors.accounts.ways.links import (
@@ -36,14 +35,10 @@ from web.server import FieldProblem, current_request_state
 
 ASK, VERIFY = "/auth/magic-link/request", "/auth/magic-link/verify"
 SENT = "Magic link sent. Check your email."
-# Where the link of a mail leads, for people.
-OPEN = "/sign-in"
+# Where the link of a mail leads, for people: one of the pages.
+OPEN = "/sign-in/open"
 WRONG = "Invalid or expired link"
 TOKEN_BYTES = 32
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Sign in</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<h1>Sign in</h1><form method="post">{{ csrf }}
-<input type="hidden" name="token" value="{{ token }}"><button>Sign in here</button></form></html>"""
 
 
 class AskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,21 +77,8 @@ def signing_routes(site: OwnSite) -> Blueprint:
 
     @routes.post("/auth/logout")
     async def leave() -> Response:
-        state = current_request_state()
-        if state.signed_in is not None:
-            await site.members.accounts.sign_out(SessionId(state.visitor.text))
-        state.set_cookies.append(desk.cookie.expire())
+        await end(desk)
         return ok({"message": "Signed out."})
-
-    @routes.get(OPEN)
-    async def show() -> ResponseReturnValue:
-        # What reads mails for somebody opens this too; only the button uses a link up.
-        return await site.page(PAGE, token=request.args.get("token", "")[:100])
-
-    @routes.post(OPEN)
-    async def open_link() -> ResponseReturnValue:
-        await enter(desk, (await request.form).get("token", ""), by_cookie=True)
-        return redirect("/", 303)
 
     return routes
 
@@ -109,15 +91,26 @@ async def keep_to(desk: Desk, name: str, limit: Limit) -> None:
     state.rate_limits += await keep_within(desk.site.members.limiter, name, limit)
 
 
-async def send_link(desk: Desk, email: str) -> str:
-    """Keep a link and queue its mail; whatever the address, the answer is the same."""
+async def end(desk: Desk) -> None:
+    """End the sign-in of who asks; harmless for a guest."""
+    state = current_request_state()
+    if state.signed_in is not None:
+        await desk.site.members.accounts.sign_out(SessionId(state.visitor.text))
+    state.set_cookies.append(desk.cookie.expire())
+
+
+async def send_link(desk: Desk, email: str, after: str = "/") -> str:
+    """Keep a link and queue its mail; whatever the address, the answer is the same.
+
+    Behind the link's page its reader goes on to `after`, a page of this site.
+    """
     members, state = desk.site.members, current_request_state()
     await keep_to(desk, "link-ask", send_limit(address_key(state.address)))
     token, mailbox = secrets.token_urlsafe(TOKEN_BYTES), mailbox_of(email)
     verdict = await members.limiter.hit(mailbox_limit(mailbox))
     if isinstance(verdict, Allowed) or desk.options.tells_links:
         link = NewLink(digest_of(token), mailbox, email)
-        opens = f"{desk.site.url}{OPEN}?token={token}"
+        opens = f"{desk.site.url}{OPEN}?token={token}&next={after}"
         mail = desk.site.mail
         assert mail is not None
         told = MagicLink(email, opens, desk.now() + LINK_KEPT)

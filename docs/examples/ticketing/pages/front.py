@@ -1,0 +1,136 @@
+"""What all pages share: the frame around them, who looks at them, and where they ask."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+from quart import redirect, request
+from quart.typing import ResponseReturnValue
+
+from actors.persistence import ProjectionStore, ask_state
+from actors.sagas import SagaId, SagaState
+from docs.examples.ticketing.http.desk import Desk, desk_of
+from docs.examples.ticketing.pages.words import Link, PlainPage
+from docs.examples.ticketing.payments import Payment
+from docs.examples.ticketing.reservations import Reservation, Reserve
+from docs.examples.ticketing.sections import Seating
+from docs.examples.ticketing.shows import Plan, sections_of
+from web.app import OwnSite
+from web.server import SignedIn, current_request_state
+
+_FOLDER = Path(__file__).parent
+FILES = _FOLDER / "static"
+SIGN_IN = "/sign-in"
+_LINKS = (("/", "What is on"), ("/tickets", "Tickets"), ("/organise", "Organise"))
+
+# What the page says that a form leads to, by the word in its address.
+SAID: Mapping[str, str] = {
+    "passed": "The ticket is theirs now, and your code lets nobody in any more.",
+    "kept": "It is kept as a draft. Publish it when its words are right.",
+    "changed": "Changed.",
+    "out": "You are signed out.",
+}
+
+
+def template(name: str) -> str:
+    """Call this for the text of a template, as of a part that is live."""
+    return (_FOLDER / "templates" / f"{name}.html").read_text(encoding="utf-8")
+
+
+def page_template(name: str) -> str:
+    """Call this for the text of a template in the frame of all pages."""
+    return _FRAME.replace("<!-- page -->", template(name))
+
+
+_FRAME = template("frame")
+_PLAIN = page_template("plain")
+
+
+class Front:
+    """The pages of a site, in one frame, around its desk."""
+
+    def __init__(self, site: OwnSite) -> None:
+        self.site: OwnSite = site
+        self.desk: Desk = desk_of(site)
+
+    @property
+    def rows(self) -> ProjectionStore:
+        return self.site.beside.projections
+
+    async def page(
+        self,
+        template: str,
+        title: str,
+        *,
+        panels: Collection[str] = (),
+        status: int = 200,
+        said: str = "",
+        **values: object,
+    ) -> ResponseReturnValue:
+        """Call this for an answer; without `said` it tells what the address says was done."""
+        done = SAID.get(request.args.get("done", ""), "") if not said else ""
+        who = maybe_who()
+        return await self.site.page(
+            template,
+            panels=panels,
+            status=status,
+            title=title,
+            links=[Link(path, text, request.path == path) for path, text in _LINKS],
+            person=who.name if who is not None else "",
+            said=said or done,
+            is_good=bool(done),
+            sent_at=self.desk.now().isoformat(),
+            # What a stranger could make it show stands beside no secret but the token of forms,
+            # which is another in each answer; the code of a ticket is on its own page alone.
+            is_compressed="camera-code" not in template,
+            **values,
+        )
+
+    async def plain(self, status: int, title: str, text: str) -> ResponseReturnValue:
+        """Call this for a page that says one thing."""
+        return await self.page(_PLAIN, title, status=status, page=PlainPage(status, title, text))
+
+    async def nothing_here(self) -> ResponseReturnValue:
+        return await self.plain(404, "Nothing here", "There is no such page, or it is not yours.")
+
+    def new_id(self) -> str:
+        return str(self.site.environment.ids.new_id())
+
+    # What pages look at; of what is not there, or not theirs, the desk raises the answer.
+
+    async def seatings(self, plan: Plan) -> Sequence[tuple[str, Seating]]:
+        """Call this for the sections that were opened, in their order, as they are now."""
+        found = list[tuple[str, Seating]]()
+        for one in sections_of(plan):
+            ref = self.desk.office.find().sections[f"{plan.show}-{one.name}"]
+            _, state = await ask_state(ref)
+            assert isinstance(state, Seating)
+            if state.seats:
+                found.append((one.name, state))
+        return found
+
+    async def payment(self, reservation: str) -> Payment:
+        _, state = await ask_state(self.desk.office.find().payments[reservation])
+        assert isinstance(state, Payment)
+        return state
+
+    async def status(self, reservation: str) -> str:
+        return await self.desk.office.status(SagaId.of(Reservation.kind, reservation))
+
+
+def asked_of(state: SagaState) -> Reserve:
+    """Call this for what a reservation is for."""
+    asked: Reserve = msgspec.convert(state.data, Reserve, str_keys=True)
+    return asked
+
+
+def maybe_who() -> SignedIn | None:
+    return current_request_state().signed_in
+
+
+def to_sign_in(back: str = "") -> ResponseReturnValue:
+    """Call this where a guest asks for what only members have; they come back to it."""
+    return redirect(f"{SIGN_IN}?next={quote(back or request.path, safe='/')}", 303)
