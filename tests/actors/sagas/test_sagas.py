@@ -24,7 +24,7 @@ from actors.persistence import (
     StreamGone,
 )
 from actors.persistence.beside_log.cleaning import CleanUp
-from actors.runtime import ActorCrashed, Secret, open_actors
+from actors.runtime import ActorCrashed, Context, Secret, edge_context, open_actors
 from actors.sagas import (
     ENDED_KEPT,
     PURGED,
@@ -128,6 +128,29 @@ async def test_a_saga_goes_its_way_through_outbox_and_replies(autojump_clock: Mo
         assert numbers(desk.tree.system, "saga_finished_total") == {("purchase", "completed"): 1}
         took = times(desk.tree.system, "saga_step_seconds")
         assert took == {("purchase", step): 1 for step in desk.player.told}
+
+
+@pytest.mark.parametrize(
+    ("is_on", "trace", "is_told"),
+    [(True, "a" * 31 + "0", True), (True, "a" * 31 + "1", False), (False, "a" * 31 + "0", False)],
+)
+async def test_how_long_a_step_took_leads_to_its_trace_where_that_is_kept(
+    autojump_clock: MockClock, is_on: bool, trace: str, is_told: bool
+) -> None:
+    # OBS-7
+    async with _desk() as desk:
+        system = desk.tree.system
+        if is_on:
+            system.trace()
+        with edge_context(Context("c-1", traceparent=f"00-{trace}-{'1' * 16}-01")):
+            saga = await desk.sagas.start(Purchase, BASKET, name="1")
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+        led = {
+            labels[1]: {found[1] for found in one.examples_since(0.0).values()}
+            for name, labels, one in system.tallies.histograms()
+            if name == "saga_step_seconds"
+        }
+        assert led == {step: {trace} if is_told else set() for step in desk.player.told}
 
 
 async def test_the_same_start_begins_one_saga(autojump_clock: MockClock) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.runtime.telling.spans import Record, Value
-from actors.runtime.words.tallies import LABEL_SETS_MAX, SECONDS
+from actors.runtime.words.tallies import LABEL_SETS_MAX, SECONDS, SIZES
 from web.observability.metrics.collectors import RUNTIME_BOUNDS
 from web.observability.metrics.scraping import EXAMPLE_S, Scrape
 from web.observability.metrics.words import METRICS, MetricKind
@@ -62,6 +62,18 @@ def test_a_span_that_is_kept_is_an_example_of_its_figure(
     bounds = RUNTIME_BOUNDS if name == "handle_seconds" else SECONDS
     assert (round(found[1][0], 6), found[1][1]) == (0.3, TRACE)
     assert bounds[found[0] - 1] < 0.3 <= bounds[found[0]]
+
+
+def test_of_an_append_how_many_events_it_had_leads_to_it_too() -> None:
+    # OBS-7
+    examples = Examples(lambda _: None)
+    examples.note([record("store.append", stream="@acme/order-1-2", events=5)])
+    examples.note([record("store.append", stream="order-7", events=400, error="StoreUnavailable")])
+    examples.note([record("store.append", stream="order-8")])
+    scrape = Scrape()
+    scrape.put_buckets("store_append_events", SIZES, [1] * (len(SIZES) + 1), 1.0, "order")
+    examples.put(scrape, 20.0)
+    assert scrape.buckets["store_append_events"]["order",].examples == {SIZES.index(8): (5, TRACE)}
 
 
 def test_an_example_stands_where_something_was_counted_as_long_as_its_trace_is_kept() -> None:

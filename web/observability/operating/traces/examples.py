@@ -1,7 +1,10 @@
 """From a slow bucket of a figure to a trace: the spans that are kept, as examples (OBS-7).
 
 Whoever measures does no more for it: what is kept is known a moment later, by who looks through the
-spans. `http_request_seconds` has its own, told as a request is answered (`metrics/collectors.py`).
+spans. `http_request_seconds` has its own, told as a request is answered (`metrics/collectors.py`),
+and `saga_step_seconds`, for a step is many spans (`actors/sagas/doing/actor.py`). None have those
+that are measured where no trace is known: what waits for a connection or in a mailbox, timers that
+are late, and how many appends shared a statement.
 
 Rule 1: each leads to a trace that is kept, and stands where something was counted.
 Rule 2: of a figure no more sets of labels than it has itself, and one example a bucket.
@@ -22,9 +25,10 @@ from actors.runtime.telling.spans import (
     NAME,
     PATH,
     Record,
+    Value,
     trace_of_record,
 )
-from actors.runtime.words.tallies import LABEL_SETS_MAX, SECONDS
+from actors.runtime.words.tallies import LABEL_SETS_MAX, SECONDS, SIZES
 from web.observability.metrics.scraping import EXAMPLE_S, Scrape
 
 EFFECT: Final = "effect."
@@ -49,22 +53,33 @@ class Examples:
 
     def __init__(self, class_at: Callable[[str], type | None]) -> None:
         self._class_at = class_at
-        # By figure and labels, by bucket: how long, whose, and when it was over.
+        # By figure and labels, by bucket: how long or how many, whose, and when it was over.
         self._found: dict[str, dict[tuple[str, ...], dict[int, tuple[float, str, float]]]] = {}
 
     def note(self, kept: Iterable[Record]) -> None:
         """Call this with spans of traces that are kept."""
         for record in kept:
             figure = self._figure_of(record)
-            if figure is None:
-                continue
-            name, labels = figure
-            of_name = self._found.setdefault(name, {})
-            if labels not in of_name and len(of_name) >= LABEL_SETS_MAX:
-                continue
-            took = record[ENDED] - record[BEGAN]
+            if figure is not None:
+                took = record[ENDED] - record[BEGAN]
+                self._note(record, *figure, took, bisect_left(SECONDS, took))
+            if record[NAME] == APPENDED and not record[ERROR]:
+                self._note_size(record)
+
+    def _note_size(self, record: Record) -> None:
+        told = record[FIELDS]
+        count = told.get("events") if isinstance(told, Mapping) else None
+        if isinstance(told, Mapping) and isinstance(count, int):
+            labels = (_category_of(told),)
+            self._note(record, "store_append_events", labels, count, bisect_left(SIZES, count))
+
+    def _note(
+        self, record: Record, name: str, labels: tuple[str, ...], value: float, bucket: int
+    ) -> None:
+        of_name = self._found.setdefault(name, {})
+        if labels in of_name or len(of_name) < LABEL_SETS_MAX:
             buckets = of_name.setdefault(labels, {})
-            buckets[bisect_left(SECONDS, took)] = took, trace_of_record(record), record[ENDED]
+            buckets[bucket] = value, trace_of_record(record), record[ENDED]
 
     def _figure_of(self, record: Record) -> tuple[str, tuple[str, ...]] | None:
         name, fields = record[NAME], record[FIELDS]
@@ -75,9 +90,7 @@ class Examples:
         if name == APPENDED:
             return "store_append_seconds", (_result_of(record[ERROR]),)
         if name == LOADED:
-            # The name of a stream is `category-...`, behind that of a tenant.
-            stream = str(told.get("stream") or "")
-            return "store_load_seconds", (stream.rpartition("/")[2].partition("-")[0],)
+            return "store_load_seconds", (_category_of(told),)
         is_effect = name.startswith(EFFECT)
         if not is_effect and name not in _BY_KIND:
             return None
@@ -101,6 +114,11 @@ class Examples:
                     bucket = bisect_left(here.bounds, took)
                     if at >= now - EXAMPLE_S and here.counts[bucket]:
                         here.examples[bucket] = took, trace
+
+
+def _category_of(told: Mapping[str, Value]) -> str:
+    # The name of a stream is `category-...`, behind that of a tenant.
+    return str(told.get("stream") or "").rpartition("/")[2].partition("-")[0]
 
 
 def _result_of(error: str) -> str:
