@@ -240,11 +240,16 @@ async def typed_by_member() -> tuple[Mapping[str, str], Member]:
 
     Guests were sent to sign in before (`web.accounts.roles.access`); raises `NotSignedIn` for one.
     """
-    require_media(FORM)
-    member = member_of(request.scope)
+    typed, member = await typed_by_somebody()
     if member is None:
         raise NotSignedIn("this form needs a sign-in")
-    return await request.form, member
+    return typed, member
+
+
+async def typed_by_somebody() -> tuple[Mapping[str, str], Member | None]:
+    """Call this behind a form that sends guests to sign in itself: the member is None then."""
+    require_media(FORM)
+    return await request.form, member_of(request.scope)
 
 
 def ended_path(then: LocalPath) -> str:

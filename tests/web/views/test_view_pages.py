@@ -326,3 +326,15 @@ def test_what_was_typed_comes_back_as_the_value_of_its_field() -> None:
         assert [[key for key, _ in one] for _, one in page.elements] == [
             [key for key, _ in one] for _, one in plain.elements
         ]
+
+
+def test_who_operates_is_led_to_closing_a_breaker_where_there_is_one() -> None:
+    # RES-3
+    page = samples.failures()
+    for one, is_led in (
+        (page, True),
+        (replace(page, dependencies=()), False),
+        (replace(page, is_operator=False), False),
+    ):
+        links = samples.read(RENDERER.failures_page(one)).values("href")
+        assert ("/ops/outside" in links) is is_led

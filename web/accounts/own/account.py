@@ -19,7 +19,6 @@ from web.accounts.own.managing import (
     prove_again,
 )
 from web.accounts.routes import (
-    FORM,
     REFUSED,
     Forms,
     IsPage,
@@ -27,13 +26,14 @@ from web.accounts.routes import (
     redirect,
     refused,
     to_sign_in,
+    typed_by_somebody,
 )
 from web.accounts.second import prove_with_second
 from web.api import step_up
 from web.routing import paths
 from web.routing.errors import NoSuchThing
 from web.routing.services import Services
-from web.server import current_request_state, require_media
+from web.server import current_request_state
 from web.site.pages import PAGE_ACCOUNT, form_response, link_path, shell
 from web.views import (
     AccountPage,
@@ -81,7 +81,7 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
 
     @routes.post(paths.ACCOUNT_SIGN_INS)
     async def revoke() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         reference = None if typed.get("others") == "1" else typed.get("session_ref", "")
@@ -91,7 +91,7 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
 
     @routes.post(paths.ACCOUNT_PASSWORD)
     async def password() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         current, new = typed.get("current_password", ""), typed.get("new_password", "")
@@ -105,7 +105,7 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
 
     @routes.post(paths.ACCOUNT_DELETE)
     async def delete_account() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         try:
@@ -192,7 +192,7 @@ def _add_proof(routes: Blueprint, services: Services, mine: AccountServices, for
 
     @routes.post(paths.ACCOUNT_PROVE)
     async def prove() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         then = forms.next_of(typed)
@@ -210,7 +210,7 @@ def _add_proof(routes: Blueprint, services: Services, mine: AccountServices, for
 def _add_naming(routes: Blueprint, services: Services, mine: AccountServices) -> None:
     @routes.post(paths.ACCOUNT_SIGN_IN_NAME)
     async def name_one() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         reference, name = typed.get("session_ref", ""), typed.get("name", "")
@@ -226,7 +226,7 @@ def _add_naming(routes: Blueprint, services: Services, mine: AccountServices) ->
 def _add_export(routes: Blueprint, services: Services, mine: AccountServices) -> None:
     @routes.post(paths.ACCOUNT_EXPORT)
     async def export_account() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         try:
@@ -236,11 +236,6 @@ def _add_export(routes: Blueprint, services: Services, mine: AccountServices) ->
         except REFUSED as error:
             return await _page(services, mine, member, refused(error))
         return Response(document, headers=DOCUMENT_HEADERS)
-
-
-async def _typed() -> tuple[Mapping[str, str], Member | None]:
-    require_media(FORM)
-    return await request.form, member_of(request.scope)
 
 
 async def _page(

@@ -3,14 +3,11 @@
 Who is asked for a code at the sign-in is no member yet; all else is a member's own, and sensitive.
 """
 
-from collections.abc import Mapping
-
 from quart import Blueprint, Response, request
 
-from actors.accounts import Member, Method
+from actors.accounts import Method
 from actors.accounts.kept.factors import in_groups, secret_text
 from web.accounts.entering import AccountServices, NotEntered
-from web.accounts.identity import member_of
 from web.accounts.own.account import AccountPages
 from web.accounts.own.second_factors import (
     Offered,
@@ -30,6 +27,7 @@ from web.accounts.routes import (
     redirect,
     refused,
     to_sign_in,
+    typed_by_somebody,
     user_agent,
 )
 from web.accounts.second import enter_with_second, has_passkey, is_by_mailbox
@@ -76,7 +74,7 @@ def _add_app(
     @routes.post(paths.ACCOUNT_TOTP_NEW)
     async def offer() -> Response:
         mine.methods.check(Method.TOTP)
-        _, member = await _typed()
+        _, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         return _enrol_page(services, offer_totp(mine, member))
@@ -84,7 +82,7 @@ def _add_app(
     @routes.post(paths.ACCOUNT_TOTP)
     async def confirm() -> Response:
         mine.methods.check(Method.TOTP)
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         try:
@@ -105,7 +103,7 @@ def _add_app(
 def _add_removal(routes: Blueprint, mine: AccountServices, pages: AccountPages) -> None:
     @routes.post(paths.ACCOUNT_TOTP_REMOVE)
     async def remove() -> Response:
-        _, member = await _typed()
+        _, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         try:
@@ -121,7 +119,7 @@ def _add_codes(
     @routes.post(paths.ACCOUNT_CODES)
     async def codes() -> Response:
         mine.methods.check(Method.RECOVERY_CODE)
-        _, member = await _typed()
+        _, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         try:
@@ -129,11 +127,6 @@ def _add_codes(
         except REFUSED as error:
             return await pages.show(member, refused(error))
         return codes_page(services, made)
-
-
-async def _typed() -> tuple[Mapping[str, str], Member | None]:
-    require_media(FORM)
-    return await request.form, member_of(request.scope)
 
 
 def _enrol_page(

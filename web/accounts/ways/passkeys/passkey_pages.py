@@ -8,9 +8,8 @@ from functools import partial
 
 from quart import Blueprint, Response, request
 
-from actors.accounts import Member, Method
+from actors.accounts import Method
 from actors.accounts.ways.passkeys import MadeAnswer, UseAnswer
-from web.accounts.identity import member_of
 from web.accounts.own.account import AccountPages
 from web.accounts.own.factor_routes import codes_page
 from web.accounts.routes import (
@@ -22,6 +21,7 @@ from web.accounts.routes import (
     redirect,
     refused,
     to_sign_in,
+    typed_by_somebody,
     user_agent,
 )
 from web.accounts.second import has_passkey, is_by_mailbox
@@ -82,7 +82,7 @@ def passkey_routes(services: Services, mine: PasskeyServices, is_page: IsPage) -
 
     @routes.post(paths.ACCOUNT_PROVE_PASSKEY)
     async def prove() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         then = forms.next_of(typed)
@@ -101,7 +101,7 @@ def _add_own(
 ) -> None:
     @routes.post(paths.ACCOUNT_PASSKEYS)
     async def add() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         name, ends_others = typed.get("name", ""), typed.get("end_others") == "1"
@@ -114,7 +114,7 @@ def _add_own(
 
     @routes.post(paths.ACCOUNT_PASSKEY_NAME)
     async def name() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         try:
@@ -127,7 +127,7 @@ def _add_own(
 
     @routes.post(paths.ACCOUNT_PASSKEY_REMOVE)
     async def remove() -> Response:
-        typed, member = await _typed()
+        typed, member = await typed_by_somebody()
         if member is None:
             return to_sign_in(paths.ACCOUNT)
         id_, ends_others = typed.get("passkey", ""), typed.get("end_others") == "1"
@@ -148,8 +148,3 @@ def use_in(typed: Mapping[str, str]) -> Callable[[], UseAnswer]:
 
 def _made(typed: Mapping[str, str]) -> MadeAnswer:
     return read_credential(MadeCredential, typed.get("credential", "")).answer()
-
-
-async def _typed() -> tuple[Mapping[str, str], Member | None]:
-    require_media(FORM)
-    return await request.form, member_of(request.scope)
