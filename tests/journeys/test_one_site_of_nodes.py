@@ -5,12 +5,15 @@ from __future__ import annotations
 import email
 import json
 import re
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email import policy
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Self
 
 import pytest
 import trio
@@ -22,6 +25,7 @@ from tests.nats_server import Eavesdropper
 from tests.nodes import Nodes, missing, until
 from tests.nodes.kit import SECRET
 from tests.patience import PATIENCE_S
+from tests.web.observability.operating.test_exporting import SAMPLED, SPAN, Received, spans_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -114,10 +118,75 @@ def said_by(visitor: Visitor) -> str:
     return text
 
 
+class Collector(ThreadingHTTPServer):
+    """Takes the spans that nodes export, from whatever node."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Collecting)
+        self.spans: list[Received] = []
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def joins(self, trace: str, above: str, below: str) -> bool:
+        """Whether what one node did stands below what another did, up to the request itself."""
+        by_id = {one.id: one for one in tuple(self.spans) if one.trace == trace}
+        for one in by_id.values():
+            nodes, at = [one.service["service.instance.id"]], one
+            while at.parent in by_id:
+                at = by_id[at.parent]
+                nodes.append(at.service["service.instance.id"])
+            if at.name == "http.request" and (nodes[0], nodes[-1]) == (below, above):
+                return at.parent == SPAN
+        return False
+
+
+class _Collecting(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Collector)
+        self.server.spans += spans_in(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def said_at_the_owner(visitor: Visitor, site: SiteProcess) -> None:
+    """Post in a trace until a post was stored by the owner of the room, which is another node."""
+
+    def by_owner() -> int:
+        return int(str(part_of_health(site, "rooms")["by_owner"]))
+
+    before = by_owner()
+    for _ in range(100):
+        trace = f"00-{SAMPLED}-{SPAN}-01"
+        assert visitor.post(uuid.uuid4().hex, traceparent=trace).status == 202
+        if by_owner() > before:
+            return
+    raise AssertionError("no post was stored by the owner of the room")
+
+
 def test_what_is_said_at_one_node_is_heard_at_all(tmp_path: Path) -> None:
-    # CLU-30, CLU-31, CLU-32, CLU-33, CLU-40, CLU-42, CLU-55, OBS-1, WEB-42, SEC-44
+    # CLU-30, CLU-31, CLU-32, CLU-33, CLU-40, CLU-42, CLU-55, OBS-1, OBS-3, WEB-42, SEC-44
     with (
-        Nodes(tmp_path, "abc", settings=SETTINGS) as nodes,
+        Collector() as collector,
+        Nodes(
+            tmp_path,
+            "abc",
+            settings={
+                **SETTINGS,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+            },
+        ) as nodes,
         Eavesdropper(nodes.messages, "gr.greenroom.>") as eavesdropper,
     ):
         for name, site in nodes.sites.items():
@@ -137,6 +206,11 @@ def test_what_is_said_at_one_node_is_heard_at_all(tmp_path: Path) -> None:
         assert part_of_health(here, "link")["status"] == "healthy"
         # What was missed since the mark is given at another node.
         trio.run(_come_back, there, listener, mark, last)
+        # What a request of one node leads to at another, by way of NATS, is of one trace.
+        until(lambda: nodes.owner("room", "Lobby") != owner)
+        heir = nodes.owner("room", "Lobby")
+        asked = next(name for name in nodes.sites if name not in (owner, heir))
+        said_at_the_owner(speaker if nodes.sites[asked] is here else listener, nodes.sites[asked])
         member: dict[str, str] = {}
         assert trio.run(_closed_with, here, there, member) == SESSION_ENDED
         link = link_by_mail(Visitor(there.url), tmp_path / "state" / "mail")
@@ -152,7 +226,8 @@ def test_what_is_said_at_one_node_is_heard_at_all(tmp_path: Path) -> None:
             "the cluster's secret": SECRET,
             "a link by mail": link,
         }
-        assert [name for name, canary in canaries.items() if canary.encode() in heard] == []
+        assert [what for what, canary in canaries.items() if canary.encode() in heard] == []
+        until(lambda: collector.joins(SAMPLED, asked, heir))
 
 
 async def _hear_and_lose_the_owner(

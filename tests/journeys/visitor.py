@@ -139,12 +139,12 @@ class Visitor:
             },
         )
 
-    def post(self, text: str, client_id: str | None = None) -> Answer:
+    def post(self, text: str, client_id: str | None = None, **headers: str) -> Answer:
         """Post to the room of this visitor's tab, by the composer that its page has."""
         own, client_id = self.speaks_as_self, client_id or str(uuid.uuid4())
         draft, key = ("chatDraftBody", "clientId") if own else ("chatDemoDraftBody", "demoClientId")
         values: dict[str, object] = {draft: text, key: client_id, "sseTabId": self.tab}
-        return self.command(f"/demo/chat/messages{'' if own else '/demo'}", values)
+        return self.command(f"/demo/chat/messages{'' if own else '/demo'}", values, **headers)
 
     def form(self, path: str, fields: dict[str, str]) -> Answer:
         """Send a plain form, as a page without scripts does."""
