@@ -50,7 +50,7 @@ from actors.persistence.errors import (
     StreamGone,
 )
 from actors.persistence.event_store import EventStore, Snapshots
-from actors.persistence.reducing.effects import metadata_of
+from actors.persistence.reducing.effects import carrying, metadata_of
 from actors.persistence.words import (
     Appended,
     AppendRequest,
@@ -407,8 +407,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             stored,
             self.version,
             self._shard,
-            (*message.outbox, *beside.outbox),
-            (*message.timers, *beside.timers),
+            tuple(carrying(one, metadata) for one in (*message.outbox, *beside.outbox)),
+            tuple(carrying(one, metadata) for one in (*message.timers, *beside.timers)),
             message.idempotency,
         )
         with NO_SPAN if self.cell.spans is None else span(

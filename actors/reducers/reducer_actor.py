@@ -88,6 +88,7 @@ from actors.runtime.delivery.envelope import (
     NO_DEADLINE,
     Activity,
     Envelope,
+    cause_of,
     current_activity,
 )
 from actors.runtime.delivery.ref import make_envelope
@@ -179,8 +180,16 @@ class ReducerActor(
             EffectTallies(self.system.tallies, type(self).__name__),
         )
         self._took = self.system.tallies.histogram("reducer_seconds", type(self).__name__)
-        self._state = self.initial()
+        self._state = self._first_state()
         return None
+
+    def _first_state(self) -> S:
+        """What `initial()` gives; its own where it is changed in place.
+
+        The next incarnation may be given the same object, and another actor.
+        """
+        first = self.initial()
+        return copy.deepcopy(first) if self.reducer.in_place else first
 
     def on_stop(self, exit: Exit) -> object:  # noqa: A002 - the word of the whole runtime for this
         """Let effects finish, unless it crashed: then the runtime has cancelled them."""
@@ -236,8 +245,12 @@ class ReducerActor(
         if message.select is not None:
             try:
                 found = message.select(found)
+                if self.reducer.in_place:
+                    # What it chose, or made, may be nothing to copy: a view, a generator.
+                    found = copy.deepcopy(found)
             except Exception as error:  # noqa: BLE001 - code of the asker's: it is told
                 return Raised(error)
+            return found
         return copy.deepcopy(found) if self.reducer.in_place else found
 
     def on_drain(self, message: Drain) -> Later[Drained]:
@@ -450,7 +463,7 @@ class ReducerActor(
             error=type(error).__name__,
             text=str(error),
             correlation_id=context.correlation_id,
-            causation_id=context.causation_id,
+            causation_id=cause_of(context),
         )
         envelope = self._life.wrap(Perform(effect), context)
         self.system.dead_letters.add(self.cell, envelope, "crashed", Crashed(error))

@@ -12,7 +12,6 @@ Rule 1: what waits belongs to its caller. When that one is cancelled nothing of 
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import trio
 
 from actors.reducers.effects import Effect
 from actors.reducers.handles import EffectHandle, Found, Outcome, Raised
+from actors.reducers.messages import here
 from actors.reducers.performing import Counts, Performing
 from actors.runtime import (
     Ask,
@@ -37,9 +37,10 @@ from actors.runtime import (
     edge_context,
     message,
 )
-from actors.runtime.delivery.envelope import Activity, current_activity
+from actors.runtime.delivery.envelope import Activity, current_activity, is_correlation
 from actors.runtime.delivery.ref import ASK_TIMEOUT_S, Target
 from actors.runtime.life.cell import cell_of
+from actors.runtime.telling.spans import is_traceparent
 
 S_co = TypeVar("S_co", covariant=True)
 A_contra = TypeVar("A_contra", contravariant=True)
@@ -49,9 +50,6 @@ T = TypeVar("T")
 # Behind by so many actions a subscriber has other things to do; it is told how many it missed.
 SUBSCRIPTION_CAPACITY: Final = 16
 DRAIN_TIMEOUT_S: Final = 30.0
-# What the edge of the site lets through too: it is stored, and shown.
-_CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
 # Which effects a handle counts: those of the action, or also those of all that it causes.
 Track: TypeAlias = Literal["direct", "cascade"]
 
@@ -60,7 +58,8 @@ Track: TypeAlias = Literal["direct", "cascade"]
 class Metadata:
     """What a call says about itself; each field that is given wins over what is inherited.
 
-    ValueError for a correlation id that is not 1 to 64 characters of `A-Za-z0-9._-`.
+    ValueError for a correlation id that is not 1 to 64 characters of `A-Za-z0-9._-`, a traceparent
+    that is none, and what is no text or says nothing.
     """
 
     correlation_id: str | None = None
@@ -69,10 +68,20 @@ class Metadata:
     tenant: str | None = None
 
     def __post_init__(self) -> None:
-        given = self.correlation_id
-        if given is not None and not _CORRELATION.fullmatch(given):
+        given: object = self.correlation_id
+        if given is not None and not is_correlation(given):
             raise ValueError(
-                f"correlation_id is {given!r}; it must be 1 to 64 of the characters A-Za-z0-9._-"
+                f"correlation_id is {given!r}; it must be 1 to 64 of the characters A-Za-z0-9._- "
+                f"({here()})"
+            )
+        for name in ("traceparent", "user_id", "tenant"):
+            text: object = getattr(self, name)
+            if text is not None and not (isinstance(text, str) and text.strip()):
+                raise ValueError(f"{name} is {text!r}; it must be a text ({here()})")
+        if self.traceparent is not None and not is_traceparent(self.traceparent):
+            raise ValueError(
+                f"traceparent is {self.traceparent!r}; it is written as 00-, 32 and 16 hexadecimal "
+                f"digits, and -01 ({here()})"
             )
 
 

@@ -40,6 +40,7 @@ from actors.runtime.delivery.clock import Alarm, Wheel
 from actors.runtime.delivery.envelope import (
     Context,
     Later,
+    cause_of,
     current_context,
     current_tallies,
     edge_context,
@@ -47,7 +48,15 @@ from actors.runtime.delivery.envelope import (
 from actors.runtime.delivery.mailbox import UNBOUNDED
 from actors.runtime.delivery.overflow import Overflow, latest
 from actors.runtime.delivery.ref import AnyRef, Ref
-from actors.runtime.delivery.span import NO_SPAN, current_spans, span, span_of, spanned, tell_past
+from actors.runtime.delivery.span import (
+    NO_SPAN,
+    carried,
+    current_spans,
+    span,
+    span_of,
+    spanned,
+    tell_past,
+)
 from actors.runtime.life.cell import Cell, Owner, Status, Watch
 from actors.runtime.life.handlers import handler
 from actors.runtime.system.opening import open_actors, running
@@ -188,6 +197,8 @@ __all__ = [
     "Watch",
     "Wheel",
     "WrongActor",
+    "carried",
+    "cause_of",
     "checked_name",
     "current_context",
     "current_spans",

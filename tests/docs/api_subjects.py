@@ -139,7 +139,15 @@ ACTORS: Final = Page(
         ),
         Subject("Watching a system live", ("Changes", "Change", "Snapshot", "Delta", "Ended")),
         Subject(
-            "Who caused what", ("Context", "current_context", "current_tallies", "edge_context")
+            "Who caused what",
+            (
+                "Context",
+                "current_context",
+                "cause_of",
+                "carried",
+                "current_tallies",
+                "edge_context",
+            ),
         ),
         Subject(
             "What took how long",

@@ -39,7 +39,7 @@ from actors.persistence.words import (
     check_uuid,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, Log, Shutdown, current_tallies, message
+from actors.runtime import Actor, Exit, Log, Shutdown, carried, current_tallies, message
 
 CLAIM_MAX = 100
 # A dead service's timers are delivered by another after this; a living one renews in a third.
@@ -380,7 +380,8 @@ class TimerService(Actor[LookForTimers]):
         self.late_s_max = max(self.late_s_max, late)
         current_tallies().histogram("timers_late_seconds").note(max(0.0, late))
         try:
-            with trio.fail_after(DELIVER_S_MAX):
+            # What it leads to is in the name of whoever set it, however long ago that was.
+            with carried(timer.metadata), trio.fail_after(DELIVER_S_MAX):
                 is_done = await self._deliver(timer)
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is its failure)
             await self._note_failure(timer, error)

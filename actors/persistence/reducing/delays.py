@@ -139,11 +139,10 @@ def _name(key: str | None) -> str:
 
 def _context_of(timer: DueTimer) -> Context:
     found = timer.metadata
-    cause = found.get("causation_id", "")
     return Context(
         found.get("correlation_id") or timer.token,
         # What had asked for the delay, also when that was in another process.
-        int(cause) if cause.isdecimal() else None,
+        found.get("causation_id"),
         traceparent=found.get("traceparent"),
         user_id=found.get("user_id"),
         tenant=found.get("tenant"),

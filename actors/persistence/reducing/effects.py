@@ -44,7 +44,7 @@ from actors.reducers import (
     is_event,
 )
 from actors.reducers.messages import here
-from actors.runtime import Log, current_context, current_tallies, span
+from actors.runtime import Log, cause_of, current_context, current_tallies, span
 
 C = TypeVar("C", bound=OutboxMessage | TimerChange)
 
@@ -236,9 +236,11 @@ def _tag(state_type: type) -> str:
 def carrying(one: C, metadata: Mapping[str, str]) -> C:
     """Call this for what goes along with events, with their metadata: its own words win."""
     if isinstance(one, OutboxMessage):
-        return replace(one, headers={**metadata, **one.headers})
+        has_it = metadata.keys() <= one.headers.keys()
+        return one if has_it else replace(one, headers={**metadata, **one.headers})
     if isinstance(one, SetTimer):
-        return replace(one, metadata={**metadata, **one.metadata})
+        has_it = metadata.keys() <= one.metadata.keys()
+        return one if has_it else replace(one, metadata={**metadata, **one.metadata})
     return one
 
 
@@ -248,8 +250,13 @@ def metadata_of(env: Environment, tenant: str | None) -> dict[str, str]:
     context = current_context()
     # In the stream of no tenant it says for whom; a tenant's events have it anyhow.
     own = () if tenant is not None else ("tenant",)
-    for name in ("correlation_id", "causation_id", "traceparent", "user_id", *own):
-        value = None if context is None else getattr(context, name)
+    if context is None:
+        return found
+    for name in ("correlation_id", "traceparent", "user_id", *own):
+        value = getattr(context, name)
         if value is not None:
             found[name] = str(value)
+    cause = cause_of(context)
+    if cause is not None:
+        found["causation_id"] = cause
     return found

@@ -469,7 +469,7 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
         self._is_doubtful = True
         if self.reducer.in_place:
             # The trial has changed it.
-            self._state, self.version, self._kept_version = self.initial(), 0, 0
+            self._state, self.version, self._kept_version = self._first_state(), 0, 0
             self._is_begun = False
 
     async def _be_fit(self) -> None:

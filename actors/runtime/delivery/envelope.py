@@ -12,6 +12,7 @@ Rule 3: one `Context` is made per handled message, at its first send, and shared
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -41,8 +42,9 @@ class Context:
 
     # The same for all that one request has led to.
     correlation_id: str
-    # The id of the message that was in hand when this one was sent.
-    causation_id: int | None = None
+    # The id of the message that was in hand when this one was sent; a text where that was one of
+    # another system, as it is stored: behind a restart numbers begin anew.
+    causation_id: int | str | None = None
     # As W3C Trace Context writes it; its span is that in which the sender had its message in hand.
     traceparent: str | None = None
     # The path of the actor that sent it.
@@ -51,6 +53,15 @@ class Context:
     tenant: str | None = None
     # Paths can be taken over by another actor, ids cannot: ACT-22 asks for the very sender.
     sender_id: int = 0
+
+
+# What the edge of a site lets through: it is stored, and shown.
+_CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+def is_correlation(given: object) -> bool:
+    """Call this to ask whether something can be a correlation id: 1 to 64 of A-Za-z0-9._-."""
+    return isinstance(given, str) and _CORRELATION.fullmatch(given) is not None
 
 
 # Who waits for the reply
@@ -516,6 +527,17 @@ def held_up() -> Party | None:
 def current_context() -> Context | None:
     """Call this to get correlation, causation and trace for a log line or an outgoing call."""
     return current_activity.get().sending()
+
+
+def cause_of(context: Context) -> str | None:
+    """Call this for the id of the message that has caused something, as it is stored or shown.
+
+    No message of another system has it, nor one of another life of this program.
+    """
+    cause, cell = context.causation_id, current_activity.get().cell
+    if cause is None or isinstance(cause, str):
+        return cause
+    return str(cause) if cell is None else cell.system.text_id(cause)
 
 
 def current_tallies() -> Tallies:

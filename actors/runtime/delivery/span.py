@@ -36,8 +36,9 @@ from actors.runtime.delivery.envelope import (
     caused_by,
     child_of,
     current_activity,
+    is_correlation,
 )
-from actors.runtime.telling.spans import KEPT_MAX, TRACEPARENT_CHARS, Spans, Value
+from actors.runtime.telling.spans import KEPT_MAX, TRACEPARENT_CHARS, Spans, Value, is_traceparent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -259,28 +260,20 @@ def spanned(name: str) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awai
     return around
 
 
-def span_of(name: str, kept: Mapping[str, str], **fields: Value) -> AnySpan:
+def span_of(name: str, kept: Mapping[str, str], **fields: Value) -> Span | Carried | NoSpan:
     """Call this around work for what was stored or sent with the metadata `kept`.
 
-    It goes on with the trace that is named there, in the name of whoever caused it.
+    It goes on with the trace that is named there, in the name of whoever caused it; where nobody
+    records it is `carried` all the same.
     """
     activity = current_activity.get()
     cell = activity.cell
-    spans = None if cell is None else cell.spans
-    if cell is None or spans is None:
+    context = None if cell is None else _context_of(kept, cell)
+    if cell is None or context is None:
         return NO_SPAN
-    cause = kept.get("causation_id", "")
-    context = Context(
-        kept.get("correlation_id", ""),
-        int(cause) if cause.isdecimal() and len(cause) < TRACEPARENT_CHARS else None,
-        kept.get("traceparent"),
-        cell.path,
-        kept.get("user_id"),
-        kept.get("tenant"),
-        cell.id,
-    )
-    if len(context.traceparent or "") != TRACEPARENT_CHARS:
-        return NO_SPAN
+    spans = cell.spans
+    if spans is None or context.traceparent is None:
+        return Carried(context, activity)
     told = Span()
     told.name, told.fields, told.error = name, fields, ""
     told.spans, told.cell, told.activity = spans, cell, activity
@@ -288,6 +281,80 @@ def span_of(name: str, kept: Mapping[str, str], **fields: Value) -> AnySpan:
     told.envelope, told._was, told._outer = activity.envelope, activity.out, activity.inside
     spans.number = told.number = spans.number - 1
     return told
+
+
+def carried(kept: Mapping[str, str]) -> Carried | NoSpan:
+    """Call this as `span_of` where nothing is recorded: of what was kept for later, say.
+
+    For a task that an actor has started, and not in a handler: there the message in hand is the
+    cause.
+    """
+    activity = current_activity.get()
+    context = None if activity.cell is None else _context_of(kept, activity.cell)
+    return NO_SPAN if context is None else Carried(context, activity)
+
+
+def _context_of(kept: Mapping[str, str], cell: Party) -> Context | None:
+    """What is sent in the name of whoever kept this; None where nobody is told of there.
+
+    It may have come from another program, and say anything.
+    """
+    correlation, trace = kept.get("correlation_id", ""), kept.get("traceparent", "")
+    if not is_traceparent(trace):
+        trace = ""
+    if not is_correlation(correlation):
+        if not trace:
+            return None
+        correlation = cell.system.text_id(cell.system.next_id())
+    return Context(
+        correlation,
+        kept.get("causation_id"),
+        trace or None,
+        cell.path,
+        kept.get("user_id"),
+        kept.get("tenant"),
+        cell.id,
+    )
+
+
+class Carried:
+    """A stretch whose messages are in the name of others, and that nobody is told of."""
+
+    __slots__ = ("_activity", "_context", "_token", "_was")
+    is_told: Final = False
+
+    def __init__(self, context: Context, activity: Activity) -> None:
+        self._context, self._activity = context, activity
+        self._token: Token[Activity] | None = None
+        self._was: Context | None = None
+
+    def __enter__(self) -> Self:
+        activity = self._activity
+        if activity.task is None:
+            # One that others may share: this task has another one for as long.
+            inner = Activity(activity.cell)
+            inner.out, inner.origin = self._context, activity.origin
+            self._token = current_activity.set(inner)
+        else:
+            self._was, activity.out = activity.out, self._context
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            current_activity.reset(self._token)
+        else:
+            self._activity.out = self._was
+
+    def note(self, **fields: Value) -> None:
+        """See `Span.note`."""
+
+    def fail(self, what: str) -> None:
+        """See `Span.fail`."""
 
 
 def tell_past(

@@ -213,8 +213,11 @@ class System:
             return self._closed_at
 
     def text_id(self, number: int) -> str:
-        """Call this to get a message id as text that is unique among systems."""
-        return f"{self.id}:{number}"
+        """Call this to get a message id as text that is unique among systems.
+
+        Of the characters that a correlation id may have: it is one, where none was given.
+        """
+        return f"{self.id}-{number}"
 
     def span_id(self, number: int, actor: int) -> str:
         """Call this for the span in which an actor, by its id, handles the message of a number.

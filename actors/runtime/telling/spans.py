@@ -199,6 +199,11 @@ def _trace_of(traceparent: str) -> str:
     return traceparent[3:35] if _TRACEPARENT.fullmatch(traceparent) else ""
 
 
+def is_traceparent(text: str) -> bool:
+    """Call this to ask whether a text is a place in a trace, as W3C Trace Context writes it."""
+    return _TRACEPARENT.fullmatch(text) is not None
+
+
 def is_sampled(trace: str) -> bool:
     """Call this to ask whether a trace is kept by its id alone; every node says the same."""
     return int(trace[-8:], 16) % SAMPLED_ONE_IN == 0

@@ -66,7 +66,7 @@ class DeadLetter:
     message_type: str
     message_id: int
     correlation_id: str
-    causation_id: int | None
+    causation_id: int | str | None
     sender: str | None
     was_ask: bool
     exit: Exit | None

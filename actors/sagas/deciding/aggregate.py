@@ -148,32 +148,36 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
         for event in events:
             state = self._applied(state, event)
             outbox += self._messages(state, event, metadata)
-            timers += self._timers(state, event)
+            timers += self._timers(state, event, metadata)
         return Beside(tuple(outbox), tuple(timers))
 
     # Timers
 
-    def _timers(self, state: SagaState, event: SagaEvent) -> Iterator[TimerChange]:
+    def _timers(
+        self, state: SagaState, event: SagaEvent, metadata: Mapping[str, str]
+    ) -> Iterator[TimerChange]:
         match event:
             case SagaStarted():
-                yield self._set(DEADLINE, "", event.deadline_at)
+                yield self._set(DEADLINE, "", event.deadline_at, metadata)
             case StepStarted(step, _, token, due_at):
-                yield self._set(f"{STEP}:{step}", token, due_at)
+                yield self._set(f"{STEP}:{step}", token, due_at, metadata)
             case StepSucceeded(step) | StepSkipped(step):
                 yield self._cancel(f"{STEP}:{step}")
             case StepFailed(step):
                 yield self._cancel(f"{STEP}:{step}")
                 if event.retry_at is not None:
-                    yield self._set(f"{RETRY}:{step}", state.step(step).token, event.retry_at)
+                    yield self._set(
+                        f"{RETRY}:{step}", state.step(step).token, event.retry_at, metadata
+                    )
             case UndoStarted(step, _, token, due_at):
-                yield self._set(f"{UNDO}:{step}", token, due_at)
+                yield self._set(f"{UNDO}:{step}", token, due_at, metadata)
             case UndoSucceeded(step):
                 yield self._cancel(f"{UNDO}:{step}")
             case UndoFailed(step):
                 yield self._cancel(f"{UNDO}:{step}")
                 if event.retry_at is not None:
                     token = state.step(step).undo_token
-                    yield self._set(f"{UNDO_RETRY}:{step}", token, event.retry_at)
+                    yield self._set(f"{UNDO_RETRY}:{step}", token, event.retry_at, metadata)
             case SagaCompleted() | SagaFailed():
                 yield self._cancel(DEADLINE)
             case (
@@ -186,8 +190,11 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
             ):
                 return
 
-    def _set(self, name: str, token: str, due_at: datetime) -> SetTimer:
-        return SetTimer(named_id(self._text, name, token), self._stream, name, token, due_at)
+    def _set(
+        self, name: str, token: str, due_at: datetime, metadata: Mapping[str, str]
+    ) -> SetTimer:
+        id_ = named_id(self._text, name, token)
+        return SetTimer(id_, self._stream, name, token, due_at, metadata=metadata)
 
     def _cancel(self, name: str) -> CancelTimer:
         return CancelTimer(self._stream, name)

@@ -11,6 +11,7 @@ their feedback is different: it is queued, and the test decides in which order i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Final, Generic, Never, Self, TypeVar, cast
@@ -78,7 +79,8 @@ class StepStore(Generic[S, A]):
         interpreters: Mapping[type[Effect], Interpreter] | None = None,
     ) -> None:
         check_reducer(reducer, "StepStore(...)")
-        self._reducer, self._env, self._state = reducer, env, state
+        self._reducer, self._env = reducer, env
+        self._state = copy.deepcopy(state) if reducer.in_place else state
         self._performing = Performing(self, env, dict(interpreters or {}), Counts())
         self._queue: list[tuple[object, Job]] = []
         self._came = trio.Event()
@@ -152,8 +154,8 @@ class StepStore(Generic[S, A]):
         return self._queue[0][0] if self._queue else None
 
     def state(self) -> S:
-        """Call this for the state after all that was sent and received."""
-        return self._state
+        """Call this for the state after all that was sent and received; a copy where it changes."""
+        return copy.deepcopy(self._state) if self._reducer.in_place else self._state
 
     def assert_empty(self) -> None:
         """Call this to be sure that nothing waits and nothing runs."""

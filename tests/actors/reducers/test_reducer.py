@@ -28,6 +28,7 @@ from actors.reducers import (
 )
 from actors.runtime import ActorCrashed, System, UnhandledMessage
 from actors.testing.cases.fixed import FixedClock, FixedIds, fixed_environment
+from actors.testing.cases.step_store import StepStore
 from tests.actors.reducers.kit import Do, Note, Noted, Till, TillActor, note, till
 from tests.logged import captured
 
@@ -451,6 +452,48 @@ async def test_nobody_gets_a_state_that_is_changed_in_place(
 
 def values_of(tally: Tally) -> list[int]:
     return tally.values
+
+
+async def test_what_cannot_be_copied_is_the_askers_trouble(
+    system: System, env: Environment
+) -> None:  # CORE-8: it cost the actor its state
+    ref = await start_reducer(system, Tallies, env)
+    await ref.run(Add(1))
+    with pytest.raises(TypeError, match="generator"):
+        await ref.state(each_of)
+    assert (await ref.state()).values == [1]
+
+
+def each_of(tally: Tally) -> Iterator[int]:
+    return (one for one in tally.values)
+
+
+class Lent(Tallies):
+    """One that begins each time with the same object."""
+
+    first = Tally()
+
+    def initial(self) -> Tally:
+        return self.first
+
+
+async def test_an_initial_state_that_is_lent_stays_as_it_was(
+    system: System, env: Environment
+) -> None:  # CORE-8: a next incarnation would begin with what is half changed, and so would others
+    one, other = [await start_reducer(system, Lent, env) for _ in range(2)]
+    await one.run(Add(1))
+    assert [(await ref.state()).values for ref in (one, other)] == [[1], []]
+    assert Lent.first.values == []
+
+
+async def test_a_step_store_hands_out_no_state_that_changes(
+    env: Environment,
+) -> None:  # CORE-8, TEST-3
+    given = Tally()
+    async with StepStore(changes_in_place, env, given) as store:
+        before = store.state()
+        await store.send(Add(1))
+        assert (given.values, before.values, store.state().values) == ([], [], [1])
 
 
 def test_a_state_in_place_may_change_where_purity_is_looked_at() -> None:  # CORE-8

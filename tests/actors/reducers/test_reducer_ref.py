@@ -630,11 +630,27 @@ async def test_health_says_how_it_is(autojump_clock: MockClock, till: TillRef) -
 # In whose name
 
 
-@pytest.mark.parametrize("given", ["", "a" * 65, "spaces in it", "ümlaut", "a\n"])
+@pytest.mark.parametrize("given", ["", "a" * 65, "spaces in it", "ümlaut", "a\n", 7])
 async def test_a_correlation_that_could_not_be_stored_is_refused(given: str) -> None:  # CORE-32
     with pytest.raises(ValueError, match="must be 1 to 64"):
         Metadata(correlation_id=given)
     assert Metadata(correlation_id="A-z_0.9" * 9).correlation_id
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("traceparent", "nonsense"),
+        ("traceparent", f"00-{'A' * 32}-{'b' * 16}-01"),
+        ("traceparent", 7),
+        ("user_id", " "),
+        ("user_id", 7),
+        ("tenant", ""),
+    ],
+)
+def test_what_could_not_be_told_on_is_refused(name: str, given: object) -> None:  # CORE-32
+    with pytest.raises(ValueError, match=rf"{name} is .*test_reducer_ref\.py:\d+"):
+        Metadata(**{name: given})  # type: ignore[arg-type]
 
 
 async def test_what_is_given_wins_field_by_field(
@@ -650,7 +666,8 @@ async def test_what_is_given_wins_field_by_field(
     assert (found[0].correlation_id, found[0].user_id, found[0].tenant) == ("outer", "bo", "t1")
     assert (found[1].correlation_id, found[1].user_id) == ("mine", None)
     assert found[2].tenant == "t2"
-    assert found[2].correlation_id
+    # CORE-32: one of our own can be given too.
+    assert Metadata(correlation_id=found[2].correlation_id).correlation_id
 
 
 async def test_what_is_given_wins_in_a_handler_too(

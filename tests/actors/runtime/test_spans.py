@@ -15,6 +15,7 @@ from actors.runtime import (
     Batch,
     Context,
     System,
+    carried,
     current_context,
     edge_context,
     message,
@@ -286,6 +287,52 @@ async def test_what_was_stored_goes_on_with_its_trace() -> None:  # OBS-3
         assert (handled.parent, handled.correlation_id) == (sent.span, "c-9")
         assert [one.name for one in spans].count("projection.apply") == 1
         assert len(spans) == 3
+
+
+@pytest.mark.parametrize("is_child", [False, True])
+async def test_what_was_stored_goes_on_in_its_name_where_nobody_records(
+    is_child: bool,
+) -> None:  # CORE-31
+    kept = {"correlation_id": "c-9", "causation_id": "of-another-7", "user_id": "ann"}
+    seen: list[Context | None] = []
+
+    async def relay(me: object) -> None:
+        before = current_context()
+        for one in (
+            {**kept, "traceparent": FROM_OUTSIDE},
+            {**kept, "traceparent": "nonsense", "tenant": "t"},
+            {"traceparent": FROM_OUTSIDE, "correlation_id": "no\nid"},
+        ):
+            with span_of("outbox.send", one):
+                seen.append(current_context())
+            with carried(one):
+                assert one["correlation_id"] != "c-9" or current_context() == seen[-1]
+            assert current_context() == before
+        for none in ({}, {"correlation_id": "x" * 65}, {"traceparent": "nonsense"}):
+            with span_of("outbox.send", none), carried(none):
+                assert current_context() == before
+
+    async with open_actors() as system:
+        ref = await system.start(AsyncPuppet, name="relay")
+        done = trio.Event()
+
+        async def child(me: Puppet | AsyncPuppet) -> None:
+            await relay(me)
+            done.set()
+
+        async def starts(me: Puppet | AsyncPuppet) -> None:
+            me.start_soon(child, me)
+
+        await ref.ask(Call(starts if is_child else child))
+        await done.wait()
+    first, second, third = [one for one in seen if one is not None]
+    same = ("c-9", "of-another-7", "ann")
+    assert (first.correlation_id, first.causation_id, first.user_id) == same
+    assert first.traceparent == FROM_OUTSIDE
+    assert (second.correlation_id, second.traceparent, second.tenant) == ("c-9", None, "t")
+    assert third.correlation_id.startswith(f"{system.id}-")
+    with carried(kept):
+        assert current_context() is None, "outside of all actors nothing is sent"
 
 
 async def test_without_somebody_who_reads_nothing_is_recorded() -> None:  # OBS-2

@@ -24,7 +24,14 @@ from actors.persistence import (
     StreamGone,
 )
 from actors.persistence.beside_log.cleaning import CleanUp
-from actors.runtime import ActorCrashed, Context, Secret, edge_context, open_actors
+from actors.runtime import (
+    ActorCrashed,
+    Context,
+    Secret,
+    current_context,
+    edge_context,
+    open_actors,
+)
 from actors.sagas import (
     ENDED_KEPT,
     PURGED,
@@ -151,6 +158,43 @@ async def test_how_long_a_step_took_leads_to_its_trace_where_that_is_kept(
             if name == "saga_step_seconds"
         }
         assert led == {step: {trace} if is_told else set() for step in desk.player.told}
+
+
+async def test_all_that_a_saga_does_is_in_the_name_of_who_began_it(
+    autojump_clock: MockClock,
+) -> None:
+    # CORE-30, CORE-31: steps, tries, time-outs and undos, also where nobody records spans
+    world, trace = memory_world(), f"00-{'a' * 32}-{'b' * 16}-01"
+    async with _desk(world) as desk:
+        seen: list[tuple[str, Context | None]] = []
+        replies: dict[str, list[Outcome | None]] = {
+            "place": [Unavailable("busy"), Succeeded(Placed(1))],
+            "pay": [None],
+            "undo pay": [Succeeded()],
+            "undo place": [Succeeded()],
+        }
+
+        def answer(name: str, _: SagaCommand) -> Outcome | None:
+            seen.append((name, current_context()))
+            return replies[name].pop(0)
+
+        desk.player.rules = {name: partial(answer, name) for name in replies}
+        with edge_context(Context("walk-1", traceparent=trace, user_id="ann")):
+            saga = await desk.sagas.start(Purchase, BASKET)
+        assert await ended(desk.sagas, saga) is Status.FAILED
+        assert [name for name, _ in seen] == ["place", "place", "pay", "undo pay", "undo place"]
+        told = [
+            (one.correlation_id, one.user_id, (one.traceparent or "")[:36])
+            for _, one in seen
+            if one is not None
+        ]
+        assert told == [("walk-1", "ann", trace[:36])] * 5
+        log = [one.metadata async for one in world.events.load(saga.stream)]
+        kept = {(one["correlation_id"], one["user_id"], one["traceparent"][:36]) for one in log}
+        assert kept == {("walk-1", "ann", trace[:36])}
+        # Each cause is told with its system: in the next life of the program numbers begin anew.
+        own = desk.tree.system.id
+        assert all(one["causation_id"].startswith(f"{own}-") for one in log)
 
 
 async def test_the_same_start_begins_one_saga(autojump_clock: MockClock) -> None:
