@@ -16,6 +16,7 @@ import trio
 from actors.persistence.bus import (
     LEASE_S,
     Assignment,
+    BusError,
     BusHealth,
     BusUnavailable,
     Goal,
@@ -47,7 +48,7 @@ from actors.persistence.bus.words import (
     within,
 )
 from actors.persistence.words import START, Cursor
-from storage.memory import MemoryDatabase, MemoryDeadLetters
+from storage.memory import MemoryDatabase, MemoryDeadLetters, Switches
 
 
 @dataclass(slots=True)
@@ -97,6 +98,7 @@ class BusTables:
     # Of tests: why it cannot be reached, and since when.
     away: str = ""
     away_since: float = 0.0
+    faults: Switches = field(default_factory=lambda: Switches(BusError, BusUnavailable))
     names: int = 0
     last_position: int = 0
 
@@ -130,7 +132,20 @@ class MemoryBus:
         fresh = BusTables(self.tables.database)
         for name in ("topics", "records", "groups", "parked", "away"):
             setattr(self.tables, name, getattr(fresh, name))
+        self.tables.faults.reset()
         self.tables.ring()
+
+    def fail_next(self, error: BusError | None = None, times: int = 1) -> None:
+        """See `Switches.fail_next`; of all who stand on the same tables, members too."""
+        self.tables.faults.fail_next(error, times)
+
+    def slow(self, seconds: float) -> None:
+        """See `Switches.slow`."""
+        self.tables.faults.slow(seconds)
+
+    def lose_connection(self) -> None:
+        """See `Switches.lose_connection`."""
+        self.tables.faults.lose_connection()
 
     def topic_count(self) -> int:
         """Call this in tests for how many topics there are."""
@@ -403,9 +418,10 @@ class _MemoryParking:
 
 
 async def _reach(tables: BusTables) -> None:
-    await trio.lowlevel.checkpoint()
+    await trio.sleep(tables.faults.delay_s)
     if tables.away:
         raise BusUnavailable(tables.away)
+    tables.faults.pass_by()
 
 
 def _behind(

@@ -31,7 +31,8 @@ class Twin:
         self._faults.lose_connection()
 
     def reset(self) -> None:
-        """Call this to begin with an empty database, for all who stand on it."""
+        """Call this to begin with an empty database, for all who stand on it, and no faults."""
+        self._faults.reset()
         self.database.reset()
 
     async def pass_faults(self) -> None:

@@ -25,7 +25,9 @@ from actors.persistence import (
 from actors.persistence.beside_log.dead_letters import CLAIM
 from actors.persistence.beside_log.idempotency import LIFETIME, PENDING_LIFETIME
 from actors.persistence.beside_log.outbox import LEASE
+from actors.persistence.bus import BusUnavailable, PublishFailed, StartAt
 from actors.testing import FixedClock
+from storage.bus.memory import MemoryBus
 from storage.errors import IdempotencyInFlight, StoreUnavailable
 from storage.memory import (
     MemoryAccounts,
@@ -245,6 +247,44 @@ async def test_a_twin_fails_as_often_as_it_is_told(make: Operation) -> None:
     await operation()
 
 
+@pytest.mark.parametrize("times", [-1, 1.5, True, "2", None])
+async def test_a_fault_that_would_never_come_is_refused(times: int) -> None:
+    # TEST-7: a test that plants it would pass whatever the code does
+    for twin in (MemoryEventStore(), MemoryBus()):
+        with pytest.raises(ValueError, match="times is"):
+            twin.fail_next(times=times)
+        for wrong in (ValueError("x"), StoreUnavailable, "x"):
+            with pytest.raises(TypeError, match=r"is no (Store|Bus)Error; the real one raises"):
+                twin.fail_next(wrong)  # type: ignore[arg-type]
+        for seconds in (-1.0, float("nan"), float("inf"), "2", True):
+            with pytest.raises(ValueError, match="seconds is"):
+                twin.slow(seconds)  # type: ignore[arg-type]
+
+
+async def test_a_bus_fails_and_is_slow_as_the_other_twins(autojump_clock: MockClock) -> None:
+    # TEST-7: its members too
+    bus, error = MemoryBus(), PublishFailed("a-events", "planted")
+    await bus.declare("a-events")
+    member = await bus.join("group", ["a-events"], StartAt.EARLIEST)
+    bus.fail_next(error, times=2)
+    with pytest.raises(PublishFailed, match="planted"):
+        await bus.topics()
+    with pytest.raises(PublishFailed, match="planted"):
+        await member.renew()
+    await bus.topics()
+    bus.lose_connection()
+    with pytest.raises(BusUnavailable, match="connection"):
+        await bus.topics()
+    bus.slow(3.0)
+    began = trio.current_time()
+    await bus.topics()
+    assert trio.current_time() - began == 3.0
+    bus.fail_next(times=9)
+    bus.reset()
+    assert await bus.topics() == []
+    assert trio.current_time() - began == 3.0
+
+
 @pytest.mark.parametrize("make", _ALL)
 async def test_a_twin_is_as_slow_as_it_is_told(make: Operation, autojump_clock: MockClock) -> None:
     # TEST-7
@@ -290,6 +330,7 @@ async def test_all_of_a_database_is_emptied_together() -> None:
         True,
     )
     database.faults.fail_next(times=9)
+    letters.fail_next(times=9)
     letters.reset()
     assert (events.event_count(), events.current_version(A)) == (0, 0)
     assert not events.stream_exists(A)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 import trio
@@ -46,7 +47,7 @@ class ParticipantTwin:
         # By what was to be done: what was answered.
         self.answers: dict[str, Outcome] = {}
         self._error: BaseException = ConnectionError()
-        self._times, self._lost, self._refusals = 0, 0, list[str]()
+        self._times, self._lost, self._refusals = 0, 0, list[Refused]()
         self._delay_s = 0.0
 
     def fail_next(self, error: Exception | None = None, times: int = 1) -> None:
@@ -54,8 +55,10 @@ class ParticipantTwin:
 
         Without an error it is a `ConnectionError`, which a saga tries again.
         """
+        if error is not None and not isinstance(error, Exception):
+            raise TypeError(f"{error!r} is no error that a participant could raise")
+        self._times = _times(times)
         self._error = ConnectionError("made to fail by a test") if error is None else error
-        self._times = times
 
     def lose_connection(self) -> None:
         """Call this to fail the next command before it arrives."""
@@ -63,14 +66,16 @@ class ParticipantTwin:
 
     def lose_answer(self, times: int = 1) -> None:
         """Call this to lose what is answered next: the command is done, and its sender not told."""
-        self._lost = times
+        self._lost = _times(times)
 
     def refuse_next(self, reason: str = "refused by a test") -> None:
         """Call this to have the next new command refused for good; twice for the next two."""
-        self._refusals.append(reason)
+        self._refusals.append(Refused(reason))
 
     def slow(self, seconds: float) -> None:
         """Call this to make every command take so long; 0 ends it."""
+        if not 0 <= seconds < inf:
+            raise ValueError(f"seconds is {seconds!r}; so long it takes, 0 or more")
         self._delay_s = seconds
 
     @property
@@ -106,13 +111,20 @@ class ParticipantTwin:
         if not command.is_undo and f"{command.work}{_UNDO}" in self.answers:
             outcome: Outcome = Refused("it was undone before it came")
         elif self._refusals:
-            outcome = Refused(self._refusals.pop(0))
+            outcome = self._refusals.pop(0)
         else:
             outcome = self._answer(command)
         if not isinstance(outcome, Succeeded | Refused):
             raise TypeError(f"the answer to {command.work} is {outcome!r}; give Succeeded, Refused")
         self.answers[command.work] = outcome
         return outcome
+
+
+def _times(given: object) -> int:
+    # One that never comes proves nothing.
+    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+        raise ValueError(f"times is {given!r}; so often it happens, 0 or more")
+    return given
 
 
 _UNDO: Final = ":undo"

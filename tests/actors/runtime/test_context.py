@@ -143,7 +143,7 @@ async def test_one_context_is_shared_by_all_a_message_causes(
     assert isinstance(context, Context)
     assert (context.sender, context.correlation_id) == (
         a.path,
-        f"{system.id}:{context.causation_id}",
+        f"{system.id}-{context.causation_id}",
     )
 
 

@@ -82,7 +82,7 @@ async def test_a_crash_is_one_line_with_text_and_place(
         "incarnation": 1,
         "error": "OSError: cannot open /etc/thing?token=***",
         "message_type": "Do",
-        "correlation_id": f"{system.id}:{system.reports.kept[-1].message_id}",
+        "correlation_id": f"{system.id}-{system.reports.kept[-1].message_id}",
     }
 
 

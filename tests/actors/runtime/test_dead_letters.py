@@ -71,7 +71,7 @@ async def test_a_dead_letter_tells_everything_and_hides_secrets(
     assert letter.message.startswith("Secret(password=***, note='xxx")
     assert len(letter.message) == 512
     assert (letter.sender, letter.was_ask, letter.exit) == ("sender", False, None)
-    assert letter.correlation_id == f"{system.id}:{letter.causation_id}"
+    assert letter.correlation_id == f"{system.id}-{letter.causation_id}"
     assert letter.message_id > (letter.causation_id or 0)
 
 

@@ -72,6 +72,21 @@ async def test_whatever_a_gateway_does_an_order_is_paid_once_or_not_at_all(
     assert gateway.standing == standing
 
 
+@pytest.mark.parametrize("times", [-1, 1.5, True, "2"])
+def test_a_gateways_fault_that_would_never_come_is_refused(times: int) -> None:  # TEST-7
+    gateway = ParticipantTwin()
+    with pytest.raises(ValueError, match="times is"):
+        gateway.fail_next(times=times)
+    with pytest.raises(ValueError, match="times is"):
+        gateway.lose_answer(times)
+    with pytest.raises(ValueError, match="seconds is"):
+        gateway.slow(-1.0)
+    with pytest.raises(ValueError, match="must be a text that says why"):
+        gateway.refuse_next(" ")
+    with pytest.raises(TypeError, match="no error that a participant could raise"):
+        gateway.fail_next(ConnectionError)  # type: ignore[arg-type]
+
+
 def _command(step: str = "pay", *, is_undo: bool = False, attempt: int = 1) -> SagaCommand:
     now = memory_world().env.clock.now()
     return SagaCommand(
