@@ -27,7 +27,7 @@ define step
 @echo "== $(1)"; $(2) || { echo; echo "red: $(1). Repeat it with:  $(2)"; exit 1; }
 endef
 
-.PHONY: help run test check format bench soak conformance conformance-clients conformance-rules kafka opensearch clean chromium
+.PHONY: help run test check format bench soak conformance conformance-clients conformance-rules kafka opensearch walk clean chromium
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -64,6 +64,9 @@ conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios o
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/conformance/oidc-provider/stamp; fi
 	@$(BIN)/python -m tests.conformance.outside
 	@if [ -n "$(ONLY)" ]; then exit; fi; $(MAKE) --no-print-directory conformance-clients; $(MAKE) --no-print-directory conformance-rules; $(MAKE) --no-print-directory kafka; $(MAKE) --no-print-directory opensearch
+
+walk: $(VENV)/dev.stamp ## walk the learning paths as a newcomer does, in an environment of its own; ONLY=first-steps walks one
+	@$(BIN)/python -m tests.docs.learning.walker $(ONLY)
 
 kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and run the bus's tests on it; KAFKA_BROKERS names another
 	@if [ -z "$(KAFKA_BROKERS)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \

@@ -45,11 +45,11 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-def programs(text: str) -> list[str]:
+def programs(text: str, *, to_run: bool = False) -> list[str]:
     """Call this for the programs of a page as files, each line where the page has it.
 
     A page is one, unless its blocks define something twice: then each of them is complete, or goes
-    on with the one before when it is not run.
+    on with the one before when it is not run. What is not run is left out of those `to_run`.
     """
     found = blocks(text)
     names = [name for block in found for name in _defined(block)]
@@ -59,7 +59,7 @@ def programs(text: str) -> list[str]:
         if not parts or (are_many and block.runs):
             parts.append([])
         parts[-1].append(block)
-    return [_joined(part) for part in parts]
+    return [_joined([one for one in part if one.runs or not to_run]) for part in parts]
 
 
 def _defined(block: Block) -> set[str]:

@@ -5,8 +5,10 @@ import argparse
 from tests.docs.command_line import COMMAND, PAGE, leaves, page, written
 from web.cli.parser import build_parser
 
-# They run a program and answer nothing; the last prints what a shell reads.
-NO_ANSWERS = ("greenroom serve", "greenroom run", "greenroom example", "greenroom completion")
+# They run a program, write files to work on, or print what a shell reads: nothing of a site.
+NO_ANSWERS = tuple(
+    f"greenroom {name}" for name in ("serve", "run", "example", "exercise", "completion")
+)
 
 
 def test_the_page_and_the_parser_agree() -> None:

@@ -17,7 +17,7 @@ LOOKED_UP = {
 }
 PAGES = sorted(
     path.relative_to(ROOT / "docs").as_posix()
-    for folder in ("start", "how_to", "cookbook", "explain", "runbooks", "reference")
+    for folder in ("start", "learn", "how_to", "cookbook", "explain", "runbooks", "reference")
     for path in (ROOT / "docs" / folder).glob("*.md")
 )
 

@@ -15,7 +15,7 @@ CHECKS = CHECKS[CHECKS.index("() =>") :]
 
 PATHS = [
     *("/", "/lab", "/lab#chat-demo", "/lab#operations"),
-    *("/docs", "/docs?q=mailbox", "/docs/start/first-actor"),
+    *("/docs", "/docs?q=mailbox", "/docs/learn/first-steps"),
     *("/work", "/work/chat-realtime", "/work/command-sse", "/work/operational-visibility"),
     *("/login", "/register", "/no-such-page", "/demo/errands"),
     *("/login/link", "/login/link?sent=1", "/login/link/open?token=none"),

@@ -93,6 +93,40 @@ def test_a_document_is_found_read_and_copied(site: SiteProcess, new_page: OpenPa
     expect(page.get_by_role("searchbox")).to_have_value("mailbox full")
 
 
+def test_a_learning_path_is_begun_and_ticked_off(
+    site: SiteProcess, new_page: OpenPage, browser: Browser
+) -> None:
+    """DOC-5: the browser remembers it, the list of pages tells it, and no script is needed."""
+    page = new_page()
+    page.goto(f"{site.url}/docs/learn/first-steps")
+    status = page.locator(".learned")
+    expect(status).to_have_text(re.compile("begin with the first line"))
+    ticks = page.get_by_role("checkbox")
+    expect(ticks).to_have_count(8)
+    page.get_by_role("checkbox", name="Done: Your first actor").check()
+    page.get_by_role("checkbox", name="Done: Exercise: the shelf").press("Space")
+    expect(status).to_have_text("2 of 8 done.")
+    assert page.evaluate(CHECKS) == []
+    page.reload()
+    expect(status).to_have_text("2 of 8 done.")
+    expect(page.get_by_role("checkbox", name="Done: Your first actor")).to_be_checked()
+    page.goto(f"{site.url}/docs")
+    line = page.locator(".all-pages li").filter(has_text="Learn: first steps")
+    expect(line).to_contain_text("2 of 8 done")
+    page.goto(f"{site.url}/docs/learn/first-steps")
+    for tick in ticks.all():
+        tick.check()
+    expect(status).to_have_text("You have walked it.")
+    page.get_by_role("link", name="Your first actor").first.click()
+    expect(page.get_by_role("checkbox")).to_have_count(0)
+    context = browser.new_context(java_script_enabled=False)
+    plain = context.new_page()
+    plain.goto(f"{site.url}/docs/learn/first-steps")
+    expect(plain.locator(".prose > ol > li")).to_have_count(8)
+    expect(plain.get_by_role("checkbox")).to_have_count(0)
+    context.close()
+
+
 @pytest.mark.parametrize(("scheme", "width", "height"), [("light", 1440, 900), ("dark", 320, 640)])
 def test_pages_can_be_used_by_everybody(
     site: SiteProcess,

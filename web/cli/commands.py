@@ -138,6 +138,10 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
         from web.cli.running import examples
 
         return lambda: _interruptibly(lambda: examples.command(parsed, environment))
+    if parsed.command == "exercise":
+        from web.cli.running import exercises
+
+        return lambda: exercises.command(parsed)
     from importlib import import_module
 
     from web.cli.answering import answer

@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_new(commands)
     words = "show what newer templates would change in this program, as a patch; writes nothing"
     _reading(commands, "upgrade", words)
+    _add_exercise(commands)
     _add_migrate(commands)
     _add_lab(commands)
     _add_tree(commands)
@@ -76,12 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
 def environment_of(parsed: argparse.Namespace) -> dict[str, str]:
     """Call this for the environment with the options that stand before it."""
     environment = dict(os.environ)
-    if parsed.state_dir is not None:
-        environment["STATE_DIR"] = parsed.state_dir
-    if parsed.database_url is not None:
-        environment["DATABASE_URL"] = parsed.database_url
-    if getattr(parsed, "backup_dir", None) is not None:
-        environment["BACKUP_DIR"] = parsed.backup_dir
+    for name in ("state_dir", "database_url", "backup_dir"):
+        if getattr(parsed, name, None) is not None:
+            environment[name.upper()] = getattr(parsed, name)
     return environment
 
 
@@ -185,6 +183,19 @@ def _add_new(commands: Commands) -> None:
     parser.add_argument("--of", metavar="AGGREGATE", help="projection: of which aggregate")
     parser.add_argument("--list", action="store_true", help="list what can be made")
     parser.add_argument("--dry-run", action="store_true", help="show what would be written")
+
+
+def _add_exercise(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "exercise",
+        help="write the files of an exercise of a learning path",
+        description="Write the module of an exercise and its check, which is red until the module "
+        "is completed, into a new folder; without a name, list them. No setting is read.",
+    )
+    parser.add_argument("name", nargs="?", help="which one")
+    parser.add_argument("--list", action="store_true", help="list them with what each is about")
+    parser.add_argument("--json", action="store_true", help="the list as one JSON object a line")
+    parser.add_argument("--dir", metavar="FOLDER", help="write it there (a folder of its name)")
 
 
 def _add_migrate(commands: Commands) -> None:

@@ -45,6 +45,7 @@ QUERY_LENGTH_MAX = 100
 
 _FOLDERS = {
     "start": "Start",
+    "learn": "Learning paths",
     "how_to": "How to",
     "cookbook": "Cookbook",
     "runbooks": "Runbooks",

@@ -148,6 +148,7 @@ FILES = {
     "copy.js": b"1;",
     "docs.css": b"body{}",
     "docs.js": b"1;",
+    "learn.js": b"1;",
     "home.css": b"body{}",
     "home.js": b"1;",
     "lab.css": b"body{}",

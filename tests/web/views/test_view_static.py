@@ -96,6 +96,7 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "crash.js",
         "docs.css",
         "docs.js",
+        "learn.js",
         "demos.css",
         "demos.js",
         "favicon.ico",

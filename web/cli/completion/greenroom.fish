@@ -4,7 +4,7 @@ function __greenroom_at
     set -l path ''
     for word in (commandline -opc)[2..]
         set -l next (string trim -- "$path $word")
-        contains -- "$next" 'serve' 'run' 'example' 'new' 'upgrade' 'migrate' 'lab' 'tree' 'breakers' 'breakers list' 'breakers reset' 'top' 'diagnose' 'completion' 'doctor' 'streams' 'events' 'follow' 'replay' 'store' 'store check' 'store renumber' 'store remove-tombstoned' 'store forget' 'store rewound' 'roles' 'roles grant' 'roles revoke' 'sessions' 'sessions list' 'sessions revoke' 'tokens' 'tokens list' 'tokens revoke' 'audit' 'audit search' 'risk' 'risk explain' 'projection' 'projection list' 'projection lag' 'projection rebuild' 'projection swap-back' 'projection resume' 'projection skip' 'saga' 'saga list' 'saga show' 'saga graph' 'saga retry-step' 'saga skip-step' 'saga compensate' 'saga fail' 'backup' 'backup base' 'backup incremental' 'backup list' 'backup verify' 'backup restore' 'backup prune' 'db' 'db upgrade' 'dlq' 'dlq list' 'dlq show' 'dlq retry' 'dlq edit' 'dlq retry-all' 'dlq discard' 'dlq stats' 'outbox' 'outbox stats' 'outbox list' 'outbox held' 'mail' 'mail test' 'mail list' 'mail allow' 'timers' 'timers list' 'timers due' 'timers cancel' 'bus' 'bus groups' 'bus lag' 'bus seek' 'bus replay' 'cluster' 'cluster status' 'cluster plan' 'cluster drain' 'cluster rebalance'; and set path "$next"
+        contains -- "$next" 'serve' 'run' 'example' 'new' 'upgrade' 'exercise' 'migrate' 'lab' 'tree' 'breakers' 'breakers list' 'breakers reset' 'top' 'diagnose' 'completion' 'doctor' 'streams' 'events' 'follow' 'replay' 'store' 'store check' 'store renumber' 'store remove-tombstoned' 'store forget' 'store rewound' 'roles' 'roles grant' 'roles revoke' 'sessions' 'sessions list' 'sessions revoke' 'tokens' 'tokens list' 'tokens revoke' 'audit' 'audit search' 'risk' 'risk explain' 'projection' 'projection list' 'projection lag' 'projection rebuild' 'projection swap-back' 'projection resume' 'projection skip' 'saga' 'saga list' 'saga show' 'saga graph' 'saga retry-step' 'saga skip-step' 'saga compensate' 'saga fail' 'backup' 'backup base' 'backup incremental' 'backup list' 'backup verify' 'backup restore' 'backup prune' 'db' 'db upgrade' 'dlq' 'dlq list' 'dlq show' 'dlq retry' 'dlq edit' 'dlq retry-all' 'dlq discard' 'dlq stats' 'outbox' 'outbox stats' 'outbox list' 'outbox held' 'mail' 'mail test' 'mail list' 'mail allow' 'timers' 'timers list' 'timers due' 'timers cancel' 'bus' 'bus groups' 'bus lag' 'bus seek' 'bus replay' 'cluster' 'cluster status' 'cluster plan' 'cluster drain' 'cluster rebalance'; and set path "$next"
     end
     test "$path" = "$argv[1]"
 end
@@ -15,6 +15,7 @@ complete -c greenroom -n "__greenroom_at ''" -f -a run -d 'run a supervised syst
 complete -c greenroom -n "__greenroom_at ''" -f -a example -d 'run one of the worked examples'
 complete -c greenroom -n "__greenroom_at ''" -f -a new -d 'make a program, or a part of the one in this folder, with its tests; asks for what is missing on a terminal'
 complete -c greenroom -n "__greenroom_at ''" -f -a upgrade -d 'show what newer templates would change in this program, as a patch; writes nothing'
+complete -c greenroom -n "__greenroom_at ''" -f -a exercise -d 'write the files of an exercise of a learning path'
 complete -c greenroom -n "__greenroom_at ''" -f -a migrate -d 'bring the schema up, or only look at it'
 complete -c greenroom -n "__greenroom_at ''" -f -a lab -d 'open or close the lab of the running site for actions, within a second'
 complete -c greenroom -n "__greenroom_at ''" -f -a tree -d 'show the supervision tree of the running site'
@@ -80,6 +81,10 @@ complete -c greenroom -n "__greenroom_at 'upgrade'" -r -l state-dir -d 'where th
 complete -c greenroom -n "__greenroom_at 'upgrade'" -r -l database-url -d 'a PostgreSQL server (DATABASE_URL)'
 complete -c greenroom -n "__greenroom_at 'upgrade'" -f -l json -d 'one JSON object a line'
 complete -c greenroom -n "__greenroom_at 'upgrade'" -f -l debug -d 'show the traceback of an error'
+complete -c greenroom -n "__greenroom_at 'exercise'" -f -l help -d 'show this help message and exit'
+complete -c greenroom -n "__greenroom_at 'exercise'" -f -l list -d 'list them with what each is about'
+complete -c greenroom -n "__greenroom_at 'exercise'" -f -l json -d 'the list as one JSON object a line'
+complete -c greenroom -n "__greenroom_at 'exercise'" -r -l dir -d 'write it there (a folder of its name)'
 complete -c greenroom -n "__greenroom_at 'migrate'" -f -l help -d 'show this help message and exit'
 complete -c greenroom -n "__greenroom_at 'migrate'" -r -l state-dir -d 'where the data lie (STATE_DIR)'
 complete -c greenroom -n "__greenroom_at 'migrate'" -r -l database-url -d 'a PostgreSQL server (DATABASE_URL)'

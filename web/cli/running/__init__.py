@@ -1,3 +1,4 @@
 """Commands that run a program until it is told to stop: the site (`serving.py`), an example
-(`examples.py`), any supervised system (`system.py`).
+(`examples.py`), any supervised system (`system.py`). The exercises stand beside the examples
+(`exercises.py`): they are written into a folder, and run by who reads.
 """

@@ -1,0 +1,59 @@
+"""One way to write the wall."""
+
+from quart import Blueprint, redirect, request
+from quart.typing import ResponseReturnValue
+
+from actors.runtime import Actor, Ask, message
+from supervision import ChildSpec
+from web.app import OwnSite, SitePlan
+
+PAGE = """<!doctype html><title>Wall</title>
+<ul>{% for one in lines %}<li>{{ one }}</li>{% endfor %}</ul>
+<form method="post">{{ csrf }}<input name="text" aria-label="Text"><button>Write</button></form>"""
+
+
+@message
+class Write(Ask[int]):
+    text: str
+
+
+@message
+class Read(Ask[tuple[str, ...]]):
+    pass
+
+
+class Wall(Actor[Write | Read]):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def on_write(self, message: Write) -> int:
+        self.lines.append(message.text)
+        return len(self.lines)
+
+    def on_read(self, message: Read) -> tuple[str, ...]:
+        return tuple(self.lines)
+
+
+def tree(site: OwnSite) -> list[ChildSpec]:
+    return [ChildSpec("wall", Wall, name="wall")]
+
+
+def pages(site: OwnSite) -> Blueprint:
+    routes = Blueprint("wall", __name__)
+
+    @routes.get("/")
+    async def show() -> ResponseReturnValue:
+        return await site.page(PAGE, lines=await site.ref("wall", Wall).ask(Read()))
+
+    @routes.post("/")
+    async def write() -> ResponseReturnValue:
+        text = (await request.form).get("text", "").strip()
+        if not 1 <= len(text) <= 80:
+            return await site.page("<p>Write 1 to 80 characters.</p>", status=422)
+        await site.ref("wall", Wall).ask(Write(text))
+        return redirect("/", 303)
+
+    return routes
+
+
+PLAN = SitePlan(name="wall", tree=tree, pages=pages)
