@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from storage.postgres.embedded.server import EmbeddedServer
 from tests.journeys.kinds import StartSite
 from tests.journeys.test_process import MANY, history, post_until_acknowledged
 from tests.journeys.visitor import Visitor
+from tests.nodes.lines import Line, Lines
 from tests.patience import PATIENCE_S
 from tests.processes.prepared import start_prepared
 from tests.storage.test_database import signal_all
@@ -52,6 +54,12 @@ def frozen(server: EmbeddedServer) -> Iterator[None]:
         yield
     finally:
         signal_all(server.pid, signal.SIGCONT)
+
+
+@contextmanager
+def bad_line(to: Path) -> Iterator[Line]:
+    with Lines() as lines:
+        yield lines.to_socket(to)
 
 
 def wait_ready(visitor: Visitor) -> None:
@@ -117,6 +125,71 @@ def test_a_database_that_stands_still_holds_nobody_up(
         assert visitor.post("kept by its author", draft).status == 202
         stream.read_until(b"kept by its author")
     assert history(visitor).count("kept by its author") == 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """For how long the line is bad; in the suite only until somebody has noticed."""
+
+    cut_s: float
+    refused_s: float
+    round_trip_s: float
+
+
+_FORMS = {"short": Form(0.0, 0.0, 0.01), "long": Form(10.0, 10.0, 0.2)}
+
+
+def test_a_site_that_is_cut_off_from_its_database_recovers_by_itself(
+    start_site: StartSite, postgres: EmbeddedServer
+) -> None:
+    """REL-84: silent, refused and slow; what was acknowledged is there once, and in order."""
+    form = _FORMS[os.environ.get("FORM", "short")]
+    texts = [f"message number {number:02}" for number in range(12)]
+    posted = list[str]()
+
+    def post_all(writer: Visitor) -> None:
+        for text in texts:
+            post_until_acknowledged(writer, text, str(uuid.uuid4()))
+            posted.append(text)
+
+    def until_posted(count: int) -> None:
+        while len(posted) < count:
+            assert writing.running(), "who posts has given up"
+            time.sleep(0.01)  # posts of another thread, and of a process that tells nobody
+
+    with bad_line(postgres.sockets / ".s.PGSQL.5432") as line, ThreadPoolExecutor(1) as threads:
+        url = f"postgresql://postgres@127.0.0.1:{line.port}/postgres"
+        site = start_site(DATABASE_URL=url, DB_MAX_CONNECTIONS="4", **MANY)
+        reader, writer = Visitor(site.url), Visitor(site.url)
+        reader.open_lab()
+        writer.open_lab()
+        with reader.open_stream() as stream:
+            writing = threads.submit(post_all, writer)
+            until_posted(3)
+            if form.cut_s:
+                line.cut()
+                time.sleep(form.cut_s)
+                line.mend()
+                until_posted(len(posted) + 2)
+            began, before = time.monotonic(), line.proxy.connects
+            line.refuse(True)
+            refused = reader.post("of nobody", str(uuid.uuid4()))
+            assert (refused.status, "retry-after" in refused.headers) == (503, True)
+            for path in ("/", "/health/live"):
+                assert reader.get(path).status == 200, path
+            time.sleep(form.refused_s)
+            # A connection is tried for once a second at most, and not by everybody who asks.
+            tries = line.proxy.connects - before
+            assert tries <= 4 * (time.monotonic() - began + 1)
+            line.refuse(False)
+            line.slow_down(form.round_trip_s)
+            wait_ready(reader)
+            until_posted(len(texts))
+            stream.read_until(texts[-1].encode())
+        line.slow_down(0.0)
+        kept = [text for text in history(writer) if text != "of nobody"]
+        site.end()
+    assert kept == texts
 
 
 def test_nothing_acknowledged_is_lost_or_doubled(

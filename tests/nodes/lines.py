@@ -46,6 +46,14 @@ class Line:
         """Reset whoever is connected, and whoever comes; or take them again."""
         self.call(partial(self._refuse, is_refusing))
 
+    def slow_down(self, round_trip_s: float) -> None:
+        """Let all pass late from now on: by half of that in each direction, give or take a half."""
+        self.call(partial(self._slow_down, round_trip_s / 2))
+
+    def _slow_down(self, latency_s: float) -> None:
+        for toxic in (self.proxy.up, self.proxy.down):
+            toxic.latency_s, toxic.jitter_s = latency_s, latency_s / 2
+
     def _silence(self, *, up: bool, down: bool) -> None:
         self.proxy.up.silence(up)
         self.proxy.down.silence(down)

@@ -204,6 +204,13 @@ SOAKS = {
         minutes=10,
         environment=(("FORM", "long"),),
     ),
+    "site-network": Soak(
+        "REL-84: the same before a site, for its visitors",
+        "tests/journeys/test_database_away.py::"
+        "test_a_site_that_is_cut_off_from_its_database_recovers_by_itself",
+        rounds=5,
+        environment=(("FORM", "long"),),
+    ),
     "leaving": Soak(
         "REL-33: 10,000 clients that leave in the middle of something",
         "tests/web/wiring/test_open_sockets.py::"
