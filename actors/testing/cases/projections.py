@@ -91,9 +91,12 @@ class ProjectionTest:
         Each round delivers the events in batches of chance, streams mixed, each in its own order;
         now and then it goes back and delivers again from there, as after a crash before the
         place was kept. The rows must be those of a quiet delivery. A projection that its runner
-        or an append fills gets each event once, and may count.
+        or an append fills gets each event once, and may count. ValueError without events, or
+        rounds.
         """
         self._case.finish()
+        if rounds < 1:
+            raise ValueError(f"rounds is {rounds!r}; a shuffle has one or more")
         if not self._log:
             raise ValueError("a shuffle needs events: call given(...) before")
         for number in range(rounds):

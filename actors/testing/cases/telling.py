@@ -241,7 +241,13 @@ def effects_count(count: int) -> Check[Sequence[object]]:
 
 
 def has_effect(kind: type[Effect]) -> Check[Sequence[Effect]]:
-    """Call this for a look: one of a class must be there, also inside others."""
+    """Call this for a look: one of a class must be there, also inside others.
+
+    TypeError for what is no class of effects.
+    """
+    given: object = kind
+    if not (isinstance(given, type) and issubclass(given, Effect)):
+        raise TypeError(f"has_effect takes a class of effects, not {kind!r}")
     return _has(lambda one: isinstance(one, kind), kind.__name__)
 
 

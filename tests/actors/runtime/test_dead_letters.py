@@ -72,7 +72,8 @@ async def test_a_dead_letter_tells_everything_and_hides_secrets(
     assert len(letter.message) == 512
     assert (letter.sender, letter.was_ask, letter.exit) == ("sender", False, None)
     assert letter.correlation_id == f"{system.id}-{letter.causation_id}"
-    assert letter.message_id > (letter.causation_id or 0)
+    assert isinstance(letter.causation_id, int)
+    assert letter.message_id > letter.causation_id
 
 
 async def test_a_dead_letter_can_be_sent_again_while_it_is_kept(

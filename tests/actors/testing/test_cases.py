@@ -158,6 +158,9 @@ def test_a_function_without_its_mark_is_no_reducer() -> None:  # TEST-2, TEST-3
         ReducerTest(till.__wrapped__)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"StepStore.*@reducer \(.*test_cases\.py:\d+\)"):
         StepStore(till.__wrapped__, fixed_environment(), Till())  # type: ignore[arg-type]
+    for kind in ("Delay", Till, Delay(1, "x")):
+        with pytest.raises(TypeError, match="has_effect takes a class of effects"):
+            has_effect(kind)  # type: ignore[arg-type]
 
 
 def test_a_case_that_expects_nothing_is_found_with_its_place() -> None:  # TEST-1

@@ -154,6 +154,8 @@ def test_what_cannot_be_a_case_is_told() -> None:  # TEST-6
         ProjectionTest(Waits()).given(Filled(1))
     with pytest.raises(ValueError, match=r"call given\(\.\.\.\) before"):
         ProjectionTest(Sums()).shuffle_duplicates()
+    with pytest.raises(ValueError, match="a shuffle has one or more"):
+        ProjectionTest(Sums()).shuffle_duplicates(rounds=0)
     take_unfinished()
 
 
