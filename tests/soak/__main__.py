@@ -230,6 +230,18 @@ SOAKS = {
         rounds=1,
         environment=(("TRANSFERS", "1000"),),
     ),
+    "ticketing": Soak(
+        "EX-45, EX-51: 100 buyers for a seat, 50 for three, one of three servers killed",
+        "tests/examples/ticketing/http/test_ticketing_processes.py",
+        rounds=3,
+        environment=(("FORM", "long"),),
+    ),
+    "ticketing-histories": Soak(
+        "EX-42: random sales while processes die, the bank is late, and cards are declined",
+        "tests/examples/ticketing/test_reservations.py",
+        rounds=1,
+        environment=(("HISTORIES", "1000"),),
+    ),
     "machine-store": Soak(
         "TEST-9: any calls of a store, against a model",
         "tests/storage/test_event_store_model.py",

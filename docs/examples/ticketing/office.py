@@ -18,6 +18,7 @@ from actors.persistence import (
     AggregateRef,
     Done,
     DueTimer,
+    Idempotent,
     OutboxEntry,
     OutboxRelay,
     Refusal,
@@ -157,6 +158,17 @@ class Office:
                 raise
             return saga
 
+    async def why_not(self, asked: sections.HoldSeats) -> Refusal | None:
+        """Call this before a reservation is begun: what nobody can have now needs no saga.
+
+        It is no promise: seats that are free now may be held by others a moment later.
+        """
+        section = self.find().sections[f"{asked.show}-{asked.section}"]
+        _, state = await ask_state(section)
+        assert isinstance(state, sections.Seating)
+        reason = sections.why_not(state, asked, self.ports.env.clock.now())
+        return None if reason is None else Refusal(sections.TAKEN, reason)
+
     async def pay(self, reservation: str, key: str, token: str, method: str) -> Attempt | Refusal:
         """Call this with a customer's card; the same `key` is the same attempt.
 
@@ -176,6 +188,14 @@ class Office:
             return payment.attempts[key]
         noted = await execute(ref, _note(key, said))
         return noted if isinstance(noted, Refusal) else _answer(await _payment(ref), key)
+
+    async def hear(
+        self, reservation: str, note: payments.Noted, key: Idempotent | None = None
+    ) -> Refusal | None:
+        """Call this with what the gateway says by itself; with a `key` it is heard once."""
+        ref = self.find().payments[reservation]
+        done = await execute(ref, note, idempotency=key)
+        return done if isinstance(done, Refusal) else None
 
     async def cancel(self, reservation: str, by: str, reason: str) -> Refusal | None:
         """Call this as the customer; a refusal for what is over. Raises `UnknownSaga`."""

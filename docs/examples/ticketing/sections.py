@@ -323,7 +323,7 @@ def _hold(state: Seating, command: HoldSeats, now: datetime) -> Decision[Moved]:
         return Reply(SeatsRefused(name, state.refused[name]))
     if refused := quantity_refusal(command.quantity, command.seats):
         return refused
-    if reason := _why_not(state, command, now):
+    if reason := why_not(state, command, now):
         return [SeatsRefused(name, reason)]
     assert state.starts_at is not None
     tier = tier_at(now, state.starts_at)
@@ -333,7 +333,8 @@ def _hold(state: Seating, command: HoldSeats, now: datetime) -> Decision[Moved]:
     return [SeatsHeld(name, seats, tier, price_in(tier, state.price_cents), now)]
 
 
-def _why_not(state: Seating, command: HoldSeats, now: datetime) -> str | None:
+def why_not(state: Seating, command: HoldSeats, now: datetime) -> str | None:
+    """Call this for why a section would not hold these seats now, or None."""
     if not state.is_on_sale or state.starts_at is None:
         return "There are no sales in this section."
     if now >= state.starts_at:

@@ -188,7 +188,10 @@ class OwnWeb:
             },
             identify=self._plan.identify(site),
             ready_answer=ready_answers(
-                site.static, program_version(), robots=_ROBOTS, alive=self._plan.alive.encode()
+                site.static,
+                program_version(),
+                robots=_ROBOTS,
+                alive=None if self._plan.alive is None else self._plan.alive.encode(),
             ),
         )
         app.register_blueprint(probe_routes(self.health))

@@ -408,11 +408,12 @@ class SitePlan:
     those who crash too often end together, and are started again, ever later; the site stays up.
     `outside` are the names and policies of what its actors call outside of the process.
     `sockets` are the paths of the WebSocket, and `alive` the text of `/health`: for programs that
-    know them by other names. `programs` are what the paths of client programs begin with: they
-    are answered in JSON. `endpoints` are WebSockets that speak in words of their own; a path that
-    ends with `/` stands for each that has one more segment. `identify` gives what finds out who
-    is signed in, such as an `Identity` of `web.accounts` on `site.members`. One that `sends_mail`
-    has `site.mail`, whose `mails` write them; they leave as the settings say.
+    know them by other names; without a text it says what `/health/live` does. `programs` are what
+    the paths of client programs begin with: they are answered in JSON. `endpoints` are WebSockets
+    that speak in words of their own; a path that ends with `/` stands for each that has one more
+    segment. `identify` gives what finds out who is signed in, such as an `Identity` of
+    `web.accounts` on `site.members`. One that `sends_mail` has `site.mail`, whose `mails` write
+    them; they leave as the settings say.
     """
 
     name: str = "site"
@@ -426,7 +427,7 @@ class SitePlan:
     outside: Mapping[str, DependencyPolicy] = field(default_factory=dict)
     files: Path | None = None
     sockets: Sequence[str] = (paths.SOCKET,)
-    alive: str = "OK"
+    alive: str | None = "OK"
     programs: Sequence[str] = ("/api/",)
     endpoints: Callable[[OwnSite], Mapping[str, OwnSockets]] = no_endpoints
     identify: Callable[[OwnSite], Identify] = nobody_signs_in

@@ -27,17 +27,15 @@ STREAMS_DEGRADED = 0.9
 
 
 def ready_answers(
-    static: StaticTable, version: str, *, robots: bytes, alive: bytes = b"OK"
+    static: StaticTable, version: str, *, robots: bytes, alive: bytes | None = b"OK"
 ) -> Callable[[str], ReadyAnswer | None]:
     """Call this to get the answers that are the same for everybody: probes and files, by path."""
     kept = (b"cache-control", CACHE_CONTROL.encode("ascii"))
+    told = msgspec.json.encode({"status": "ok", "version": version})
+    live = ready_answer(JSON, told, (b"cache-control", b"no-store"))
     found = {
-        paths.HEALTH: ready_answer(_TEXT, alive),
-        paths.HEALTH_LIVE: ready_answer(
-            JSON,
-            msgspec.json.encode({"status": "ok", "version": version}),
-            (b"cache-control", b"no-store"),
-        ),
+        paths.HEALTH: live if alive is None else ready_answer(_TEXT, alive),
+        paths.HEALTH_LIVE: live,
     }
     for name, file in static.files.items():
         found[f"/static/{name}"] = ready_answer(file.content_type, file.body, kept, has_gzip=True)

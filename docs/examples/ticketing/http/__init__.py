@@ -16,7 +16,10 @@ from quart import Blueprint
 from actors.persistence import ProjectionRunner
 from docs.examples.store_feed import FeedPlace
 from docs.examples.ticketing.http.desk import BANK, OFFICE, Bank, desk_of
-from docs.examples.ticketing.http.feed import TicketFeed
+from docs.examples.ticketing.http.feed import FEED, TicketFeed
+from docs.examples.ticketing.http.health import components
+from docs.examples.ticketing.http.hooks import COURIER, HOOKS, HOOKS_POLICY, Courier
+from docs.examples.ticketing.http.routes.hooks import hook_routes
 from docs.examples.ticketing.http.routes.lists import list_routes
 from docs.examples.ticketing.http.routes.payments import payment_routes
 from docs.examples.ticketing.http.routes.reservations import reservation_routes
@@ -40,7 +43,8 @@ def tree(site: OwnSite) -> list[ChildSpec]:
     return [
         ChildSpec(BANK, partial(Bank, desk), name=BANK, type="supervisor"),
         ChildSpec(OFFICE, partial(BoxOffice, desk.office), name=OFFICE, type="supervisor"),
-        ChildSpec("feed", partial(TicketFeed, desk, place)),
+        ChildSpec(COURIER, partial(Courier, site, desk.options.hooks), name=COURIER),
+        ChildSpec(FEED, partial(TicketFeed, desk, place), name=FEED),
         ChildSpec("beat", partial(Beat, sockets_of(site))),
         *(
             ChildSpec(one.name, partial(ProjectionRunner, one, site.store, rows))
@@ -69,6 +73,7 @@ def pages(site: OwnSite) -> Blueprint:
         reservation_routes,
         payment_routes,
         ticket_routes,
+        hook_routes,
         list_routes,
         signing_routes,
     ):
@@ -89,4 +94,7 @@ PLAN = SitePlan(
     identify=identify,
     endpoints=endpoints,
     sends_mail=True,
+    health=components,
+    alive=None,
+    outside={HOOKS: HOOKS_POLICY},
 )

@@ -8,18 +8,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
 from actors.accounts import Limit
 from actors.persistence import AggregateActor, AggregateRef, Idempotent, ask_state
+from actors.runtime import NoProc
 from actors.sagas import SagaId, SagaState, UnknownSaga
 from docs.examples.ticketing import payments, sections, shows, tickets
+from docs.examples.ticketing.gateway import Charged, Declined
 from docs.examples.ticketing.http.bank import Charge, Charges, StoredGateway
 from docs.examples.ticketing.http.bank import Command as BankCommand
 from docs.examples.ticketing.http.bank import Happened as BankHappened
 from docs.examples.ticketing.http.mailing import TicketMails
+from docs.examples.ticketing.http.hooks import COURIER, Courier, Deliver
 from docs.examples.ticketing.http.options import Options, read_options
 from docs.examples.ticketing.office import ACTORS_MAX, BoxOffice, Office, Ports
 from docs.examples.ticketing.reservations import Reservation
@@ -84,7 +88,7 @@ class Desk:
         self.options: Options = read_options(environment, site.settings, site.ring)
         # In PostgreSQL another process may sell the same seats.
         self.is_shared = site.kept.drive is not None
-        self.gateway = StoredGateway(self._charge)
+        self.gateway = StoredGateway(self._charge, self._send_hooks)
         env = site.environment
         self.office = Office(
             Ports(
@@ -116,6 +120,11 @@ class Desk:
 
     def _charge(self, name: str) -> AggregateRef:
         return handle_of(Bank, self.site.ref(BANK, Bank)).charges[name]
+
+    def _send_hooks(self, name: str, said: Charged | Declined) -> None:
+        if self.options.sends_hooks:
+            with suppress(NoProc):
+                self.site.ref(COURIER, Courier).tell(Deliver(name, said))
 
     def new_id(self, key: Idempotent | None) -> str:
         """A fresh id; the same again for the same key."""

@@ -32,6 +32,7 @@ from docs.examples.ticketing.reading.halls import place_of
 from docs.examples.ticketing.reservations import Reservation, status_of
 from docs.examples.ticketing.sections import Sections
 
+FEED = "ticket-feed"
 _SAYS = {
     "Initiated": "Your seats are being looked for.",
     "SeatsReserved": "Your seats are held.",

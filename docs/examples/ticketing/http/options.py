@@ -17,6 +17,8 @@ TICKETS, HOOKS = "TICKETING_KEYS", "TICKETING_HOOK_KEYS"
 # With `on` the token of a sign-in link is told who asks for it, for tests and trials: whoever
 # reaches the site is whoever they like, so it is for this machine alone.
 LINKS = "TICKETING_TEST_LINKS"
+# With `off` the simulated gateway answers its calls, and sends no web hooks beside.
+SENDS = "TICKETING_HOOKS"
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,13 @@ class Options:
     tickets: TicketKeys
     hooks: Mapping[str, bytes] = field(repr=False)
     tells_links: bool = False
+    sends_hooks: bool = True
 
 
 def read_options(environment: Mapping[str, str], settings: Settings, ring: KeyRing) -> Options:
     """Call this at the start; raises `CannotStart`. Keys that are not given are the site's own."""
-    tells_links = environment.get(LINKS, "off")
-    if tells_links not in ("on", "off"):
-        raise CannotStart(f"{LINKS}: is on or off")
-    if tells_links == "on" and not is_loopback(settings.host):
+    tells_links = _switch(environment, LINKS, "off")
+    if tells_links and not is_loopback(settings.host):
         raise CannotStart(f"{LINKS}: lets everybody in as anybody; it is for HOST on loopback only")
     hooks = _keys(environment, HOOKS) or {"site": ring.key("ticketing hooks").sign(b"key")}
     keys = _keys(environment, TICKETS) or {"site": ring.key("ticketing codes").sign(b"key")}
@@ -41,7 +42,14 @@ def read_options(environment: Mapping[str, str], settings: Settings, ring: KeyRi
         tickets = TicketKeys(keys, list(keys)[-1])
     except ValueError as error:
         raise CannotStart(f"{TICKETS}: {error}") from error
-    return Options(tickets, hooks, tells_links == "on")
+    return Options(tickets, hooks, tells_links, _switch(environment, SENDS, "on"))
+
+
+def _switch(environment: Mapping[str, str], name: str, usual: str) -> bool:
+    found = environment.get(name, usual)
+    if found not in ("on", "off"):
+        raise CannotStart(f"{name}: is on or off")
+    return found == "on"
 
 
 def _keys(environment: Mapping[str, str], name: str) -> dict[str, bytes]:

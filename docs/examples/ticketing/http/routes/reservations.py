@@ -19,6 +19,7 @@ from docs.examples.ticketing.http.shapes import (
     units,
 )
 from docs.examples.ticketing.reservations import Held, Reservation, Reserve
+from docs.examples.ticketing.sections import HoldSeats, quantity_refusal
 from docs.examples.ticketing.shows import sections_of
 from web.api import (
     IdempotencyKeys,
@@ -79,6 +80,14 @@ async def begin(desk: Desk, asked: ReserveBody, key: Idempotent | None) -> Respo
     saga = SagaId.of(Reservation.kind, name)
 
     async def start() -> None:
+        hold = HoldSeats(
+            name, asked.event_id, asked.section, asked.quantity, tuple(asked.specific_seats)
+        )
+        refused = quantity_refusal(asked.quantity, asked.specific_seats)
+        # One that comes again with its key may hold the very seats that are taken.
+        refused = refused or (await desk.office.why_not(hold) if key is None else None)
+        if refused is not None:
+            raise RESERVATION_REFUSALS.answer(refused)
         begun = await desk.office.reserve(
             name, asked.event_id, asked.section, customer, asked.quantity, asked.specific_seats
         )
