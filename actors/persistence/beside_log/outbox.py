@@ -7,7 +7,7 @@ effect (`AppendRequest.inbox`), and so has the effect exactly once.
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
@@ -45,7 +45,17 @@ from actors.persistence.words import (
     check_uuid,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, Log, Shutdown, current_tallies, message, span_of
+from actors.runtime import (
+    Actor,
+    Context,
+    Exit,
+    Log,
+    Shutdown,
+    current_tallies,
+    edge_context,
+    message,
+    span_of,
+)
 
 # Relays of several processes share these; more of them than parts would idle.
 PARTITIONS = 8
@@ -485,6 +495,14 @@ class _Turn:
         self._limit.release()
 
 
+def _caused_by(headers: Mapping[str, str]) -> AbstractContextManager[object]:
+    """What a message leads to belongs to the request that led to it, recorded as spans or not."""
+    correlation_id = headers.get("correlation_id")
+    if correlation_id is None:
+        return nullcontext()
+    return edge_context(Context(correlation_id, traceparent=headers.get("traceparent")))
+
+
 class OutboxRelay(Actor[LookAtOutbox]):
     """Leases parts of the outbox and hands their messages to `send`, those of a part in order.
 
@@ -828,7 +846,8 @@ class OutboxRelay(Actor[LookAtOutbox]):
         try:
             sending = span_of("outbox.send", entry.headers, kind=entry.kind, target=entry.target,
                               attempt=entry.attempts + 1)  # fmt: skip
-            with sending, trio.CancelScope(relative_deadline=self._send_s_max) as limit:
+            caused = _caused_by(entry.headers)
+            with caused, sending, trio.CancelScope(relative_deadline=self._send_s_max) as limit:
                 await self._send(entry)
         except Exception as error:  # noqa: BLE001  (whatever a target raises is a failed attempt)
             return error

@@ -344,30 +344,32 @@ class Payments(Aggregate[Payment, Command, Happened]):
         name, after = before.opened.reservation, before
         for one in events:
             after = self.apply(after, one)
-        told = [_order(name, one) for one in events if isinstance(one, RefundDecided)]
+        told = [_order(name, one, metadata) for one in events if isinstance(one, RefundDecided)]
         if after.is_closed and not before.is_closed:
-            told.extend(_end(name, one) for one in open_attempts(after))
+            told.extend(_end(name, one, metadata) for one in open_attempts(after))
         elif before.money_kept and not after.money_kept:
-            told.append(_message(PAID_BACK, name, name.encode()))
+            told.append(_message(PAID_BACK, name, name.encode(), metadata))
         if after.is_settled and not before.is_settled:
-            told.append(_message(SETTLED, name, name.encode()))
+            told.append(_message(SETTLED, name, name.encode(), metadata))
         return Beside(told)
 
 
-def _order(reservation: str, decided: RefundDecided) -> OutboxMessage:
+def _order(reservation: str, decided: RefundDecided, headers: Mapping[str, str]) -> OutboxMessage:
     order = RefundOrder(reservation, decided.refund, decided.transaction, decided.cents)
-    return _message(MONEY_BACK, f"{reservation} {decided.refund}", msgspec.json.encode(order))
+    return _message(
+        MONEY_BACK, f"{reservation} {decided.refund}", msgspec.json.encode(order), headers
+    )
 
 
-def _end(reservation: str, attempt: str) -> OutboxMessage:
+def _end(reservation: str, attempt: str, headers: Mapping[str, str]) -> OutboxMessage:
     order = EndOrder(reservation, attempt)
-    return _message(ATTEMPT_ENDS, f"{reservation} {attempt}", msgspec.json.encode(order))
+    return _message(ATTEMPT_ENDS, f"{reservation} {attempt}", msgspec.json.encode(order), headers)
 
 
-def _message(target: str, name: str, payload: bytes) -> OutboxMessage:
+def _message(target: str, name: str, payload: bytes, headers: Mapping[str, str]) -> OutboxMessage:
     """One of this name there is once, in order with no other: a refund waits for nothing."""
     key = f"{target} {name}"
-    return OutboxMessage(uuid5(NAMESPACE_OID, key), "command", target, key, payload)
+    return OutboxMessage(uuid5(NAMESPACE_OID, key), "command", target, key, payload, headers)
 
 
 def _with(state: Payment, name: str, attempt: Attempt) -> Payment:

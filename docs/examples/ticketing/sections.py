@@ -262,17 +262,19 @@ class Sections(Aggregate[Seating, Command, Happened]):
             after = self.apply(after, one)
             if not isinstance(one, SectionCalledOff):
                 continue
-            told += [_message(CALLED_OFF, name, name) for name in one.reservations]
+            told += [_message(CALLED_OFF, name, name, metadata) for name in one.reservations]
             if to_call_off(after):
                 place = f"{one.show} {one.section} {len(after.called_off)}"
-                told.append(_message(HALL, place, one.show))
+                told.append(_message(HALL, place, one.show, metadata))
         return Beside(told)
 
 
-def _message(target: str, name: str, payload: str) -> OutboxMessage:
+def _message(target: str, name: str, payload: str, headers: Mapping[str, str]) -> OutboxMessage:
     """One of this name there is once, in order with no other."""
     key = f"{target} {name}"
-    return OutboxMessage(uuid5(NAMESPACE_OID, key), "command", target, key, payload.encode())
+    return OutboxMessage(
+        uuid5(NAMESPACE_OID, key), "command", target, key, payload.encode(), headers
+    )
 
 
 def to_call_off(state: Seating) -> tuple[str, ...]:

@@ -214,7 +214,12 @@ class Shows(Aggregate[Show, Command, Happened]):
         # Each is another message: an event may open and close its sales again and again.
         name = f"{plan.show} {events[-1]!r}"
         sent = OutboxMessage(
-            uuid5(NAMESPACE_OID, name), "command", HALL, f"hall {plan.show}", plan.show.encode()
+            uuid5(NAMESPACE_OID, name),
+            "command",
+            HALL,
+            f"hall {plan.show}",
+            plan.show.encode(),
+            metadata,
         )
         if before.plan is not None and before.plan.ends_at == plan.ends_at:
             return Beside([sent])

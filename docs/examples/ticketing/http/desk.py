@@ -22,8 +22,8 @@ from docs.examples.ticketing.gateway import Charged, Declined
 from docs.examples.ticketing.http.bank import Charge, Charges, StoredGateway
 from docs.examples.ticketing.http.bank import Command as BankCommand
 from docs.examples.ticketing.http.bank import Happened as BankHappened
-from docs.examples.ticketing.http.mailing import TicketMails
 from docs.examples.ticketing.http.hooks import COURIER, Courier, Deliver
+from docs.examples.ticketing.http.mailing import TicketMails
 from docs.examples.ticketing.http.options import Options, read_options
 from docs.examples.ticketing.office import ACTORS_MAX, BoxOffice, Office, Ports
 from docs.examples.ticketing.reservations import Reservation
