@@ -249,8 +249,9 @@ def plain_page(view: ErrorView) -> str:
     title, message = html.escape(view.title), html.escape(view.message)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<h1>{title}</h1><p>{message}</p><p>{view.status} · {html.escape(view.request_id)}</p>"
-        '<p><a href="/">Back to the start</a></p></html>'
+        f"<main><h1>{title}</h1><p>{message}</p>"
+        f"<p>{view.status} · {html.escape(view.request_id)}</p>"
+        '<p><a href="/">Back to the start</a></p></main></html>'
     )
 
 

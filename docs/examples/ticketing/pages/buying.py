@@ -18,6 +18,7 @@ from docs.examples.ticketing.http.routes.reservations import why
 from docs.examples.ticketing.pages import words
 from docs.examples.ticketing.pages.front import (
     Front,
+    PageRoutes,
     asked_of,
     maybe_who,
     page_template,
@@ -48,7 +49,7 @@ CARDS = (
 
 def buying_routes(front: Front) -> Blueprint:
     """Call this for the pages of who buys."""
-    routes = Blueprint("buying", __name__)
+    routes = PageRoutes(front, "buying")
     desk = front.desk
 
     @routes.get("/")
@@ -101,7 +102,7 @@ def buying_routes(front: Front) -> Blueprint:
             return to_sign_in(f"/reservations/{reservation}")
         return await given_back(front, reservation, await request.form)
 
-    return routes
+    return routes.blueprint
 
 
 async def event_page(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 from urllib.parse import quote
 
 import msgspec
-from quart import redirect, request
+from quart import Blueprint, make_response, redirect, request
 from quart.typing import ResponseReturnValue
 
 from actors.persistence import ProjectionStore, ask_state
@@ -19,7 +21,10 @@ from docs.examples.ticketing.reservations import Reservation, Reserve
 from docs.examples.ticketing.sections import Seating
 from docs.examples.ticketing.shows import Plan, sections_of
 from web.app import OwnSite
-from web.server import SignedIn, current_request_state
+from web.server import ErrorAnswer, SignedIn, current_request_state
+
+P = ParamSpec("P")
+View = Callable[P, Awaitable[ResponseReturnValue]]
 
 _FOLDER = Path(__file__).parent
 FILES = _FOLDER / "static"
@@ -119,6 +124,39 @@ class Front:
 
     async def status(self, reservation: str) -> str:
         return await self.desk.office.status(SagaId.of(Reservation.kind, reservation))
+
+
+class PageRoutes:
+    """Routes of pages: a no that the desk raises is a page in the frame, too."""
+
+    def __init__(self, front: Front, name: str) -> None:
+        self.blueprint = Blueprint(name, __name__)
+        self._front = front
+
+    def get(self, rule: str) -> Callable[[View[P]], View[P]]:
+        """See `Blueprint.get`."""
+        return lambda view: self.blueprint.get(rule)(self._told(view))
+
+    def post(self, rule: str) -> Callable[[View[P]], View[P]]:
+        """See `Blueprint.post`."""
+        return lambda view: self.blueprint.post(rule)(self._told(view))
+
+    def _told(self, view: View[P]) -> View[P]:
+        @wraps(view)
+        async def answered(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
+            try:
+                return await view(*args, **kwargs)
+            except ErrorAnswer as error:
+                row = error.row
+            if row.status == 404:
+                return await self._front.nothing_here()
+            told = await self._front.plain(row.status, row.title, row.text)
+            response = await make_response(told)
+            if row.retry_after_s is not None:
+                response.headers["retry-after"] = str(row.retry_after_s)
+            return response
+
+        return answered
 
 
 def asked_of(state: SagaState) -> Reserve:

@@ -8,7 +8,13 @@ from quart.typing import ResponseReturnValue
 from actors.persistence import Refusal, execute
 from docs.examples.ticketing import tickets
 from docs.examples.ticketing.pages import words
-from docs.examples.ticketing.pages.front import Front, maybe_who, page_template, to_sign_in
+from docs.examples.ticketing.pages.front import (
+    Front,
+    PageRoutes,
+    maybe_who,
+    page_template,
+    to_sign_in,
+)
 from docs.examples.ticketing.shows import Show
 from docs.examples.ticketing.tickets import CheckIn
 
@@ -17,7 +23,7 @@ _GATE = page_template("gate")
 
 def gate_routes(front: Front) -> Blueprint:
     """Call this for the pages of who stands at a gate: the organiser of the event."""
-    routes = Blueprint("gates", __name__)
+    routes = PageRoutes(front, "gates")
 
     @routes.get("/gate/<event_id>")
     async def gate(event_id: str) -> ResponseReturnValue:
@@ -39,7 +45,7 @@ def gate_routes(front: Front) -> Blueprint:
         verdict = await checked(front, show, form.get("code", "").strip(), name)
         return await gate_page(front, show, name, verdict)
 
-    return routes
+    return routes.blueprint
 
 
 def runs(show: Show) -> bool:

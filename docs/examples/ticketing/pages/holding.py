@@ -10,7 +10,13 @@ from quart.typing import ResponseReturnValue
 from docs.examples.ticketing.http.desk import signed_in
 from docs.examples.ticketing.http.routes.tickets import look_at_ticket, passed_on
 from docs.examples.ticketing.pages import words
-from docs.examples.ticketing.pages.front import Front, maybe_who, page_template, to_sign_in
+from docs.examples.ticketing.pages.front import (
+    Front,
+    PageRoutes,
+    maybe_who,
+    page_template,
+    to_sign_in,
+)
 from docs.examples.ticketing.pages.shelf import held_by, reserved_by, shows_of
 from docs.examples.ticketing.tickets import Ticket
 from web.server import ErrorAnswer
@@ -22,7 +28,7 @@ _OPEN = ("Initiated", "SeatsReserved", "PaymentPending", "PaymentCompleted")
 
 def holding_routes(front: Front) -> Blueprint:
     """Call this for the pages of who has tickets."""
-    routes = Blueprint("holding", __name__)
+    routes = PageRoutes(front, "holding")
     desk = front.desk
 
     @routes.get("/tickets")
@@ -71,7 +77,7 @@ def holding_routes(front: Front) -> Blueprint:
             return await ticket_page(front, ticket, error.row.status, to, problem)
         return redirect("/tickets?done=passed", 303)
 
-    return routes
+    return routes.blueprint
 
 
 def is_theirs(ticket: Ticket) -> bool:

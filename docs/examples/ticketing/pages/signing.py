@@ -8,7 +8,7 @@ from quart import Blueprint, redirect, request
 from quart.typing import ResponseReturnValue
 
 from docs.examples.ticketing.http.routes.signing import OPEN, end, enter, send_link
-from docs.examples.ticketing.pages.front import SIGN_IN, Front, maybe_who, page_template
+from docs.examples.ticketing.pages.front import SIGN_IN, Front, PageRoutes, maybe_who, page_template
 from docs.examples.ticketing.pages.words import EnterPage, SignInPage
 from web.mail.words import BadMail, parse_address
 from web.server import ErrorAnswer
@@ -25,7 +25,7 @@ def page_after(text: str) -> str:
 
 def sign_in_routes(front: Front) -> Blueprint:
     """Call this for the pages of signing in and out."""
-    routes = Blueprint("sign_in", __name__)
+    routes = PageRoutes(front, "sign_in")
     desk = front.desk
 
     @routes.get(SIGN_IN)
@@ -74,4 +74,4 @@ def sign_in_routes(front: Front) -> Blueprint:
         await end(desk)
         return redirect("/?done=out", 303)
 
-    return routes
+    return routes.blueprint

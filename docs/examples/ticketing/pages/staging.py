@@ -15,7 +15,13 @@ from docs.examples.ticketing.amounts import cents_of
 from docs.examples.ticketing.http.desk import ID, signed_in
 from docs.examples.ticketing.pages import words
 from docs.examples.ticketing.pages.buying import OLD_FORM, row_of
-from docs.examples.ticketing.pages.front import Front, maybe_who, page_template, to_sign_in
+from docs.examples.ticketing.pages.front import (
+    Front,
+    PageRoutes,
+    maybe_who,
+    page_template,
+    to_sign_in,
+)
 from docs.examples.ticketing.pages.gates import runs
 from docs.examples.ticketing.pages.shelf import run_by
 from docs.examples.ticketing.shows import (
@@ -76,7 +82,7 @@ _WEEKS = timedelta(weeks=6)
 
 def staging_routes(front: Front) -> Blueprint:
     """Call this for the pages of who organises."""
-    routes = Blueprint("staging", __name__)
+    routes = PageRoutes(front, "staging")
     desk = front.desk
 
     @routes.get("/organise")
@@ -134,7 +140,7 @@ def staging_routes(front: Front) -> Blueprint:
         await desk.office.follow(event_id)
         return redirect(f"/organise/{event_id}", 303)
 
-    return routes
+    return routes.blueprint
 
 
 async def organise_page(
