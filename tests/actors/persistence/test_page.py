@@ -38,10 +38,12 @@ def test_the_page_names_what_there_is() -> None:
         "Database",
         "GatherSettings",
         "MemoryEventStore",
+        "OR",
         "PostgresEventStore",
         "PostgresProjections",
         "ReadModelLost",
         "RedisClient",
+        "ScanningSearch",
         "StatementRefused",
     }
     assert len(named) > 10
