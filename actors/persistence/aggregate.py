@@ -194,8 +194,7 @@ def check_aggregate(aggregate: Aggregate[S, C, E]) -> None:
             f"{cls.__name__} has no category, the first part of its streams"
         )
     try:
-        for one in applied:
-            aggregate.types.name_of(one)
+        aggregate.types.check_marked(applied)
         aggregate.types.check()
     except TypeError as error:
         raise AggregateContractError(f"{cls.__name__}: {error}") from error
@@ -227,7 +226,7 @@ def has_private_events(aggregate: Aggregate[S, C, E]) -> bool:
     """Call this to ask whether an event that it applies has private fields."""
     cls = type(aggregate)
     applied, _ = _events_of(cls.apply, cls.decide)
-    return any(aggregate.types.is_private(one) for one in applied)
+    return aggregate.types.has_private(applied)
 
 
 def check_snapshots(aggregate: Aggregate[S, C, E]) -> None:

@@ -14,6 +14,7 @@ and id. Who reads a stored event has read all of it or nothing.
 import dataclasses
 from abc import ABCMeta
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import TypeVar, cast, dataclass_transform, get_type_hints, overload
 from uuid import UUID
@@ -164,6 +165,12 @@ class EventTypes:
         name, version = self._marks[cls]
         return f"{name}.v{version}"
 
+    def check_marked(self, classes: AbstractSet[type]) -> None:
+        """Call this with classes that are to be events; `TypeError` for one that is unmarked."""
+        if not classes <= self._marks.keys():
+            for cls in classes:
+                self.name_of(cls)
+
     def is_event(self, value: object) -> bool:
         """Call this to ask whether a value is of a marked class."""
         return type(value) in self._marks
@@ -171,6 +178,10 @@ class EventTypes:
     def is_private(self, cls: type) -> bool:
         """Call this to ask whether a class has private fields."""
         return cls in self._private
+
+    def has_private(self, classes: AbstractSet[type]) -> bool:
+        """Call this to ask whether one of these classes has private fields."""
+        return not self._private.keys().isdisjoint(classes)
 
     def encode(
         self,

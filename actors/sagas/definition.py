@@ -21,7 +21,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import (
     ClassVar,
     Final,
@@ -449,6 +449,12 @@ def _fields(cls: type | None) -> Mapping[str, bool]:
     }
 
 
+# Of the commands of a program, which each step fills.
+@lru_cache(maxsize=1024)
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(_fields(cls))
+
+
 def _units(cls: type, where: str) -> tuple[Unit, ...]:
     """The steps in the order of the body; those of a group stand where its first one does."""
     named = {name: one for name, one in vars(cls).items() if isinstance(one, Step)}
@@ -589,7 +595,7 @@ def filled(cls: type, facts: Facts[object], own: str = "") -> object:
     """Call this for a command with its fields filled by name: own result, data, other results."""
     sources = [facts.results.get(own), facts.data, *facts.results.values()]
     values = {}
-    for name in _fields(cls):
+    for name in _names(cls):
         for source in sources:
             if source is not None and hasattr(source, name):
                 values[name] = getattr(source, name)

@@ -126,14 +126,15 @@ def road_of_wholes(database: Database, inline: InlineProjections) -> Road:
 
 def _takes(request: AppendRequest) -> bool:
     """Whether nothing must be looked at before this append but its stream."""
+    for change in request.timers:
+        if isinstance(change, CloseTimer):
+            return False  # its row must be there, else nothing of the append counts
     return (
         request.shard is None
         and request.idempotency is None
         and request.inbox is None
         and request.condition is None
         and not request.is_tagged
-        # Whose row must be there, else nothing of the append counts.
-        and not any(isinstance(change, CloseTimer) for change in request.timers)
     )
 
 

@@ -45,24 +45,23 @@ class SystemIds:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
-        self._drawn, self._at, self._forks = b"", 0, 0
+        self._drawn, self._forks = list[int](), 0
 
     def new_id(self) -> UUID:
         """Call this from any thread to get a fresh id; later ones sort behind earlier ones."""
-        nanoseconds = time.time_ns()
-        milliseconds, rest = divmod(nanoseconds, 1_000_000)
-        ticks = milliseconds << _SUB_MILLISECOND_BITS
-        ticks |= (rest << _SUB_MILLISECOND_BITS) // 1_000_000
+        ticks = (time.time_ns() << _SUB_MILLISECOND_BITS) // 1_000_000
         with self._lock:
-            self._last = max(ticks, self._last + 1)
-            ticks, chance = self._last, self._draw()
+            if ticks <= self._last:
+                ticks = self._last + 1
+            self._last = ticks
+            if not self._drawn or self._forks != _forks:
+                self._draw()
+            chance = self._drawn.pop()
         milliseconds, fraction = ticks >> _SUB_MILLISECOND_BITS, ticks & 0xFFF
         value = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | fraction << 64 | 2 << 62
         return uuid_of(value | chance >> 2)
 
-    def _draw(self) -> int:
-        """Take the next piece of what was drawn; a forked child draws anew."""
-        if self._at == len(self._drawn) or self._forks != _forks:
-            self._drawn, self._at, self._forks = os.urandom(_DRAWN_BYTES), 0, _forks
-        begins, self._at = self._at, self._at + _CHANCE_BYTES
-        return int.from_bytes(self._drawn[begins : self._at])
+    def _draw(self) -> None:
+        """Draw the chance of the next ids; a forked child draws anew."""
+        self._drawn = memoryview(os.urandom(_DRAWN_BYTES)).cast("Q").tolist()
+        self._forks = _forks

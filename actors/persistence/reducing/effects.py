@@ -248,15 +248,17 @@ def metadata_of(env: Environment, tenant: str | None) -> dict[str, str]:
     """Call this for what is stored with an event: when, for whom, and what has caused it."""
     found = {"timestamp": env.clock.now().isoformat()}
     context = current_context()
-    # In the stream of no tenant it says for whom; a tenant's events have it anyhow.
-    own = () if tenant is not None else ("tenant",)
     if context is None:
         return found
-    for name in ("correlation_id", "traceparent", "user_id", *own):
-        value = getattr(context, name)
-        if value is not None:
-            found[name] = str(value)
+    found["correlation_id"] = str(context.correlation_id)
     cause = cause_of(context)
     if cause is not None:
         found["causation_id"] = cause
+    if context.traceparent is not None:
+        found["traceparent"] = str(context.traceparent)
+    if context.user_id is not None:
+        found["user_id"] = str(context.user_id)
+    # In the stream of no tenant it says for whom; a tenant's events have it anyhow.
+    if tenant is None and context.tenant is not None:
+        found["tenant"] = str(context.tenant)
     return found

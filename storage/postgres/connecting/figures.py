@@ -116,7 +116,8 @@ class StoreTallies:
         result = _result_of(error)
         self._took[result].note(perf_counter() - began)
         for request in requests:
-            category = StreamId(request.stream_id).category
+            stream = request.stream_id
+            category = (stream if type(stream) is StreamId else StreamId(stream)).category
             self._tallies.add("store_appends_total", category, result)
             if result == "conflict":
                 self._tallies.add("store_conflicts_total", category)

@@ -126,6 +126,7 @@ class Gatherer(Gathering[AppendRequest, Appended]):
     ) -> None:
         self.settings = given = settings if settings is not None else GatherSettings()
         self._database = database
+        self._sized: tuple[AppendRequest | None, int] = None, 0
         self._road = road if road is not None else road_of_singles(database)
         crowd = self._road.crowd
         limits = Limits(
@@ -164,7 +165,11 @@ class Gatherer(Gathering[AppendRequest, Appended]):
 
     def size_of(self, request: AppendRequest) -> int:
         """See `Gathering.size_of`."""
-        return _size(request)
+        # Asked twice in turn: whether it may share, and how much it adds.
+        known, size = self._sized
+        if known is not request:
+            self._sized = request, (size := _size(request))
+        return size
 
     def rows_of(self, request: AppendRequest) -> int:
         """See `Gathering.rows_of`: an append counts once, however much is in it."""
@@ -210,8 +215,7 @@ def _size(request: AppendRequest) -> int:
     size = 0
     for event in request.events:
         size += len(event.data)
-        for text in event.metadata.values():
-            size += len(text)
+        size += sum(map(len, event.metadata.values()))
     for one in request.outbox:
         size += len(one.payload)
     for change in request.timers:
