@@ -5,19 +5,31 @@ What it applies it notes with its name, in the transaction that applies it.
 
 import sys
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 
 import trio
 
 from actors.cluster import Host, HostActor, LinkState, MakeSingleton, made
-from actors.persistence import ProjectionRunner, ProjectionTx, Shard, StoredEvent
-from storage.postgres import Database, PostgresEventStore, PostgresProjections, open_database
+from actors.persistence import (
+    EventStore,
+    ProjectionRunner,
+    ProjectionStore,
+    ProjectionTx,
+    Shard,
+    StoredEvent,
+)
+from actors.runtime import Secret
+from storage.postgres import PostgresEventStore, PostgresProjections, open_database
+from storage.redis import RedisProjections, RedisSettings, open_redis
 from storage.testing.projections.parts import PARTS, Receipts
 from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor, open_system
 from tests.patience import PATIENT_POOL
 from web.app.clustering import SiteNode, node_of
 from web.settings import Cluster, Settings
 from web.wiring.directory import OWNED, Directory
+
+IN_REDIS = "receipts_in_redis"
 
 
 class Noting(Receipts):
@@ -30,11 +42,18 @@ class Noting(Receipts):
         """Apply, and note it: both or neither."""
         await super().apply(event, tx)
         tx.execute(
-            "INSERT INTO applied (node, stream_id, version) VALUES ($1, $2, $3)",
+            "INSERT INTO applied (node, projection, stream_id, version) VALUES ($1, $2, $3, $4)",
             self._node,
+            self.name,
             event.stream_id,
             event.version,
         )
+
+
+class NotingInRedis(Noting):
+    """The same in Redis."""
+
+    name = IN_REDIS
 
 
 def _owned() -> Dynamic[object]:
@@ -56,26 +75,35 @@ class _Tree(Supervisor):
         return Plan(Flags(), specs)
 
 
-def parts(database: Database, name: str) -> Mapping[str, MakeSingleton]:
+def parts(
+    store: EventStore, views: ProjectionStore, projection: Noting
+) -> Mapping[str, MakeSingleton]:
     """Call this for the parts as singletons of the cluster."""
-    store, views = PostgresEventStore(database), PostgresProjections(database)
 
     def runner(part: int, _token: Shard) -> ProjectionRunner:
-        return ProjectionRunner(Noting(name), store, views, partition=part)
+        return ProjectionRunner(projection, store, views, partition=part)
 
-    return {f"receipts-{part}": partial(runner, part) for part in range(PARTS)}
+    return {f"{projection.name}-{part}": partial(runner, part) for part in range(PARTS)}
 
 
-async def main(url: str, name: str) -> None:
-    """Call this to be a node until killed."""
-    async with open_database(url, part="node-test", settings=PATIENT_POOL) as database:
+async def main(name: str, url: str, redis_url: str = "") -> None:
+    """Call this to be a node until killed; with a Redis there is another read model there."""
+    async with AsyncExitStack() as stack:
+        opened = open_database(url, part="node-test", settings=PATIENT_POOL)
+        database = await stack.enter_async_context(opened)
+        store, views = PostgresEventStore(database), PostgresProjections(database)
+        singletons = dict(parts(store, views, Noting(name)))
+        if redis_url:
+            settings = RedisSettings.of(Secret(redis_url))
+            client = await stack.enter_async_context(open_redis(settings))
+            singletons |= parts(store, RedisProjections(client, views), NotingInRedis(name))
         directory = Directory()
         node = node_of(Settings(cluster=Cluster.ON, node_name=name), database)
         assert node is not None
-        host = Host(node.member, directory.owned, singletons=parts(database, name))
+        host = Host(node.member, directory.owned, singletons=singletons)
         async with open_system(_Tree, directory, node, host):
             await trio.sleep_forever()
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], sys.argv[2])
+    trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])

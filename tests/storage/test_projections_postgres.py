@@ -1,9 +1,6 @@
 """Read models in PostgreSQL pass the suite of their port."""
 
-from collections import Counter
-from collections.abc import Collection
 from datetime import datetime
-from typing import IO
 
 import pytest
 import trio
@@ -14,7 +11,6 @@ from actors.persistence import (
     ProjectionRunner,
     ProjectionTx,
     StoredEvent,
-    StreamId,
     begin_rebuild,
     wait_until,
 )
@@ -24,7 +20,6 @@ from storage.testing import ProjectionCrashSuite, ProjectionSuite
 from storage.testing.kept import Kept, kept_in_postgres
 from storage.testing.projections.filling import A, Totals, paid
 from storage.testing.samples import PATIENCE_S
-from tests.processes.forked import Forked, start
 
 
 class TestPostgresProjections(ProjectionSuite, ProjectionCrashSuite):
@@ -114,103 +109,3 @@ async def test_only_what_is_being_built_does_not_wait_for_the_disk(
     ((_, document),) = found
     # The servers of tests have it off at their command line.
     assert (document == {"session": "off"}) is rebuild
-
-
-class _Nodes:
-    """Nodes that fill the parts of a projection, each a process of its own; and what they did."""
-
-    def __init__(self, database: Database, url: str) -> None:
-        self._database, self._url = database, url
-        self._running: dict[str, tuple[Forked, IO[str]]] = {}
-
-    def start(self, name: str) -> None:
-        words = [self._url, name]
-        self._running[name] = start("tests.storage.projection_node_process", words)
-
-    def kill(self, name: str) -> None:
-        process, output = self._running.pop(name)
-        process.kill()
-        process.wait(PATIENCE_S)
-        output.close()
-
-    async def kill_and_take_over(self, name: str) -> None:
-        """As if its lease were over already: that it is waited for is tried elsewhere."""
-        self.kill(name)
-
-        async def age(connection: Connection) -> None:
-            await connection.execute(
-                "UPDATE nodes SET heartbeat_at = heartbeat_at - interval '1 minute'"
-                " WHERE name = $1",
-                name,
-            )
-
-        await self._database.run(age)
-
-    async def applied(self) -> list[tuple[str, str, int]]:
-        async def work(connection: Connection) -> list[tuple[str, str, int]]:
-            return [tuple(row) for row in await connection.fetch("SELECT * FROM applied")]
-
-        return await self._database.run(work)
-
-    async def until_all(self, names: Collection[str], least: int) -> None:
-        """Each of them has applied so many."""
-        with trio.fail_after(PATIENCE_S):
-            while True:
-                counts = Counter(node for node, _, _ in await self.applied())
-                if all(counts[name] >= least for name in names):
-                    return
-                await trio.sleep(0.02)  # what other processes do is no event here
-
-    def end(self) -> None:
-        for name in [*self._running]:
-            self.kill(name)
-
-
-@pytest.mark.slow
-async def test_parts_change_hands_with_nodes_that_are_killed(
-    database: Database, database_url: str
-) -> None:
-    """Two processes share the parts; each is killed with events in hand, and another goes on."""
-    # CLU-15, PROJ-14
-    kept, nodes = kept_in_postgres(database), _Nodes(database, database_url)
-    tills = [StreamId(f"till-{number}") for number in range(12)]
-    rounds, last = [0] * len(tills), Cursor(0, 0)
-
-    async def make(connection: Connection) -> None:
-        await connection.execute("CREATE TABLE applied (node text, stream_id text, version int)")
-
-    async def pay(times: int) -> None:
-        nonlocal last
-        for at, till in enumerate(tills):
-            amounts = range(rounds[at], rounds[at] + times)
-            last = (await kept.events.append(till, paid(*amounts))).cursor
-            rounds[at] += times
-
-    await database.run(make)
-    try:
-        nodes.start("a")
-        nodes.start("b")
-        while True:
-            # One has them all, until the other is there too.
-            await pay(1)
-            if {node for node, _, _ in await nodes.applied()} == {"a", "b"}:
-                break
-            await trio.sleep(0.1)  # what other processes do is no event here
-        for name, other in (("a", "b"), ("b", "c")):
-            if other == "c":
-                nodes.start("c")
-                await nodes.until_all(["b"], 1)
-            await pay(40)
-            await nodes.kill_and_take_over(name)
-            await pay(5)
-        # From a process that fills nothing.
-        await wait_until(kept.projections, "receipts", last, timeout_s=PATIENCE_S)
-    finally:
-        nodes.end()
-    applied = await nodes.applied()
-    assert {node for node, _, _ in applied} == {"a", "b", "c"}
-    assert len(applied) == len(set(applied)) == sum(rounds)
-    found = await kept.projections.query("receipts__g1")
-    assert {key: one["amounts"] for key, one in found} == {
-        str(till): list(range(count)) for till, count in zip(tills, rounds, strict=True)
-    }
