@@ -108,6 +108,13 @@ class HeadingFont(StrEnum):
     SYSTEM = "system"
 
 
+class ReadModels(StrEnum):
+    """Where the documents of read models of a site of one's own are kept."""
+
+    DATABASE = "database"
+    REDIS = "redis"
+
+
 class StoreTimeline(StrEnum):
     """What a start does on a database that began a new timeline since the last one."""
 
@@ -279,6 +286,13 @@ class Settings:
     # Where tries are counted, when not in the database.
     redis_url: Secret[str] | None = None
     redis_tls_ca: Path | None = None
+    # Of a site of one's own: where documents are, whether memory has some, who searches them.
+    read_models: ReadModels = ReadModels.DATABASE
+    read_models_cache: Switch = Switch.OFF
+    search_url: Secret[str] | None = None
+    search_tls_ca: Path | None = None
+    search_api_key: Secret[str] | None = None
+    search_prefix: str = "greenroom-"
     bus: Bus = Bus.POSTGRES
     bus_retention: BusRetention = BusRetention.TIME
     bus_cloudevents: Switch = Switch.OFF
@@ -477,6 +491,36 @@ def _redis_url(text: str) -> Secret[str]:
     if parts.scheme == "redis" and not is_loopback(parts.hostname or ""):
         raise _Bad("must be rediss:// beyond this machine: nothing is said in the clear there")
     return Secret(text)
+
+
+def _search_url(text: str) -> Secret[str]:
+    # Never echoed: it may hold a password.
+    rule = "must be http://host:port or https://host:port, with a path at most"
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in {"http", "https"} and parts.port != 0 and bool(parts.hostname)
+    except ValueError:
+        raise _Bad(rule) from None
+    if not known or parts.query or parts.fragment:
+        raise _Bad(rule)
+    if bool(parts.username) != bool(parts.password):
+        raise _Bad("must give a user with a password")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise _Bad("must be https:// beyond this machine: nothing is said in the clear there")
+    return Secret(text)
+
+
+def _search_api_key(text: str) -> Secret[str]:
+    # It is a header's value.
+    if not text.isascii() or not text.isprintable() or len(text) > 4096 or " " in text:
+        raise _Bad("must be at most 4096 letters, digits and signs")
+    return Secret(text)
+
+
+def _search_prefix(text: str) -> str:
+    if re.fullmatch("[a-z][a-z0-9_-]{0,38}-", text, re.ASCII) is None:
+        raise _Bad("must be at most 40 small letters, digits, _ and -, a letter first, - last")
+    return text
 
 
 def _otlp_endpoint(text: str) -> str:
@@ -807,6 +851,12 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "NATS_TLS_KEY": ("nats_tls_key", _file),
     "REDIS_URL": ("redis_url", _redis_url),
     "REDIS_TLS_CA": ("redis_tls_ca", _file),
+    "READ_MODELS": ("read_models", _word(ReadModels)),
+    "READ_MODELS_CACHE": ("read_models_cache", _word(Switch)),
+    "SEARCH_URL": ("search_url", _search_url),
+    "SEARCH_TLS_CA": ("search_tls_ca", _file),
+    "SEARCH_API_KEY": ("search_api_key", _search_api_key),
+    "SEARCH_PREFIX": ("search_prefix", _search_prefix),
     "BUS": ("bus", _word(Bus)),
     "BUS_RETENTION": ("bus_retention", _word(BusRetention)),
     "BUS_CLOUDEVENTS": ("bus_cloudevents", _word(Switch)),
@@ -901,6 +951,8 @@ SECRETS = (
     "CLUSTER_SECRET",
     "CLUSTER_SECRET_PREVIOUS",
     "REDIS_URL",
+    "SEARCH_URL",
+    "SEARCH_API_KEY",
     "KAFKA_PASSWORD",
     "SMTP_PASSWORD",
     "MAILGUN_HOOK_KEY",
@@ -1009,6 +1061,7 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
     problems += _nats_problems(settings, already_bad)
     if settings.bus is Bus.KAFKA:
         problems += _kafka_problems(settings, already_bad)
+    problems += _read_model_problems(settings, already_bad)
     problems += _mail_problems(settings, already_bad)
     problems += _passkey_problems(settings)
     # In a server of one's own the data outlive this machine, and a key made here would not.
@@ -1051,6 +1104,19 @@ def _kafka_problems(settings: Settings, already_bad: set[str]) -> list[str]:
             for name, file in files.items()
             if file is None and name not in already_bad
         ]
+    return problems
+
+
+def _read_model_problems(settings: Settings, already_bad: set[str]) -> list[str]:
+    problems = []
+    needs_redis = settings.read_models is ReadModels.REDIS and settings.redis_url is None
+    if needs_redis and "REDIS_URL" not in already_bad:
+        problems.append("REDIS_URL: is required with READ_MODELS=redis")
+    url, key = settings.search_url, settings.search_api_key
+    if key is not None and url is None and "SEARCH_URL" not in already_bad:
+        problems.append("SEARCH_URL: is required with SEARCH_API_KEY")
+    if key is not None and url is not None and "@" in urlsplit(url.reveal()).netloc:
+        problems.append("SEARCH_API_KEY: is given beside a user in SEARCH_URL; one of them is who")
     return problems
 
 

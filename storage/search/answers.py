@@ -81,6 +81,7 @@ class Refreshed(msgspec.Struct, frozen=True, rename={"shards": "_shards"}):
 
 class Meta(msgspec.Struct, frozen=True):
     collection: str | None = None
+    prefix: str = ""
 
 
 class Mappings(msgspec.Struct, frozen=True, rename={"meta": "_meta"}):

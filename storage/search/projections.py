@@ -170,14 +170,15 @@ class SearchProjections(BesideBooks):
     async def _begin(self, parts: Sequence[Checkpoint], stale: Sequence[str] | None) -> None:
         collection = parts[0].collection
         alias = self._alias(collection)
+        meta = {"collection": collection, "prefix": self._prefix}
         if stale is None:
-            body = made(alias, collection, is_found=True)
+            body = made(alias, meta, is_found=True)
             await self._make(index_of(alias, 0), body)
             return
         for old in await self._indices(alias):
             # Of however many who do this at once, one finds the old index still.
             new = index_of(alias, number_of(old) + 1)
-            await self._make(new, made(alias, collection, is_found=False))
+            await self._make(new, made(alias, meta, is_found=False))
             change = [{"remove_index": {"index": old}}, {"add": {"index": new, "alias": alias}}]
             await self._client.told("POST", "/_aliases", {"actions": change})
         self._pointed.pop(parts[0].projection, None)
@@ -292,8 +293,10 @@ class SearchProjections(BesideBooks):
     async def _collections(self) -> list[str]:
         path = f"/{self._prefix}*/_mapping"
         told = await self._client.ask("GET", path, answer=dict[str, Index])
-        found = {one.mappings.meta.collection for one in (told or {}).values()}
-        return sorted(one for one in found if one is not None)
+        metas = [one.mappings.meta for one in (told or {}).values()]
+        # Another site's names may begin alike.
+        mine = {one.collection for one in metas if one.prefix == self._prefix}
+        return sorted(one for one in mine if one is not None)
 
     # Of one index.
 

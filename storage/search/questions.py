@@ -54,18 +54,19 @@ def token_id(partition: int) -> str:
     return f"token-{partition}"
 
 
-def made(alias: str, collection: str, *, is_found: bool) -> dict[str, object]:
+def made(alias: str, meta: Mapping[str, str], *, is_found: bool) -> dict[str, object]:
     """Call this for the body that makes an index; `is_found` by its alias.
 
-    Nothing is guessed from documents: what is searched is written beside each, as texts, filters
-    and a number, so that a value of another kind is refused before the server sees it.
+    `meta` is what says whose it is. Nothing is guessed from documents: what is searched is written
+    beside each, as texts, filters and a number, so that a value of another kind is refused before
+    the server sees it.
     """
     return {
         "settings": {"index": {"number_of_shards": 1}},
         "aliases": {alias: {}} if is_found else {},
         "mappings": {
             "dynamic": "strict",
-            "_meta": {"collection": collection},
+            "_meta": meta,
             "properties": {
                 "key": {"type": "keyword"},
                 "kind": {"type": "keyword"},

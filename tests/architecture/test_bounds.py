@@ -127,6 +127,11 @@ MODULE_STATE: Mapping[str, Sequence[str]] = {
 }
 
 MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
+    "Redis and a search server": (
+        "web.app.read_models:OpenedModels._guards",
+        "web.app.read_models:OpenedModels.policies",
+        "web.app.read_models:OpenedModels.purges",
+    ),
     "the projections that the program's store has": (
         "web.observability.metrics.stored:_Pace._before",
     ),

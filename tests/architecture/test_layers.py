@@ -22,6 +22,7 @@ FULLER_WITH_REASON = {
     "storage": "a folder an engine or a kind of server, and the files they stand on",
     "storage.testing": "a suite a port or subject, and what they stand on",
     "supervision": "the six files a person uses, and the chapters below them",
+    "web.app": "a file for each part that a site is put together of",
     "web.cli": "a file a group of commands, and what they stand on",
     "web.views": "a file a panel or subject, and what all of them stand on",
     "web": "a folder a feature, looked for by its name",

@@ -72,6 +72,12 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "NATS_TLS_KEY": str(script),
             "REDIS_URL": "rediss://site:hunter2@redis.example.org/1",
             "REDIS_TLS_CA": str(script),
+            "READ_MODELS": "redis",
+            "READ_MODELS_CACHE": "on",
+            "SEARCH_URL": "https://search.example.org:9201/behind",
+            "SEARCH_TLS_CA": str(script),
+            "SEARCH_API_KEY": "bmFtZTpodW50ZXIy",
+            "SEARCH_PREFIX": "shop-",
             "BUS": "kafka",
             "BUS_RETENTION": "acked",
             "BUS_CLOUDEVENTS": "on",
@@ -196,6 +202,21 @@ def test_backups_are_of_the_embedded_database() -> None:  # OPS-1
         # In the clear beyond this machine.
         ("REDIS_URL", "redis://redis.example.org"),
         ("REDIS_TLS_CA", "/nowhere"),
+        ("READ_MODELS", "mysql"),
+        ("READ_MODELS_CACHE", "yes"),
+        ("SEARCH_URL", "redis://127.0.0.1"),
+        ("SEARCH_URL", "http://"),
+        ("SEARCH_URL", "http://127.0.0.1?x=hunter2"),
+        ("SEARCH_URL", "http://hunter2@127.0.0.1"),
+        ("SEARCH_URL", "http://127.0.0.1:0"),
+        ("SEARCH_URL", "http://[127"),
+        # Beyond this machine nothing is said in the clear.
+        ("SEARCH_URL", "http://search.example.org"),
+        ("SEARCH_TLS_CA", "/nowhere"),
+        ("SEARCH_API_KEY", "hunter2\r\nx: y"),
+        ("SEARCH_PREFIX", "Shop-"),
+        ("SEARCH_PREFIX", "*-"),
+        ("SEARCH_PREFIX", "shop"),
         ("PORT", "65536"),
         ("PORT", "-1"),
         ("PORT", "3000 "),
@@ -424,6 +445,25 @@ def test_what_of_mail_does_not_go_together_is_told(
     (line,) = problems_of(environment)
     assert line.startswith(problem)
     assert "words" not in line
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        ({"READ_MODELS": "redis"}, "REDIS_URL: is required with READ_MODELS=redis"),
+        ({"SEARCH_API_KEY": "hunter2"}, "SEARCH_URL: is required with SEARCH_API_KEY"),
+        (
+            {"SEARCH_API_KEY": "hunter2", "SEARCH_URL": "http://a:b@127.0.0.1"},
+            "SEARCH_API_KEY: is given beside a user in SEARCH_URL",
+        ),
+    ],
+)
+def test_what_of_read_models_does_not_go_together_is_told(
+    environment: dict[str, str], problem: str
+) -> None:  # PROJ-13
+    (line,) = problems_of(environment)
+    assert line.startswith(problem)
+    assert "hunter2" not in line
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from storage.postgres import (
     read_slow,
 )
 from storage.redis import RedisClient
+from storage.search import SearchClient
 from web.observability.bus_lag import GroupLag
 from web.observability.health import Component, Finding, degraded, healthy, unhealthy
 from web.observability.health.of_store import (
@@ -81,6 +82,22 @@ def check_redis(redis: RedisClient) -> Finding:
     if not now.is_up:
         return degraded("nobody can sign in: tries cannot be counted", down_s=round(now.down_s, 1))
     return healthy(version=now.version, connects=now.connects, waiting=now.waiting)
+
+
+def check_redis_models(redis: RedisClient) -> Finding:
+    """Call this for how it is where it has documents of read models, which cannot be read then."""
+    now = redis.statistics()
+    if not now.is_up:
+        return degraded("read models cannot be read", down_s=round(now.down_s, 1))
+    return healthy(version=now.version, connects=now.connects, waiting=now.waiting)
+
+
+async def check_search(client: SearchClient) -> Finding:
+    """Call this for how the search server is; while it is away nothing is found."""
+    try:
+        return healthy(version=await client.check())
+    except StoreError as error:
+        return degraded("read models cannot be searched", code=error.code)
 
 
 def store_collectors(

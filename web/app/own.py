@@ -47,6 +47,7 @@ from web.app.health import (
     store_collectors,
     store_components,
 )
+from web.app.read_models import open_read_models
 from web.app.running import (
     CannotStart,
     check_port,
@@ -64,6 +65,7 @@ from web.app.running import (
 from web.app.serving import run_program
 from web.mail.sealing import MailSeal
 from web.observability.health.of_store import store_component
+from web.observability.metrics.collectors import of_tallies
 from web.server import KeyRing
 from web.settings import SECRET_BYTES_MIN, Cluster, Settings
 from web.views import ViewError
@@ -141,30 +143,40 @@ def _keeping(
         case None:
             return _keep(plan, settings)
         case MemoryDatabase():
-            return nullcontext(_in_memory(plan, settings, store))
+            return _keep_in_memory(plan, settings, store)
     return nullcontext(Kept(store, MemoryIdempotency(), [store_component(store)]))
 
 
-def _in_memory(plan: SitePlan, settings: Settings, database: MemoryDatabase) -> Kept:
+@asynccontextmanager
+async def _keep_in_memory(
+    plan: SitePlan, settings: Settings, database: MemoryDatabase
+) -> AsyncIterator[Kept]:
     events = MemoryEventStore(database, inline=plan.inline)
-    return Kept(
-        events,
-        MemoryIdempotency(database),
-        memory_components(database, events, settings, SystemClock().now),
-        Beside(
-            MemoryOutbox(database),
-            MemoryTimers(database),
-            MemoryDeadLetters(database),
-            MemoryProjections(database),
-        ),
-        members=Members(
-            MemoryAccounts(database),
-            MemorySignInLinks(database),
-            MemoryApiTokens(database),
-            MemoryRateLimiter(database),
-            MemoryMailStates(database),
-        ),
-    )
+    async with open_read_models(settings, MemoryProjections(database), plan.searched) as models:
+        components = memory_components(database, events, settings, SystemClock().now)
+        yield Kept(
+            events,
+            MemoryIdempotency(database),
+            [*components, *models.components],
+            Beside(
+                MemoryOutbox(database),
+                MemoryTimers(database),
+                MemoryDeadLetters(database),
+                models.projections,
+            ),
+            members=Members(
+                MemoryAccounts(database),
+                MemorySignInLinks(database),
+                MemoryApiTokens(database),
+                MemoryRateLimiter(database),
+                MemoryMailStates(database),
+            ),
+            collectors=[of_tallies(models.tallies)],
+            searching=models.searching,
+            children=models.children,
+            outside=models.policies,
+            attach=models.attach,
+        )
 
 
 @asynccontextmanager
@@ -177,30 +189,43 @@ async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
         await prepare_database(settings, url, rooms=())
         database = site_database(settings, url)
         keyring = make_keyring(settings, database)
-        yield Kept(
-            PostgresEventStore(database, inline=plan.inline),
-            PostgresIdempotency(database),
-            store_components(database, settings, SystemClock().now, trouble),
-            Beside(
-                PostgresOutbox(database),
-                PostgresTimers(database),
-                PostgresDeadLetters(database),
-                PostgresProjections(database),
-            ),
-            keyring,
-            lambda: DatabaseActor(database),
-            partial(make_cleaner, database, keyring, projections_kept=settings.projections_kept),
-            store_collectors(database),
-            partial(slow_statements, database),
-            Members(
-                PostgresAccounts(database),
-                PostgresSignInLinks(database),
-                PostgresApiTokens(database),
-                PostgresRateLimiter(database),
-                PostgresMailStates(database),
-                MailSeal(load_private_key(settings), settings.private_keys_previous),
-            ),
-        )
+        books = PostgresProjections(database)
+        async with open_read_models(settings, books, plan.searched) as models:
+            components = store_components(database, settings, SystemClock().now, trouble)
+            yield Kept(
+                PostgresEventStore(database, inline=plan.inline),
+                PostgresIdempotency(database),
+                [*components, *models.components],
+                Beside(
+                    PostgresOutbox(database),
+                    PostgresTimers(database),
+                    PostgresDeadLetters(database),
+                    models.projections,
+                ),
+                keyring,
+                lambda: DatabaseActor(database),
+                partial(
+                    make_cleaner,
+                    database,
+                    keyring,
+                    projections_kept=settings.projections_kept,
+                    more=models.purges,
+                ),
+                [*store_collectors(database), of_tallies(models.tallies)],
+                partial(slow_statements, database),
+                Members(
+                    PostgresAccounts(database),
+                    PostgresSignInLinks(database),
+                    PostgresApiTokens(database),
+                    PostgresRateLimiter(database),
+                    PostgresMailStates(database),
+                    MailSeal(load_private_key(settings), settings.private_keys_previous),
+                ),
+                models.searching,
+                models.children,
+                models.policies,
+                models.attach,
+            )
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ its reverse order.
 import gc
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,7 +21,7 @@ import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment, NewestCache, RoomName
 from actors.cluster import LEAVE_S_MAX
-from actors.persistence import AggregateRef, Cleaner, ForgettingWatch
+from actors.persistence import AggregateRef, Cleaner, ForgettingWatch, Purge
 from actors.persistence.bus import Engine
 from actors.persistence.projections.store import RETIRED_KEPT
 from actors.reducers import Environment
@@ -679,6 +679,7 @@ def make_cleaner(
     projections_kept: timedelta = RETIRED_KEPT,
     sagas_kept: timedelta = ENDED_KEPT,
     purge_bus: Callable[[int], Awaitable[int]] | None = None,
+    more: Mapping[str, Purge] | None = None,
 ) -> Cleaner:
     """Call this for the actor that removes what each port has kept long enough."""
     log, events = PostgresChatLog(database, keyring), PostgresEventStore(database)
@@ -717,6 +718,7 @@ def make_cleaner(
             "sagas": _sagas_of(database, sagas_kept).purge_all,
             "lab_sagas": partial(_sagas_of(database, LEFT_AFTER).purge, kind=Checkout.kind),
             **({} if purge_bus is None else {"bus": purge_bus}),
+            **(more or {}),
             "lab_streams": end_lab_streams,
             # Removes the need of a former master key.
             "former_wrappings": keyring.rewrap,

@@ -30,6 +30,7 @@ from actors.persistence.projections.store import (
     ProjectionBatch,
     ProjectionStore,
     check_documents,
+    live_among,
 )
 from actors.persistence.words import check_a, check_list
 from actors.runtime.words.tallies import Tallies
@@ -111,6 +112,8 @@ class CachedProjections(InFrontOfProjections):
         self._loads: dict[tuple[str, str], _Load] = {}
         # One for each generation that was read.
         self._seen: dict[str, _Seen] = {}
+        # One for each projection that was read: what serves, and until when that is told again.
+        self._live: dict[str, tuple[str | None, float]] = {}
         self._epochs = count(1)
         self._hits = self._misses = self._evictions = 0
 
@@ -150,7 +153,16 @@ class CachedProjections(InFrontOfProjections):
         known = await self.behind.checkpoints(projection)
         for one in known:
             self._note(one)
+        self._live[projection] = (live_among(known), trio.current_time() + LOOK_S)
         return known
+
+    async def live(self, projection: str) -> str | None:
+        """See `live_collection`; what was told in the last second is told again."""
+        collection, until = self._live.get(projection, (None, 0.0))
+        if collection is None or trio.current_time() >= until:
+            return live_among(await self.checkpoints(projection))
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return collection
 
     async def commit(self, batch: ProjectionBatch) -> bool:
         """See `ProjectionStore.commit`."""
@@ -314,6 +326,7 @@ class CachedProjections(InFrontOfProjections):
         self._entries.clear()
         self._loads.clear()
         self._seen.clear()
+        self._live.clear()
 
     def _note(self, checkpoint: Checkpoint) -> None:
         """Learn where a checkpoint is; one that was moved elsewhere makes its documents old."""

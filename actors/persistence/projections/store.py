@@ -360,7 +360,14 @@ def serves(checkpoint: Checkpoint) -> bool:
 
 async def live_collection(store: ProjectionStore, name: str) -> str | None:
     """Call this for the collection readers read; None before the first generation is live."""
-    live = [one for one in await store.checkpoints(name) if serves(one)]
+    if isinstance(store, InFrontOfProjections):
+        return await store.live(name)
+    return live_among(await store.checkpoints(name))
+
+
+def live_among(known: Sequence[Checkpoint]) -> str | None:
+    """Call this for the collection that readers read, of what is known of a projection."""
+    live = [one for one in known if serves(one)]
     return live[-1].collection if live else None
 
 
@@ -463,6 +470,14 @@ class InFrontOfProjections:
     async def names(self) -> Sequence[str]:
         """See `ProjectionStore.names`."""
         return await self.behind.names()
+
+    async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
+        """See `ProjectionStore.checkpoints`."""
+        return await self.behind.checkpoints(projection)
+
+    async def live(self, projection: str) -> str | None:
+        """See `live_collection`, which asks this."""
+        return live_among(await self.checkpoints(projection))
 
     async def parked_streams(
         self, collection: str, among: Sequence[str] | None = None

@@ -27,6 +27,7 @@ from docs.examples.orders.deciding import (
     Shipped,
 )
 from docs.examples.orders.listing import OrderProjection
+from docs.examples.orders.searching import OrderSearch
 from docs.examples.orders.shapes import told
 from docs.examples.store_feed import FeedPlace, StoreFeed
 from supervision import Supervisor, child_method, dynamic_method
@@ -52,12 +53,18 @@ class OrderFeed(StoreFeed):
 
 
 class OrderDesk(Supervisor, intensity=10, period=5.0):
-    """Orders by their ids, the feed of their topic, and the list of all."""
+    """Orders by their ids, the feed of their topic, the list of all, and what finds them."""
 
     def __init__(
-        self, store: EventStore, projections: ProjectionStore, env: Environment, place: FeedPlace
+        self,
+        store: EventStore,
+        projections: ProjectionStore,
+        searched: ProjectionStore,
+        env: Environment,
+        place: FeedPlace,
     ) -> None:
-        self.store, self.projections, self.env, self.place = store, projections, env, place
+        self.store, self.projections, self.searched = store, projections, searched
+        self.env, self.place = env, place
 
     @dynamic_method(key="order_id", restart="transient", max_children=ORDERS_MAX)
     def by_id(self, order_id: str) -> AggregateActor[Order, Command, Happened]:
@@ -70,3 +77,7 @@ class OrderDesk(Supervisor, intensity=10, period=5.0):
     @child_method()
     def listing(self) -> ProjectionRunner:
         return ProjectionRunner(OrderProjection(), self.store, self.projections)
+
+    @child_method()
+    def searching(self) -> ProjectionRunner:
+        return ProjectionRunner(OrderSearch(), self.store, self.searched)

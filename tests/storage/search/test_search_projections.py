@@ -392,7 +392,10 @@ async def test_a_document_that_the_server_refuses_is_a_dead_letter_and_stops_not
     await client.ask("DELETE", f"/{index}", answer=dict)
     kinds = {name: {"type": "keyword"} for name in ("key", "kind", "token", "_cursor", "filters")}
     others = {"texts": {"type": "long"}, "document": {"type": "object", "enabled": False}}
-    mappings = {"_meta": {"collection": "concerts__g1"}, "properties": kinds | others}
+    mappings = {
+        "_meta": {"collection": "concerts__g1", "prefix": prefix},
+        "properties": kinds | others,
+    }
     made = {"aliases": {alias: {}}, "mappings": mappings}
     await client.ask("PUT", f"/{index}", made, answer=dict)
     writes: dict[str, Document | None] = {"a": {"title": "secret"}, "b": {"title": "7"}}
@@ -445,6 +448,20 @@ async def test_collections_with_any_name_are_apart(client: SearchClient, prefix:
     for number, name in enumerate(names):
         assert await store.get(f"{name}__g1", "a") == {"n": number}
     assert await store.tenants("orders__g1") == ["acme"]
+
+
+async def test_a_site_whose_name_begins_alike_is_left_alone(
+    client: SearchClient, prefix: str
+) -> None:
+    # PROJ-13: what nobody knows of is removed, but for what is not ours
+    store, begun = await filled(client, f"{prefix}other-")
+    mine = SearchProjections(client, MemoryProjections(), prefix=prefix)
+    left, _ = await filled(client, prefix)
+    assert await mine.purge(older_than=timedelta(0)) == 2
+    assert await client.ask("GET", f"/_alias/{prefix}totals__g1", answer=dict) is None
+    assert len(await store.query(begun.collection)) == 2
+    with pytest.raises(StoreUnavailable):
+        await left.query(begun.collection)
 
 
 async def test_many_documents_are_written_and_removed_in_pieces(

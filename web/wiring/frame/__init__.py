@@ -6,7 +6,15 @@ serve), `probes.py` (files and health) and `finding.py` (actors by name) are our
 `composing.py` puts a site of one's own together. It is opened by `web.app`.
 """
 
-from web.wiring.frame.own_site import Beside, Kept, Members, NothingBeside, OwnSite, SitePlan
+from web.wiring.frame.own_site import (
+    Beside,
+    Kept,
+    Members,
+    NothingBeside,
+    OwnSite,
+    Searching,
+    SitePlan,
+)
 from web.wiring.frame.panels import Panel, PanelOf
 from web.wiring.frame.topics import Command, Speaker, Topic, command
 
@@ -19,6 +27,7 @@ __all__ = [
     "OwnSite",
     "Panel",
     "PanelOf",
+    "Searching",
     "SitePlan",
     "Speaker",
     "Topic",

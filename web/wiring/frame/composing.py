@@ -332,6 +332,7 @@ class OwnRoot(Supervisor):
             specs.insert(0, ChildSpec(MAIL_KIND, site.mail.make, name=MAIL_KIND))
         if site.kept.clean is not None:
             specs.insert(-1, ChildSpec("cleaning", site.kept.clean))
+        specs[:0] = site.kept.children
         if site.kept.drive is not None:
             # With a state folder there is a place for the socket of operators' commands. It is the
             # first: it can be asked what an end waits for.

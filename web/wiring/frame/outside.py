@@ -8,7 +8,9 @@
 - `bus`: the relay of the outbox, when `BUS=kafka`. The outbox asks again while the broker is away.
 - `otlp`: the collector of traces, when `OTEL_EXPORTER_OTLP_ENDPOINT` is set. What it has not taken
   the exporter keeps, up to a bound.
-- `redis`: whoever counts tries, when `REDIS_URL` is set. Without it nobody is let in.
+- `redis`: whoever counts tries, when `REDIS_URL` is set. Without it nobody is let in. On a site of
+  one's own, who reads a read model, with `READ_MODELS=redis`.
+- `search`: on a site of one's own, who searches a read model, when `SEARCH_URL` is set.
 
 None but `otlp` is tried again by its guard: each is asked again by something that outlives the
 process, or must not be asked twice.
@@ -81,6 +83,20 @@ REDIS_POLICY: Final = DependencyPolicy(
 
 T = TypeVar("T")
 log = Log("web.outside")
+
+
+SEARCH: Final = "search"
+
+# A search may take a second; a batch of a rebuild is five megabytes. A runner asks again by itself.
+SEARCH_POLICY: Final = DependencyPolicy(
+    deadline=15.0,
+    attempt=15.0,
+    bulkhead=BulkheadPolicy(concurrent=100, wait=5.0, queue=1000),
+    breaker=BreakerPolicy(failures=10, least=20, open_for=2.0, successes=1),
+    retry=ONCE,
+    bucket=BucketPolicy(rate=10_000.0, burst=10_000),
+    counts=_is_store_away,
+)
 
 
 class StoreGuard:

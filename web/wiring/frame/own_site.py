@@ -48,9 +48,10 @@ from actors.persistence import (
 )
 from actors.persistence.beside_log.idempotency import Idempotency
 from actors.persistence.beside_log.outbox import MAIL_KIND, LookAtOutbox
+from actors.persistence.projections.searching import ReadModelSearch, SearchFields
 from actors.reducers import Environment
 from actors.runtime import Actor, AnyActor, NoProc, Ref, System
-from supervision import BREAKERS, ChildSpec, DependencyPolicy, Flags
+from supervision import BREAKERS, ChildSpec, Dependencies, DependencyPolicy, Flags
 from web.mail.delivering import MailRelay
 from web.mail.sealing import MailSeal
 from web.mail.senders.guarded import MAIL, MAIL_POLICY
@@ -114,6 +115,17 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
+class Searching:
+    """Read models that are found by words: a runner fills `projections`, `by_words` searches them.
+
+    On a search server with `SEARCH_URL`; else they are those beside the events, and looked through.
+    """
+
+    projections: ProjectionStore
+    by_words: ReadModelSearch
+
+
+@dataclass(frozen=True, slots=True)
 class Members:
     """Who can sign in on a site of one's own: kept beside its events, as on ours.
 
@@ -162,6 +174,11 @@ class Kept:
     collectors: Sequence[Collector] = ()
     read_statements: ReadStatements = no_statements
     members: Members | None = None
+    searching: Searching | None = None
+    # What drives the servers beside the database; what of them is called, and by whose guards.
+    children: Sequence[ChildSpec] = ()
+    outside: Mapping[str, DependencyPolicy] = field(default_factory=dict)
+    attach: Callable[[Dependencies], None] = lambda outside: None
 
 
 class OwnSite(Finder):
@@ -191,7 +208,9 @@ class OwnSite(Finder):
         self.ring, self.static, self.csrf = ring, static, CsrfTokens(ring)
         if sends_mail and settings.mail_by is MailSender.SMTP:
             calls = {MAIL: MAIL_POLICY, **calls}
+        calls = {**kept.outside, **calls}
         self.outside = told(calls, lambda change: self.system.topics.publish(BREAKERS, change))
+        kept.attach(self.outside)
         self.environment = Environment(SystemClock(), SystemIds(), outside=self.outside)
         caps = StreamCaps(per_address=settings.streams_per_address_max)
         self.streams = Streams(
@@ -232,6 +251,13 @@ class OwnSite(Finder):
         if self.kept.beside is None:
             raise NothingBeside
         return self.kept.beside
+
+    @property
+    def searching(self) -> Searching:
+        """Call this for read models that are found by words; raises `NothingBeside`."""
+        if self.kept.searching is None:
+            raise NothingBeside
+        return self.kept.searching
 
     @property
     def members(self) -> Members:
@@ -432,5 +458,7 @@ class SitePlan:
     endpoints: Callable[[OwnSite], Mapping[str, OwnSockets]] = no_endpoints
     identify: Callable[[OwnSite], Identify] = nobody_signs_in
     sends_mail: bool = False
+    # What of the read models in `site.searching` is searched, by the projection's name.
+    searched: Mapping[str, SearchFields] = field(default_factory=dict)
     # As our own root: more than ten restarts in five seconds is nothing that heals at once.
     flags: Flags = field(default_factory=lambda: Flags(intensity=10, period=5.0))
