@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from tests.conformance.outside import autobahn, collector, h2, nodes, oidc, proxies
+from tests.conformance.outside import autobahn, collector, h2, nodes, oidc, proxies, stranger
 from tests.conformance.outside.lines import Line, Verdict
 
 RUNS: Mapping[str, Callable[[], Awaitable[Line]]] = {
@@ -22,6 +22,7 @@ RUNS: Mapping[str, Callable[[], Awaitable[Line]]] = {
     h2.NAME: h2.run,
     oidc.NAME: oidc.run,
     collector.NAME: collector.run,
+    stranger.NAME: stranger.run,
     # Last: it takes the longest.
     autobahn.NAME: autobahn.run,
 }
