@@ -17,10 +17,12 @@ from web.cli.live import doctor
 from web.cli.live.doctor import (
     Finding,
     folder_findings,
+    path_findings,
     python_finding,
     server_findings,
     transaction_finding,
 )
+from web.settings import Settings
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -58,12 +60,14 @@ def test_what_is_wrong_is_told_with_what_to_do(
     (tmp_path / "private-key").chmod(0o644)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("PORT", str(taken.getsockname()[1]))
+        monkeypatch.setenv("METRICS_PORT", str(taken.getsockname()[1]))
         monkeypatch.setenv("HOST", "127.0.0.1")
         monkeypatch.setenv("LOG_LEVEL", "loud")
         fetch(database_url, "DELETE FROM schema_migrations WHERE version > 1")
         rows = run.json("doctor", *here)
     wrong = {str(row["check"]): str(row["fix"]) for row in rows if not row["ok"]}
-    assert wrong.keys() == {"settings", "folder", "secrets", "port", "schema"}
+    assert wrong.keys() == {"settings", "folder", "secrets", "port", "metrics", "schema"}
+    assert "another METRICS_PORT" in wrong["metrics"]
     assert wrong["folder"] == f"chmod 700 {tmp_path}"
     assert wrong["secrets"] == f"chmod 600 {tmp_path / 'private-key'}"
     assert "greenroom migrate" in wrong["schema"]
@@ -112,6 +116,26 @@ def test_a_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "chown" in _wrong(list(folder_findings(tmp_path)))["folder"]
     monkeypatch.setattr("os.access", lambda *_: False)
     assert "another folder" in _wrong(list(folder_findings(tmp_path)))["folder"]
+
+
+def test_what_the_settings_name_beside_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # CLI-6
+    assert list(path_findings(Settings())) == []
+    key, backups = tmp_path / "key", tmp_path / "a" / "backups"
+    key.write_text("k")
+    key.chmod(0o640)
+    settings = Settings(backup_dir=backups, mail_folder=key, nats_tls_key=key)
+    found = list(path_findings(settings))
+    assert found[0] == Finding("paths", f"{backups} (BACKUP_DIR) can be written")
+    assert found[1].found == f"{key} cannot be written"
+    assert _wrong(found[2:]) == {"secrets": f"chmod 600 {key}"}
+    assert not backups.parent.exists()
+    key.chmod(0o600)
+    assert _wrong(list(path_findings(replace(settings, mail_folder=tmp_path)))) == {}
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert _wrong(list(path_findings(settings))).keys() == {"paths", "secrets"}
 
 
 @pytest.mark.parametrize(

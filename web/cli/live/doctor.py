@@ -36,6 +36,7 @@ from web.cli.answering import Teller
 from web.cli.live.asking import ask_site
 from web.cli.opening import NEEDED, open_store
 from web.observability import Code, CommandFailed, first_leaf
+from web.observability.metrics.serving import LOOPBACK
 from web.settings import BadSettings, Settings, read_settings
 from web.wiring.environment import SystemClock
 from web.wiring.secret import FILE_NAME, PRIVATE_FILE_NAME
@@ -85,7 +86,11 @@ async def _looked_at(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
         settings = _without_wrong(environment, error)
     for one in folder_findings(settings.state_dir):
         yield one
-    yield await _port(settings, environment)
+    for one in path_findings(settings):
+        yield one
+    yield await _port("port", "PORT", settings.host, settings.port, environment)
+    if settings.metrics_port is not None:
+        yield await _port("metrics", "METRICS_PORT", LOOPBACK, settings.metrics_port, environment)
     yield _files()
     async for one in _store(environment, settings):
         yield one
@@ -133,9 +138,7 @@ def _without_wrong(environment: Mapping[str, str], error: BadSettings) -> Settin
 
 def folder_findings(folder: Path) -> Iterator[Finding]:
     """Call this for the state folder: whose it is, who may read it, how much room there is."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = _what_is_there(folder)
     if not os.access(place, os.W_OK | os.X_OK):
         fix = f"chown it to the user who serves, or name another folder (STATE_DIR): {folder}"
         yield Finding("folder", f"{place} cannot be written", fix)
@@ -146,6 +149,13 @@ def folder_findings(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(place).free
     fix = "" if free >= FREE_BYTES_MIN else "Make room: a full disk stops every write"
     yield Finding("disk", f"{free // 1024**2} MiB free at {place}", fix)
+
+
+def _what_is_there(folder: Path) -> Path:
+    """The folder, or the next above it that there is: in that one it would be made."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _owned(folder: Path) -> Iterator[Finding]:
@@ -162,21 +172,51 @@ def _owned(folder: Path) -> Iterator[Finding]:
             yield Finding("secrets", f"{path} is {mode:04o}", f"chmod 600 {path}")
 
 
-async def _port(settings: Settings, environment: Mapping[str, str]) -> Finding:
-    place = f"{settings.host} port {settings.port}"
-    problem = _bound(settings.host, settings.port)
+def path_findings(settings: Settings) -> Iterator[Finding]:
+    """Call this for what else the settings name on this machine: folders, and files of secrets."""
+    for name, folder in (
+        ("BACKUP_DIR", settings.backup_dir),
+        ("MAIL_FOLDER", settings.mail_folder),
+    ):
+        if folder is None:
+            continue
+        place = _what_is_there(folder)
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            fix = f"chown it to the user who serves, or name another ({name})"
+            yield Finding("paths", f"{place} cannot be written", fix)
+        else:
+            yield Finding("paths", f"{folder} ({name}) can be written")
+    for name, file in (
+        ("NATS_NKEY_FILE", settings.nats_nkey_file),
+        ("NATS_PASSWORD_FILE", settings.nats_password_file),
+        ("NATS_TOKEN_FILE", settings.nats_token_file),
+        ("NATS_TLS_KEY", settings.nats_tls_key),
+        ("KAFKA_TLS_KEY", settings.kafka_tls_key),
+    ):
+        # That they are there is the settings' own matter.
+        if file is None or not file.exists():
+            continue
+        if not os.access(file, os.R_OK):
+            yield Finding("secrets", f"{file} ({name}) cannot be read", f"chown it: {file}")
+        elif (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
+            yield Finding("secrets", f"{file} ({name}) is {mode:04o}", f"chmod 600 {file}")
+
+
+async def _port(
+    check: str, name: str, host: str, port: int, environment: Mapping[str, str]
+) -> Finding:
+    place = f"{host} port {port}"
+    problem = _bound(host, port)
     if problem is None:
-        return Finding("port", f"{place} is free")
+        return Finding(check, f"{place} is free")
     if problem.errno == errno.EADDRINUSE:
         if await _is_served(environment):
-            return Finding("port", f"{place} is that of the site that runs here")
-        fix = "Stop who listens there (ss -ltnp names it), or choose another PORT"
-        return Finding("port", f"{place} is taken, and not by a site on this folder", fix)
+            return Finding(check, f"{place} is that of the site that runs here")
+        fix = f"Stop who listens there (ss -ltnp names it), or choose another {name}"
+        return Finding(check, f"{place} is taken, and not by a site on this folder", fix)
     if problem.errno in (errno.EACCES, errno.EPERM):
-        return Finding("port", f"{place} is not for this user", "Choose a PORT above 1023")
-    return Finding(
-        "port", f"{place}: {problem.strerror or problem}", "Mend HOST, or choose another"
-    )
+        return Finding(check, f"{place} is not for this user", f"Choose a {name} above 1023")
+    return Finding(check, f"{place}: {problem.strerror or problem}", "Mend HOST, or choose another")
 
 
 def _bound(host: str, port: int) -> OSError | None:

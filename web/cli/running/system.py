@@ -3,8 +3,11 @@
 With `--dev` a process runs it that is ended and started anew when a Python file of the working
 folder changes: nothing of what was loaded before is left, which no reload of modules can say.
 
-Rule: the process gets one signal and its time to stop in order; then it is killed. It has a session
-of its own, so that Ctrl-C of the terminal is not its second signal, which would end it at once.
+Rule 1: the process gets one signal and its time to stop in order; then it is killed. It has a
+session of its own, so that Ctrl-C of the terminal is not its second signal, which would end it at
+once.
+Rule 2: it never outlives us, whatever ends us: it has the end of a line that only we hold the other
+end of.
 """
 
 from __future__ import annotations
@@ -32,10 +35,22 @@ STOP_S_MAX = 30.0
 FILES_MAX = 20_000
 _SKIPPED = frozenset({"__pycache__", "node_modules", "build", "dist"})
 # Without the command line, which takes longer to load than most systems.
-_PROGRAM = """
+_PROGRAM = f"""
+import os, signal, sys, threading, time
+
+def follow(line):
+    os.read(line, 1)  # nothing comes: it ends with who holds the other end
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep({STOP_S_MAX})
+    os.kill(os.getpid(), signal.SIGKILL)
+
+_, module, name, line = sys.argv
+threading.Thread(target=follow, args=(int(line),), daemon=True).start()
+del sys.argv[1:]
+
 from importlib import import_module
 from supervision import serve
-serve(getattr(import_module({!r}), {!r}), development=True)
+serve(getattr(import_module(module), name), development=True)
 """
 
 
@@ -89,16 +104,21 @@ async def _develop(target: str) -> int:
 
 
 async def _run_and_reload(target: str, folder: Path) -> None:
-    words = [sys.executable, "-c", _PROGRAM.format(*target.split(":"))]
     while True:
         before = await trio.to_thread.run_sync(stamps, folder)
-        # Popen, and not an async process: it is stopped while this is cancelled.
-        process = subprocess.Popen(words, start_new_session=True)  # noqa: ASYNC220
+        line, ours = os.pipe()
+        words = [sys.executable, "-c", _PROGRAM, *target.split(":"), str(line)]
         try:
-            changed = await _wait_for_change(folder, before, process)
+            # Popen, and not an async process: it is stopped while this is cancelled.
+            process = subprocess.Popen(words, start_new_session=True, pass_fds=(line,))  # noqa: ASYNC220
+            try:
+                changed = await _wait_for_change(folder, before, process)
+            finally:
+                with trio.move_on_after(2 * STOP_S_MAX, shield=True):
+                    await trio.to_thread.run_sync(_stop, process)
         finally:
-            with trio.move_on_after(2 * STOP_S_MAX, shield=True):
-                await trio.to_thread.run_sync(_stop, process)
+            os.close(line)
+            os.close(ours)  # behind its end: this too would be a signal
         complain(f"greenroom: {changed} changed; {target} starts anew")
 
 

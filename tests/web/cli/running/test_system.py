@@ -62,17 +62,36 @@ def test_files_that_are_made_are_not_looked_at(tmp_path: Path) -> None:
     assert {str(path.relative_to(tmp_path)) for path in stamps(tmp_path)} == {"a.py", "shop/e.py"}
 
 
+def develop(folder: Path) -> subprocess.Popen[str]:
+    """Start the command that reloads, in a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "web.cli", "run", "shop:Shop", "--dev"],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=as_a_person_starts_it,  # noqa: PLW1509  (it only resets two signals)
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_system_ends_with_whoever_reloads_it_also_by_a_kill(tmp_path: Path) -> None:
+    # CLI-6
+    (tmp_path / "shop.py").write_text(PROGRAM.format(word="first"))
+    process = develop(tmp_path)
+    assert process.stdout is not None
+    with process.stdout as said:
+        assert said.readline() == "first\n"
+        process.kill()
+        # Its end is read, and then nobody holds the other end any more.
+        assert said.read() == "stopped\n"
+    process.wait()
+
+
 @pytest.mark.slow
 def test_a_system_runs_and_starts_anew_when_its_file_changes(tmp_path: Path) -> None:
     # CLI-6
     file = tmp_path / "shop.py"
     file.write_text(PROGRAM.format(word="first"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "web.cli", "run", "shop:Shop", "--dev"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        preexec_fn=as_a_person_starts_it,  # noqa: PLW1509  (it only resets two signals)
-    )  # fmt: skip
+    process = develop(tmp_path)
     assert process.stdout is not None
     try:
         with process.stdout as said:
