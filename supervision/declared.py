@@ -86,6 +86,10 @@ class Declared(ABC):
     def __init__(self, start: Maker, *, is_method: bool) -> None:
         self._start, self._is_method = start, is_method
         self._id = ""
+        # What a method says that it makes, where that is held by a ref of its own: before one is
+        # made there is nothing else to tell it by.
+        made = class_of(_returned_by(start)) if is_method else None
+        self._held = made if getattr(made, "ref_class", Ref) is not Ref else None
 
     def bound_to(self, supervisor: Supervising | None) -> Maker:
         """Called to compile: what makes an actor, a method bound to its supervisor.
@@ -94,7 +98,10 @@ class Declared(ABC):
         started.
         """
         if self._is_method and supervisor is not None:
-            return functools.partial(self._start, supervisor)
+            bound = functools.partial(self._start, supervisor)
+            if self._held is not None:
+                bound.actor_class = self._held  # type: ignore[attr-defined]
+            return bound
         return self._start
 
     @abstractmethod

@@ -36,6 +36,7 @@ from actors.persistence.words import (
     check_integer,
     check_time,
 )
+from actors.reducers.messages import here
 from actors.runtime import Log
 
 S = TypeVar("S")
@@ -90,7 +91,9 @@ class View(Generic[S]):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if not getattr(cls, "handles", ()):
-            raise TypeError(f"{cls.__qualname__} handles no event; list the classes it wants")
+            raise TypeError(
+                f"{cls.__qualname__} handles no event; list the classes it wants ({here()})"
+            )
 
     def initial(self) -> S:
         """Override this: the state before the first event."""

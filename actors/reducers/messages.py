@@ -29,6 +29,8 @@ _INNER: Final = (
     "actors.reducers",
     "actors.persistence.aggregate",
     "actors.persistence.event_types",
+    "actors.persistence.folding",
+    "actors.persistence.projections.projection",
     "actors.persistence.reducing",
     "actors.sagas.words",
     "actors.testing",

@@ -484,7 +484,7 @@ def _check_ids(ids: Iterable[str]) -> None:
 
 def class_of(start: object) -> type | None:
     """Call this to find the actor class behind a start, if one can be seen without calling it."""
-    if isinstance(start, functools.partial):
+    if isinstance(start, functools.partial) and not hasattr(start, "actor_class"):
         return class_of(start.func)
     made = getattr(start, "actor_class", get_origin(start) or start)
     return made if inspect.isclass(made) else None

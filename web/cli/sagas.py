@@ -53,7 +53,6 @@ from web.wiring.environment import SystemClock, SystemIds
 
 _CODES: Mapping[type[SagaError], Code] = {
     UnknownSaga: Code.UNKNOWN,
-    UnknownSagaKind: Code.UNKNOWN,
     InvalidSagaTransition: Code.REFUSED,
     InvalidSagaId: Code.USAGE,
     SagaDefinitionError: Code.USAGE,
@@ -69,6 +68,13 @@ async def command(
     async with open_store(environment) as database, open_actors() as system:
         try:
             return await do(parsed, teller, database, _desk(database, system, SagaKinds(*kinds)))
+        except UnknownSagaKind as error:
+            which = error.kind if error.version is None else f"{error.kind} v{error.version}"
+            raise CommandFailed(
+                Code.UNKNOWN,
+                f"no class of a saga of kind {which} is known here; nothing was done",
+                "Name the module that has it: --import MODULE",
+            ) from error
         except SagaError as error:
             code = _CODES.get(type(error), Code.FAILED)
             raise CommandFailed(code, str(error).rstrip(".")) from error

@@ -15,6 +15,7 @@ import msgspec
 
 from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.words import StoredEvent
+from actors.reducers.messages import here
 
 Document: TypeAlias = Mapping[str, object]
 
@@ -54,12 +55,15 @@ class Projection:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if not getattr(cls, "handles", ()):
-            raise TypeError(f"{cls.__qualname__} handles no event; list the classes it wants")
+            raise TypeError(
+                f"{cls.__qualname__} handles no event; list the classes it wants ({here()})"
+            )
         if not getattr(cls, "name", ""):
-            raise TypeError(f"{cls.__qualname__} has no name")
+            raise TypeError(f"{cls.__qualname__} has no name ({here()})")
         if cls.strict and cls.inline:
             raise TypeError(
-                f"{cls.__qualname__} is inline and strict; it is given only what it handles"
+                f"{cls.__qualname__} is inline and strict; it is given only what it handles "
+                f"({here()})"
             )
 
     async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:

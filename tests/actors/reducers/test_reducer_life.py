@@ -20,7 +20,7 @@ from actors.reducers import (
 )
 from actors.runtime import ActorCrashed, Normal, System
 from actors.runtime.life.cell import cell_of
-from supervision import Supervisor, child, open_system
+from supervision import Supervisor, child, child_method, dynamic_method, open_system
 from tests.actors.reducers.kit import (
     Action,
     Crash,
@@ -172,6 +172,26 @@ async def test_nobody_waits_at_a_stop_for_what_would_never_end(
     began = trio.current_time()
     await till.stop()
     assert trio.current_time() - began == 1
+
+
+async def test_a_reducer_that_a_method_makes_is_held_as_one(env: Environment) -> None:
+    # CORE-20: its environment, or its store, is the supervisor's own
+    class Shop(Supervisor):
+        def __init__(self, env: Environment) -> None:
+            self.env = env
+
+        @child_method()
+        def till(self) -> TillActor:
+            return TillActor(self.env)
+
+        @dynamic_method(key="name")
+        def tills(self, name: str) -> TillActor:
+            return TillActor(self.env)
+
+    async with open_system(Shop, env) as shop:
+        for ref in (shop.till, shop.tills["a"]):
+            await as_reducer(TillActor, ref).run(Noted("x"))
+            assert (await as_reducer(TillActor, ref).state()).done == ("x",)
 
 
 async def test_a_restart_cancels_effects_and_begins_anew(

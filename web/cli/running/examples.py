@@ -155,7 +155,12 @@ def _run_program(name: str, module: str, parsed: argparse.Namespace, _: Mapping[
         raise CommandFailed(
             Code.USAGE,
             f"the example {name} is a program without pages or data; nothing was started",
-            "Run it without --store and --port",
+            "Run it without --store and --port" + _or_its_page(name),
         )
     run_module(module, run_name="__main__", alter_sys=True)
     return Code.DONE
+
+
+def _or_its_page(name: str) -> str:
+    page = f"{name}-page"
+    return f", or example {page}, which has both" if page in EXAMPLES else ""

@@ -53,7 +53,7 @@ def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["vote"], 3, "there is no example 'vote'. There is votes."),
         (["zzz"], 3, f"There is {', '.join(EXAMPLES)}."),
         (["votes", "--database-url", "postgres://h/d"], 2, "is for --store postgres"),
-        (["counter", "--store", "postgres"], 2, "a program without pages or data"),
+        (["counter", "--store", "postgres"], 2, "or example counter-page, which has both"),
         (["counter", "--port", "0"], 2, "a program without pages or data"),
         (["orders", "--order-id", "order-1"], 2, "is for example orders --store postgres"),
         (["votes", "--store", "postgres", "--order-id", "order-1"], 2, "is for example orders"),
