@@ -62,10 +62,14 @@ class LostView:
     count: int
     ago_s: int
     chain: tuple[str, ...]
+    # The newest that nothing was done with, and how many there are; whether it can be changed.
+    letter: int
+    waiting: int
+    is_editable: bool
 
     def __post_init__(self) -> None:
-        check_count("count", self.count)
-        check_count("ago_s", self.ago_s)
+        for name in ("count", "ago_s", "letter", "waiting"):
+            check_count(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,9 @@ class FailuresPage:
     letters: LettersCount | None
     lost: tuple[LostView, ...]
     is_operator: bool
+    csrf: CsrfToken
+    said: str
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)

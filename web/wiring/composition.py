@@ -759,7 +759,7 @@ class Web:
         app.register_blueprint(moderation_routes(services, moderation))
         self._register_accounts(app, services)
         app.register_blueprint(lab_routes(services, lab))
-        app.register_blueprint(failure_routes(services, self.failures, self.sandboxes))
+        app.register_blueprint(failure_routes(services, self.failures, lab.stage))
         app.register_blueprint(demo_routes(services, self._demo_services()))
         self._register_panels(app, services, lab.stage)
         listed = listing_of(services, self.traces)

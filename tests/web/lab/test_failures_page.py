@@ -9,16 +9,20 @@ import trio
 
 from actors.persistence import NewDeadLetter
 from storage.memory import MemoryDeadLetters
+from tests.journeys.visitor import Answer
 from tests.logged import captured
 from tests.patience import until
-from tests.web.accounts.test_entering import get
+from tests.web.accounts.test_entering import form, get
 from tests.web.accounts.test_operating import operator
 from tests.web.lab.test_lab_site import a_guest
 from tests.web.observability.operating.test_outside_page import SETTINGS
 from tests.web.whole_site import open_whole_site
 from web.lab.panels.failures import COUNTED_FOR_S
+from web.lab.sandbox.cast import Messages, Numbered, Work
+from web.lab.sandbox.words import Place
 from web.mail.routes.amazon import SNS
 from web.routing import paths
+from web.settings import LabMode
 
 SECRET = "for ada@example.org alone"
 
@@ -68,6 +72,87 @@ async def test_visitors_see_numbers_and_what_their_own_sandbox_lost() -> None:
         own = (await get(grace, paths.LAB_FAILURES)).text
         assert all(f'href="{path}"' in own for path in (paths.OPS_OUTSIDE, paths.OPS_DEAD))
         assert SECRET not in own, "it is read with a fresh proof only"
+
+
+def _letters(text: str) -> list[str]:
+    return re.findall(r'name="letter" value="(\d+)"><button', text)
+
+
+@pytest.mark.slow
+async def test_a_visitor_settles_what_was_lost_in_their_sandbox_once() -> None:
+    # LAB-40
+    async with (
+        open_whole_site(settings=SETTINGS, has_documents=False) as site,
+        a_guest(site) as guest,
+    ):
+        room = Place("rooms-room-2")
+
+        async def settle(letter: str, action: str, **more: str) -> Answer:
+            fields = {"letter": letter, "action": action, **more}
+            return await form(guest.visitor, paths.LAB_FAILURES, **fields)
+
+        async def crash(place: Place, letter: Messages) -> str:
+            """Have the next letter of an actor be its last; the number of what was lost."""
+            before = len(_letters((await get(guest.visitor, paths.LAB_FAILURES)).text))
+            count = len(guest.sandbox.stories.kept)
+            guest.sandbox.props.cracks[place] = None
+            site.web.sandboxes._tell(guest.sandbox, place, letter)
+            await until(lambda: len(guest.sandbox.stories.kept) == count + 1)
+            await until(lambda: guest.status(place) == "running")
+            found = _letters((await get(guest.visitor, paths.LAB_FAILURES)).text)
+            assert len(found) >= max(1, before)
+            return found[0]
+
+        def handled(place: Place) -> int:
+            actor = site.web.sandboxes.cell(guest.sandbox, place)
+            assert actor is not None
+            return site.web.sandboxes.system.stats(actor.ref).handled or 0
+
+        first = await crash(room, Work())
+        got = handled(room)
+        other = await form(site.visitor(), paths.LAB_FAILURES, letter=first, action="again")
+        assert other.status == 404, "it is nobody else's"
+        assert (await settle("0", "again")).status == 404
+        assert (await settle(first, "sell")).status == 400
+        changed = await settle(first, "edit", number="3")
+        assert (changed.status, "A Work has nothing to change" in changed.text) == (400, True)
+        assert handled(room) == got, "nothing was done so far"
+        answer = await settle(first, "again")
+        assert (answer.status, answer.headers["location"]) == (303, "/lab/failures?said=again")
+        await until(lambda: handled(room) == got + 1)
+        for action in ("again", "all", "discard"):
+            answer = await settle(first, action)
+            assert answer.headers["location"] == "/lab/failures?said=before"
+        assert handled(room) == got + 1
+        page = (await get(guest.visitor, "/lab/failures?said=before")).text
+        assert "nothing is done twice" in page
+        assert "<td>settled</td>" in page
+        # Of several the newest alone, then what is left of them.
+        await crash(room, Work())
+        newest, got = await crash(room, Work()), handled(room)
+        assert (await settle(newest, "again")).status == 303
+        await until(lambda: handled(room) == got + 1)
+        assert (await settle(newest, "all")).headers["location"].endswith("said=all")
+        await until(lambda: handled(room) == got + 2)
+        # One that has something in it is changed, and says what is wrong with the change.
+        sink = Place("feed-sink")
+        lost = await crash(sink, Numbered(7))
+        for number in ("", "0", "1e3", "-1", "10000000", "²"):
+            answer = await settle(lost, "edit", number=number)
+            assert (answer.status, "Number is a whole number" in answer.text) == (400, True)
+        doubled = guest.sandbox.props.doubled
+        assert (await settle(lost, "edit", number="1")).status == 303
+        await until(lambda: guest.sandbox.props.doubled == doubled + 1)
+        site.web._lab_switch._set = LabMode.READONLY
+        assert (await settle(lost, "discard")).status == 503
+        deeds = [one for one in await guest.recorded() if one.action.startswith("letters ")]
+        told = [(one.action, one.place, one.count, one.outcome) for one in deeds]
+        assert told == [
+            ("letters again", room, 1, "done"),
+            ("letters again", room, 1, "done"),
+            ("letters all", room, 1, "done"),
+            ("letters edit", sink, 1, "done"),
+        ]
 
 
 @pytest.mark.slow

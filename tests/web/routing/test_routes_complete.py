@@ -111,7 +111,7 @@ ROUTES = {
     paths.OPERATIONS_FILTER: "POST",
     paths.OPS: "GET",
     paths.OPS_TRACES: "GET",
-    paths.LAB_FAILURES: "GET",
+    paths.LAB_FAILURES: "GET,POST",
     paths.LAB_TRACES: "GET",
     paths.LAB_TRACE: "GET",
     paths.OPS_SIGN_INS: "GET,POST",

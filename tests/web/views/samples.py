@@ -625,11 +625,12 @@ def traces(text: str = "ada") -> TracesPage:
 
 
 def failures(text: str = "ada") -> FailuresPage:
-    lost = LostView(text, text, text, text, 3, 7, (text, f"caused by: {text}"))
+    lost = LostView(text, text, text, text, 3, 7, (text, f"caused by: {text}"), 4, 2, True)
     count = LettersCount((("pending", 2), ("resolved", 7)), 61, "degraded")
     return FailuresPage(
         member_shell("lab", "ada"), outside().dependencies, count,
-        (lost, replace(lost, chain=())), True,
+        (lost, replace(lost, chain=(), letter=0, waiting=0, is_editable=False)), True,
+        csrf_token("token"), text, text,
     )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ ACCESS: Mapping[str, Mapping[str, Access]] = {
     # A tab's stream, and what only the own session has caused.
     paths.EVENTS: {"GET": requires(owner=Owner.SESSION, scope=Scope.CHAT_READ)},
     paths.OPS_TRACES: {"GET": _OWN_SESSION},
-    paths.LAB_FAILURES: {"GET": _OWN_SESSION},
+    paths.LAB_FAILURES: {"GET": _OWN_SESSION, "POST": _OWN_SESSION},
     paths.LAB_TRACES: {"GET": _OWN_SESSION},
     paths.LAB_TRACE: {"GET": _OWN_SESSION},
     paths.DEMO_PANEL: {"GET": ANYBODY, "POST": _OWN_SESSION},

@@ -4,27 +4,38 @@ dead letters wait in the store, and which messages of one's own sandbox nobody h
 Rule 1: of the store and of the site's own actors a visitor learns numbers only (LAB-93). Who
         operates is led to where letters are read, and breakers closed, with a fresh proof.
 Rule 2: however many look, the store is asked once in two seconds; while it is away that is said.
+Rule 3: what a visitor has handled again or gives up is of their own sandbox, counts and is recorded
+        like any action of the lab, and is done once however often it is sent (LAB-40).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
+from uuid import UUID
 
 import trio
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from actors.accounts import Role
 from actors.persistence import DeadLetterCounts, DeadLetters, StoreError
 from actors.persistence.beside_log.dead_letters import chain_of
 from actors.runtime import Crashed, DeadLetter, Log, System
 from supervision import Dependencies
-from web.lab.sandbox.sandboxes import Sandbox, Sandboxes
-from web.lab.sandbox.words import place_at
+from web.accounts.routes import redirect
+from web.lab.sandbox.cast import Numbered
+from web.lab.sandbox.recording import Deed
+from web.lab.sandbox.sandboxes import NotNow, Sandbox, Sandboxes
+from web.lab.sandbox.words import Place, place_at
+from web.lab.stage.actions import DONE, StageServices, settle, take_quota
 from web.observability.operating.outside_page import outside_view
 from web.routing import paths
+from web.routing.decided import CommandKey
+from web.routing.errors import InvalidInput, LabClosed, NoSuchThing, NotPossible
+from web.routing.forms import FORM
 from web.routing.services import Services
-from web.server import RequestState, current_request_state
+from web.server import RequestState, current_request_state, require_media
+from web.settings import LabMode
 from web.site.pages import PAGE_LAB, form_response, shell
 from web.views.letters import FailuresPage, LettersCount, LostView
 
@@ -33,6 +44,18 @@ log = Log("web.lab")
 COUNTED_FOR_S: Final = 2.0
 # More kinds of failures of one sandbox than a person reads.
 LOST_SHOWN: Final = 30
+# LAB-40: what may be done with what nobody handled, and what is said behind it.
+AGAIN, ALL, EDIT, DISCARD = "again", "all", "edit", "discard"
+_SAID: Final[Mapping[str, str]] = {
+    AGAIN: "It is told again.",
+    ALL: "They are told again.",
+    EDIT: "It is told again, as you have changed it.",
+    DISCARD: "They are given up.",
+    "before": "That was settled before; nothing is done twice.",
+}
+_NUMBER_MAX: Final = 1_000_000
+# Under which name it is remembered that a letter is settled.
+_SETTLED: Final = "letters"
 
 
 class Failures:
@@ -67,40 +90,131 @@ class Failures:
             log.info("lab.no_letters", error=type(error).__name__)
             return None
 
-    def lost(self, sandbox: Sandbox) -> tuple[LostView, ...]:
+    def lost(
+        self, sandbox: Sandbox, is_settled: Callable[[DeadLetter], bool]
+    ) -> tuple[LostView, ...]:
         """Call this for what nobody handled in a sandbox: by actor, reason and class, newest first.
 
         The ring of the system holds the newest thousand of all actors.
         """
+        now = trio.current_time()
+        newest = sorted(self.letters_in(sandbox).items(), key=lambda item: -item[1][-1].id)
+        return tuple(
+            _lost_view(place, letters, [one for one in letters if not is_settled(one)], now)
+            for (place, _, _), letters in newest[:LOST_SHOWN]
+        )
+
+    def letters_in(self, sandbox: Sandbox) -> dict[tuple[Place, str, str], list[DeadLetter]]:
+        """Call this for what nobody handled in a sandbox, by actor, reason and class."""
         root = sandbox.root if sandbox.is_own else None
+        found = dict[tuple[Place, str, str], list[DeadLetter]]()
         if root is None:
-            return ()
-        now, found = trio.current_time(), dict[tuple[str, str, str], list[DeadLetter]]()
+            return found
         for letter in self._system().dead_letters:
             place = place_at(root, letter.path)
             if place is not None:
                 found.setdefault((place, letter.reason, letter.message_type), []).append(letter)
-        newest = sorted(found.items(), key=lambda item: -item[1][-1].id)[:LOST_SHOWN]
-        return tuple(_lost_view(place, letters, now) for (place, _, _), letters in newest)
+        return found
 
 
-def failure_routes(services: Services, failures: Failures, sandboxes: Sandboxes) -> Blueprint:
-    """Call this to get the route."""
+def failure_routes(services: Services, failures: Failures, stage: StageServices) -> Blueprint:
+    """Call this to get the routes."""
     routes = Blueprint("failures", __name__)
 
-    @routes.get(paths.LAB_FAILURES)
-    async def look() -> Response:
+    async def shown(problem: str = "") -> Response:
         state = current_request_state()
         page = FailuresPage(
             shell(services, state, "Failures", PAGE_LAB),
             tuple(map(outside_view, failures.outside.stats())),
             await failures.letters(),
-            failures.lost(sandboxes.of(state.visitor.id)),
+            failures.lost(
+                stage.sandboxes.of(state.visitor.id),
+                lambda one: stage.decided.get(_settled(state.visitor.id, one)) is not None,
+            ),
             _is_operator(state),
+            services.csrf_of(state),
+            _SAID.get(request.args.get("said", ""), ""),
+            problem,
         )
-        return form_response(services.renderer.failures_page(page))
+        return form_response(services.renderer.failures_page(page), 400 if problem else 200)
+
+    @routes.get(paths.LAB_FAILURES)
+    async def look() -> Response:
+        return await shown()
+
+    @routes.post(paths.LAB_FAILURES)
+    async def decide() -> Response:
+        require_media(FORM)
+        try:
+            said = _decide(failures, stage, current_request_state(), await request.form)
+        except _BadChange as error:
+            return await shown(str(error))
+        return redirect(f"{paths.LAB_FAILURES}?said={said}")
 
     return routes
+
+
+class _BadChange(Exception):
+    """Raised for a message that cannot be changed so; in words for who typed it."""
+
+
+def _decide(
+    failures: Failures, stage: StageServices, state: RequestState, typed: Mapping[str, str]
+) -> str:
+    """Do what a visitor wants done with what nobody handled; what is said of it.
+
+    Nothing waits in here, so two of one letter are one.
+    """
+    if stage.switch.mode is not LabMode.PUBLIC:
+        raise LabClosed(stage.switch.mode)
+    action, visitor = typed.get("action", ""), state.visitor.id
+    if action not in _SAID or action == "before":
+        raise InvalidInput("action is again, all, edit or discard")
+    sandbox = stage.sandboxes.of(visitor)
+    place, letter, alike = _found(failures.letters_in(sandbox), typed.get("letter", ""))
+    instead = _edited(letter, typed.get("number", "")) if action == EDIT else None
+    wanted = alike if action in (ALL, DISCARD) else [letter]
+    waiting = [one for one in wanted if stage.decided.get(_settled(visitor, one)) is None]
+    if not waiting:
+        return "before"
+    try:
+        if action != DISCARD:
+            stage.sandboxes.check(sandbox, place, "flood", len(waiting))
+        deed = Deed(f"letters {action}", place, len(waiting))
+        take_quota(stage, state, sandbox, deed)
+        for one in waiting:
+            if action != DISCARD:
+                stage.sandboxes.handle_again(sandbox, place, one.id, instead)
+            stage.decided.put(_settled(visitor, one), action)
+    except (NotNow, KeyError):
+        raise NotPossible(place) from None
+    settle(stage, state, _settled(visitor, waiting[-1]), sandbox, deed, DONE)
+    return action
+
+
+def _found(
+    letters: Mapping[tuple[Place, str, str], list[DeadLetter]], id_: str
+) -> tuple[Place, DeadLetter, list[DeadLetter]]:
+    """Where a letter of the sandbox was lost, itself, and those like it; another's is none."""
+    for (place, _, _), alike in letters.items():
+        for letter in alike:
+            if str(letter.id) == id_:
+                return place, letter, alike
+    raise NoSuchThing("no such message of this sandbox")
+
+
+def _edited(letter: DeadLetter, number: str) -> Numbered:
+    """The message as it was changed; of the lab's only this one has anything in it."""
+    if letter.message_type != Numbered.__name__:
+        raise _BadChange(f"A {letter.message_type} has nothing to change.")
+    is_number = number.isascii() and number.isdigit() and len(number) <= len(str(_NUMBER_MAX))
+    if not (is_number and 1 <= int(number) <= _NUMBER_MAX):
+        raise _BadChange(f"Number is a whole number from 1 to {_NUMBER_MAX}.")
+    return Numbered(int(number))
+
+
+def _settled(visitor: UUID, letter: DeadLetter) -> CommandKey:
+    return CommandKey(visitor, _SETTLED, str(letter.id))
 
 
 def _is_operator(state: RequestState) -> bool:
@@ -112,7 +226,9 @@ def _count_of(counts: DeadLetterCounts) -> LettersCount:
     return LettersCount(by_status, round(100 * counts.fullness), counts.health)
 
 
-def _lost_view(place: str, letters: Sequence[DeadLetter], now: float) -> LostView:
+def _lost_view(
+    place: str, letters: Sequence[DeadLetter], waiting: Sequence[DeadLetter], now: float
+) -> LostView:
     last = letters[-1]
     chain = chain_of(last.exit.error) if isinstance(last.exit, Crashed) else ""
     return LostView(
@@ -123,4 +239,7 @@ def _lost_view(place: str, letters: Sequence[DeadLetter], now: float) -> LostVie
         len(letters),
         max(0, round(now - last.at)),
         tuple(chain.splitlines()),
+        waiting[-1].id if waiting else 0,
+        len(waiting),
+        last.message_type == Numbered.__name__,
     )

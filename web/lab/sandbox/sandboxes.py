@@ -357,6 +357,21 @@ class Sandboxes:
         sandbox.is_changed = True
         self._wake_feed()
 
+    def handle_again(
+        self, sandbox: Sandbox, place: Place, letter: int, instead: Messages | None
+    ) -> None:
+        """Call this to have a message that nobody handled told once more, or another `instead`.
+
+        As a flood it is checked first. Raises KeyError for a letter that is not kept any more.
+        """
+        sandbox.acted_at = trio.current_time()
+        if instead is None:
+            self._system().dead_letters.resend(letter)
+        else:
+            self._tell(sandbox, place, instead)
+        sandbox.is_changed = True
+        self._wake_feed()
+
     def reset(self, sandbox: Sandbox) -> None:
         """Call this to have all of it made anew."""
         sandbox.acted_at = trio.current_time()
