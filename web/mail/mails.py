@@ -251,6 +251,8 @@ class Mails:
 def _trace() -> dict[str, str]:
     """What the sending of a mail is found by, where it stands below what has asked for it."""
     context = current_context()
-    if context is None or context.traceparent is None:
+    if context is None:
         return {}
-    return {"correlation_id": context.correlation_id, "traceparent": context.traceparent}
+    found = {"correlation_id": context.correlation_id}
+    # Without one nothing is recorded of it; it is found by its id all the same.
+    return found if context.traceparent is None else {**found, "traceparent": context.traceparent}

@@ -7,7 +7,8 @@ Rule 3: what is past the limit is not read. How long it takes is for the guard t
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -58,14 +59,14 @@ async def ask(
 
     sent = {"accept-encoding": "identity", **(headers or {})}
     try:
-        async with (
-            httpx.AsyncClient(
-                verify=tls, trust_env=False, follow_redirects=False, timeout=step_s_max
-            ) as client,
-            client.stream(method, url, headers=sent, content=body) as answer,
-        ):
-            patience = _patience(answer.headers.get("retry-after", ""))
-            return Answered(answer.status_code, await _read(answer, bytes_max), patience)
+        async with httpx.AsyncClient(
+            verify=tls, trust_env=False, follow_redirects=False, timeout=step_s_max
+        ) as client:
+            request = client.build_request(method, url, headers=sent, content=body)
+            request.stream = _body_kind()(body or b"")
+            async with aclosing(await client.send(request, stream=True)) as answer:
+                patience = _patience(answer.headers.get("retry-after", ""))
+                return Answered(answer.status_code, await _read(answer, bytes_max), patience)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: no host's name
         raise NoAnswer(type(error).__name__) from None
 
@@ -91,6 +92,36 @@ async def _read(answer: "httpx.Response", bytes_max: int) -> bytes:
     if len(body) > bytes_max:
         raise NoAnswer("huge")
     return bytes(body)
+
+
+class _Pieces:
+    """The pieces of a body; no generator, which a cancelled write would leave half used."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self._left = iter(pieces)
+
+    def __aiter__(self) -> "_Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return next(self._left)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+@cache
+def _body_kind() -> "Callable[[bytes], httpx.AsyncByteStream]":
+    import httpx  # noqa: PLC0415  (as above)
+
+    class Body(httpx.AsyncByteStream):
+        def __init__(self, data: bytes) -> None:
+            self._data = data
+
+        def __aiter__(self) -> _Pieces:
+            return _Pieces([self._data])
+
+    return Body
 
 
 @cache

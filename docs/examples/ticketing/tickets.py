@@ -169,7 +169,8 @@ class Tickets(Aggregate[Ticket, Command, Happened]):
         told = Handover(after.issued.ticket, after.issue)
         key = f"{TO_OWNER} {told.ticket} {told.issue}"
         payload = msgspec.json.encode(told)
-        return Beside([OutboxMessage(uuid5(NAMESPACE_OID, key), "command", TO_OWNER, key, payload)])
+        id_ = uuid5(NAMESPACE_OID, key)
+        return Beside([OutboxMessage(id_, "command", TO_OWNER, key, payload, metadata)])
 
 
 def _issued(asked: Issue, now: datetime) -> TicketIssued:

@@ -14,6 +14,7 @@ import trio
 from werkzeug.datastructures import MultiDict
 
 from actors.persistence import Refusal
+from actors.persistence.beside_log.outbox import MAIL_KIND
 from docs.examples.ticketing.http.options import TICKETS
 from docs.examples.ticketing.pages.buying import wanted
 from docs.examples.ticketing.pages.signing import page_after
@@ -40,7 +41,8 @@ from web.views import picture_of
 
 async def test_a_ticket_is_bought_comes_by_mail_is_passed_on_and_lets_one_in() -> None:
     # EX-47, EX-50
-    async with open_box_office() as site:
+    database = MemoryDatabase()
+    async with open_box_office(database) as site:
         owner = await come_in(site, "owner@example.org", "/organise")
         show = await on_sale(owner, title="Jazz <b> & friends")
         assert "Jazz &lt;b&gt; &amp; friends" in await owner.shown("/")
@@ -56,7 +58,8 @@ async def test_a_ticket_is_bought_comes_by_mail_is_passed_on_and_lets_one_in() -
         # A card that is declined leaves the seats held, and another one is tried.
         assert (await pay(ann, order, "tok_declined")).status == 303
         assert "the card was declined. 2 more tries." in await ann.shown(order)
-        assert (await pay(ann, order)).status == 303
+        paid = await pay(ann, order)
+        assert paid.status == 303
         ticket = hidden_link(await ann.shown(order), "/tickets/")
         assert "Stalls, seat A2" in await ann.shown("/tickets")
 
@@ -68,6 +71,13 @@ async def test_a_ticket_is_bought_comes_by_mail_is_passed_on_and_lets_one_in() -
         ((kind, picture),) = letter.pictures
         assert kind == "image/svg+xml"
         assert picture_of(code).path in picture.decode()
+        # It is found by the correlation id of the request that paid, as its ticket is.
+        issued = (await site.store.read_all(categories=["ticket"], limit=1)).events[0]
+        kept = [row for row in database.outbox.values() if row.message.kind == MAIL_KIND]
+        (row,) = [row for row in kept if row.message.headers["template"] == "ticket"]
+        correlation_id = issued.metadata["correlation_id"]
+        assert row.message.headers["correlation_id"] == correlation_id
+        assert paid.headers["x-request-id"] == correlation_id
         svg = await ann.get(f"{ticket}/qr.svg")
         assert (svg.status, svg.headers["content-type"]) == (200, "image/svg+xml")
         assert svg.headers["cache-control"] == "no-store"
