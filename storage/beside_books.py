@@ -43,6 +43,7 @@ from actors.persistence.projections.store import (
     RETIRED_KEPT,
     InFrontOfProjections,
     check_documents,
+    live_among,
     serves,
 )
 from actors.persistence.words import check_a, check_list, split_name
@@ -160,6 +161,10 @@ class BesideBooks(InFrontOfProjections, ABC):
     async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
         """See `ProjectionStore.checkpoints`."""
         return await self._look(projection)
+
+    async def live(self, projection: str) -> str | None:
+        """See `live_collection`. The books know it; who reads what is lost is told so."""
+        return live_among(await self.behind.checkpoints(projection))
 
     async def commit(self, batch: ProjectionBatch) -> bool:
         """See `ProjectionStore.commit`; raises `ReadModelLost` too."""

@@ -1,8 +1,9 @@
 """The load generator of bench_http: a few kept connections that ask for one thing again and again.
 
-    python -m tests.bench.http_load PORT PATH SECONDS
+    python -m tests.bench.http_load PORT PATH SECONDS [p95]
 
-Prints the answers a second. All answers must be as long as the first one.
+Prints the answers a second, and if asked the milliseconds in which 95 of 100 came. All answers must
+be as long as the first one.
 """
 
 from __future__ import annotations
@@ -41,19 +42,21 @@ def connect(port: int) -> socket.socket:
     return client
 
 
-def run(port: int, path: str, seconds: float) -> float:
-    """Ask for `seconds`; answers a second."""
+def run(port: int, path: str, seconds: float) -> tuple[float, float]:
+    """Ask for `seconds`; answers a second, and the milliseconds in which 95 of 100 came."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
     size = first_answer(port, request)
     chooser = selectors.DefaultSelector()
     missing: dict[socket.socket, int] = {}
     ending: set[socket.socket] = set()
+    asked: dict[socket.socket, float] = {}
+    waits: list[float] = []
 
     def begin() -> None:
         client = connect(port)
         chooser.register(client, selectors.EVENT_READ)
         client.sendall(request)
-        missing[client] = size
+        missing[client], asked[client] = size, time.perf_counter()
 
     for _ in range(CONNECTIONS):
         begin()
@@ -72,20 +75,23 @@ def run(port: int, path: str, seconds: float) -> float:
                 continue
             assert missing[found] == 0, "an answer has another length than the first"
             answers += 1
+            waits.append(time.perf_counter() - asked[found])
             if found in ending:
                 chooser.unregister(found)
                 ending.remove(found)
-                del missing[found]
+                del missing[found], asked[found]
                 found.close()
                 begin()
             else:
-                missing[found] = size
+                missing[found], asked[found] = size, time.perf_counter()
                 found.sendall(request)
     took = time.perf_counter() - began
     for client in missing:
         client.close()
-    return answers / took
+    waits.sort()
+    return answers / took, waits[len(waits) * 95 // 100] * 1e3
 
 
 if __name__ == "__main__":
-    print(run(int(sys.argv[1]), sys.argv[2], float(sys.argv[3])))
+    rate, slow_ms = run(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
+    print(rate, slow_ms) if "p95" in sys.argv[4:] else print(rate)
