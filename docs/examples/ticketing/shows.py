@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, assert_never
 from uuid import NAMESPACE_OID, uuid5
 
+import msgspec
+
 from actors.persistence import (
     Aggregate,
     Beside,
@@ -30,8 +32,11 @@ from docs.examples.ticketing.sections import HALL
 TITLE_CHARS_MAX = 200
 # A programme's page; longer ones are no text that somebody reads before buying.
 TEXT_CHARS_MAX = 10_000
-# What one stream of a section remembers; a stadium has more sections, not larger ones.
-SECTION_SEATS_MAX = 10_000
+# The names of a section's seats are one event, which has 64 KiB, and a name has 16 characters; a
+# stadium has more sections, not larger ones.
+SECTION_SEATS_MAX = 3_000
+# All that a plan says is one event, too.
+PLAN_BYTES_MAX = 56 * 1024
 SECTIONS_MAX = 100
 SECTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _-]{0,30}[A-Za-z0-9])?", re.ASCII)
 SEAT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _-]{0,14}[A-Za-z0-9])?", re.ASCII)
@@ -263,7 +268,15 @@ def wrong_plan(plan: Plan) -> str | None:
             return f"A price is more than nothing, and at most {CENTS_MAX // 100}."
     if len(plan.sections) > SECTIONS_MAX:
         return f"An event has at most {SECTIONS_MAX} sections."
-    return _wrong_sections(plan) or _wrong_text(plan.title, plan.description)
+    return _wrong_sections(plan) or _wrong_text(plan.title, plan.description) or _too_long(plan)
+
+
+def _too_long(plan: Plan) -> str | None:
+    texts = [plan.title, plan.description, plan.venue_name, plan.venue_address]
+    texts += [seat for one in plan.sections for seat in (one.name, *one.seats)]
+    # In JSON each has quotes and a comma, and a sign of control is written as six.
+    size = len(msgspec.json.encode(texts))
+    return None if size <= PLAN_BYTES_MAX else "The texts and seats of an event are too many."
 
 
 def _wrong_sections(plan: Plan) -> str | None:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from docs.examples.ticketing.shows import SECTION_SEATS_MAX
 from tests.examples.orders.orders_kit import ask, fields_at, text, told
 from tests.examples.ticketing.http.ticketing_kit import (
     CARD,
@@ -219,3 +220,17 @@ async def test_ways_to_pay(method: dict[str, str], memory_port: int) -> None:
     assert reply.status == (201 if method["type"] == "pay_pal" else 422)
     if reply.status == 201:
         assert (await ann.get(f"/api/payments/{name}"))["payment_method"] == "PayPal"
+
+
+async def test_the_largest_hall_is_sold(memory_port: int) -> None:
+    # EX-41: what a plan may have fits the events it leads to
+    owner, ann = [await sign_in(memory_port, f"{who}@example.com") for who in ("o", "ann")]
+    plain = await planned(owner, SECTION_SEATS_MAX)
+    assert (await ann.reserve(plain, 8)).status == 201
+    seats = [f"Row {row:04} Seat {seat:02}"[:16] for row in range(30) for seat in range(50)]
+    named = [f"{number:05}-{'x' * 10}" for number in range(SECTION_SEATS_MAX)]
+    assert len(seats) == 1500
+    for names, status in ((named[:2_900], 201), (named + seats, 422)):
+        sections = [{"name": "A", "capacity": len(names), "seats": names}]
+        body = event_body() | {"capacity": len(names), "sections": sections}
+        assert (await owner.ask("POST /api/events", body)).status == status
