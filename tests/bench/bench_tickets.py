@@ -4,7 +4,8 @@
 
 The example is a process of its own on an embedded server with fsync on, its gateway answers after
 100 ms as ever. Each buyer is a new customer, for one alone may try ten times a minute: they sign
-in, look at the seats, reserve one and pay, one purchase every four seconds. `SECONDS` says for how long, 20 unless told.
+in, look at the seats, reserve one and pay, one purchase every four seconds. `SECONDS` says for how
+long, 20 unless told.
 """
 
 from __future__ import annotations

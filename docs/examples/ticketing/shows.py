@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, assert_never
 from uuid import NAMESPACE_OID, uuid5
 
@@ -241,6 +242,7 @@ def sections_of(plan: Plan) -> tuple[Section, ...]:
     return (Section(GENERAL, numbered(plan.capacity), plan.price_cents),)
 
 
+@lru_cache(64)
 def numbered(count: int) -> tuple[str, ...]:
     """Call this for the names of seats that have none."""
     return tuple(str(number) for number in range(1, count + 1))

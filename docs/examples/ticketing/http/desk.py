@@ -26,13 +26,16 @@ from docs.examples.ticketing.http.hooks import COURIER, Courier, Deliver
 from docs.examples.ticketing.http.mailing import TicketMails
 from docs.examples.ticketing.http.options import Options, read_options
 from docs.examples.ticketing.office import ACTORS_MAX, BoxOffice, Office, Ports
+from docs.examples.ticketing.reading import halls
+from docs.examples.ticketing.reading.rows import Rows
 from docs.examples.ticketing.reservations import Reservation
-from docs.examples.ticketing.shows import Show
+from docs.examples.ticketing.shows import Show, sections_of
 from supervision import Supervisor, dynamic_method, handle_of
 from web.accounts.identity import Identity, SignInCookie
 from web.api import Refusals, keep_within, not_found, unauthorized
 from web.app import OwnSite
 from web.server import Answer, SignedIn, current_request_state
+from web.server.bounded import BoundedMap
 
 OFFICE, BANK = "office", "bank"
 ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
@@ -40,6 +43,7 @@ ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 ATTEMPTS_A_MINUTE = 10
 # A charge is asked for a few times in a row, and then never.
 IDLE_S = 30.0
+SHOWS_KNOWN = 1000
 
 SHOW_REFUSALS = Refusals(
     {
@@ -103,6 +107,9 @@ class Desk:
             # At each use: an office that was restarted is another.
             lambda: handle_of(BoxOffice, site.ref(OFFICE, BoxOffice)),
         )
+        self.seats = Rows(site.beside.projections, halls.NAME)
+        # What a plan names stays as it is; only texts and times of an event change.
+        self._sections: BoundedMap[str, frozenset[str]] = BoundedMap(SHOWS_KNOWN)
         self.cookie = SignInCookie(is_https=site.settings.is_https)
         members = site.members
         self.identity = Identity(members.accounts, members.tokens, self.cookie)
@@ -149,6 +156,16 @@ class Desk:
         if show.plan is None:
             raise not_found("Event", event_id)
         return show
+
+    async def sections(self, event_id: str) -> frozenset[str]:
+        """The names of an event's sections; raises the answer 404."""
+        known = self._sections.get(event_id)
+        if known is None:
+            plan = (await self.look_at_show(event_id)).plan
+            assert plan is not None
+            known = frozenset(one.name for one in sections_of(plan))
+            self._sections.put(event_id, known)
+        return known
 
     async def look_at_reservation(self, reservation: str) -> SagaState:
         """A reservation of who asks, or any to an admin; raises the answer 404."""

@@ -6,11 +6,15 @@ somebody hears is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+import msgspec
 
 from actors.persistence import EVENTS, Page, StoredEvent, ask_state
-from actors.sagas import SagaId
+from actors.sagas import SagaEvent, SagaId, SagaStarted, SagaState, apply
 from docs.examples.store_feed import FeedPlace, StoreFeed
 from docs.examples.ticketing.http.desk import Desk
 from docs.examples.ticketing.http.sockets import (
@@ -29,7 +33,7 @@ from docs.examples.ticketing.payments import (
     RefundDecided,
 )
 from docs.examples.ticketing.reading.halls import place_of
-from docs.examples.ticketing.reservations import Reservation, status_of
+from docs.examples.ticketing.reservations import Reservation, Reserve, status_of
 from docs.examples.ticketing.sections import Sections
 
 FEED = "ticket-feed"
@@ -54,6 +58,20 @@ class Stands:
     reservation: str
     customer: str
     word: str
+    reason: str
+    expires_at: datetime | None
+
+
+def stands(name: str, state: SagaState) -> Stands:
+    """Call this for how a reservation stands by what is known of it."""
+    asked: Reserve = msgspec.convert(state.data, Reserve, str_keys=True)
+    return Stands(name, asked.customer, status_of(state), why(state), asked.expires_at)
+
+
+def why(state: SagaState) -> str:
+    """Call this for what stopped a reservation, without the step that did."""
+    _, _, reason = state.reason.partition(": ")
+    return reason or state.reason
 
 
 def stands_on(reservation: str) -> str:
@@ -69,9 +87,10 @@ class TicketFeed(StoreFeed):
     def __init__(self, desk: Desk, place: FeedPlace) -> None:
         super().__init__(desk.site.store, place)
         self._desk = desk
-        # How each was told last: a saga has more events than its customer has news. As many as
-        # are under way, for those that are over are forgotten.
+        # How each was told last, and what its events add up to: reading them again at each would
+        # be most of the work. As many as are under way, for those that are over are forgotten.
         self._words: dict[str, str] = {}
+        self._states: dict[str, SagaState] = {}
 
     async def tell(self, page: Page) -> None:
         """Publish how each reservation and section of the page stands; once each, as it is now."""
@@ -82,13 +101,30 @@ class TicketFeed(StoreFeed):
                 told = await look_at_seats(self._desk, show, section)
                 self.system.topics.publish(seats_on(show), told)
         for stream in _streams(events, Reservation.kind):
-            await self._tell_reservation(SagaId.parse(stream))
+            await self._tell_reservation(stream, [one for one in events if one.stream_id == stream])
         for one in events:
             if str(one.stream_id).startswith(f"{Payments.category}-"):
                 await self._tell_payment(one)
 
-    async def _tell_reservation(self, saga: SagaId) -> None:
-        state = await self._desk.office.sagas.query(saga)
+    async def _state(self, saga: SagaId, stored: Sequence[StoredEvent]) -> SagaState:
+        """What a saga's events add up to, with these as its newest."""
+        state = self._states.get(saga.name)
+        facts = [fact for one in stored for fact in EVENTS.decode_all(one)]
+        if state is None and facts and isinstance(facts[0], SagaStarted):
+            state = SagaState()
+        if state is None:
+            # It began before this feed did: its log is asked each time.
+            return await self._desk.office.sagas.query(saga)
+        for fact in facts:
+            state = apply(state, cast("SagaEvent", fact))
+        self._states[saga.name] = state
+        return state
+
+    async def _tell_reservation(self, stream: str, stored: Sequence[StoredEvent]) -> None:
+        saga = SagaId.parse(stream)
+        state = await self._state(saga, stored)
+        if state.is_over:
+            self._states.pop(saga.name, None)
         word, customer = status_of(state), str(state.data.get("customer", ""))
         if self._words.get(saga.name) == word:
             return
@@ -97,7 +133,7 @@ class TicketFeed(StoreFeed):
         else:
             self._words[saga.name] = word
         topics = self.system.topics
-        topics.publish(stands_on(saga.name), Stands(saga.name, customer, word))
+        topics.publish(stands_on(saga.name), stands(saga.name, state))
         if topics.has_subscribers(notes_on(customer)):
             said = ReservationStatus(saga.name, word, _SAYS.get(word, word))
             topics.publish(notes_on(customer), Told.of(said))

@@ -13,8 +13,7 @@ from werkzeug.datastructures import MultiDict
 from actors.persistence import Refusal
 from actors.sagas import SagaExists
 from docs.examples.ticketing.http.desk import ID, signed_in
-from docs.examples.ticketing.http.feed import Stands, stands_on
-from docs.examples.ticketing.http.routes.reservations import why
+from docs.examples.ticketing.http.feed import Stands, stands_on, why
 from docs.examples.ticketing.pages import words
 from docs.examples.ticketing.pages.front import (
     Front,

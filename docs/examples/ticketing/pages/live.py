@@ -15,7 +15,7 @@ from actors.persistence import Page
 from actors.sagas import SagaId
 from docs.examples.store_feed import StoreFeed
 from docs.examples.ticketing.amounts import PERCENT, Tier
-from docs.examples.ticketing.http.routes.reservations import why
+from docs.examples.ticketing.http.feed import why
 from docs.examples.ticketing.pages import words
 from docs.examples.ticketing.pages.front import Front, asked_of, maybe_who, template
 from docs.examples.ticketing.reservations import Held, Reservation, ticket_ids

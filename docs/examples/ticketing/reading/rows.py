@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 import msgspec
+import trio
 
 from actors.persistence import Document, ProjectionStore, ProjectionTx, live_collection
 
@@ -18,6 +19,8 @@ T = TypeVar("T")
 LAST = 10**18
 # What a store gives at once.
 AT_ONCE_MAX = 1000
+# For so long nobody asks anew which rows serve: each read would be two.
+KNOWN_S = 1.0
 
 
 def newest(at: datetime) -> str:
@@ -51,10 +54,19 @@ class Rows:
 
     def __init__(self, store: ProjectionStore, name: str) -> None:
         self._store, self._name = store, name
+        self._found: tuple[float, str] | None = None
+
+    async def _live(self) -> str | None:
+        """The collection that serves. One that was replaced a moment ago is there for hours."""
+        now = trio.current_time()
+        if self._found is None or now - self._found[0] > KNOWN_S:
+            collection = await live_collection(self._store, self._name)
+            self._found = None if collection is None else (now, collection)
+        return None if self._found is None else self._found[1]
 
     async def one(self, key: str, kind: type[T]) -> T | None:
         """Call this for a row, or None."""
-        collection = await live_collection(self._store, self._name)
+        collection = await self._live()
         if collection is None:
             return None
         found = await self._store.get(collection, key)
@@ -70,7 +82,7 @@ class Rows:
         self, prefix: str, place: str, kind: type[T], *, limit: int = 100, skip: int = 0
     ) -> Sequence[T]:
         """Call this for the rows of `place` that are named, by `id`, below a prefix."""
-        collection = await live_collection(self._store, self._name)
+        collection = await self._live()
         names = [str(one["id"]) for one in await self._below(prefix, limit, skip)]
         if collection is None or not names:
             return []
@@ -79,7 +91,7 @@ class Rows:
         return [msgspec.convert(found[key], kind) for key in keys if found.get(key) is not None]
 
     async def _below(self, prefix: str, limit: int, skip: int) -> Sequence[Document]:
-        collection = await live_collection(self._store, self._name)
+        collection = await self._live()
         found: list[Document] = []
         after: str | None = None
         while collection is not None and len(found) < limit + skip:

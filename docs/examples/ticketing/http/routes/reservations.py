@@ -8,9 +8,9 @@ import msgspec
 from quart import Blueprint, Response
 
 from actors.persistence import Idempotent, Refusal
-from actors.sagas import SagaCompleted, SagaId, SagaState
+from actors.sagas import SagaCompleted, SagaId, UnknownSaga
 from docs.examples.ticketing.http.desk import RESERVATION_REFUSALS, Desk, desk_of, signed_in
-from docs.examples.ticketing.http.feed import Stands, stands_on
+from docs.examples.ticketing.http.feed import Stands, stands, stands_on, why
 from docs.examples.ticketing.http.shapes import (
     ReasonBody,
     ReservationShown,
@@ -18,9 +18,10 @@ from docs.examples.ticketing.http.shapes import (
     reservation_status,
     units,
 )
+from docs.examples.ticketing.reading.halls import SectionRow, section_key
+from docs.examples.ticketing.reading.rows import Rows
 from docs.examples.ticketing.reservations import Held, Reservation, Reserve
 from docs.examples.ticketing.sections import HoldSeats, quantity_refusal
-from docs.examples.ticketing.shows import sections_of
 from web.api import (
     IdempotencyKeys,
     accepted,
@@ -30,6 +31,7 @@ from web.api import (
     effect_key,
     not_found,
     ok,
+    timeout,
     wait_milestone,
 )
 from web.app import OwnSite
@@ -49,9 +51,7 @@ def reservation_routes(site: OwnSite) -> Blueprint:
     async def reserve() -> Response:
         await desk.count_attempt("reserve")
         asked = await body(ReserveBody)
-        show = await desk.look_at_show(asked.event_id)
-        assert show.plan is not None
-        if asked.section not in (one.name for one in sections_of(show.plan)):
+        if asked.section not in await desk.sections(asked.event_id):
             raise not_found("Section", asked.section)
         return await begin(desk, asked, effect_key())
 
@@ -74,8 +74,18 @@ def reservation_routes(site: OwnSite) -> Blueprint:
     return routes
 
 
+async def _seems_full(rows: Rows, hold: HoldSeats) -> bool:
+    """Whether it is worth asking before a saga is begun: by rows, so the hall has nothing to do.
+
+    Not for one that comes again with its key: it may hold the very seats that are taken.
+    """
+    row = await rows.one(section_key(hold.show, hold.section), SectionRow)
+    return row is not None and row.available < hold.quantity
+
+
 async def begin(desk: Desk, asked: ReserveBody, key: Idempotent | None) -> Response:
     """Begin a reservation, and wait until its seats are held or refused."""
+    rows = desk.seats
     name, customer = desk.new_id(key), str(signed_in().user_id)
     saga = SagaId.of(Reservation.kind, name)
 
@@ -84,8 +94,8 @@ async def begin(desk: Desk, asked: ReserveBody, key: Idempotent | None) -> Respo
             name, asked.event_id, asked.section, asked.quantity, tuple(asked.specific_seats)
         )
         refused = quantity_refusal(asked.quantity, asked.specific_seats)
-        # One that comes again with its key may hold the very seats that are taken.
-        refused = refused or (await desk.office.why_not(hold) if key is None else None)
+        if refused is None and key is None and await _seems_full(rows, hold):
+            refused = await desk.office.why_not(hold)
         if refused is not None:
             raise RESERVATION_REFUSALS.answer(refused)
         begun = await desk.office.reserve(
@@ -99,24 +109,22 @@ async def begin(desk: Desk, asked: ReserveBody, key: Idempotent | None) -> Respo
 
     topics = desk.site.system.topics
     found = await wait_milestone(topics, stands_on(name), start, decided)
-    state = await desk.office.sagas.query(saga)
-    word = await desk.office.status(saga) if found is None else found.word
-    expires_at = msgspec.convert(state.data, Reserve, str_keys=True).expires_at
-    told = {"reservation_id": name, "status": word, "expires_at": expires_at}
+    if found is None:
+        try:
+            found = stands(name, await desk.office.sagas.query(saga))
+        except UnknownSaga:
+            # Not even its beginning was kept in time; it may be, or not.
+            raise timeout() from None
+    word = found.word
+    told = {"reservation_id": name, "status": word, "expires_at": found.expires_at}
     at = f"{RESERVATIONS}/{name}"
     if word in _OPEN:
         message = "It is not decided yet; look again in a moment."
         return accepted({**told, "status": "Initiated", "message": message}, at=at)
     if word == "Failed":
-        raise conflict(why(state))
+        raise conflict(found.reason)
     message = "The seats are held for you; pay before they are given to others."
     return created({**told, "message": message}, at=at)
-
-
-def why(state: SagaState) -> str:
-    """What stopped a reservation, without the step that did."""
-    _, _, reason = state.reason.partition(": ")
-    return reason or state.reason
 
 
 async def shown(desk: Desk, reservation_id: str) -> ReservationShown:
