@@ -573,6 +573,14 @@ DELETE FROM documents o USING unnest((SELECT $1::text[]), $2::text[]) AS d (coll
 WHERE o.collection = d.collection AND o.key = d.key
 """
 
+# Both at once, of other keys, as where a document goes to another place: each statement waits for
+# the thread that decides about others.
+_CHANGE_EACH = f"""
+WITH put AS ({_PUT_EACH})
+DELETE FROM documents o USING unnest((SELECT $6::text[]), $7::text[]) AS d (collection, key)
+WHERE o.collection = d.collection AND o.key = d.key
+"""  # noqa: S608  (our own words)
+
 # What a statement of the projection's own is refused with: its rule, or its bug.
 _REFUSALS = (
     asyncpg.IntegrityConstraintViolationError,
@@ -685,9 +693,9 @@ class _Held:
         # In the order of their keys: two transactions wait for each other in one direction only.
         puts, gone = sorted(self._puts.items()), sorted(self._gone)
         self._puts, self._gone = {}, set()
+        given: list[object] = []
         if puts:
-            await self.connection.execute(
-                _PUT_EACH,
+            given += (
                 [name[0] for name, _ in puts],
                 [name[1] for name, _ in puts],
                 [text for _, (text, _) in puts],
@@ -695,8 +703,10 @@ class _Held:
                 puts[0][1][1].txid,
             )
         if gone:
-            columns = [name[0] for name in gone], [name[1] for name in gone]
-            await self.connection.execute(_DELETE_EACH, *columns)
+            given += [name[0] for name in gone], [name[1] for name in gone]
+        if given:
+            both = _CHANGE_EACH if puts and gone else _PUT_EACH if puts else _DELETE_EACH
+            await self.connection.execute(both, *given)
 
 
 async def _purge(connection: Connection, limit: int, older_than: timedelta) -> int:
