@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
-from uuid import UUID
 
 import trio
 from quart import Blueprint, Response, request
@@ -54,7 +53,7 @@ _SAID: Final[Mapping[str, str]] = {
     "before": "That was settled before; nothing is done twice.",
 }
 _NUMBER_MAX: Final = 1_000_000
-# Under which name it is remembered that a letter is settled.
+# Where it is recorded as settled.
 _SETTLED: Final = "letters"
 
 
@@ -90,9 +89,7 @@ class Failures:
             log.info("lab.no_letters", error=type(error).__name__)
             return None
 
-    def lost(
-        self, sandbox: Sandbox, is_settled: Callable[[DeadLetter], bool]
-    ) -> tuple[LostView, ...]:
+    def lost(self, sandbox: Sandbox) -> tuple[LostView, ...]:
         """Call this for what nobody handled in a sandbox: by actor, reason and class, newest first.
 
         The ring of the system holds the newest thousand of all actors.
@@ -100,7 +97,7 @@ class Failures:
         now = trio.current_time()
         newest = sorted(self.letters_in(sandbox).items(), key=lambda item: -item[1][-1].id)
         return tuple(
-            _lost_view(place, letters, [one for one in letters if not is_settled(one)], now)
+            _lost_view(place, letters, _waiting(sandbox, letters), now)
             for (place, _, _), letters in newest[:LOST_SHOWN]
         )
 
@@ -127,10 +124,7 @@ def failure_routes(services: Services, failures: Failures, stage: StageServices)
             shell(services, state, "Failures", PAGE_LAB),
             tuple(map(outside_view, failures.outside.stats())),
             await failures.letters(),
-            failures.lost(
-                stage.sandboxes.of(state.visitor.id),
-                lambda one: stage.decided.get(_settled(state.visitor.id, one)) is not None,
-            ),
+            failures.lost(stage.sandboxes.of(state.visitor.id)),
             _is_operator(state),
             services.csrf_of(state),
             _SAID.get(request.args.get("said", ""), ""),
@@ -167,14 +161,14 @@ def _decide(
     """
     if stage.switch.mode is not LabMode.PUBLIC:
         raise LabClosed(stage.switch.mode)
-    action, visitor = typed.get("action", ""), state.visitor.id
+    action = typed.get("action", "")
     if action not in _SAID or action == "before":
         raise InvalidInput("action is again, all, edit or discard")
-    sandbox = stage.sandboxes.of(visitor)
-    place, letter, alike = _found(failures.letters_in(sandbox), typed.get("letter", ""))
+    sandbox = stage.sandboxes.of(state.visitor.id)
+    letters = failures.letters_in(sandbox)
+    place, letter, alike = _found(letters, typed.get("letter", ""))
     instead = _edited(letter, typed.get("number", "")) if action == EDIT else None
-    wanted = alike if action in (ALL, DISCARD) else [letter]
-    waiting = [one for one in wanted if stage.decided.get(_settled(visitor, one)) is None]
+    waiting = _waiting(sandbox, alike if action in (ALL, DISCARD) else [letter])
     if not waiting:
         return "before"
     try:
@@ -185,11 +179,18 @@ def _decide(
         for one in waiting:
             if action != DISCARD:
                 stage.sandboxes.handle_again(sandbox, place, one.id, instead)
-            stage.decided.put(_settled(visitor, one), action)
+            sandbox.settled.add(one.id)
     except (NotNow, KeyError):
         raise NotPossible(place) from None
-    settle(stage, state, _settled(visitor, waiting[-1]), sandbox, deed, DONE)
+    # What is kept no more need not be remembered.
+    sandbox.settled &= {one.id for found in letters.values() for one in found}
+    key = CommandKey(state.visitor.id, _SETTLED, f"{action} {waiting[-1].id}")
+    settle(stage, state, key, sandbox, deed, DONE)
     return action
+
+
+def _waiting(sandbox: Sandbox, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    return [one for one in letters if one.id not in sandbox.settled]
 
 
 def _found(
@@ -211,10 +212,6 @@ def _edited(letter: DeadLetter, number: str) -> Numbered:
     if not (is_number and 1 <= int(number) <= _NUMBER_MAX):
         raise _BadChange(f"Number is a whole number from 1 to {_NUMBER_MAX}.")
     return Numbered(int(number))
-
-
-def _settled(visitor: UUID, letter: DeadLetter) -> CommandKey:
-    return CommandKey(visitor, _SETTLED, str(letter.id))
 
 
 def _is_operator(state: RequestState) -> bool:

@@ -92,6 +92,8 @@ class Sandbox:
     # Which incarnation was killed last, and the flow of who wanted it.
     killed: dict[Place, tuple[int, str | None]] = field(default_factory=dict)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
+    # Which of its dead letters its visitor has settled; of those alone that are still kept.
+    settled: set[int] = field(default_factory=set)
     # What was told since the feed looked last.
     told: dict[int, Story] = field(default_factory=dict)
     is_changed: bool = True
