@@ -17,6 +17,7 @@ from docs.examples.orders import PLAN
 from storage.memory import MemoryDatabase
 from storage.testing.projections.searching import HOSTILE
 from tests.examples.orders.orders_kit import ORDERS, PATIENT, WIDGETS, ask, fields_at, placed, told
+from tests.patience import PATIENCE_S
 from tests.redis_server import RedisServer, missing
 from tests.storage.test_search_client import Host, serving
 from tests.web.server.edge_kit import Reply
@@ -110,7 +111,7 @@ async def test_the_list_is_served_from_redis_and_from_memory(tmp_path: Path) -> 
             id_ = await placed(site.port)
             server.kill()
             server.start()
-            with trio.fail_after(60):
+            with trio.fail_after(PATIENCE_S):
                 while True:
                     with suppress(AssertionError):
                         reply = await ask(site.port, f"GET {LISTED}/{id_}")
