@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,13 +18,16 @@ from werkzeug.datastructures import MultiDict
 
 from actors.persistence import Refusal
 from actors.persistence.beside_log.outbox import MAIL_KIND
+from actors.runtime import Secret
 from docs.examples.ticketing.http.options import TICKETS
 from docs.examples.ticketing.pages.buying import wanted
 from docs.examples.ticketing.pages.signing import page_after
 from docs.examples.ticketing.pages.staging import plan_of, sections_in
 from docs.examples.ticketing.shows import Plan
+from docs.examples.ticketing.site import PLAN
 from storage.memory import MemoryDatabase
 from tests.examples.ticketing.pages.pages_kit import (
+    MAILING,
     Person,
     bought,
     code_of,
@@ -36,6 +42,8 @@ from tests.examples.ticketing.pages.pages_kit import (
 from tests.journeys.visitor import Visitor
 from tests.patience import PATIENCE_S
 from tests.web.whole_site import in_thread
+from web.app import OwnSite, open_site
+from web.mail.senders.memory import MemorySender
 from web.views import picture_of
 
 
@@ -131,6 +139,65 @@ async def test_of_two_gates_at_once_one_lets_in() -> None:
         other = await on_sale(owner)
         assert await verdict(owner, other, code, "A") == "bad No This ticket is for another event."
         assert await verdict(owner, other, "x" * 2000, "A") == "bad No This is no ticket of ours."
+
+
+@pytest.mark.slow
+async def test_two_servers_show_the_same_seats_and_let_one_in(
+    tmp_path: Path, database_url: str
+) -> None:
+    # EX-47, EX-50: what one of them sells the pages of the other show, and a ticket is mailed once
+    key, seal = Secret(secrets.token_bytes(32)), Secret(secrets.token_bytes(32))
+    settings = [
+        replace(
+            MAILING,
+            database_url=Secret(database_url),
+            state_dir=tmp_path / name,
+            session_secret=key,
+            private_key=seal,
+        )
+        for name in "ab"
+    ]
+    async with open_site(PLAN, settings[0]) as one, open_site(PLAN, settings[1]) as other:
+        owner = await come_in(one, "owner@example.org")
+        there = Person(other, owner.email, Visitor(other.url, dict(owner.visitor.cookies)))
+        show = await on_sale(owner)
+        page = await there.shown(f"/events/{show}")
+        found = re.search(r"@get\('([^']+)'", page)
+        assert found is not None
+        path = found[1].replace("&amp;", "&")
+        with await in_thread(partial(there.visitor.open_stream_at, path)) as stream:
+            await in_thread(partial(stream.read_until, b"3 of 3 free"))
+            order = await held(owner, show, quantity="2")
+            await in_thread(partial(stream.read_until, b"1 of 3 free, 2 held"))
+        assert (await pay(there, order)).status == 303
+        assert "Ticket for seat" in await owner.shown(order)
+        ticket = hidden_link(await there.shown(order), "/tickets/")
+        code, told = await code_of(there, ticket), list[str]()
+
+        async def at(gate: Person, name: str) -> None:
+            told.append(await verdict(gate, show, code, name))
+
+        async with trio.open_nursery() as nursery:
+            for gate, name in ((owner, "A"), (there, "B")):
+                nursery.start_soon(at, gate, name)
+        used, let_in = sorted(told, reverse=True)
+        assert (used[:15], let_in[:12]) == ("used Already in", "good Welcome")
+        sent = await all_letters((one, other), owner.email, 3)
+        assert sorted(sent).count("Your ticket: Jazz") == 2, "each ticket once, whoever sends it"
+
+
+async def all_letters(sites: Sequence[OwnSite], email: str, count: int) -> list[str]:
+    """The subjects of the mails that any of these has sent, once there are so many."""
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            found = list[str]()
+            for site in sites:
+                assert site.mail is not None
+                assert isinstance(site.mail.sender, MemorySender)
+                found += [one.mail.subject for one in site.mail.sender.outbox_of(email)]
+            if len(found) >= count:
+                return found
+            await trio.sleep(0.02)
 
 
 async def test_tickets_of_a_former_key_are_good(monkeypatch: pytest.MonkeyPatch) -> None:
