@@ -20,6 +20,7 @@ from actors.testing.cases.fixed import (
 )
 from actors.testing.cases.participants import ParticipantTwin
 from actors.testing.cases.projections import ProjectionTest
+from actors.testing.cases.sagas import SagaTest
 from actors.testing.cases.step_store import ActionNotFound, ReceiveTimeout, StepStore, WrongOrder
 from actors.testing.cases.telling import (
     ReducerTest,
@@ -79,6 +80,7 @@ __all__ = [
     "ReceiveTimeout",
     "Recorder",
     "ReducerTest",
+    "SagaTest",
     "Scenario",
     "Simulation",
     "SimulationLeak",

@@ -436,8 +436,8 @@ TESTING: Final = Page(
             ("SimulationLeak", "NotRepeatable", "PlaceNeverCame", "SimulationUnavailable"),
         ),
         Subject(
-            "Cases of aggregates, reducers and projections",
-            ("given", "ReducerTest", "ProjectionTest"),
+            "Cases of aggregates, reducers, projections and sagas",
+            ("given", "ReducerTest", "ProjectionTest", "SagaTest"),
         ),
         Subject(
             "Looks at effects, for `then_effects`",
@@ -470,6 +470,7 @@ TESTING: Final = Page(
     ),
     words=(
         "actors.sagas.words.words.Outcome",
+        "actors.sagas.words.words.SagaInput",
         "actors.testing.cases.telling.Check",
         "actors.testing.puppet.Hook",
         "actors.testing.puppet.StopHook",

@@ -324,6 +324,7 @@ def _check_who_and_why(by: object, reason: object) -> None:
             raise ValueError(f"{name} is empty; say who wants it, and why: the log keeps both")
 
 
+# Whatever a saga may be told: its start, what comes back, what people and time decide.
 SagaInput: TypeAlias = (
     Start | TakeReply | TakeTimer | TakeSignal | Compensate | Cancel | Wake | Break | Intervene
 )
