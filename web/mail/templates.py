@@ -88,7 +88,12 @@ class _Link:
 
 @dataclass(frozen=True, slots=True)
 class MagicLink(_Link):
-    """A link that signs in where it was asked for; `username` may be an address of nobody yet."""
+    """A link that signs in where it was asked for; `username` may be an address of nobody yet.
+
+    One that is not bound signs in wherever it is opened.
+    """
+
+    is_bound: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from docs.examples.ticketing.pages.front import SIGN_IN, Front, PageRoutes, mayb
 from docs.examples.ticketing.pages.words import EnterPage, SignInPage
 from web.mail.words import BadMail, parse_address
 from web.server import ErrorAnswer
+from web.settings import MailSender
 
 _SIGN_IN, _ENTER = page_template("sign_in"), page_template("enter")
 # A page of our own, and nothing that a browser could take for another site.
@@ -46,8 +47,8 @@ def sign_in_routes(front: Front) -> Blueprint:
             page = SignInPage(after, email[:200], problem)
             return await front.page(_SIGN_IN, "Sign in", status=422, page=page)
         await send_link(desk, address, after)
-        is_desk = front.site.settings.is_desk
-        page = SignInPage(after, sent=address, is_desk=is_desk)
+        is_printed = front.site.settings.mail_by is MailSender.CONSOLE
+        page = SignInPage(after, sent=address, is_printed=is_printed)
         return await front.page(_SIGN_IN, "Sign in", page=page)
 
     @routes.get(OPEN)

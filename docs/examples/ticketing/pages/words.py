@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from actors.accounts.ways.links import LINK_KEPT
 from docs.examples.ticketing.amounts import PERCENT, Tier, amount_of, price_in, tier_at
 from docs.examples.ticketing.payments import ATTEMPTS_MAX, Payment
 from docs.examples.ticketing.sections import TICKETS_MAX, Seating
@@ -173,7 +174,8 @@ class SignInPage:
     email: str = ""
     problem: str = ""
     sent: str = ""
-    is_desk: bool = False
+    is_printed: bool = False
+    minutes: int = int(LINK_KEPT.total_seconds()) // 60
 
 
 @dataclass(frozen=True)

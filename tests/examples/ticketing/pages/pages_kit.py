@@ -96,6 +96,7 @@ async def come_in(site: OwnSite, email: str, after: str = "/") -> Person:
     answer = await person.send("/sign-in", {"email": email, "next": after})
     assert answer.status == 200, answer.text
     (letter,) = await person.letters(1)
+    assert "in the browser it was asked for" not in letter.text, "it opens wherever it is read"
     link = re.search(r"http\S+", letter.text)
     assert link is not None
     parts = urlsplit(link[0])

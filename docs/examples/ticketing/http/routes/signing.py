@@ -113,7 +113,7 @@ async def send_link(desk: Desk, email: str, after: str = "/") -> str:
         opens = f"{desk.site.url}{OPEN}?token={token}&next={after}"
         mail = desk.site.mail
         assert mail is not None
-        told = MagicLink(email, opens, desk.now() + LINK_KEPT)
+        told = MagicLink(email, opens, desk.now() + LINK_KEPT, is_bound=False)
         await members.links.issue(
             link, mail.mails.magic_link(email, told, f"link:{link.digest.hex()}")
         )
