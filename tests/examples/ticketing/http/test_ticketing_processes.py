@@ -89,10 +89,14 @@ async def sell(ports: Sequence[int], buyers_count: int, seats: int) -> None:
     event = await planned(owner, seats)
     buyers = await all_at_once(buyers_count, ports)
     found = await reserve_all(buyers, event)
-    statuses = Counter(reply.status for _, reply in found)
+    # Told within five seconds, but on a machine that others load.
+    ended = [
+        (buyer, reply, reply.status if IS_WHOLE else await buyer.decided(reply))
+        for buyer, reply in found
+    ]
+    statuses = Counter(status for _, _, status in ended)
     assert statuses == {201: seats, 409: buyers_count - seats}
-    winners = [(buyer, reply) for buyer, reply in found if reply.status == 201]
-    winner, reply = winners[0]
+    winner, reply = next((buyer, reply) for buyer, reply, status in ended if status == 201)
     name = text(told(reply), "reservation_id")
     path = f"/api/events/{event}/sections/General/availability"
     assert (await owner.until(path, "reserved", seats))["available"] == 0
@@ -100,7 +104,7 @@ async def sell(ports: Sequence[int], buyers_count: int, seats: int) -> None:
     for _ in range(3):
         assert (await winner.pay(name, "tok_declined")).status == 402
     await winner.until(f"/api/reservations/{name}", "status", "Compensated")
-    later = next(buyer for buyer, one in found if one.status == 409)
+    later = next(buyer for buyer, _, status in ended if status == 409)
     await later.bought(event)
     sold = await owner.until(path, "sold", 1)
     assert (sold["reserved"], sold["available"]) == (seats - 1, 0)
