@@ -62,6 +62,7 @@ class Done:
 
 
 Decision: TypeAlias = Sequence[E] | Reply | Refusal
+"""What `decide` gives: events to be stored, an answer without any, or a no."""
 
 
 @dataclass(frozen=True, slots=True)

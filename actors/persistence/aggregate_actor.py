@@ -122,6 +122,7 @@ class ReadState(Ask[tuple[int, object] | Failed]):
     """Asks an aggregate for its version and state, after all earlier commands."""
 
 
+# How an aggregate's actor is held.
 AggregateRef = Ref[Execute | ReadState | IdleTimeout]
 
 

@@ -546,7 +546,9 @@ def _encoded(
 
 # The types of this program. A set of its own is for tests and for libraries.
 EVENTS = EventTypes()
+# Those of `EVENTS`, the types of a program that has one set of them.
 upcaster = EVENTS.upcaster
+# See the line above.
 splitter = EVENTS.splitter
 
 

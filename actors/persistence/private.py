@@ -38,6 +38,7 @@ T = TypeVar("T")
 # How a stored event says that it has sealed fields, and where they stand in its JSON. No field of
 # a class can have that name, so no text of a visitor can be taken for a sealed one.
 PRIVATE_CODEC = "json+private"
+# Where the sealed fields stand in the body of an event.
 PRIVATE_KEY = "$private"
 
 # At the end of a subject: it is left out where a field of its name is empty.

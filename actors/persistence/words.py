@@ -37,7 +37,9 @@ KEY_OF_STREAM_BYTES_MAX = STREAM_ID_BYTES_MAX + TENANT_BYTES_MAX + 2
 
 # One transaction holds its locks for as long as it writes; more is a batch or a mistake.
 APPEND_EVENTS_MAX = 1000
+# The same of a batch: its requests, and the events of all of them.
 BATCH_REQUESTS_MAX = 1000
+# See the line above.
 BATCH_EVENTS_MAX = 10_000
 
 # An event is read by everything that ever replays the stream; blobs belong elsewhere.
@@ -90,7 +92,12 @@ DELAY_MAX = timedelta(days=36_500)
 # Types that begin so are the store's own, and say what became of a stream. They stand in its last
 # place while they hold, so whoever knows the last event knows whether another may follow.
 SYSTEM_MARK = "$"
-ARCHIVED, REOPENED, TOMBSTONED = "$archived", "$reopened", "$tombstoned"
+# It takes no events.
+ARCHIVED = "$archived"
+# It takes events again.
+REOPENED = "$reopened"
+# It is gone for ever.
+TOMBSTONED = "$tombstoned"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]*")
@@ -101,6 +108,7 @@ _TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 TENANT_MARK = "@"
 
 Version: TypeAlias = int
+"""The number of an event in its stream, from 1 on; 0 is a stream that is not there."""
 
 
 # What a store can keep, asked when a value is made.
@@ -345,10 +353,13 @@ class Expected(Enum):
     EXISTS = "exists"
 
 
+# Whatever the stream has: never refused for its version.
 ANY = Expected.ANY
+# Some event, whichever.
 EXISTS = Expected.EXISTS
 
 ExpectedVersion: TypeAlias = Version | Expected
+"""What an append may say of the version it was decided on."""
 
 
 # Without the garbage collector's notice: events hold plain values only, and come by the thousand.
@@ -653,6 +664,7 @@ def check_query(query: Query) -> Sequence[str]:
 
 
 TimerChange: TypeAlias = SetTimer | CancelTimer | CloseTimer
+"""What an append may do with timers."""
 
 
 @dataclass(frozen=True, slots=True)

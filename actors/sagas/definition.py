@@ -147,7 +147,7 @@ class Step(Generic[R_co]):
         return "" if self.wait_for is None else "signal"
 
     def read(self, result: Mapping[str, object]) -> object:
-        """Call this for a result as its class; raises `msgspec.ValidationError`."""
+        """Call this for a result as its class; raises `ValidationError` of msgspec."""
         if self.result_type is None:
             return result
         return msgspec.convert(result, self.result_type, str_keys=True)

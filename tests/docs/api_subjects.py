@@ -6,44 +6,19 @@ first. `api.py` writes the pages from it, and tells what is missing here or not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from tests.docs.api_stored import PERSISTENCE, SAGAS
+from tests.docs.api_words import WRITTEN, Page, Subject
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One part of a page: what it is about, and the names in it."""
-
-    title: str
-    names: tuple[str, ...]
-    intro: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The page of one package."""
-
-    file: str
-    package: str
-    title: str
-    intro: str
-    subjects: tuple[Subject, ...]
-    # What is not public but stands in signatures: module and name.
-    words: tuple[str, ...] = ()
-
-
-_WRITTEN: Final = (
-    "Written by `python -m tests.docs.api` from signatures and docstrings: mend it there. Times "
-    "are seconds, deadlines are times of trio's clock. Call it all in the trio thread, unless it "
-    "says otherwise."
-)
+__all__ = ["MADE_BY_US", "PAGES", "Page", "Subject"]
 
 ACTORS: Final = Page(
     "actors.md",
     "actors.runtime",
     "actors.runtime: actors, refs, systems",
     "`from actors.runtime import ...`. To learn it, begin with "
-    f"[your first actor](../../start/first-actor.md). {_WRITTEN}",
+    f"[your first actor](../../start/first-actor.md). {WRITTEN}",
     (
         Subject(
             "Writing an actor",
@@ -189,7 +164,7 @@ SUPERVISION: Final = Page(
     "supervision",
     "supervision: who restarts whom",
     "`from supervision import ...`. To understand it, read "
-    f"[supervision](../../explain/supervision.md). {_WRITTEN}",
+    f"[supervision](../../explain/supervision.md). {WRITTEN}",
     (
         Subject(
             "Opening a tree",
@@ -347,7 +322,7 @@ REDUCERS: Final = Page(
     "actors.reducers",
     "actors.reducers: reducers and effects",
     "`from actors.reducers import ...`. To understand it, read "
-    f"[reducers](../../explain/reducers.md). {_WRITTEN}",
+    f"[reducers](../../explain/reducers.md). {WRITTEN}",
     (
         Subject(
             "Writing a reducer",
@@ -421,7 +396,7 @@ TESTING: Final = Page(
     "actors.testing",
     "actors.testing: probes, puppets, simulations",
     "`from actors.testing import ...`. How to use it: "
-    f"[test your own actors](../../how_to/test-your-own-actors.md). {_WRITTEN}",
+    f"[test your own actors](../../how_to/test-your-own-actors.md). {WRITTEN}",
     (
         Subject("A probe in the place of an actor", ("Probe",)),
         Subject(
@@ -477,7 +452,7 @@ TESTING: Final = Page(
     ),
 )
 
-PAGES: Final = (ACTORS, REDUCERS, SUPERVISION, TESTING)
+PAGES: Final = (ACTORS, REDUCERS, SUPERVISION, PERSISTENCE, SAGAS, TESTING)
 
 # The runtime makes these, users only get them: how they are made says nothing to a reader.
 MADE_BY_US: Final = frozenset(

@@ -21,9 +21,12 @@ _LENGTH_USUAL = 2500
 # The second section of a page, the third and so on: other pages have their turn before.
 _AGAIN = 0.6
 # A table of all there is answers who knows its name; whoever asks in words wants a page to read.
-_LOOKED_UP, _LOOKED_UP_PART = ("reference/api/", "reference/requirements"), 0.7
+_LOOKED_UP, _LOOKED_UP_PART = ("reference/api/", "reference/requirements"), 0.5
 # Further words of a question of 100 characters say no more, and each is looked for everywhere.
 _WORDS_MAX = 16
+
+# Where a word stands: in the heading, in what the page is about, in the text below.
+_SAID, _ABOVE, _TEXT = 4, 2, 1
 
 _WORD = re.compile(r"\w+")
 # Words that people ask with, and that say nothing of what they ask for.
@@ -64,9 +67,13 @@ class Index:
         words = _asked(said)
         if not words:
             return []
-        weights = [self._weight(word) for word in words]
+        places = [[_place(one, word) for one in self.entries] for word in words]
+        weights = [self._weight(of_word) for of_word in places]
         phrase = " ".join(said) if len(said) > 1 else ""
-        scored = [(_points(one, words, weights, phrase), one) for one in self.entries]
+        scored = [
+            (_points(one, [of_word[at] for of_word in places], weights, phrase), one)
+            for at, one in enumerate(self.entries)
+        ]
         scored.sort(key=lambda pair: -pair[0])
         seen, found = Counter[str](), list[tuple[float, Entry]]()
         for points, one in scored:
@@ -78,9 +85,9 @@ class Index:
         found.sort(key=lambda pair: -pair[0])
         return [one for _, one in found]
 
-    def _weight(self, word: str) -> float:
+    def _weight(self, places: Sequence[int]) -> float:
         # In a heading everywhere or nowhere: between one and some four times.
-        among = sum(word in one.said or word in one.text for one in self.entries)
+        among = sum(place & (_SAID | _TEXT) != 0 for place in places)
         return 1.0 + math.log10(len(self.entries) / among) if among else 1.0
 
 
@@ -114,21 +121,28 @@ def _stem(word: str) -> str:
     return word
 
 
-def _points(one: Entry, words: Sequence[str], weights: Sequence[float], phrase: str) -> float:
+def _place(one: Entry, word: str) -> int:
+    """Tell where a word stands; each text is looked through once for it."""
+    if word in one.said:
+        return _SAID
+    return (_ABOVE if word in one.above else 0) | (_TEXT if word in one.text else 0)
+
+
+def _points(one: Entry, places: Sequence[int], weights: Sequence[float], phrase: str) -> float:
     count, points, is_in_section = 0, 0.0, False
-    for word, weight in zip(words, weights, strict=True):
-        if word in one.said:
+    for place, weight in zip(places, weights, strict=True):
+        if place & _SAID:
             points += _IN_HEADING * weight
             is_in_section = True
-        elif word in one.above:
+        elif place & _ABOVE:
             points += _IN_TITLE * weight
-        elif word in one.text:
+        elif place & _TEXT:
             points += _IN_TEXT * weight * min(1.0, _LENGTH_USUAL / len(one.text))
             is_in_section = True
         else:
             continue
         count += 1
-    if count <= len(words) * _PART_OVER:
+    if count <= len(places) * _PART_OVER:
         return 0.0
     if one.section.heading.level == 1:
         points += _IN_TITLE
@@ -136,4 +150,4 @@ def _points(one: Entry, words: Sequence[str], weights: Sequence[float], phrase: 
         return 0.0  # nothing but what its page says already
     if phrase:
         points += _IN_HEADING * (phrase in one.said) + _IN_TEXT * (phrase in one.text)
-    return points * (count / len(words)) ** _LACKING
+    return points * (count / len(places)) ** _LACKING

@@ -18,6 +18,7 @@ from actors.persistence.words import StoredEvent
 from actors.reducers.messages import here
 
 Document: TypeAlias = Mapping[str, object]
+"""What a read model keeps under a key: JSON."""
 
 # A key stands in an index, whose entries have an end (2,700 bytes in PostgreSQL).
 KEY_BYTES_MAX = 1024

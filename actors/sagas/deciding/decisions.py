@@ -66,9 +66,11 @@ from actors.sagas.words.words import (
 # So many signals may wait in a log: more is a sender in a loop.
 SIGNALS_MAX = 100
 
-# Answers that change nothing.
+# Answers that change nothing: what came is of another attempt, or of a saga that is over.
 IGNORED = "ignored"
+# It was over, and nothing of it stands.
 NOTHING_TO_UNDO = "nothing to undo"
+# It was started, or signalled, so before.
 KNOWN = "known"
 
 # Names of timers.

@@ -166,7 +166,7 @@ class Sagas:
         `name` is its own, `key` what a client repeats its request with: the same one is the same
         saga, which is not begun twice. With neither each call begins one. With `tenant` it is that
         tenant's, with all its messages and timers. Raises `SagaExists` for
-        other data under that name, `InvalidSagaId`, `UnknownSagaKind`, `msgspec.ValidationError`
+        other data under that name, `InvalidSagaId`, `UnknownSagaKind`, `ValidationError` of msgspec
         and what the store says; after `StoreUnavailable` a repeat under the same name is safe.
         """
         if name is not None and key is not None:

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from actors.persistence import event
 
 FailureKind: TypeAlias = Literal["transient", "permanent", "timeout", "cancelled"]
+"""Why a step failed: for a moment, for good, or nobody knows."""
 
 
 @event(allow=("parent_token",))
@@ -206,3 +207,4 @@ SagaEvent: TypeAlias = (
     | SagaResumed
     | SagaMigrated
 )
+"""What stands in a saga's log."""

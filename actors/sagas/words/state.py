@@ -36,6 +36,7 @@ from actors.sagas.words.words import FINAL, Parent, Status
 # `waiting` is between a failed attempt and the next; `unknown` is failed, and may yet be done.
 StepPhase: TypeAlias = Literal["new", "started", "waiting", "done", "failed", "unknown", "skipped"]
 UndoPhase: TypeAlias = Literal["", "started", "waiting", "done", "failed", "skipped"]
+"""How far the undo of a step is."""
 
 
 class StepState(msgspec.Struct, frozen=True):

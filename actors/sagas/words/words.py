@@ -302,6 +302,7 @@ class Break:
 
 
 Action: TypeAlias = Literal["retry", "skip", "compensate", "fail"]
+"""What a person may have done with a saga that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +329,7 @@ def _check_who_and_why(by: object, reason: object) -> None:
 SagaInput: TypeAlias = (
     Start | TakeReply | TakeTimer | TakeSignal | Compensate | Cancel | Wake | Break | Intervene
 )
+"""All that a saga can be told."""
 
 
 # What a saga sends.
@@ -364,13 +366,13 @@ class SagaCommand:
         return self.work if self.is_undo else f"{self.work}:{self.attempt}"
 
     def read(self, cls: type[T]) -> T:
-        """Call this for the command as a class; raises `msgspec.ValidationError`."""
+        """Call this for the command as a class; raises `ValidationError` of msgspec."""
         return msgspec.convert(self.body, cls, str_keys=True)
 
     def opened(self) -> object:
         """Call this for the command as the class that was marked with its name.
 
-        Raises `LookupError` when this program has none, and `msgspec.ValidationError`.
+        Raises `LookupError` when this program has none, and `ValidationError` of msgspec.
         """
         if self.name not in _classes:
             raise LookupError(f"this program has no command {self.name}; nothing was read")
