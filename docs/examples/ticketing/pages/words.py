@@ -328,7 +328,7 @@ _STATES = {
     "SeatsReserved": ("One moment.", "Your seats are held."),
     "PaymentPending": ("Held for you.", "Pay before the time is over, or others get the seats."),
     "PaymentCompleted": ("Paid.", "Your tickets are made."),
-    "Completed": ("Yours.", "The tickets came by mail, too."),
+    "Completed": ("Yours.", "Your tickets are below; one of them shown at a gate lets one in."),
     "Failed": ("Not held.", ""),
     "Expired": ("Too late.", "The five minutes are over, and the seats are free for others."),
     "Cancelled": ("Over.", "The seats are free for others; money that was paid goes back."),

@@ -23,6 +23,7 @@ from docs.examples.ticketing.http.options import TICKETS
 from docs.examples.ticketing.pages.buying import wanted
 from docs.examples.ticketing.pages.signing import page_after
 from docs.examples.ticketing.pages.staging import plan_of, sections_in
+from docs.examples.ticketing.pages.words import state_words
 from docs.examples.ticketing.shows import Plan
 from docs.examples.ticketing.site import PLAN
 from storage.memory import MemoryDatabase
@@ -373,6 +374,18 @@ def test_seats_that_are_chosen_say_how_many_and_where() -> None:
     assert wanted(MultiDict({"section": "Stalls", "quantity": "3"})) == ("Stalls", 3, ())
     for text in ("", "0", "10", "-1", "x", "²"):
         assert wanted(MultiDict({"section": "Stalls", "quantity": text}))[1] == 0
+
+
+def test_each_status_of_a_reservation_has_words() -> None:
+    # EX-42: as `status_of` and `Office.status` name them
+    for status in (
+        *("Initiated", "SeatsReserved", "PaymentPending", "PaymentCompleted", "Completed"),
+        *("PaymentFailed", "Compensated", "Expired", "Cancelled", "Failed"),
+    ):
+        word, text, _ = state_words(status, "Sold out.")
+        assert word != status, status
+        assert text, status
+    assert state_words("Failed", "Sold out.") == ("Not held.", "Sold out.", "tone-bad")
 
 
 def test_who_signs_in_goes_on_to_a_page_of_ours() -> None:
