@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 from quart import Blueprint, Response, request
-from werkzeug.datastructures import MultiDict
 
-from actors.persistence.projections.searching import FILTER_BYTES_MAX, TEXT_CHARS_MAX
 from actors.persistence.projections.searching import Place as FoundAt
+from docs.examples.asked_words import question_of
 from docs.examples.orders.commands import Cancel, Desk, Place, Ship
 from docs.examples.orders.listing import NAME, RECENT_MAX, STATUSES, OrderList
 from docs.examples.orders.searching import FILTERS, OrdersByWords, row_of
@@ -100,7 +99,7 @@ def listing_routes(site: OwnSite) -> Blueprint:
     @routes.get(f"{LISTED}/search")
     async def search() -> Response:
         page = pages.read()
-        text, filters = question_of(request.args)
+        text, filters = question_of(request.args, FILTERS)
         await catch_up(found.store, SEARCH_NAME)
         # One more tells that there is another page.
         rows = await found.search(text, filters, page.after, page.limit + 1)
@@ -122,28 +121,6 @@ def listing_routes(site: OwnSite) -> Blueprint:
         return ok({status: await orders.count_by_status(status) for status in STATUSES})
 
     return routes
-
-
-def question_of(asked: MultiDict[str, str]) -> tuple[str, dict[str, str]]:
-    """What a client looks for; raises the answer 422 for more than anybody would."""
-    text = asked.get("q", "")
-    filters = {path: asked[name] for name, path in FILTERS.items() if name in asked}
-    problems = {}
-    if len(text) > TEXT_CHARS_MAX or not is_storable(text):
-        problems["q"] = f"is a text of at most {TEXT_CHARS_MAX} characters"
-    for name, path in FILTERS.items():
-        value = filters.get(path, "")
-        if len(value.encode(errors="replace")) > FILTER_BYTES_MAX or not is_storable(value):
-            problems[name] = f"is a text of at most {FILTER_BYTES_MAX} bytes"
-    if problems:
-        told = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
-        raise validation(told, [FieldProblem(*one) for one in problems.items()])
-    return text, filters
-
-
-def is_storable(text: str) -> bool:
-    """Whether a text can be one of any store: without NUL, and whole characters only."""
-    return "\x00" not in text and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def limit_of(text: str | None) -> int:

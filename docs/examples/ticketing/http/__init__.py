@@ -28,6 +28,8 @@ from docs.examples.ticketing.http.routes.signing import signing_routes
 from docs.examples.ticketing.http.routes.tickets import ticket_routes
 from docs.examples.ticketing.http.sockets import Beat, TicketSockets, at_paths
 from docs.examples.ticketing.office import INLINE, BoxOffice
+from docs.examples.ticketing.reading import finding
+from docs.examples.ticketing.reading.finding import EventSearch
 from docs.examples.ticketing.reading.halls import Halls
 from docs.examples.ticketing.reading.listing import EventListing
 from docs.examples.ticketing.reading.sales import Sales
@@ -49,6 +51,10 @@ def tree(site: OwnSite) -> list[ChildSpec]:
         *(
             ChildSpec(one.name, partial(ProjectionRunner, one, site.store, rows))
             for one in (EventListing(), Halls(), Sales())
+        ),
+        ChildSpec(
+            finding.NAME,
+            partial(ProjectionRunner, EventSearch(), site.store, site.searching.projections),
         ),
     ]
 
@@ -97,4 +103,5 @@ PLAN = SitePlan(
     health=components,
     alive=None,
     outside={HOOKS: HOOKS_POLICY},
+    searched={finding.NAME: finding.FIELDS},
 )

@@ -41,37 +41,42 @@ class EventListing(Projection):
 
     async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
         """Write what an event means for the row of its show."""
-        happened = self.types.decode(event)
         name = str(event.stream_id).removeprefix("event-")
         before = await row(tx, f"events/{name}", EventRow)
-        match happened:
-            case ShowPlanned(plan, at) if before is None:
-                after = EventRow(
-                    name,
-                    plan.title,
-                    plan.description,
-                    plan.starts_at,
-                    plan.ends_at,
-                    plan.venue_name,
-                    DRAFT,
-                    at,
-                    plan.owner,
-                )
-            case ShowChanged() if before is not None:
-                after = msgspec.structs.replace(
-                    before,
-                    title=happened.title,
-                    description=happened.description,
-                    start_time=happened.starts_at,
-                    end_time=happened.ends_at,
-                )
-            case ShowMoved(status) if before is not None:
-                after = msgspec.structs.replace(before, status=status)
-            case _:
-                return
+        after = changed(name, before, self.types.decode(event))
+        if after is None:
+            return
         put(tx, f"events/{name}", after)
         if before is None or before.status != after.status:
             await _move(tx, after, [] if before is None else _lists(before), _lists(after))
+
+
+def changed(name: str, before: EventRow | None, happened: object) -> EventRow | None:
+    """Call this for the row after an event; None where there is nothing to change."""
+    match happened:
+        case ShowPlanned(plan, at) if before is None:
+            return EventRow(
+                name,
+                plan.title,
+                plan.description,
+                plan.starts_at,
+                plan.ends_at,
+                plan.venue_name,
+                DRAFT,
+                at,
+                plan.owner,
+            )
+        case ShowChanged() if before is not None:
+            return msgspec.structs.replace(
+                before,
+                title=happened.title,
+                description=happened.description,
+                start_time=happened.starts_at,
+                end_time=happened.ends_at,
+            )
+        case ShowMoved(status) if before is not None:
+            return msgspec.structs.replace(before, status=status)
+    return None
 
 
 def _lists(one: EventRow) -> list[str]:

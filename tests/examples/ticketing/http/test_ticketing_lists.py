@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from actors.persistence import ProjectionStore
 from docs.examples.ticketing.reading.halls import Halls
 from docs.examples.ticketing.reading.listing import EventListing
@@ -15,6 +17,7 @@ from tests.examples.ticketing.http.ticketing_kit import (
     rebuilt,
     sign_in,
 )
+from tests.patience import PATIENCE_S
 from web.app import OwnSite
 
 SECTIONS = [
@@ -116,6 +119,37 @@ async def test_events_are_listed_by_status_and_owner(memory_port: int) -> None:
     assert fields_at(closed, "events", 0)["title"] == "Second"
     for wrong in ("page_size=101", "page_size=0", "page=x", "status=Draft", "status=x"):
         assert (await owner.ask(f"GET /api/events?{wrong}")).status == 422, wrong
+
+
+async def test_events_are_found_by_words(memory_port: int) -> None:
+    # EX-40, PROJ-13: soonest first, no drafts; a limit out of range is 422, a made up cursor 400
+    owner = await sign_in(memory_port, "o@example.com")
+    later = await planned(owner, title="Piano recital", days=9)
+    soon = await planned(owner, title="Piano and cello", days=3)
+    await owner.ask("POST /api/events", event_body(title="Piano draft") | {"open_sales": False})
+    closed = await planned(owner, title="Quartet")
+    last = await owner.ask(f"POST /api/events/{closed}/close-sales")
+    after = {"X-Greenroom-After": last.headers["x-greenroom-position"]}
+
+    async def found(query: str) -> list[str]:
+        with trio.fail_after(PATIENCE_S):
+            reply = await owner.ask(f"GET /api/events/search?{query}", None, after)
+            while "x-greenroom-stale" in reply.headers:
+                reply = await owner.ask(f"GET /api/events/search?{query}", None, after)
+        items = told(reply)["items"]
+        assert isinstance(items, list)
+        return [str(one["id"]) for one in items]
+
+    assert await found("q=quartet&status=SalesClosed") == [closed]
+    assert await found("q=PIANO") == [soon, later]
+    assert await found("q=piano+recital") == [later]
+    assert await found("q=piano&status=SalesClosed") == []
+    assert await found("q=draft") == []
+    first = await owner.get("/api/events/search?q=piano&limit=1")
+    assert fields_at(first, "items", 0)["title"] == "Piano and cello"
+    assert await found(f"q=piano&limit=1&after={first['next']}") == [later]
+    for wrong, status in (("limit=0", 422), ("q=" + "x" * 201, 422), ("after=AAAA", 400)):
+        assert (await owner.ask(f"GET /api/events/search?{wrong}")).status == status, wrong
 
 
 async def test_rows_are_built_anew_as_they_were(memory_site: OwnSite) -> None:

@@ -20,7 +20,7 @@ FOLDER = ROOT / "docs" / "examples"
 SITES = sorted(name for name, example in EXAMPLES.items() if example.is_site)
 PROGRAMS = sorted(set(EXAMPLES) - set(SITES))
 # What examples have in common is none by itself.
-SHARED = {"store_feed"}
+SHARED = {"asked_words", "store_feed"}
 
 
 def test_every_module_of_the_folder_has_its_name_and_its_words() -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import msgspec
 from quart import Blueprint, Response, request
 
+from actors.persistence import live_collection
+from actors.persistence.projections.searching import Place
+from docs.examples.asked_words import question_of
 from docs.examples.ticketing.http.desk import Desk, desk_of, is_admin, signed_in
 from docs.examples.ticketing.http.routes.payments import PAYMENTS
 from docs.examples.ticketing.http.routes.reservations import RESERVATIONS
@@ -22,7 +25,7 @@ from docs.examples.ticketing.http.shapes import (
     reservation_status,
     units,
 )
-from docs.examples.ticketing.reading import halls, listing, sales
+from docs.examples.ticketing.reading import finding, halls, listing, sales
 from docs.examples.ticketing.reading.halls import SectionRow, section_key
 from docs.examples.ticketing.reading.ledger import (
     AllSales,
@@ -34,7 +37,7 @@ from docs.examples.ticketing.reading.listing import LISTED, Count, EventRow
 from docs.examples.ticketing.reading.rows import Rows, person
 from docs.examples.ticketing.reading.sales import PaymentRow, ReservationRow, TicketRow
 from docs.examples.ticketing.shows import SECTIONS_MAX, sections_of
-from web.api import bad_request, catch_up, forbidden, not_found, ok, validation
+from web.api import Pages, bad_request, catch_up, forbidden, not_found, ok, validation
 from web.app import OwnSite
 from web.server import FieldProblem
 
@@ -82,9 +85,33 @@ def list_routes(site: OwnSite) -> Blueprint:
         found = await sold.named(f"tickets_of/{person(who)}/", "tickets", TicketRow, limit=OWN_MAX)
         return ok({"tickets": found, "total": len(found)})
 
+    _search(routes, site)
     _seats(routes, desk, Rows(store, halls.NAME))
     _analytics(routes, desk, sold)
     return routes
+
+
+def _search(routes: Blueprint, site: OwnSite) -> None:
+    searching, cursors = site.searching, Pages[Place](site.ring, tuple)
+
+    @routes.get(f"{EVENTS}/search")
+    async def search() -> Response:
+        page = cursors.read()
+        text, filters = question_of(request.args, finding.FILTERS)
+        await catch_up(searching.projections, finding.NAME)
+        collection = await live_collection(searching.projections, finding.NAME)
+        asked = {**filters, **finding.LISTED_ONLY}
+        # One more tells that there is another page.
+        found = (
+            []
+            if collection is None
+            else await searching.by_words.search(
+                collection, text, filters=asked, after=page.after, limit=page.limit + 1
+            )
+        )
+        return cursors.answer(
+            page, found, lambda one: one.place, lambda one: _event(finding.event_of(one.document))
+        )
 
 
 def _seats(routes: Blueprint, desk: Desk, rows: Rows) -> None:
