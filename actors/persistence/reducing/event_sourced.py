@@ -51,7 +51,7 @@ from actors.persistence.errors import (
 from actors.persistence.event_store import EventStore, Snapshots
 from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.reducing.effects import carrying, metadata_of
-from actors.persistence.reducing.recording import NotKept, Record, environment_of
+from actors.persistence.reducing.recording import NotKept, Record, environment_of, reduced_at
 from actors.persistence.words import (
     AppendRequest,
     CloseTimer,
@@ -498,9 +498,7 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
             raise StoreTimeout(max(within_s, 0.0), nothing_written=True)
 
     def _replay(self, stored: StoredEvent) -> None:
-        timestamp = stored.metadata.get("timestamp")
-        at = stored.recorded_at if timestamp is None else datetime.fromisoformat(timestamp)
-        state = self._state
+        state, at = self._state, reduced_at(stored)
         for event in self.types.decode_all(stored):
             state = self._reduced(state, event, stored.event_id, at).state
         # All parts of a split event at once: a version is never half applied.

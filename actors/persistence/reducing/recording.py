@@ -15,7 +15,13 @@ from uuid import UUID
 
 from actors.persistence.errors import StoreError
 from actors.persistence.reducing.effects import check_events
-from actors.persistence.words import APPEND_EVENTS_MAX, Idempotent, OutboxMessage, TimerChange
+from actors.persistence.words import (
+    APPEND_EVENTS_MAX,
+    Idempotent,
+    OutboxMessage,
+    StoredEvent,
+    TimerChange,
+)
 from actors.reducers import Callback, Effect, Environment, RandomOfIds, check_callback
 from actors.reducers.messages import here
 from actors.runtime import AskError
@@ -113,6 +119,12 @@ class _IdsOf:
         # As RFC 9562 lays it out: time, version, 12 bits that count, variant, 62 bits of chance.
         value = (self._event_id.int >> 80 << 80) | (0x7 << 76) | ((self._made & 0xFFF) << 64)
         return UUID(int=value | (0b10 << 62) | (chance & ((1 << 62) - 1)))
+
+
+def reduced_at(stored: StoredEvent) -> datetime:
+    """Call this for the time at which a stored event was reduced first, and is ever again."""
+    timestamp = stored.metadata.get("timestamp")
+    return stored.recorded_at if timestamp is None else datetime.fromisoformat(timestamp)
 
 
 def environment_of(env: E, event_id: UUID, at: datetime) -> E:

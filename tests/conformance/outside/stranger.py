@@ -1,7 +1,7 @@
 """What a stranger does first: `greenroom new app demo && cd demo && make test`, on a clean machine.
 
 A program with everything, and its greenroom in it, in an environment of its own from the index;
-then one with the longest names, from this checkout. The first is checked again with the network
+then one with the longest names. The first is checked again with the network
 cut. Then the page of the first service is walked, each command of it.
 """
 
@@ -56,15 +56,17 @@ def _do() -> Line:
         ):
             problems.append("make test of a new program failed")
         first_s = time.monotonic() - began
-        if first_s > FIRST_S_MAX:
-            problems.append(f"it took {first_s:.0f} s, over {FIRST_S_MAX:.0f}")
+        # A machine that does other things says nothing of a time.
+        load = os.getloadavg()[0]
+        if first_s > FIRST_S_MAX and load <= (os.cpu_count() or 1):
+            problems.append(f"it took {first_s:.0f} s, over {FIRST_S_MAX:.0f}, at load {load:.0f}")
         if not did("make", "check", cwd=folder / "demo"):
             problems.append("make check failed")
         cut = shutil.which("unshare") and shutil.which("ip")
         if cut and not did("sh", "-c", CUT.format("make test"), cwd=folder / "demo"):
             problems.append("make test without network failed")
         name = "w" * NAME_CHARS_MAX
-        made = typed("app", name, *everything) and all(
+        made = typed("app", name, *everything, "--vendor") and all(
             typed(kind, part, *(("--of", LONG["aggregate"]) if kind == "projection" else ()),
                   cwd=folder / name)
             for kind, part in LONG.items()
@@ -74,7 +76,8 @@ def _do() -> Line:
         walk = [sys.executable, "-m", "pytest", "-q", "tests/docs/test_first_service.py"]
         if not did(*walk, cwd=ROOT, WALK="whole"):
             problems.append("the page of the first service says what is not so")
-        words = f"made and tested in {first_s:.0f} s, {'' if cut else 'NOT '}tried without network"
+        cut_words = "tried without network" if cut else "NOT tried without network"
+        words = f"tested in {first_s:.0f} s at load {load:.0f}, {cut_words}"
         return judged(NAME, [f"{one}; see {log}" for one in problems], words)
 
 

@@ -48,24 +48,19 @@ class _Archive(msgspec.Struct):
     hashes: dict[str, str] = {}
 
 
-class _Folder(msgspec.Struct):
-    editable: bool = False
-
-
 class DirectUrl(msgspec.Struct):
     """What `direct_url.json` says (PEP 610)."""
 
     url: str
     vcs_info: _Vcs | None = None
     archive_info: _Archive | None = None
-    dir_info: _Folder | None = None
 
 
 def requirement(extras: Iterable[str] = (), *, is_vendored: bool = False) -> str:
     """Call this for what a program writes as its dependency."""
     wanted = ",".join(sorted(extras))
     name = f"{NAME}[{wanted}]" if wanted else NAME
-    installed = _installed()
+    installed = _maybe_installed()
     if installed is None:
         version = _version_of_checkout()
         return f"{name}=={version}" if is_vendored else f"{name} @ {HOUSE.as_uri()}"
@@ -92,26 +87,18 @@ def wheel() -> tuple[str, bytes]:
 
     An installed one is packed anew from its files, without network; a checkout is built.
     """
-    installed = _installed()
-    if installed is not None:
-        told = _direct_url(installed)
-        if told is None or told.dir_info is None or not told.dir_info.editable:
-            return _packed(installed)
-    return _built()
+    installed = _maybe_installed()
+    return _built() if installed is None else _packed(installed)
 
 
-def _installed() -> Distribution | None:
-    """The distribution of the code that runs; a checkout that runs beside one is none."""
-    try:
-        found = distribution(NAME)
-    except PackageNotFoundError:
+def _maybe_installed() -> Distribution | None:
+    """What was installed; None for a checkout, whatever a build or pip has left in or of it."""
+    if (HOUSE / "pyproject.toml").is_file():
         return None
-    told = _direct_url(found)
-    if told is not None and told.dir_info is not None and told.dir_info.editable:
-        place = Path(unquote(urlsplit(told.url).path))
-    else:
-        place = Path(str(found.locate_file("")))
-    return found if place.resolve() == HOUSE.resolve() else None
+    try:
+        return distribution(NAME)
+    except PackageNotFoundError as error:
+        raise NoWheel(f"{HOUSE} was not installed by pip") from error
 
 
 def _direct_url(installed: Distribution) -> DirectUrl | None:
@@ -160,8 +147,6 @@ def _packed(installed: Distribution) -> tuple[str, bytes]:
 
 def _built() -> tuple[str, bytes]:
     """Build it from a copy of the checkout: a build leaves folders where it was made."""
-    if not (HOUSE / "pyproject.toml").is_file():
-        raise NoWheel(f"{HOUSE} is no checkout")
     words = ["-m", "pip", "wheel", ".", "--no-deps", "--quiet", "--wheel-dir", "made"]
     if find_spec("setuptools") is not None:
         words.append("--no-build-isolation")  # and so without network

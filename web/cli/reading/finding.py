@@ -1,8 +1,9 @@
 """Whose `apply` folds a stream: by the category that its aggregate has.
 
-Looked for in this order: the modules that were named (`--import`), the aggregates that installed
-programs registered (entry points of the group `greenroom.aggregates`), and the site's own. A class
-that is named itself, `--import shop.orders:Orders`, is taken for whatever stream.
+An event-sourced reducer is found as an aggregate is, by the class of its actor. Looked for in this
+order: the modules that were named (`--import`), the aggregates that installed programs registered
+(entry points of the group `greenroom.aggregates`), and the site's own. A class that is named
+itself, `--import shop.orders:Orders`, is taken for whatever stream.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TypeAlias, TypeGuard
 
-from actors.persistence import Aggregate, StreamId
+from actors.persistence import Aggregate, EventSourcedReducerActor, StreamId
+from actors.reducers import Environment
 from web.cli.opening import import_modules
-from web.cli.reading.folding import AggregateFold
+from web.cli.reading.folding import AggregateFold, Fold, ReducerFold
 from web.observability import Code, CommandFailed
+from web.wiring.environment import SystemClock, SystemIds
 
 GROUP = "greenroom.aggregates"
 OWN = {"lab_step": "web.lab.demos.checkout.counterparts:LabStep"}
 
-_Class: TypeAlias = type[Aggregate[object, object, object]]
+_Class: TypeAlias = (
+    type[Aggregate[object, object, object]] | type[EventSourcedReducerActor[object, object]]
+)
+_BASES = (Aggregate, EventSourcedReducerActor)
 
 
-def find_aggregate(stream: StreamId, wanted: Sequence[str]) -> AggregateFold:
+def find_aggregate(stream: StreamId, wanted: Sequence[str]) -> Fold:
     """Call this for the aggregate of a stream, made; `CommandFailed` where there is not one."""
     named = [_class(one) for one in wanted if ":" in one]
     if named:
@@ -55,7 +61,7 @@ def _class(spelt: str) -> _Class:
 
 
 def _is_aggregate(value: object) -> TypeGuard[_Class]:
-    return isinstance(value, type) and issubclass(value, Aggregate) and value is not Aggregate
+    return isinstance(value, type) and issubclass(value, _BASES) and value not in _BASES
 
 
 def _of_modules(names: Sequence[str]) -> list[_Class]:
@@ -87,10 +93,12 @@ def _only(found: Sequence[_Class], stream: StreamId) -> _Class:
     )
 
 
-def _made(cls: _Class) -> AggregateFold:
+def _made(cls: _Class) -> Fold:
     try:
+        if issubclass(cls, EventSourcedReducerActor):
+            return ReducerFold(cls, Environment(SystemClock(), SystemIds()))
         return AggregateFold(cls())
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise CommandFailed(
             Code.FAILED, f"{cls.__name__} cannot be made without more ({error})"
         ) from error

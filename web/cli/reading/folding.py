@@ -6,14 +6,25 @@ it was, and the step says why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
 import msgspec
 
-from actors.persistence import EVENTS, PRIVATE_CODEC, Aggregate, EventTypes, Opened, StoredEvent
+from actors.persistence import (
+    EVENTS,
+    PRIVATE_CODEC,
+    Aggregate,
+    EventSourcedReducerActor,
+    EventTypes,
+    Opened,
+    StoredEvent,
+)
 from actors.persistence.errors import StoreError
+from actors.persistence.reducing.recording import environment_of, reduced_at
+from actors.reducers import Environment, Reducer
 from actors.runtime.words.showing import shown
 from actors.sagas import SagaEvent, SagaId, saga_facts
 from actors.sagas.words.state import SagaState
@@ -34,8 +45,8 @@ class Fold(Protocol):
     def initial(self) -> object:
         """Call this for the state before the first event."""
 
-    def apply(self, state: object, event: object) -> object:
-        """Call this for the state after an event."""
+    def apply(self, state: object, event: object, stored: StoredEvent) -> object:
+        """Call this for the state after an event, or a part of what is stored as one."""
 
     def told(self, state: object) -> object:
         """Call this for what of a state is told."""
@@ -52,9 +63,38 @@ class AggregateFold:
         """See `Fold.initial`."""
         return self._aggregate.initial()
 
-    def apply(self, state: object, event: object) -> object:
+    def apply(self, state: object, event: object, stored: StoredEvent) -> object:
         """See `Fold.apply`."""
         return self._aggregate.apply(state, event)
+
+    def told(self, state: object) -> object:
+        """See `Fold.told`."""
+        return state
+
+
+class ReducerFold:
+    """The fold of an event-sourced reducer of a program, which needs no actor.
+
+    Each event is reduced in the clock, the ids and the chance of then, as its actor does.
+    """
+
+    def __init__(self, actor: type[EventSourcedReducerActor[S, C]], env: Environment) -> None:
+        self.name, self.types = actor.reducer.name, actor.types
+        self._reducer, self._env = cast("Reducer[object, object, Environment]", actor.reducer), env
+        # What a state begins as is said by a method that needs nothing of a running actor.
+        self._first = cast("Callable[[], object]", actor.__new__(actor).initial)
+        self._first()
+
+    def initial(self) -> object:
+        """See `Fold.initial`."""
+        return self._first()
+
+    def apply(self, state: object, event: object, stored: StoredEvent) -> object:
+        """See `Fold.apply`."""
+        if self._reducer.in_place:
+            state = deepcopy(state)
+        env = environment_of(self._env, stored.event_id, reduced_at(stored))
+        return self._reducer.reduce(state, event, env).state
 
     def told(self, state: object) -> object:
         """See `Fold.told`."""
@@ -73,7 +113,7 @@ class SagaFold:
         """See `Fold.initial`."""
         return SagaState()
 
-    def apply(self, state: object, event: object) -> object:
+    def apply(self, state: object, event: object, stored: StoredEvent) -> object:
         """See `Fold.apply`."""
         return apply_to_saga(cast("SagaState", state), cast("SagaEvent", event))
 
@@ -97,7 +137,7 @@ def step(fold: Fold, before: object, stored: StoredEvent) -> Step:
     after = before
     try:
         for event in fold.types.decode_all(_readable(stored)):
-            after = fold.apply(after, event)
+            after = fold.apply(after, event, stored)
     except StoreError as error:
         return Step(stored, before, before, str(error).rstrip("."))
     except Exception as error:  # noqa: BLE001  (whatever a program's apply raises is told)

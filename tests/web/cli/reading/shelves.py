@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from actors.persistence import Aggregate, Decision, EventTypes, Private
-from actors.reducers import Environment
+from actors.persistence import (
+    Aggregate,
+    Decision,
+    EventSourcedReducerActor,
+    EventTypes,
+    Private,
+    Record,
+)
+from actors.reducers import Environment, Next, command, reducer
 
 TYPES = EventTypes()
 
@@ -13,6 +20,11 @@ TYPES = EventTypes()
 @TYPES.event()
 @dataclass(frozen=True)
 class BookPlaced:
+    title: str
+
+
+@command
+class PlaceBook:
     title: str
 
 
@@ -61,3 +73,28 @@ class Shelf(Aggregate[Books, object, BookPlaced | BookLent | ShelfBroke]):
 
 class OtherShelf(Shelf):
     category = "other"
+
+
+@dataclass(frozen=True)
+class Register:
+    """What a reducer has made of books: the time and the ids of then are in it."""
+
+    lines: tuple[str, ...] = ()
+
+
+@reducer
+def register(state: Register, action: BookPlaced | PlaceBook, env: Environment) -> Next[Register]:
+    match action:
+        case PlaceBook(title):
+            return Next(state, Record(BookPlaced(title)))
+        case BookPlaced(title):
+            line = f"{title} {env.ids.new_id()} {env.clock.now().isoformat()}"
+            return Next(Register((*state.lines, line)))
+
+
+class RegisterActor(EventSourcedReducerActor[Register, BookPlaced | PlaceBook]):
+    reducer = register
+    category, types = "register", TYPES
+
+    def initial(self) -> Register:
+        return Register()

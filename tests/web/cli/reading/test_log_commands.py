@@ -138,7 +138,7 @@ def test_a_state_is_told_event_by_event(run: Commands, tmp_path: Path) -> None:
     assert run("replay", "shelf-a", "--import", "tests.web.cli.reading.shelves:Shelv") == 3
     assert "There is Shelf" in run.err
     assert run("replay", "order-1", *CLASSES) == 3
-    assert "what was imported has other, shelf" in run.err
+    assert "what was imported has other, register, shelf" in run.err
     assert run("replay", "shelf-a", "--step", *CLASSES) == 2
     assert "needs a terminal" in run.err
 

@@ -15,10 +15,14 @@ import trio
 import trio.testing
 
 from actors.persistence import StreamId
+from actors.reducers import start_reducer
+from actors.runtime import open_actors
+from actors.testing import fixed_environment
 from storage.memory import MemoryEventStore
 from storage.testing.samples import new_event
-from tests.web.cli.reading.shelves import TYPES, BookPlaced, Shelf
+from tests.web.cli.reading.shelves import TYPES, BookPlaced, PlaceBook, RegisterActor, Shelf
 from web.cli.answering import Teller
+from web.cli.reading.finding import find_aggregate
 from web.cli.reading.folding import AggregateFold, Step
 from web.cli.reading.showing import difference_lines, differences
 from web.cli.reading.stepping import Keys, walk
@@ -120,6 +124,26 @@ async def test_a_long_stream_is_held_a_piece_at_a_time() -> None:
         assert store.begun == 2
         assert await tape.at(0) is None
         assert await tape.at(2 * KEPT + 1) is None
+
+
+async def test_a_reducer_is_folded_as_its_actor_has_done_it() -> None:
+    # CLI-3: with the clock and the ids of then
+    store, stream = MemoryEventStore(), StreamId("register-1")
+    async with open_actors() as system:
+        actor = await start_reducer(system, RegisterActor, fixed_environment(), "1", store)
+        for title in ("Dune", "Emma"):
+            await actor.run(PlaceBook(title))
+        state = await actor.state()
+    fold = find_aggregate(stream, ["tests.web.cli.reading.shelves"])
+    async with aclosing(Tape(store, stream, fold)) as tape:
+        found = await tape.at(2)
+    assert found is not None
+    assert (found.problem, found.after) == ("", state)
+    assert len(state.lines) == 2
+    assert (
+        fold.name
+        == find_aggregate(StreamId("other-1"), ["tests.web.cli.reading.shelves:RegisterActor"]).name
+    )
 
 
 async def test_what_cannot_be_read_is_passed_over() -> None:
