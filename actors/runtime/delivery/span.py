@@ -36,6 +36,7 @@ from actors.runtime.delivery.envelope import (
     caused_by,
     child_of,
     current_activity,
+    edge,
     is_correlation,
 )
 from actors.runtime.telling.spans import KEPT_MAX, TRACEPARENT_CHARS, Spans, Value, is_traceparent
@@ -268,11 +269,11 @@ def span_of(name: str, kept: Mapping[str, str], **fields: Value) -> Span | Carri
     """
     activity = current_activity.get()
     cell = activity.cell
-    context = None if cell is None else _context_of(kept, cell)
-    if cell is None or context is None:
+    context = _context_of(kept, cell)
+    if context is None:
         return NO_SPAN
-    spans = cell.spans
-    if spans is None or context.traceparent is None:
+    spans = None if cell is None else cell.spans
+    if cell is None or spans is None or context.traceparent is None:
         return Carried(context, activity)
     told = Span()
     told.name, told.fields, told.error = name, fields, ""
@@ -290,11 +291,11 @@ def carried(kept: Mapping[str, str]) -> Carried | NoSpan:
     cause.
     """
     activity = current_activity.get()
-    context = None if activity.cell is None else _context_of(kept, activity.cell)
+    context = _context_of(kept, activity.cell)
     return NO_SPAN if context is None else Carried(context, activity)
 
 
-def _context_of(kept: Mapping[str, str], cell: Party) -> Context | None:
+def _context_of(kept: Mapping[str, str], cell: Party | None) -> Context | None:
     """What is sent in the name of whoever kept this; None where nobody is told of there.
 
     It may have come from another program, and say anything.
@@ -303,34 +304,38 @@ def _context_of(kept: Mapping[str, str], cell: Party) -> Context | None:
     if not is_traceparent(trace):
         trace = ""
     if not is_correlation(correlation):
-        if not trace:
+        if not trace or cell is None:
             return None
         correlation = cell.system.text_id(cell.system.next_id())
     return Context(
         correlation,
         kept.get("causation_id"),
         trace or None,
-        cell.path,
+        None if cell is None else cell.path,
         kept.get("user_id"),
         kept.get("tenant"),
-        cell.id,
+        0 if cell is None else cell.id,
     )
 
 
 class Carried:
     """A stretch whose messages are in the name of others, and that nobody is told of."""
 
-    __slots__ = ("_activity", "_context", "_token", "_was")
+    __slots__ = ("_activity", "_context", "_edge", "_token", "_was")
     is_told: Final = False
 
     def __init__(self, context: Context, activity: Activity) -> None:
         self._context, self._activity = context, activity
         self._token: Token[Activity] | None = None
+        self._edge: Token[Context | None] | None = None
         self._was: Context | None = None
 
     def __enter__(self) -> Self:
         activity = self._activity
-        if activity.task is None:
+        if activity.cell is None:
+            # Outside of all actors: what comes in here begins here.
+            self._edge = edge.set(self._context)
+        elif activity.task is None:
             # One that others may share: this task has another one for as long.
             inner = Activity(activity.cell)
             inner.out, inner.origin = self._context, activity.origin
@@ -345,7 +350,9 @@ class Carried:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._token is not None:
+        if self._edge is not None:
+            edge.reset(self._edge)
+        elif self._token is not None:
             current_activity.reset(self._token)
         else:
             self._activity.out = self._was
