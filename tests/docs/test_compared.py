@@ -14,7 +14,8 @@ SAGAS = (ROOT / "docs" / "explain" / "sagas.md").read_text().split("\n## Beside 
 PEERS = ("Phoenix", "Centrifugo", "Marten", "Wolverine", "Akka", "Orleans", "Keycloak", "Ory")
 _ROW = re.compile(r"^\| (?!what \||---)([^|]+) \| ([^|]+) \| ([^|]+) \|(.*) \|$", re.MULTILINE)
 ROWS = [*_ROW.findall(PAGE), *_ROW.findall(SAGAS)]
-_ID = re.compile(r"\[([A-Z]+-\d+)\]\(\.\./reference/requirements\.md#([a-z]+-\d+)\)")
+# Where the link leads to on that page is looked at with all links.
+_ID = re.compile(r"\[([A-Z]+-\d+)\]\(\.\./reference/requirements\.md#[a-z0-9-]+\)")
 KNOWN = {row.id for row in parse((ROOT / "docs" / "reference" / "requirements.md").read_text())}
 
 
@@ -31,9 +32,7 @@ def test_a_line_names_what_shows_it(what: str, here: str, shown: str, others: st
     benches = re.findall(r"`make bench ONLY=(\w+)`", shown)
     tests = re.findall(r"`(test_\w+)`", shown)
     assert ids or benches or tests or shown in ("no", "the same"), shown
-    for name, anchor in ids:
-        assert name in KNOWN
-        assert anchor == name.lower()
+    assert KNOWN.issuperset(ids)
     for bench in benches:
         assert (ROOT / "tests" / "bench" / f"bench_{bench}.py").is_file(), bench
     # What is had is shown: nothing shows it only where it is not, or is no matter of a program.
