@@ -132,6 +132,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.app.read_models:OpenedModels.policies",
         "web.app.read_models:OpenedModels.purges",
     ),
+    "the dead letters that are kept of a sandbox": ("web.lab.sandbox.sandboxes:Sandbox.settled",),
     "the projections that the program's store has": (
         "web.observability.metrics.stored:_Pace._before",
     ),
