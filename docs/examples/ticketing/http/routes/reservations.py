@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import msgspec
+import trio
 from quart import Blueprint, Response
 
 from actors.persistence import Idempotent, Refusal
@@ -32,6 +33,7 @@ from web.api import (
     not_found,
     ok,
     timeout,
+    unavailable,
     wait_milestone,
 )
 from web.app import OwnSite
@@ -39,6 +41,8 @@ from web.app import OwnSite
 RESERVATIONS = "/api/reservations"
 # Not decided yet.
 _OPEN = ("Initiated", "SeatsReserved")
+# Of a request's ten seconds half stays for the reservation itself.
+DOOR_S_MAX = 4.0
 
 
 def reservation_routes(site: OwnSite) -> Blueprint:
@@ -94,7 +98,7 @@ async def begin(desk: Desk, asked: ReserveBody, key: Idempotent | None) -> Respo
             name, asked.event_id, asked.section, asked.quantity, tuple(asked.specific_seats)
         )
         refused = quantity_refusal(asked.quantity, asked.specific_seats)
-        if refused is None and key is None and await _seems_full(rows, hold):
+        if refused is None and key is None and (has_waited or await _seems_full(rows, hold)):
             refused = await desk.office.why_not(hold)
         if refused is not None:
             raise RESERVATION_REFUSALS.answer(refused)
@@ -107,8 +111,17 @@ async def begin(desk: Desk, asked: ReserveBody, key: Idempotent | None) -> Respo
     def decided(told: object) -> Stands | None:
         return told if isinstance(told, Stands) and told.word not in _OPEN else None
 
-    topics = desk.site.system.topics
-    found = await wait_milestone(topics, stands_on(name), start, decided)
+    # A crowd before one section: a few at a time begin, and the others see what came of it.
+    door, topics = desk.door(asked.event_id, asked.section), desk.site.system.topics
+    has_waited = door.available_tokens < 1
+    with trio.move_on_after(DOOR_S_MAX) as waiting:
+        await door.acquire()
+    if waiting.cancelled_caught:
+        raise unavailable("Too many want seats here just now; nothing was begun.", 1.0)
+    try:
+        found = await wait_milestone(topics, stands_on(name), start, decided)
+    finally:
+        door.release()
     if found is None:
         try:
             found = stands(name, await desk.office.sagas.query(saga))
