@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
+import trio
 
 from actors.persistence import (
     Aggregate,
@@ -82,6 +83,8 @@ E = TypeVar("E")
 
 # Of each kind: what has happened to nobody in a while ends. More at once are answered 503.
 ACTORS_MAX = 50_000
+# Half of the time that a request has.
+FOLLOWED_S_MAX = 5.0
 # Given to the store: it is written in the transaction of each append.
 INLINE = (SagaIndex(),)
 
@@ -265,6 +268,26 @@ class Office:
             await execute(section, sections.StartSales() if is_open else sections.StopSales())
             if found.status == "Cancelled":
                 await execute(section, sections.CallOffAll(show, one.name))
+
+    async def wait_followed(self, show: str) -> bool:
+        """Call this to wait until sections sell, or not, as their event says; not for ever.
+
+        They are told by the relay alone, in order: who told them here as well could close with
+        old news what was opened a moment ago.
+        """
+        _, found = await ask_state(self.find().shows[show])
+        assert isinstance(found, shows.Show)
+        assert found.plan is not None
+        with trio.move_on_after(FOLLOWED_S_MAX):
+            for one in shows.sections_of(found.plan):
+                while True:
+                    _, state = await ask_state(self.find().sections[f"{show}-{one.name}"])
+                    assert isinstance(state, sections.Seating)
+                    if state.is_on_sale == (found.status == "SalesOpen"):
+                        break
+                    await trio.sleep(0.02)
+            return True
+        return False
 
     async def _call_off(self, reservation: str) -> None:
         """Give one reservation back, paid or not; whatever is asked again is done once."""

@@ -137,7 +137,7 @@ def staging_routes(front: Front) -> Blueprint:
         if isinstance(done, Refusal):
             return await staging_page(front, show, done.message, 409)
         # The outbox does it too; the page that comes next shows it done.
-        await desk.office.follow(event_id)
+        await desk.office.wait_followed(event_id)
         return redirect(f"/organise/{event_id}", 303)
 
     return routes.blueprint

@@ -65,7 +65,7 @@ def show_routes(site: OwnSite) -> Blueprint:
     async def move(event_id: str, step: str) -> Response:
         by = str(signed_in().user_id)
         await carry_out(desk.show(event_id), _STEPS[step](by), SHOW_REFUSALS)
-        await desk.office.follow(event_id)
+        await desk.office.wait_followed(event_id)
         return ok(event_shown(event_id, await desk.look_at_show(event_id)))
 
     return routes
@@ -80,8 +80,8 @@ async def open_sales(desk: Desk, event_id: str, owner: str) -> None:
         show = await desk.look_at_show(event_id)
     if show.status == "Published":
         await carry_out(desk.show(event_id), OpenSales(owner), SHOW_REFUSALS)
-    # The outbox does it too; nobody is told that sales are open before they are.
-    await desk.office.follow(event_id)
+    # Nobody is told that sales are open before they are.
+    await desk.office.wait_followed(event_id)
 
 
 def plan_of(asked: EventBody, event_id: str, owner: str) -> Plan:
