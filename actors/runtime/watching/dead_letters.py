@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Final, Self, TypeAlias, cast
+from dataclasses import dataclass, field, replace
+from typing import Final, Self, TypeAlias
 
 import trio
 
-from actors.runtime.delivery.envelope import MESSAGE, Context, Envelope
-from actors.runtime.delivery.ref import Ref
+from actors.runtime.delivery.envelope import MESSAGE, NO_DEADLINE, Context, Envelope
+from actors.runtime.delivery.ref import check_thread
 from actors.runtime.life.cell import Cell, Reason
 from actors.runtime.telling.log import Log
 from actors.runtime.telling.spans import DEAD, DEADLINE_MISSED, Spans
@@ -184,12 +184,14 @@ class DeadLetters:
             self._publishing = False
 
     def resend(self, letter_id: int) -> None:
-        """Call this to tell a kept message once more to the same ref.
+        """Call this to tell a kept message once more to the same actor, under its former id.
 
-        Raises KeyError when it is not kept: it has left the ring, or was too large for it and
-        only its text is there. An ask becomes a tell, whose reply is dropped: its asker is gone.
+        It keeps its correlation, and has no deadline any more; the trace it was of is over, and
+        had its span. Raises KeyError when it is not kept: it has left the ring, or was too large
+        for it and only its text is there. An ask becomes a tell, whose reply is dropped: its
+        asker is gone. Off the trio thread: RuntimeError.
         """
-        for number, _, cell, _, _, message, *_ in self._kept:
+        for number, _, cell, _, _, message, message_id, context, *_ in self._kept:
             if number != letter_id:
                 continue
             if type(message) is _TooLarge:
@@ -197,8 +199,9 @@ class DeadLetters:
                     f"dead letter {number} was too large to be kept (about {message.weight} "
                     "bytes); only its text is there, and nothing was sent"
                 )
-            ref = cast(Ref[object], cell.ref)  # The message was sent there before.
-            ref.tell(message)
+            check_thread(cell, "resend")
+            again = context and replace(context, traceparent=None)
+            cell.mailbox.put((message, message_id, None, NO_DEADLINE, 0.0, again))
             return
         raise KeyError(letter_id)
 

@@ -99,6 +99,24 @@ async def test_a_dead_letter_can_be_sent_again_while_it_is_kept(
     assert log == ["in", 1]
 
 
+async def test_what_is_sent_again_is_the_same_message(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-92, LAB-40: its id, its correlation and its sender, not its deadline
+    sender = await system.start(puppet, name="sender")
+    gone = await dead(system, puppet)
+    sender.tell(Do(lambda me: gone.tell(Note("lost"), deadline=trio.current_time() + 5)))
+    await trio.testing.wait_all_tasks_blocked()
+    (first,) = system.dead_letters
+    await trio.sleep(60)
+    system.dead_letters.resend(first.id)
+    _, second = system.dead_letters
+    assert second.id != first.id
+    assert second.reason == first.reason == "no_such_actor"
+    for name in ("message_id", "correlation_id", "causation_id", "sender"):
+        assert getattr(second, name) == getattr(first, name), name
+
+
 async def test_a_flood_is_one_line_a_second(autojump_clock: MockClock, system: System) -> None:
     # ACT-92, ACT-46
     ref = await system.start(Puppet)
