@@ -243,7 +243,7 @@ async def test_a_document_has_the_shape_that_is_described() -> None:
             ada_id, ada_id, b"key", b"public", 0, False, False, False, "", database.now()
         )
         database.factors[ada_id] = FactorsRow(Totp(b"s" * 20, 1, database.now()), {b"c" * 32})
-        at = Identity("https://id.example.org", "ada-1")
+        at = Identity("https://id.example.org", "ada-first")
         database.identities[at] = IdentityRow(
             ada_id, "example", ProviderTokens(Secret("t")), database.now()
         )

@@ -83,7 +83,8 @@ class LyingProvider:
     refresh: set[str] = field(default_factory=set)
     calls: Counter[str] = field(default_factory=Counter)
     email: str = "ada@elsewhere.org"
-    subject: str = "ada-1"
+    # No letters of a hexadecimal number alone: ids that are drawn must not happen to hold it.
+    subject: str = "ada-first"
     has_email: bool = True
     # What it calls the session of who agrees; None: nothing.
     session: str | None = None

@@ -233,7 +233,7 @@ async def test_no_secret_of_a_flow_is_logged_or_shown() -> None:
         query = query_of(back)
         for secret in (
             query["code"], query["state"], query["state"][:43], cookies["gr_flow"], SECRET, CLIENT,
-            "access-1", "access-2", "refresh-", "canary of the provider", "ada-1", "elsewhere",
+            "access-1", "access-2", "refresh-", "canary of the provider", "ada-first", "elsewhere",
         ):  # fmt: skip
             assert secret not in seen, secret
         tried = [one for one in lines if one["event"] == "accounts.sign_in"]

@@ -237,5 +237,5 @@ async def test_nothing_a_provider_says_of_somebody_is_logged() -> None:
             ("refused", "oauth_example"),
         ]
         seen = repr(lines)
-        for secret in ("canary-session", "ada-1", token, "said-"):
+        for secret in ("canary-session", "ada-first", token, "said-"):
             assert secret not in seen, secret

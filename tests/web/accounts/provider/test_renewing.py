@@ -82,7 +82,7 @@ async def test_what_is_refused_is_dropped_and_told() -> None:
         told = [one for one in records if "accounts.tokens_dropped" in str(one)]
         assert len(told) == 1
         assert refused.refresh is not None
-        for secret in (refused.access.reveal(), refused.refresh.reveal(), "ada-1"):
+        for secret in (refused.access.reveal(), refused.refresh.reveal(), "ada-first"):
             assert secret not in repr(records)
         database = town.site.accounts.database
         assert [row.action for row in database.audit][-1] == "account.provider_tokens"
