@@ -101,6 +101,7 @@ _MODULES = {
     "top": "live.showing",
     "diagnose": "live.diagnosing",
     "doctor": "live.doctor",
+    "bench": "running.measuring.command",
     "streams": "reading.log",
     "events": "reading.log",
     "follow": "reading.log",

@@ -40,14 +40,19 @@ WAIT_S = 5.0
 OPERATION_S_MAX = 60.0
 
 
+def needed_settings(environment: Mapping[str, str]) -> tuple[Settings, float]:
+    """Call this for what of the settings a command needs, and how long it waits for its store."""
+    given = {name: environment[name] for name in NEEDED if name in environment}
+    settings = read_settings(given)
+    return settings, float(settings.database_wait_s) if given.get("DATABASE_WAIT_SECS") else WAIT_S
+
+
 @asynccontextmanager
 async def open_store(
     environment: Mapping[str, str], *, is_any_schema: bool = False
 ) -> AsyncIterator[Database]:
     """Call this for the store of the settings; its schema is this program's, unless any will do."""
-    given = {name: environment[name] for name in NEEDED if name in environment}
-    settings = read_settings(given)
-    wait_s = float(settings.database_wait_s) if given.get("DATABASE_WAIT_SECS") else WAIT_S
+    settings, wait_s = needed_settings(environment)
     async with AsyncExitStack() as stack:
         url = await _address(settings, stack)
         pool = PoolSettings(connections_min=1, connections_max=2, operation_s_max=OPERATION_S_MAX)

@@ -29,6 +29,13 @@ STORES = ("memory", "postgres")
 SHELLS = ("bash", "zsh", "fish")
 MADE = ("app", "actor", "aggregate", "projection", "saga")
 PORT_MAX = 65535
+# What `bench` measures; a name that is none of them ends with 3 and near ones, so no `choices`.
+MEASURES = (
+    "tell", "ask", "publish", "reducer", "append-memory", "saga-memory", "append-postgres",
+    "saga-postgres",
+)  # fmt: skip
+# Below it every slice is a single turn; above it samples take more memory than they tell.
+BENCH_S_MIN, BENCH_S, BENCH_S_MAX = 0.1, 10.0, 60.0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=SHELLS, help="for which shell")
     words = "look what would keep a site from running well here, and tell what to do"
     _reading(commands, "doctor", f"{words}; ends with 1 when something would")
+    _add_bench(commands)
     for add in (
         _add_streams, _add_events, _add_follow, _add_replay,
         _add_store_commands, _add_roles, _add_sessions, _add_tokens, _add_audit, _add_risk,
@@ -128,6 +136,19 @@ def _number(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    # One that is no number is in no range either.
+    if not BENCH_S_MIN <= seconds <= BENCH_S_MAX:
+        raise argparse.ArgumentTypeError(
+            f"must be from {BENCH_S_MIN:g} to {BENCH_S_MAX:g}, got {text}"
+        )
+    return seconds
 
 
 _limit, _id = _number(1, ROWS_MAX), _number(1, 2**63 - 1)
@@ -347,6 +368,25 @@ def _add_diagnose(commands: Commands) -> None:
     parser = _reading(commands, "diagnose", words)
     parser.add_argument(
         "--out", required=True, metavar="FILE", help="a new file, such as help.tar.gz"
+    )
+
+
+def _add_bench(commands: Commands) -> None:
+    words = "measure what this machine does with actors, the store and sagas, in ten seconds"
+    parser = _reading(commands, "bench", f"{words}; in a database of its own, which it removes")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"only this one of {', '.join(MEASURES)}; may be repeated",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=BENCH_S,
+        metavar="S",
+        help=f"how long it measures, {BENCH_S_MIN:g} to {BENCH_S_MAX:g} ({BENCH_S:g})",
     )
 
 

@@ -5,7 +5,7 @@ _greenroom() {
     local path="" at next words=""
     for ((at = 1; at < COMP_CWORD; at++)); do
         next="${path:+$path }${COMP_WORDS[at]}"
-        case "$next" in "serve"|"run"|"example"|"new"|"upgrade"|"exercise"|"migrate"|"lab"|"tree"|"breakers"|"breakers list"|"breakers reset"|"top"|"diagnose"|"completion"|"doctor"|"streams"|"events"|"follow"|"replay"|"store"|"store check"|"store renumber"|"store remove-tombstoned"|"store forget"|"store rewound"|"roles"|"roles grant"|"roles revoke"|"sessions"|"sessions list"|"sessions revoke"|"tokens"|"tokens list"|"tokens revoke"|"audit"|"audit search"|"risk"|"risk explain"|"projection"|"projection list"|"projection lag"|"projection rebuild"|"projection swap-back"|"projection resume"|"projection skip"|"saga"|"saga list"|"saga show"|"saga graph"|"saga retry-step"|"saga skip-step"|"saga compensate"|"saga fail"|"backup"|"backup base"|"backup incremental"|"backup list"|"backup verify"|"backup restore"|"backup prune"|"db"|"db upgrade"|"dlq"|"dlq list"|"dlq show"|"dlq retry"|"dlq edit"|"dlq retry-all"|"dlq discard"|"dlq stats"|"outbox"|"outbox stats"|"outbox list"|"outbox held"|"mail"|"mail test"|"mail list"|"mail allow"|"timers"|"timers list"|"timers due"|"timers cancel"|"bus"|"bus groups"|"bus lag"|"bus seek"|"bus replay"|"cluster"|"cluster status"|"cluster plan"|"cluster drain"|"cluster rebalance") path="$next" ;; esac
+        case "$next" in "serve"|"run"|"example"|"new"|"upgrade"|"exercise"|"migrate"|"lab"|"tree"|"breakers"|"breakers list"|"breakers reset"|"top"|"diagnose"|"completion"|"doctor"|"bench"|"streams"|"events"|"follow"|"replay"|"store"|"store check"|"store renumber"|"store remove-tombstoned"|"store forget"|"store rewound"|"roles"|"roles grant"|"roles revoke"|"sessions"|"sessions list"|"sessions revoke"|"tokens"|"tokens list"|"tokens revoke"|"audit"|"audit search"|"risk"|"risk explain"|"projection"|"projection list"|"projection lag"|"projection rebuild"|"projection swap-back"|"projection resume"|"projection skip"|"saga"|"saga list"|"saga show"|"saga graph"|"saga retry-step"|"saga skip-step"|"saga compensate"|"saga fail"|"backup"|"backup base"|"backup incremental"|"backup list"|"backup verify"|"backup restore"|"backup prune"|"db"|"db upgrade"|"dlq"|"dlq list"|"dlq show"|"dlq retry"|"dlq edit"|"dlq retry-all"|"dlq discard"|"dlq stats"|"outbox"|"outbox stats"|"outbox list"|"outbox held"|"mail"|"mail test"|"mail list"|"mail allow"|"timers"|"timers list"|"timers due"|"timers cancel"|"bus"|"bus groups"|"bus lag"|"bus seek"|"bus replay"|"cluster"|"cluster status"|"cluster plan"|"cluster drain"|"cluster rebalance") path="$next" ;; esac
     done
     case "$path:$before" in
         "serve:--state-dir") words="" ;;
@@ -45,6 +45,10 @@ _greenroom() {
         "diagnose:--out") words="" ;;
         "doctor:--state-dir") words="" ;;
         "doctor:--database-url") words="" ;;
+        "bench:--state-dir") words="" ;;
+        "bench:--database-url") words="" ;;
+        "bench:--only") words="" ;;
+        "bench:--seconds") words="" ;;
         "streams:--state-dir") words="" ;;
         "streams:--database-url") words="" ;;
         "streams:--category") words="" ;;
@@ -271,7 +275,7 @@ _greenroom() {
         "cluster rebalance:--state-dir") words="" ;;
         "cluster rebalance:--database-url") words="" ;;
         *) case "$path" in
-            "") words="--help serve run example new upgrade exercise migrate lab tree breakers top diagnose completion doctor streams events follow replay store roles sessions tokens audit risk projection saga backup db dlq outbox mail timers bus cluster" ;;
+            "") words="--help serve run example new upgrade exercise migrate lab tree breakers top diagnose completion doctor bench streams events follow replay store roles sessions tokens audit risk projection saga backup db dlq outbox mail timers bus cluster" ;;
             "serve") words="--help --state-dir --database-url" ;;
             "run") words="--help --dev --state-dir --database-url" ;;
             "example") words="--help --list --json --port --store --order-id --state-dir --database-url" ;;
@@ -288,6 +292,7 @@ _greenroom() {
             "diagnose") words="--help --state-dir --database-url --json --debug --out" ;;
             "completion") words="--help bash zsh fish" ;;
             "doctor") words="--help --state-dir --database-url --json --debug" ;;
+            "bench") words="--help --state-dir --database-url --json --debug --only --seconds" ;;
             "streams") words="--help --state-dir --database-url --json --debug --category --prefix --after --tenant --limit" ;;
             "events") words="--help --state-dir --database-url --json --debug --from --to --private --tenant" ;;
             "follow") words="--help --state-dir --database-url --json --debug --category --number --after" ;;

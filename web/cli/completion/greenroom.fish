@@ -4,7 +4,7 @@ function __greenroom_at
     set -l path ''
     for word in (commandline -opc)[2..]
         set -l next (string trim -- "$path $word")
-        contains -- "$next" 'serve' 'run' 'example' 'new' 'upgrade' 'exercise' 'migrate' 'lab' 'tree' 'breakers' 'breakers list' 'breakers reset' 'top' 'diagnose' 'completion' 'doctor' 'streams' 'events' 'follow' 'replay' 'store' 'store check' 'store renumber' 'store remove-tombstoned' 'store forget' 'store rewound' 'roles' 'roles grant' 'roles revoke' 'sessions' 'sessions list' 'sessions revoke' 'tokens' 'tokens list' 'tokens revoke' 'audit' 'audit search' 'risk' 'risk explain' 'projection' 'projection list' 'projection lag' 'projection rebuild' 'projection swap-back' 'projection resume' 'projection skip' 'saga' 'saga list' 'saga show' 'saga graph' 'saga retry-step' 'saga skip-step' 'saga compensate' 'saga fail' 'backup' 'backup base' 'backup incremental' 'backup list' 'backup verify' 'backup restore' 'backup prune' 'db' 'db upgrade' 'dlq' 'dlq list' 'dlq show' 'dlq retry' 'dlq edit' 'dlq retry-all' 'dlq discard' 'dlq stats' 'outbox' 'outbox stats' 'outbox list' 'outbox held' 'mail' 'mail test' 'mail list' 'mail allow' 'timers' 'timers list' 'timers due' 'timers cancel' 'bus' 'bus groups' 'bus lag' 'bus seek' 'bus replay' 'cluster' 'cluster status' 'cluster plan' 'cluster drain' 'cluster rebalance'; and set path "$next"
+        contains -- "$next" 'serve' 'run' 'example' 'new' 'upgrade' 'exercise' 'migrate' 'lab' 'tree' 'breakers' 'breakers list' 'breakers reset' 'top' 'diagnose' 'completion' 'doctor' 'bench' 'streams' 'events' 'follow' 'replay' 'store' 'store check' 'store renumber' 'store remove-tombstoned' 'store forget' 'store rewound' 'roles' 'roles grant' 'roles revoke' 'sessions' 'sessions list' 'sessions revoke' 'tokens' 'tokens list' 'tokens revoke' 'audit' 'audit search' 'risk' 'risk explain' 'projection' 'projection list' 'projection lag' 'projection rebuild' 'projection swap-back' 'projection resume' 'projection skip' 'saga' 'saga list' 'saga show' 'saga graph' 'saga retry-step' 'saga skip-step' 'saga compensate' 'saga fail' 'backup' 'backup base' 'backup incremental' 'backup list' 'backup verify' 'backup restore' 'backup prune' 'db' 'db upgrade' 'dlq' 'dlq list' 'dlq show' 'dlq retry' 'dlq edit' 'dlq retry-all' 'dlq discard' 'dlq stats' 'outbox' 'outbox stats' 'outbox list' 'outbox held' 'mail' 'mail test' 'mail list' 'mail allow' 'timers' 'timers list' 'timers due' 'timers cancel' 'bus' 'bus groups' 'bus lag' 'bus seek' 'bus replay' 'cluster' 'cluster status' 'cluster plan' 'cluster drain' 'cluster rebalance'; and set path "$next"
     end
     test "$path" = "$argv[1]"
 end
@@ -24,6 +24,7 @@ complete -c greenroom -n "__greenroom_at ''" -f -a top -d 'show the figures of t
 complete -c greenroom -n "__greenroom_at ''" -f -a diagnose -d 'pack what somebody needs who helps: settings, tree, tasks, figures, log, store'
 complete -c greenroom -n "__greenroom_at ''" -f -a completion -d 'print the file by which a shell completes these commands; no setting is read'
 complete -c greenroom -n "__greenroom_at ''" -f -a doctor -d 'look what would keep a site from running well here, and tell what to do; ends with 1 when something would'
+complete -c greenroom -n "__greenroom_at ''" -f -a bench -d 'measure what this machine does with actors, the store and sagas, in ten seconds; in a database of its own, which it removes'
 complete -c greenroom -n "__greenroom_at ''" -f -a streams -d 'list the streams of the store by name'
 complete -c greenroom -n "__greenroom_at ''" -f -a events -d 'print the events of a stream, as they are stored'
 complete -c greenroom -n "__greenroom_at ''" -f -a follow -d 'print events as they are stored, of all streams and tenants, until Ctrl-C'
@@ -147,6 +148,13 @@ complete -c greenroom -n "__greenroom_at 'doctor'" -r -l state-dir -d 'where the
 complete -c greenroom -n "__greenroom_at 'doctor'" -r -l database-url -d 'a PostgreSQL server (DATABASE_URL)'
 complete -c greenroom -n "__greenroom_at 'doctor'" -f -l json -d 'one JSON object a line'
 complete -c greenroom -n "__greenroom_at 'doctor'" -f -l debug -d 'show the traceback of an error'
+complete -c greenroom -n "__greenroom_at 'bench'" -f -l help -d 'show this help message and exit'
+complete -c greenroom -n "__greenroom_at 'bench'" -r -l state-dir -d 'where the data lie (STATE_DIR)'
+complete -c greenroom -n "__greenroom_at 'bench'" -r -l database-url -d 'a PostgreSQL server (DATABASE_URL)'
+complete -c greenroom -n "__greenroom_at 'bench'" -f -l json -d 'one JSON object a line'
+complete -c greenroom -n "__greenroom_at 'bench'" -f -l debug -d 'show the traceback of an error'
+complete -c greenroom -n "__greenroom_at 'bench'" -r -l only -d 'only this one of tell, ask, publish, reducer, append-memory, saga-memory, append-postgres, saga-postgres; may be repeated'
+complete -c greenroom -n "__greenroom_at 'bench'" -r -l seconds -d 'how long it measures, 0.1 to 60 (10)'
 complete -c greenroom -n "__greenroom_at 'streams'" -f -l help -d 'show this help message and exit'
 complete -c greenroom -n "__greenroom_at 'streams'" -r -l state-dir -d 'where the data lie (STATE_DIR)'
 complete -c greenroom -n "__greenroom_at 'streams'" -r -l database-url -d 'a PostgreSQL server (DATABASE_URL)'
