@@ -612,7 +612,9 @@ class AccountsSuite:
         ]  # fmt: skip
         assert {(row.address, row.request_id) for row in refused} == {("192.0.2.*", "request-7")}
         for entry in rows:
-            assert "ada" not in str(entry)
+            # Ids are drawn, and may happen to hold the name.
+            said = str(entry).replace(str(entry.id), "").replace(str(user), "")
+            assert "ada" not in said
 
     async def test_an_audit_is_searched_by_user_act_time_and_success(
         self, kept: KeptAccounts
