@@ -33,7 +33,8 @@ def run_program(environment: Mapping[str, str], run: Callable[[Settings], Awaita
     configure_logging(settings.log_format, settings.log_level, node=node, recent=RECENT)
     code = EXIT_USAGE
     try:
-        code = trio.run(run, settings)
+        # Only there: anywhere else it could leave a nursery that was opened and never closed.
+        code = trio.run(run, settings, restrict_keyboard_interrupt_to_checkpoints=True)
     except* CannotStart as group:
         refused = first_leaf(group)
         _refuse([str(refused)])

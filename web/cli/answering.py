@@ -6,9 +6,11 @@ traceback unless `--debug` asks for it.
 
 import argparse
 import select
+import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import msgspec
@@ -90,8 +92,9 @@ class Teller:
     lock waits for it.
     """
 
-    def __init__(self, *, is_json: bool) -> None:
+    def __init__(self, *, is_json: bool, is_interruptible: bool = False) -> None:
         self.is_json = is_json
+        self._is_interruptible = is_interruptible
         self._lines: list[str] = []
         self._is_watched = not is_json and sys.stderr is not None and sys.stderr.isatty()
 
@@ -125,8 +128,23 @@ class Teller:
         """
         told = [msgspec.json.encode(row, enc_hook=str).decode()] if self.is_json else lines
         for line in told:
-            if not tell(line):
+            with self._interruptibly():
+                is_told = tell(line)
+            if not is_told:
                 raise ReaderGone
+
+    @contextmanager
+    def _interruptibly(self) -> Iterator[None]:
+        """Let Ctrl-C end a write to a pager that reads no more: trio would wait for its end."""
+        if not self._is_interruptible:
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def check_reader(self) -> None:
         """Call this now and then while nothing comes: raises `ReaderGone` where a pipe has none.
@@ -205,13 +223,24 @@ Command = Callable[[argparse.Namespace, Mapping[str, str], Teller], Awaitable[in
 
 
 def answer(command: Command, parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    """Call this to run a command to its exit code; whatever it raises is told in one sentence."""
+    """Call this to run a command to its exit code; whatever it raises is told in one sentence.
+
+    Ctrl-C is felt where the command waits: anywhere else it could leave a nursery that was opened
+    and never closed.
+    """
     # The answer is what the command says; of the log only what nobody expected.
     configure_logging(LogFormat.PRETTY, LogLevel.ERROR)
-    teller = Teller(is_json=parsed.json)
+    is_interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    teller = Teller(is_json=parsed.json, is_interruptible=is_interruptible)
     try:
         try:
-            return trio.run(command, parsed, environment, teller)
+            return trio.run(
+                command,
+                parsed,
+                environment,
+                teller,
+                restrict_keyboard_interrupt_to_checkpoints=True,
+            )
         finally:
             teller.write()
     except BaseException as raised:

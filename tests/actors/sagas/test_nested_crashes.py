@@ -146,8 +146,10 @@ async def test_a_crash_behind_any_append_ends_nested_sagas_the_same_on_postgresq
             if not is_whole:
                 crashes += 1
                 assert await _live(world, once, Plan(), wanted, name)
-            effects = {re.sub(rf"-{name}(?=[/:])", "-N", work) for work in once.effects}
-            assert len(effects) == len(once.effects), "each once"
+            # What a life before this one had sent and not marked yet may come to this one, too.
+            ours = [work for work in once.effects if re.search(rf"-{name}[/:]", work)]
+            effects = {re.sub(rf"-{name}(?=[/:])", "-N", work) for work in ours}
+            assert len(effects) == len(ours), "each once"
             expected = effects if expected is None else expected
             assert effects == expected
             if at and is_whole:

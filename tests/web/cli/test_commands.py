@@ -1,11 +1,17 @@
 """What the command line answers when things go wrong."""
 
+import fcntl
 import io
+import os
+import signal
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import pytest
 import structlog
@@ -168,6 +174,66 @@ def test_ctrl_c_is_no_traceback_in_whatever_moment(
     assert "Traceback" not in done.stderr
     if moment != "the end":
         assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_ctrl_c_leaves_no_nursery_open(capsys: pytest.CaptureFixture[str]) -> None:
+    # CLI-6: raised between the opening of a nursery and the `try` around it, it ended trio itself
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ended: list[str] = []
+
+    async def command(*_: object) -> int:
+        opening = trio.open_nursery()
+        nursery = await opening.__aenter__()
+        nursery.start_soon(trio.sleep_forever)
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await trio.sleep_forever()
+        except BaseException as error:
+            ended.append(type(error).__name__)
+            nursery.cancel_scope.cancel()
+            await opening.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    try:
+        assert answer(command, build_parser().parse_args(["doctor"]), {}) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+        structlog.reset_defaults()
+    assert (ended, capsys.readouterr().err) == (["KeyboardInterrupt"], "")
+
+
+def test_ctrl_c_ends_a_command_whose_reader_reads_no_more() -> None:
+    # CLI-6
+    program = (
+        "import sys\nfrom web.cli.answering import answer\n"
+        "from web.cli.parser import build_parser\n"
+        "async def command(parsed, environment, teller):\n"
+        "    while True:\n        teller.at_once({}, ['a line' * 100])\n"
+        "sys.exit(answer(command, build_parser().parse_args(['doctor']), {}))\n"
+    )
+    words = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=as_a_person_starts_it,  # noqa: PLW1509 - it only resets two signals
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        before, held = -1, 0
+        while not held or held != before:  # no more fits
+            time.sleep(0.1)
+            before, held = held, _held(process.stdout)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 130
+        assert process.stderr.read() == ""
+
+
+def _held(pipe: IO[str]) -> int:
+    found = bytearray(4)
+    fcntl.ioctl(pipe.fileno(), termios.FIONREAD, found)
+    return int.from_bytes(found, sys.byteorder)
 
 
 class _Terminal(io.StringIO):
