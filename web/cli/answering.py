@@ -8,9 +8,10 @@ import argparse
 import select
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 import msgspec
@@ -44,6 +45,10 @@ from web.settings import BadSettings, LogFormat, LogLevel
 
 # A cell of a table for people; `--json` has the whole.
 CELL_CHARS_MAX = 60
+
+
+# What ends a command beside Ctrl-C: whoever stops a job, and a terminal that was closed.
+_ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class ReaderGone(Exception):
@@ -92,9 +97,10 @@ class Teller:
     lock waits for it.
     """
 
-    def __init__(self, *, is_json: bool, is_interruptible: bool = False) -> None:
+    def __init__(self, *, is_json: bool, ends: Sequence[signal.Signals] = ()) -> None:
         self.is_json = is_json
-        self._is_interruptible = is_interruptible
+        # The signals that a command feels where it waits.
+        self._ends = ends
         self._lines: list[str] = []
         self._is_watched = not is_json and sys.stderr is not None and sys.stderr.isatty()
 
@@ -135,16 +141,13 @@ class Teller:
 
     @contextmanager
     def _interruptibly(self) -> Iterator[None]:
-        """Let Ctrl-C end a write to a pager that reads no more: trio would wait for its end."""
-        if not self._is_interruptible:
+        """Let a signal end a write to a pager that reads no more: trio would wait for its end."""
+        with ExitStack() as stack:
+            for number in self._ends:
+                is_ctrl_c = number is signal.SIGINT
+                usual = signal.default_int_handler if is_ctrl_c else signal.SIG_DFL
+                stack.callback(signal.signal, number, signal.signal(number, usual))
             yield
-            return
-        before = signal.getsignal(signal.SIGINT)
-        try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     def check_reader(self) -> None:
         """Call this now and then while nothing comes: raises `ReaderGone` where a pipe has none.
@@ -226,29 +229,32 @@ def answer(command: Command, parsed: argparse.Namespace, environment: Mapping[st
     """Call this to run a command to its exit code; whatever it raises is told in one sentence.
 
     Ctrl-C is felt where the command waits: anywhere else it could leave a nursery that was opened
-    and never closed.
+    and never closed. So are SIGTERM and SIGHUP, which end it with what it has opened closed.
     """
     # The answer is what the command says; of the log only what nobody expected.
     configure_logging(LogFormat.PRETTY, LogLevel.ERROR)
-    is_interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    teller = Teller(is_json=parsed.json, is_interruptible=is_interruptible)
+    ends = _taken_over()
+    ctrl_c = (
+        [signal.SIGINT] if signal.getsignal(signal.SIGINT) is signal.default_int_handler else []
+    )
+    teller = Teller(is_json=parsed.json, ends=[*ctrl_c, *ends])
     try:
         try:
             return trio.run(
+                _until_told,
                 command,
-                parsed,
-                environment,
-                teller,
+                (parsed, environment, teller),
+                ends,
                 restrict_keyboard_interrupt_to_checkpoints=True,
             )
         finally:
             teller.write()
     except BaseException as raised:
         error = first_leaf(raised)
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | _ToldToEnd):
             if hasattr(parsed, "yes"):
                 complain("greenroom: interrupted; what was asked for may be done or not")
-            return Code.INTERRUPTED
+            return Code.INTERRUPTED if isinstance(error, KeyboardInterrupt) else error.code
         if isinstance(error, ReaderGone):
             return Code.DONE
         if not isinstance(error, Exception):
@@ -259,6 +265,47 @@ def answer(command: Command, parsed: argparse.Namespace, environment: Mapping[st
         code, words = _told(error)
         complain(f"greenroom: {words}")
         return code
+
+
+class _ToldToEnd(BaseException):
+    """Raised when a signal has ended a command, and what it had opened is closed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.code = 128 + number
+
+
+def _taken_over() -> Sequence[signal.Signals]:
+    """Those of the signals that nobody else has taken, or has us pass over."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number in _ENDS if signal.getsignal(number) is signal.SIG_DFL]
+
+
+async def _until_told(
+    command: Command,
+    given: tuple[argparse.Namespace, Mapping[str, str], Teller],
+    ends: Sequence[signal.Signals],
+) -> int:
+    """Run a command; a signal cancels it. A second one ends the process at once."""
+    if not ends:
+        return await command(*given)
+    told: list[int] = []
+    with trio.open_signal_receiver(*ends) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                async for number in signals:
+                    told.append(number)
+                    for one in ends:
+                        signal.signal(one, signal.SIG_DFL)
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            code = await command(*given)
+            nursery.cancel_scope.cancel()
+            return code
+    raise _ToldToEnd(told[0])
 
 
 def moment_of(text: str | None) -> datetime | None:

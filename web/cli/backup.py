@@ -32,7 +32,12 @@ from storage.postgres import (
 )
 from storage.postgres.embedded.backups.folder import Kept, read_folder
 from storage.postgres.embedded.backups.planning import Kind
-from storage.postgres.embedded.backups.restoring import Recovered, Restoring, Wanted
+from storage.postgres.embedded.backups.restoring import (
+    Recovered,
+    Restoring,
+    Wanted,
+    remove_left_over,
+)
 from storage.postgres.embedded.backups.taking import (
     Source,
     check_archiving,
@@ -48,6 +53,8 @@ from web.cli.opening import OPERATION_S_MAX, changing_anyway, confirm
 from web.observability import Code, CommandFailed
 from web.settings import Settings, read_settings
 
+# A copy of all the data that `verify` looks at, in the system's folder for such.
+_SCRATCH = "greenroom-verify-"
 _NEEDED = ("STATE_DIR", "BACKUP_DIR", "BACKUP_EVERY_SECS")
 T = TypeVar("T")
 _Do = Callable[[argparse.Namespace, Teller, Settings, Archive], Awaitable[int]]
@@ -265,7 +272,8 @@ async def _verify(
     parsed: argparse.Namespace, teller: Teller, _settings: Settings, archive: Archive
 ) -> int:
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="greenroom-verify-") as scratch:
+    await _in_thread(partial(remove_left_over, tempfile.gettempdir(), f"{_SCRATCH}*/store"))
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as scratch:
         target = Path(scratch, "store") if parsed.dir is None else Path(parsed.dir)
         restoring = Restoring(archive, target, teller.note, trio.from_thread.check_cancelled)
         recovered = await _in_thread(partial(restoring.begin, _wanted(parsed)))

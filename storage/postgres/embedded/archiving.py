@@ -133,6 +133,9 @@ def fetch(archive: Path, path: Path, name: str) -> bool:
     """Call this to bring a file back; False when it is not in the archive."""
     final = archive / f"{name}.gz"
     if not final.exists():
+        # A disk that was taken away has no files either.
+        if not archive.is_dir():
+            raise ArchiveTrouble(f"{archive} is not there")
         return False
     content = unpacked(final)
     if is_segment(name) and len(content) != SEGMENT_BYTES:

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -221,15 +221,17 @@ def start(
     extra: tuple[str, ...] = (),
     archive: Archive | AsBefore | None = AS_BEFORE,
     patience: Patience = _PATIENCE,
+    also: Sequence[Path] = (),
 ) -> EmbeddedServer:
     """Call this in a thread to start the server whose data lies in `state_dir/postgres`.
 
     Makes the data at the first time. A server left by a killed process is stopped first.
-    `extra` are settings such as `fsync=off`; `archive` is where its log goes from now on. Raises
-    `StateDirInUse`, `EmbeddedFailed` and `BackupRefused`; then nothing is left running.
+    `extra` are settings such as `fsync=off`; `archive` is where its log goes from now on, and
+    `also` are other places that what it runs must come to. Raises `StateDirInUse`,
+    `EmbeddedFailed` and `BackupRefused`; then nothing is left running.
     """
     try:
-        return _start(state_dir, extra, archive, patience)
+        return _start(state_dir, extra, archive, patience, also)
     except OSError as error:
         raise _failed(error) from error
 
@@ -244,6 +246,7 @@ def _start(
     extra: tuple[str, ...],
     wanted: Archive | AsBefore | None,
     patience: Patience,
+    also: Sequence[Path],
 ) -> EmbeddedServer:
     data = (state_dir / "postgres").resolve()
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -254,8 +257,8 @@ def _start(
         _refuse_foreign(data)
         refuse_outdated(data)
         archive = kept_archive(state_dir) if isinstance(wanted, AsBefore) else wanted
-        also = () if archive is None else (*ways(), archive.log)
-        account = choose_account(data, programs(), also)
+        archives = () if archive is None else (*ways(), archive.log)
+        account = choose_account(data, programs(), (*archives, *also))
         stop_left_over(data)
         if not (data / "PG_VERSION").exists():
             _make(data, account)

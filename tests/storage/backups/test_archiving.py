@@ -52,6 +52,17 @@ def test_a_file_is_kept_packed_and_comes_back_whole(archive: Path, tmp_path: Pat
     assert names(archive) == [f"{NAME}.gz"]
 
 
+def test_an_archive_that_is_away_is_not_one_that_ends(archive: Path, tmp_path: Path) -> None:
+    # OPS-1: with "no such file" the server would end its recovery in peace, without the rest
+    words = [sys.executable, "-I", "-S", archiving.__file__, "fetch"]
+    back = str(tmp_path / "back")
+    ended = [
+        subprocess.run([*words, str(one), back, NAME], capture_output=True, check=False).returncode
+        for one in (archive, tmp_path / "away")
+    ]
+    assert ended == [NOT_THERE, BROKEN]
+
+
 def test_another_content_is_refused_and_what_is_there_stays(archive: Path, tmp_path: Path) -> None:
     # OPS-1
     keep(archive, _segment(tmp_path / "one"), NAME, SYSTEM)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from storage.errors import (
     BackupBroken,
     BackupFailed,
     BackupRefused,
+    EmbeddedFailed,
     OutsideBackups,
 )
 from storage.postgres import check_archive, judge_archive, open_database
@@ -25,7 +27,7 @@ from storage.postgres.embedded.archive import Archive, prepare
 from storage.postgres.embedded.backups import restoring as restoring_module
 from storage.postgres.embedded.backups.folder import UNDER_WAY, held, read_folder
 from storage.postgres.embedded.backups.planning import segment_name, segment_of
-from storage.postgres.embedded.backups.restoring import SCRATCH, Restoring
+from storage.postgres.embedded.backups.restoring import SCRATCH, Restoring, remove_left_over
 from storage.postgres.embedded.backups.taking import prune, source_of, take
 from storage.postgres.embedded.server import EmbeddedServer, start
 from tests.patience import PATIENT_POOL
@@ -136,6 +138,43 @@ def test_a_damaged_file_of_the_log_is_named(story: Story, tmp_path: Path) -> Non
     with pytest.raises(BackupBroken, match=f"{broken.name} is damaged"):
         Restoring(archive, tmp_path / "back", bool).begin(wanted())
     assert names(tmp_path / "back") == []
+
+
+def test_a_file_that_goes_while_the_log_is_read_is_told(story: Story, tmp_path: Path) -> None:
+    # OPS-1: the server ends in peace where it finds no more, and the store would lack the rest
+    archive = copied(story.folder, tmp_path / "kept")
+    last = sorted(archive.log.glob("0*.gz"))[-1]
+
+    def tell(words: str) -> None:
+        if "replaying the log" in words:
+            last.unlink()
+
+    # In a folder that is open to all, below which the server must still come to closed ones.
+    with tempfile.TemporaryDirectory() as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        with pytest.raises(BackupBroken, match="lost files while they were read"):
+            Restoring(archive, Path(open_to_all), tell).begin(wanted())
+        assert names(Path(open_to_all)) == []
+
+
+def test_a_log_that_goes_on_beyond_the_moment_is_not_taken_for_its_end(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # OPS-1: between the end that was met before the moment, and the way to that end
+    calls = []
+
+    def met_an_end(folder: Path, **given: object) -> EmbeddedServer:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise EmbeddedFailed("it ended", restoring_module.NOT_REACHED)
+        extra = given["extra"]
+        assert isinstance(extra, tuple), "what the server is told"
+        return start(folder, extra=extra, archive=None)
+
+    monkeypatch.setattr(restoring_module, "start", met_an_end)
+    with pytest.raises(BackupFailed, match=r"went on beyond .* Do it again"):
+        Restoring(story.archive, tmp_path / "back", bool).begin(wanted(story.amid))
+    assert not (tmp_path / "back").exists()
 
 
 def test_a_damaged_or_missing_file_of_a_backup_is_named(story: Story, tmp_path: Path) -> None:
@@ -391,6 +430,14 @@ def test_a_restore_that_is_killed_leaves_nothing_that_is_taken_for_data(
     archive = copied(story.folder, tmp_path / "kept")
     _killed_at(tmp_path, "", "restoring", step, _RESTORE, after=after)
     assert names(tmp_path / "back") == [SCRATCH]
+    # As the next look removes what was made to look only; one under way stays.
+    shutil.copytree(tmp_path / "back" / SCRATCH, tmp_path / "looks" / "dead" / "store" / SCRATCH)
+    alive = tmp_path / "looks" / "alive" / "store" / SCRATCH
+    alive.mkdir(parents=True)
+    with (alive / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_left_over(str(tmp_path / "looks"), "*/store")
+    assert names(tmp_path / "looks") == ["alive"]
     restoring = Restoring(archive, tmp_path / "back", bool)
     assert count(restoring.begin(wanted()).source) == 15
     restoring.keep()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
+from typing import IO, NoReturn
 
 import pytest
 import structlog
@@ -200,6 +200,51 @@ def test_ctrl_c_leaves_no_nursery_open(capsys: pytest.CaptureFixture[str]) -> No
         signal.signal(signal.SIGINT, before)
         structlog.reset_defaults()
     assert (ended, capsys.readouterr().err) == (["KeyboardInterrupt"], "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_told_to_end_closes_what_it_has_opened(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # CLI-6: a copy of all the data stayed behind where a job of `backup verify` was stopped
+    before = signal.signal(number, signal.SIG_DFL)
+    seen: list[object] = []
+
+    async def command(parsed: object, environment: object, teller: Teller) -> NoReturn:
+        try:
+            os.kill(os.getpid(), number)
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.checkpoint()
+                seen.append("closed")
+            # A second one does not wait for that.
+            seen.append(signal.getsignal(number))
+
+    async def quick(parsed: object, environment: object, teller: Teller) -> int:
+        taken_over = signal.getsignal(number)
+        with teller._interruptibly():
+            # Nor does a pager that reads no more.
+            seen.append(signal.getsignal(number))
+        assert signal.getsignal(number) is taken_over is not signal.SIG_DFL
+        return 0
+
+    async def passed_over(parsed: object, environment: object, teller: Teller) -> int:
+        seen.append(signal.getsignal(number))
+        return 0
+
+    parsed = build_parser().parse_args(["doctor"])
+    try:
+        assert answer(command, parsed, {}) == 128 + number
+        assert answer(quick, parsed, {}) == 0
+        assert signal.signal(number, signal.SIG_IGN) is signal.SIG_DFL
+        # Whoever started us has it passed over, as `nohup` does.
+        assert answer(passed_over, parsed, {}) == 0
+    finally:
+        signal.signal(number, before)
+        structlog.reset_defaults()
+    assert seen == ["closed", signal.SIG_DFL, signal.SIG_DFL, signal.SIG_IGN]
+    assert capsys.readouterr().err == ""
 
 
 def test_ctrl_c_ends_a_command_whose_reader_reads_no_more() -> None:

@@ -25,11 +25,18 @@ from storage.errors import (
 from storage.postgres.embedded.account import Account, choose_account
 from storage.postgres.embedded.archive import Archive, fetching, ways
 from storage.postgres.embedded.backups.folder import DATA, Kept, check_files, held, read_folder
-from storage.postgres.embedded.backups.planning import Backup, Reach, before, chain
+from storage.postgres.embedded.backups.planning import (
+    Backup,
+    Reach,
+    before,
+    chain,
+    parse_history,
+    segment_of,
+)
 from storage.postgres.embedded.backups.taking import Source, Tell, run_long
 from storage.postgres.embedded.disk import free_bytes
 from storage.postgres.embedded.process import LOG_NAME, Patience
-from storage.postgres.embedded.server import EmbeddedServer, programs, start
+from storage.postgres.embedded.server import EmbeddedServer, programs, start, stop_left_over
 
 SCRATCH = ".restoring"
 # A log of days is replayed at some ten MB a second; what takes longer is stuck.
@@ -37,7 +44,8 @@ RECOVERY_S_MAX = 12 * 3600.0
 _MB = 1024 * 1024
 # What the recovery writes beyond the copy itself.
 _BESIDE_BYTES = 128 * _MB
-_NOT_REACHED = "recovery ended before configured recovery target was reached"
+# How the server says that it came to the end of the log before the moment.
+NOT_REACHED = "recovery ended before configured recovery target was reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,26 @@ def _told(spans: Sequence[tuple[datetime, datetime]]) -> str:
     return f"What can be restored (--to) is {' and '.join(each) or 'nothing'}"
 
 
+def remove_left_over(folder: str, pattern: str) -> None:
+    """Call this with where restores were made to look only: what one that was killed has left is
+    removed, with the folder that its target is in. One under way stays, and so does another's.
+    """
+    for target in Path(folder).glob(pattern):
+        try:
+            lock = os.open(target / SCRATCH / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if target.parent.lstat().st_uid == os.geteuid():
+                stop_left_over(target / SCRATCH / "postgres")
+                shutil.rmtree(target.parent, ignore_errors=True)
+        except (OSError, EmbeddedFailed):
+            continue
+        finally:
+            os.close(lock)
+
+
 class Restoring:
     """One recovery into a folder; `begin`, then `keep` or `drop`, which end it.
 
@@ -139,7 +167,7 @@ class Restoring:
                     lock,
                 )
                 self._tell("the backup is copied; replaying the log")
-                return self._recover(wanted, kept, chosen.backup, account)
+                return self._recover(wanted, kept, chosen, account)
             except BaseException:
                 self.drop()
                 raise
@@ -184,7 +212,7 @@ class Restoring:
         os.chown(self._scratch, account.uid, account.gid)
         return account
 
-    def _recover(self, wanted: Wanted, kept: Kept, backup: Backup, account: Account) -> Recovered:
+    def _recover(self, wanted: Wanted, kept: Kept, chosen: Reach, account: Account) -> Recovered:
         for log in self._data.glob(f"{LOG_NAME}*"):
             log.unlink()
         signal = self._data / "recovery.signal"
@@ -199,26 +227,52 @@ class Restoring:
         goal = [*target, "recovery_target_action=promote"] if target else []
         try:
             server = self._start([*settings, *goal])
+            is_at_the_end = not goal
         except BackupFailed as error:
-            if not goal or _NOT_REACHED not in str(error):
+            if not goal or NOT_REACHED not in str(error):
                 raise
             # Nothing was committed after the moment: it is the end of what there is.
             server = self._start(settings)
+            is_at_the_end = True
         self._server = server
         source = Source(self._data, server.url, account)
         last = source.ask("SELECT extract(epoch FROM pg_last_xact_replay_timestamp())")
-        return Recovered(
-            source,
-            server,
-            backup,
-            source.timeline(),
-            datetime.fromtimestamp(float(last), wanted.now.tzinfo) if last else None,
-        )
+        last_commit = datetime.fromtimestamp(float(last), wanted.now.tzinfo) if last else None
+        timeline = source.timeline()
+        if is_at_the_end:
+            self._check_end(wanted, chosen, timeline, last_commit)
+        return Recovered(source, server, chosen.backup, timeline, last_commit)
+
+    def _check_end(
+        self, wanted: Wanted, chosen: Reach, timeline: int, last_commit: datetime | None
+    ) -> None:
+        """Refuse a store that has less than was there when it began, or more than was asked for.
+
+        The server ends its recovery in peace with the first file that it does not find.
+        """
+        history = self._data / "pg_wal" / f"{timeline:08X}.history"
+        left_at = parse_history(history.read_text(encoding="ascii", errors="replace"))[-1].at
+        if chosen.last is not None and segment_of(left_at - 1) < chosen.last:
+            raise BackupBroken(
+                f"{self._archive.log} lost files while they were read; nothing was restored"
+            )
+        if wanted.to is not None and last_commit is not None and last_commit > wanted.to:
+            raise BackupFailed(
+                f"the log went on beyond {wanted.to.isoformat()} while it was replayed; nothing "
+                "was restored. Do it again"
+            )
 
     def _start(self, settings: Sequence[str]) -> EmbeddedServer:
         patience = Patience(RECOVERY_S_MAX, self._meanwhile)
         try:
-            return start(self._scratch, extra=tuple(settings), archive=None, patience=patience)
+            return start(
+                self._scratch,
+                extra=tuple(settings),
+                archive=None,
+                patience=patience,
+                # Its log's files are brought by a program of ours, and may lie behind closed doors.
+                also=(*ways(), self._archive.log),
+            )
         except EmbeddedFailed as error:
             said = [line for line in error.log_tail.splitlines() if line.startswith("greenroom: ")]
             if said:
