@@ -67,7 +67,8 @@ class BreakerPolicy:
     successes: int = 2
 
     def __post_init__(self) -> None:
-        if min(self.failures, self.least, self.successes) < 1:
+        # Each the right way round: of what is no number every comparison is false.
+        if not all(one >= 1 for one in (self.failures, self.least, self.successes)):
             raise ValueError(
                 in_place(f"{self!r}: failures, least and successes must be at least 1")
             )
@@ -75,7 +76,7 @@ class BreakerPolicy:
             raise ValueError(
                 in_place(f"{self!r}: least is at most {SEEN_MAX}, which is all that is kept")
             )
-        if not 0 < self.rate <= 1 or self.window <= 0 or self.open_for <= 0:
+        if not (0 < self.rate <= 1 and self.window > 0 and self.open_for > 0):
             raise ValueError(in_place(f"{self!r}: 0 < rate <= 1, window and open_for above 0"))
 
 
@@ -103,8 +104,16 @@ class BreakerChange:
     at: float
 
 
+# Of a call that is no probe.
+NO_PROBE: Final = 0
+
+
 class BreakerState:
-    """The state machine: ask `admit` before a call, tell `succeeded` or `failed` after it."""
+    """The state machine: ask `admit` before a call, tell `succeeded` or `failed` after it.
+
+    What is told names the call's probe, which `probe` was when it was let through: others end
+    meanwhile that were let through before, and theirs is not its end.
+    """
 
     def __init__(self, name: str, policy: BreakerPolicy) -> None:
         self.name = name
@@ -114,51 +123,62 @@ class BreakerState:
         self._in_a_row = 0
         self._seen: deque[tuple[float, bool]] = deque(maxlen=SEEN_MAX)
         self._opened_at = 0.0
-        self._is_probing = False
+        # The one under way, by its number.
+        self.probe = NO_PROBE
+        self._probes = 0
         self._probed_well = 0
 
     def admit(self, now: float) -> float | None:
         """Call this before a call: None lets it through, a number is the seconds to wait."""
         if self.state == "open" and now >= self._opened_at + self.policy.open_for:
-            self.state, self._probed_well, self._is_probing = "half_open", 0, False
-        if self.state == "open" or (self.state == "half_open" and self._is_probing):
+            self.state, self._probed_well, self.probe = "half_open", 0, NO_PROBE
+        if self.state == "open" or (self.state == "half_open" and self.probe):
             self.rejections += 1
             return max(0.0, self._opened_at + self.policy.open_for - now)
-        # Two calls at once would be two probes; the others are refused until this one is back.
-        self._is_probing = self.state == "half_open"
+        if self.state == "half_open":
+            # Two calls at once would be two probes; the others are refused until this one is back.
+            self._probes += 1
+            self.probe = self._probes
         self.calls += 1
         return None
 
-    def succeeded(self, now: float) -> None:
+    def succeeded(self, now: float, probe: int = NO_PROBE) -> None:
         """Call this when an admitted call went well."""
         self.successes += 1
         self._in_a_row = 0
         self._note(now, is_failure=False)
-        if self.state == "half_open":
-            self._is_probing = False
+        if self._ends_probe(probe) and self.state == "half_open":
             self._probed_well += 1
             if self._probed_well >= self.policy.successes:
                 self.reset()
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, probe: int = NO_PROBE) -> None:
         """Call this when an admitted call failed."""
+        self._ends_probe(probe)
         self.failures += 1
         self._in_a_row += 1
         self._note(now, is_failure=True)
         # Half open, one failure is enough, also of a call that was let through before it opened:
         # its news is as fresh as a probe's.
         if self.state == "half_open" or self._is_too_bad():
-            self.state, self._opened_at, self._is_probing = "open", now, False
+            self.state, self._opened_at, self.probe = "open", now, NO_PROBE
 
-    def withdrawn(self) -> None:
+    def withdrawn(self, probe: int = NO_PROBE) -> None:
         """Call this when an admitted call was cancelled: it says nothing."""
         self.calls -= 1
-        self._is_probing = False
+        self._ends_probe(probe)
 
     def reset(self) -> None:
         """Call this to close it, by hand too; what was seen before is forgotten."""
-        self.state, self._in_a_row, self._is_probing = "closed", 0, False
+        self.state, self._in_a_row, self.probe = "closed", 0, NO_PROBE
         self._seen.clear()
+
+    def _ends_probe(self, probe: int) -> bool:
+        """Take note that a call is back; True when it is the probe that is waited for."""
+        if probe == NO_PROBE or probe != self.probe:
+            return False
+        self.probe = NO_PROBE
+        return True
 
     def stats(self, now: float) -> BreakerStats:
         """Call this for the numbers."""
@@ -241,37 +261,38 @@ class Breaker:
         if retry_in is not None:
             await trio.lowlevel.checkpoint()
             raise CircuitOpen(machine.name, retry_in)
+        probe = machine.probe
         try:
             result = await make()
         except BaseException as error:
-            self._note_error(error)
+            self._note_error(error, probe)
             raise
-        self._settle(is_failure=False)
+        self._settle(probe, is_failure=False)
         return result
 
-    def _note_error(self, error: BaseException) -> None:
+    def _note_error(self, error: BaseException, probe: int) -> None:
         if not _is_outcome(error):
-            self._machine.withdrawn()
+            self._machine.withdrawn(probe)
             return
         try:
             is_failure = self._counts(error)
         except BaseException:
             # Whoever judges is broken: its error is the caller's. The call has failed all the
             # same, and a probe that is never settled would keep everybody out for good.
-            self._settle(is_failure=True)
+            self._settle(probe, is_failure=True)
             raise
         if is_failure is None:
-            self._machine.withdrawn()
+            self._machine.withdrawn(probe)
         else:
-            self._settle(is_failure=is_failure)
+            self._settle(probe, is_failure=is_failure)
 
-    def _settle(self, *, is_failure: bool) -> None:
+    def _settle(self, probe: int, *, is_failure: bool) -> None:
         before = self._machine.state
         now = trio.current_time()
         if is_failure:
-            self._machine.failed(now)
+            self._machine.failed(now, probe)
         else:
-            self._machine.succeeded(now)
+            self._machine.succeeded(now, probe)
         self._tell(before)
 
     def _tell(self, before: State) -> None:

@@ -39,7 +39,7 @@ class BucketPolicy:
     burst: int = 100
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < inf or self.burst < 1:
+        if not (0 < self.rate < inf and self.burst >= 1):
             raise ValueError(in_place(f"{self!r}: rate above 0 and finite, burst at least 1"))
 
 

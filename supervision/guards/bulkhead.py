@@ -39,7 +39,7 @@ class BulkheadPolicy:
     queue: int = 100
 
     def __post_init__(self) -> None:
-        if self.concurrent < 1 or self.queue < 0 or self.wait < 0:
+        if not (self.concurrent >= 1 and self.queue >= 0 and self.wait >= 0):
             raise ValueError(in_place(f"{self!r}: concurrent >= 1, queue >= 0, wait >= 0"))
 
 

@@ -12,6 +12,7 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
+from actors.runtime.words.places import in_place
 from supervision.guards.retry import NotRetried, is_transient
 from supervision.specs.errors import NotCalled
 
@@ -92,6 +93,8 @@ def cached_fallback(name: str, max_age: float) -> Fallback[T]:
     Without one it raises the error of the call. For the checkers say of what:
     `fallback: Fallback[int] = cached_fallback("prices", 60.0)`.
     """
+    if not max_age > 0:
+        raise ValueError(in_place(f"max_age is {max_age!r}; it must be above 0"))
     kept: list[tuple[float, T]] = []
 
     def remember(value: T) -> None:

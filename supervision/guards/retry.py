@@ -69,7 +69,7 @@ class RetryPolicy:
     retries: Callable[[BaseException], bool] = field(default=is_transient)
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or not 0 < self.first <= self.max or self.factor < 1:
+        if not (self.attempts >= 1 and 0 < self.first <= self.max and self.factor >= 1):
             raise ValueError(in_place(f"{self!r}: attempts >= 1, 0 < first <= max, factor >= 1"))
         if not 0 <= self.jitter <= 1:
             raise ValueError(in_place(f"jitter is {self.jitter!r}; it must be in [0, 1]"))

@@ -5,7 +5,8 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import fields, replace
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -498,6 +499,9 @@ def test_a_caller_of_a_frozen_server_has_its_answer_within_five_seconds() -> Non
         {"connections_min": -1},
         {"acquire_s_max": 0},
         {"operation_s_max": 0},
+        *({one.name: -1} for one in fields(PoolSettings)),
+        # Every comparison with what is no number is false.
+        *({one.name: nan} for one in fields(PoolSettings)),
     ],
 )
 def test_nonsense_settings_are_refused(wrong: dict[str, int]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from math import inf
+from math import inf, nan
 from uuid import UUID, uuid4
 
 import pytest
@@ -1084,3 +1084,10 @@ async def _waits_for_lock(database: Database) -> bool:
         )
 
     return await database.run(ask)
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(GatherSettings)])
+@pytest.mark.parametrize("nonsense", [-1, nan])
+def test_nonsense_limits_are_refused(name: str, nonsense: float) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        GatherSettings(**{name: nonsense})  # type: ignore[arg-type]  # nonsense, on purpose

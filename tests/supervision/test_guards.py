@@ -1,10 +1,14 @@
 """Retry, breaker and bulkhead: the pure parts as tables, the guards in virtual time."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import fields
 from functools import partial
+from math import nan
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from supervision import Backoff
@@ -19,6 +23,7 @@ from supervision.guards.breaker import (
 from supervision.guards.bucket import BucketPolicy
 from supervision.guards.bulkhead import Bulkhead, BulkheadFull, BulkheadPolicy
 from supervision.guards.dependency import DependencyPolicy
+from supervision.guards.fallback import cached_fallback
 from supervision.guards.retry import NotRetried, RetryPolicy, is_transient, retry
 
 
@@ -139,12 +144,50 @@ def test_a_breaker_opens_probes_and_closes() -> None:
     assert machine.admit(64.0) is None
     assert state_of(machine) == "half_open"
     assert machine.admit(64.0) is not None  # one probe at a time
-    machine.succeeded(64.5)
+    machine.succeeded(64.5, machine.probe)
     assert machine.admit(65.0) is None
-    machine.succeeded(65.0)
+    machine.succeeded(65.0, machine.probe)
     assert state_of(machine) == "closed"
     stats = machine.stats(65.0)
     assert (stats.calls, stats.successes, stats.failures, stats.rejections) == (7, 2, 5, 2)
+
+
+@pytest.mark.parametrize("end", ["succeeded", "refused", "cancelled"])
+async def test_a_call_of_before_is_not_the_probe_that_is_waited_for(
+    end: str, autojump_clock: MockClock
+) -> None:
+    # RES-3: one probe at a time, whoever else comes back meanwhile
+    breaker = Breaker(
+        "gateway",
+        BreakerPolicy(failures=1, successes=1),
+        counts=lambda error: None if isinstance(error, ValueError) else True,
+    )
+    slow, probe, scope = trio.Event(), trio.Event(), trio.CancelScope()
+
+    async def begun_before() -> None:
+        await slow.wait()
+        if end == "refused":
+            raise ValueError
+
+    async def call_it() -> None:
+        with scope, suppress(ValueError):
+            await breaker.call(begun_before)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call_it)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(OSError):  # noqa: PT011  the call's own error
+            await breaker.call(Flaky(OSError()))
+        await trio.sleep(60.0)
+        nursery.start_soon(breaker.call, probe.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        (scope.cancel if end == "cancelled" else slow.set)()
+        await trio.testing.wait_all_tasks_blocked()
+        assert breaker.state == "half_open"
+        with pytest.raises(CircuitOpen):
+            await breaker.call(Flaky())
+        probe.set()
+    assert breaker.stats().state == "closed"
 
 
 def test_a_failed_probe_opens_again() -> None:
@@ -304,6 +347,7 @@ async def test_an_open_breaker_is_not_retried(autojump_clock: MockClock) -> None
         lambda: BreakerPolicy(failures=0),
         lambda: BreakerPolicy(least=SEEN_MAX + 1),
         lambda: BreakerPolicy(rate=0),
+        lambda: cached_fallback("prices", max_age=nan),
         lambda: BulkheadPolicy(concurrent=0),
         lambda: BucketPolicy(rate=0),
         lambda: DependencyPolicy(deadline=0),
@@ -314,3 +358,16 @@ def test_nonsense_in_a_policy_is_refused_where_it_is_made(make: Callable[[], obj
     # RES-2, RES-3, RES-4: with file and line
     with pytest.raises(ValueError, match=r"\((.*/)?test_guards\.py:\d+ in <lambda>\)(;|$)"):
         make()
+
+
+@pytest.mark.parametrize(
+    "policy", [RetryPolicy, BreakerPolicy, BulkheadPolicy, BucketPolicy, DependencyPolicy]
+)
+def test_what_is_no_number_is_nonsense_in_each_field(policy: type) -> None:
+    # RES-2, RES-3, RES-4: every comparison with it is false, and so nobody was ever let in again
+    tried = [one.name for one in fields(policy) if isinstance(one.default, int | float)]
+    assert tried
+    for name in tried:
+        for nonsense in (nan, -1):
+            with pytest.raises(ValueError, match=r"must be|>= |above 0|at least|<= "):
+                policy(**{name: nonsense})

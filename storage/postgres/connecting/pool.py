@@ -84,8 +84,6 @@ class PoolSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.connections_max <= 200:
             raise ValueError(f"connections_max must be 1 to 200, got {self.connections_max}")
-        if self.connections_min < 0:
-            raise ValueError(f"connections_min must be at least 0, got {self.connections_min}")
         for name in (
             "acquire_s_max",
             "operation_s_max",
@@ -95,6 +93,16 @@ class PoolSettings:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in (
+            "connections_min",
+            "test_after_idle_s",
+            "lock_timeout_s",
+            "idle_in_transaction_s_max",
+            "saturated_above",
+            "saturated_after_s",
+        ):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     def session(self, part: str) -> dict[str, str]:
         """Call this to get what a new session is set to; times go as milliseconds."""

@@ -51,10 +51,10 @@ class GatherSettings:
 
     def __post_init__(self) -> None:
         for name in ("rows_max", "bytes_max", "statements_max", "singles_max"):
-            if getattr(self, name) < 1:
+            if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("event_bytes_max", "overtake_after_s"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not self.lock_wait_s_max >= 0.001:
             # The server takes whole milliseconds, and none for "for ever".
