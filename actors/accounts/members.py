@@ -36,6 +36,7 @@ NOWHERE = Origin(method="")
 
 # SITE-39. Without a request for a week, whoever finds the browser is not signed in.
 SIGN_IN_IDLE = timedelta(days=7)
+# However often they come: after that everybody signs in again.
 SIGN_IN_KEPT = timedelta(days=30)
 # A request within a minute of another writes nothing.
 SEEN_EVERY = timedelta(minutes=1)

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import NewType
 from uuid import UUID
 
+# Who uses one browser, by its cookie; signed in or not.
 SessionId = NewType("SessionId", str)
 TabId = NewType("TabId", str)
 

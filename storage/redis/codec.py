@@ -33,7 +33,9 @@ class Refusal:
 
 
 Reply: TypeAlias = "bytes | int | Refusal | list[Reply] | None"
+"""What a server answers: None where there is nothing; a refusal is a value here."""
 Part: TypeAlias = "bytes | str | int"
+"""One word of a command; a text is sent as UTF-8, a number as its digits."""
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
 """The API reference, written from signatures and docstrings: `python -m tests.docs.api`.
 
-`docs/reference/api/` has one page a package. Every name of its `__all__` stands there, under the
-subject that `PAGES` gives it, as the source has it: nothing is imported, so the text is the same
-whatever Python runs this. What is shown of a class:
+`docs/reference/api/` has one page a package, which leads to a page for each of its subjects. Every
+name of its `__all__` stands on one of these, under the subject that `PAGES` gives it, as the source
+has it: nothing is imported, so the text is the same whatever Python runs this. What is shown of a
+class:
 
 - its head with its fields, and the comments beside them; of an error what it carries,
 - what its `__init__` sets and says something about, in a string below,
@@ -10,14 +11,16 @@ whatever Python runs this. What is shown of a class:
   bases that are not public included.
 
 Not shown is what the runtime itself calls ("Called ..."), save in a protocol, where the reader
-writes it. A method without a docstring is one that its base describes; without such a base it is a
-problem.
+writes it. A method without a docstring is one that its base describes, or the port that the class
+says it is ("The port `X` ..."); without such a one it is a problem.
 """
 
 from __future__ import annotations
 
 import ast
+import posixpath
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,11 +30,13 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Final, TypeAlias, TypeGuard
 
-from tests.docs.api_subjects import MADE_BY_US, PAGES, Page, Subject
+from tests.docs.api_subjects import MADE_BY_US, PAGES
+from tests.docs.api_words import Page, Subject
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("docs/reference/api")
 COMMAND = "python -m tests.docs.api"
+OURS = ("actors", "supervision", "storage", "web")
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 Statement: TypeAlias = ast.Assign | ast.AnnAssign
@@ -43,8 +48,14 @@ _SPAN: Final = re.compile(
 )
 _DEFAULT: Final = re.compile(r"= (_?[A-Z][A-Z0-9_]+)\b(?!\.)")
 _VALUE_MAX: Final = 20
+_WORDS: Final = "Words in signatures"
 _WORD: Final = re.compile(r"(?<![.\w])[A-Z]\w+")
 _NO_WORD: Final = re.compile(r"\"[^\"\n]*\"|#.*")
+_IMPORT: Final = re.compile(
+    rf"^ *from ((?:{'|'.join(OURS)})\b[\w.]*) import (\([^)]*\)|[^\n(]+)", re.MULTILINE
+)
+_PORT: Final = re.compile(r"^(?:The|What of the) ports? `(\w+)`(?: and `(\w+)`)?")
+_PROTOCOL: Final = re.compile(r"^class (\w+)\(Protocol\b", re.MULTILINE)
 _FENCE: Final = re.compile(r"^```\w*.*?^```$|^ {4,}.*?$", re.MULTILINE | re.DOTALL)
 
 
@@ -54,8 +65,10 @@ class Module:
     def __init__(self, name: str) -> None:
         self.name = name
         path = ROOT / name.replace(".", "/")
-        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        self.text = file.read_text()
+        file = path.with_suffix(".py")
+        file = file if file.exists() else path / "__init__.py"
+        # A folder without one has nothing but modules.
+        self.text = file.read_text() if file.exists() else ""
         self.lines = self.text.splitlines()
         self.tree = ast.parse(self.text)
         self.defined: dict[str, ast.stmt] = {}
@@ -121,7 +134,8 @@ def _names_of(node: ast.stmt) -> list[str]:
         case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
             return [node.name]
         case ast.Assign():
-            return [one.id for one in node.targets if isinstance(one, ast.Name)]
+            parts = [part for one in node.targets for part in getattr(one, "elts", [one])]
+            return [one.id for one in parts if isinstance(one, ast.Name)]
         case ast.AnnAssign(target=ast.Name(id=name)):
             return [name]
     return []
@@ -167,6 +181,7 @@ def module(name: str) -> Module:
 def forget() -> None:
     """Call this when the files may be others."""
     _read.clear()
+    known_ports.cache_clear()
     find.cache_clear()
 
 
@@ -177,9 +192,24 @@ def find(where: str, name: str) -> Found | None:
     if name in looked.defined:
         return Found(looked, name)
     source, there = looked.imported.get(name, ("", ""))
-    if source.partition(".")[0] not in ("actors", "supervision"):
+    if source.partition(".")[0] not in OURS:
         return None
-    return find(source, there)
+    # A module that is imported as a whole is no name.
+    return None if is_module(f"{source}.{there}") else find(source, there)
+
+
+def is_module(name: str) -> bool:
+    """Call this to learn whether a dotted name is a file or a folder of ours."""
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def imports_of(text: str) -> Iterator[tuple[str, str]]:
+    """Call this for what a text imports of ours: module and name."""
+    for where, names in _IMPORT.findall(text):
+        for name in re.sub("#.*", "", names).strip("()").split(","):
+            if name.strip():
+                yield where, name.split()[0]
 
 
 def public_names(package: str) -> list[str]:
@@ -191,42 +221,73 @@ def public_names(package: str) -> list[str]:
     return [str(name) for name in names]
 
 
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One subject of a package, which is a page by itself."""
+
+    page: Page
+    subject: Subject
+
+    @property
+    def file(self) -> str:
+        slug = re.sub(r"[^a-z]+", "-", self.subject.title.lower()).strip("-")
+        return f"{self.page.file.removesuffix('.md')}/{slug}.md"
+
+    def find(self, name: str) -> Found | None:
+        """Call this for a name as the subject has it: with its module, or of the page's package."""
+        where, _, last = name.rpartition(".")
+        return find(where or self.page.package, last)
+
+
 class Reference:
     """All pages together: who stands where, and what of it is shown."""
 
     def __init__(self, pages: Sequence[Page]) -> None:
         self.pages = pages
+        self.sheets = [Sheet(page, subject) for page in pages for subject in _subjects(page)]
         self.problems: list[str] = []
-        self.place: dict[str, list[str]] = {}  # The pages that have a name, by name.
-        self.documented: dict[int, str] = {}  # A page by what is documented there.
+        self.place: dict[str, list[str]] = {}  # The files that have a name, by name.
+        self.documented: dict[int, str] = {}  # A file by what is documented there.
         self.inherited: dict[tuple[str, int, str], str] = {}  # Methods of hidden bases: who first.
         self.anchors: dict[tuple[str, str], str] = {}
-        self.words: dict[tuple[str, str], str] = {}  # The module of a word, by page and name.
-        for page in pages:
-            for word in page.words:
-                where, _, name = word.rpartition(".")
-                self.words[page.file, name] = where
-            for subject in _subjects(page):
-                for name in subject.names:
-                    self.place.setdefault(name, []).append(page.file)
-                    if found := self._find(page, name):
-                        self.documented[id(found.node)] = page.file
-        for page in pages:  # Once for the anchors, which links need.
-            self.text(page)
+        for sheet in self.sheets:
+            for name in sheet.subject.names:
+                self.place.setdefault(_last(name), []).append(sheet.file)
+                if found := sheet.find(name):
+                    self.documented.setdefault(id(found.node), sheet.file)
+        for sheet in self.sheets:  # Once for the anchors, which links need.
+            self.text(sheet)
+
+    def files(self) -> dict[str, str]:
+        """Call this for all pages as they shall be, by their names in the folder."""
+        texts = {page.file: self.front(page) for page in self.pages}
+        return texts | {sheet.file: self.text(sheet) for sheet in self.sheets}
+
+    def has(self, where: str, name: str) -> bool:
+        """Call this to learn whether what a module calls so stands on a page."""
+        found = find(where, name)
+        return found is not None and id(found.node) in self.documented
 
     def check(self) -> Iterator[str]:
         """Call this to list what a person has to mend, in `PAGES` or in a docstring."""
         for page in self.pages:
-            named = Counter(name for subject in page.subjects for name in subject.names)
-            public = public_names(page.package)
+            named = Counter(
+                name if "." in name else f"{page.package}.{name}"
+                for subject in page.subjects
+                for name in subject.names
+            )
+            public = {f"{one}.{name}" for one in page.whole for name in public_names(one)}
             where = f"PAGES in tests/docs/api_subjects.py: {page.package}"
-            yield from (f"{where} has no subject for {n}" for n in public if n not in named)
-            yield from (f"{where} names {n}, which is not public" for n in named if n not in public)
+            yield from (f"{where} has no subject for {n}" for n in sorted(public - set(named)))
             yield from (f"{where} names {n} twice" for n, count in named.items() if count > 1)
+            for name in set(named) - public:
+                package = name.rpartition(".")[0]
+                if package in page.whole or find(package, _last(name)) is None:
+                    yield f"{where} names {name}, which is not public"
         known = set(self.place)
         yield from (f"MADE_BY_US names {n}, which is on no page" for n in MADE_BY_US - known)
-        for page in self.pages:
-            self.text(page)
+        for sheet in self.sheets:
+            self.text(sheet)
         yield from dict.fromkeys(self.problems)
         yield from self._unexplained()
 
@@ -238,76 +299,94 @@ class Reference:
                 what = f"{found.module.name}.{found.name}"
                 yield f"{what} stands in a signature: add it to `words` of the page"
 
-    def text(self, page: Page) -> str:
-        """Call this for a page as it shall be."""
-        parts = [f"# {page.title}", page.intro, self._contents(page)]
-        for subject in _subjects(page):
-            parts += [f"## {subject.title}", *([subject.intro] if subject.intro else [])]
-            for name in subject.names:
-                parts += self._entry(page, name)
-        self._note_anchors(page, [part for part in parts if part.startswith("#")])
-        return "\n\n".join(parts) + "\n"
+    def front(self, page: Page) -> str:
+        """Call this for the page of a package: its subjects, and which names are where."""
+        lines = ["| subject | names |", "|---|---|"]
+        mine = [sheet for sheet in self.sheets if sheet.page is page]
+        for sheet in mine:
+            names = ", ".join(
+                f"[`{_last(name)}`]({sheet.file}#{self.anchors.get((sheet.file, _last(name)))})"
+                for name in sheet.subject.names
+            )
+            lines.append(f"| [{sheet.subject.title}]({sheet.file}) | {names} |")
+        following = f"Next: [{_small(mine[0].subject.title)}]({mine[0].file})."
+        return "\n\n".join([f"# {page.title}", page.intro, "\n".join(lines), following]) + "\n"
 
-    def _note_anchors(self, page: Page, headings: Sequence[str]) -> None:
+    def text(self, sheet: Sheet) -> str:
+        """Call this for the page of a subject as it shall be."""
+        page, subject = sheet.page, sheet.subject
+        up = f"{page.package}: {_small(subject.title)}"
+        intro = f"Part of [{page.title.partition(':')[0]}](../{page.file})."
+        parts = [f"# {up}", f"{intro} {subject.intro}".rstrip()]
+        for name in subject.names:
+            parts += self._entry(sheet, name)
+        self._note_anchors(sheet, [part for part in parts if part.startswith("#")])
+        return "\n\n".join([*parts, self._next(sheet)]) + "\n"
+
+    def _next(self, sheet: Sheet) -> str:
+        mine = [one for one in self.sheets if one.page is sheet.page]
+        after = mine[mine.index(sheet) + 1 :]
+        if not after:
+            return f"Next: [all names](../{sheet.page.file})."
+        return f"Next: [{_small(after[0].subject.title)}](../{after[0].file})."
+
+    def _note_anchors(self, sheet: Sheet, headings: Sequence[str]) -> None:
         """As a code host makes them: equal ones, also in capitals only, are numbered."""
         taken: Counter[str] = Counter()
         for heading in headings:
             marks, _, title = heading.partition(" ")
             anchor = re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
-            key = heading if marks == "##" else title
-            self.anchors[page.file, key] = f"{anchor}-{taken[anchor]}" if taken[anchor] else anchor
+            if marks != "#":
+                count = taken[anchor]
+                self.anchors[sheet.file, title] = f"{anchor}-{count}" if count else anchor
             taken[anchor] += 1
 
-    def _contents(self, page: Page) -> str:
-        lines = ["| subject | names |", "|---|---|"]
-        for subject in _subjects(page):
-            names = ", ".join(self._link(page, name) for name in subject.names)
-            anchor = self.anchors.get((page.file, f"## {subject.title}"))
-            lines.append(f"| [{subject.title}](#{anchor}) | {names} |")
-        return "\n".join(lines)
-
-    def _find(self, page: Page, name: str) -> Found | None:
-        return find(self.words.get((page.file, name), page.package), name)
-
-    def _entry(self, page: Page, name: str) -> Iterator[str]:
-        found = self._find(page, name)
+    def _entry(self, sheet: Sheet, name: str) -> Iterator[str]:
+        found = sheet.find(name)
+        where, _, name = name.rpartition(".")
         if found is None:
-            self.problems.append(f"{page.package}.{name} is defined nowhere")
+            self.problems.append(f"{where or sheet.page.package}.{name} is defined nowhere")
             return
-        yield f"### {name}"
+        yield f"## {name}"
+        if where and sheet.subject.title != _WORDS:
+            yield f"`from {where} import {name}`"
         match found.node:
             case ast.ClassDef():
-                yield from self._class(page, found)
+                yield from self._class(sheet, found)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                yield _fenced(_signature(found.module, found.module.tree.body, name))
-                yield self._doc(page, name, ast.get_docstring(found.node) or "")
+                yield _fenced(_signature(found.module, found.module.tree.body, found.name))
+                yield self._doc(sheet, name, ast.get_docstring(found.node) or "")
             case _:
                 yield _fenced(found.module.source(found.node, comments=False))
-                yield self._doc(page, name, found.module.described[name])
+                yield self._doc(sheet, name, found.module.described[found.name])
 
-    def _class(self, page: Page, found: Found) -> Iterator[str]:
+    def _class(self, sheet: Sheet, found: Found) -> Iterator[str]:
         node = found.node
         assert isinstance(node, ast.ClassDef)
         lines = [found.module.head(node) + ":", *(self._fields(found))]
         if (start := _method(node, "__init__")) and found.name not in MADE_BY_US:
             lines.append(indent(found.module.head(start), "    "))
         yield _fenced("\n".join(lines).removesuffix(":"))
-        yield self._doc(page, found.name, ast.get_docstring(node) or "")
-        if shown := "\n".join(self._attributes(page, found)):
+        yield self._doc(sheet, found.name, ast.get_docstring(node) or "")
+        if shown := "\n".join(self._attributes(sheet, found)):
             yield shown
         also: list[str] = []
-        yield from self._methods(page, found, set(), found.name, also)
+        yield from self._methods(sheet, found, set(), found.name, also)
         if also:
             yield f"Also {', '.join(also)}."
-        more = [self._link_to(page, base) for base in found.bases() if self._is_public(base)]
+        above = (*found.bases(), *_ports(found))
+        more = [self._link_to(sheet, one) for one in above if self._is_public(one)]
+        more += [
+            f"`{one.module.name}.{one.name}`" for one in _ports(found) if not self._is_public(one)
+        ]
         if more:
             yield f"And what {' and '.join(more)} {'has' if len(more) == 1 else 'have'}."
 
-    def _link_to(self, page: Page, found: Found) -> str:
+    def _link_to(self, sheet: Sheet, found: Found) -> str:
         """A link to the very thing: two packages may have something of one name."""
         file = self.documented[id(found.node)]
         anchor = self.anchors.get((file, found.name))
-        return f"[`{found.name}`]({'' if file == page.file else file}#{anchor})"
+        return f"[`{found.name}`]({_way(sheet.file, file)}#{anchor})"
 
     def _is_public(self, found: Found) -> bool:
         return id(found.node) in self.documented
@@ -322,37 +401,39 @@ class Reference:
             if names and not names[0].startswith("_"):
                 yield indent(found.module.source(one, comments=True), "    ")
 
-    def _attributes(self, page: Page, found: Found) -> Iterator[str]:
+    def _attributes(self, sheet: Sheet, found: Found) -> Iterator[str]:
         """Properties, and what `__init__` sets: with a string below; in an error all of it."""
         node = found.node
         assert isinstance(node, ast.ClassDef)
         for base in found.bases():
             if not self._is_public(base):
                 own = {one.name for one in node.body if isinstance(one, Function)}
-                lines = list(self._attributes(page, base))
+                lines = list(self._attributes(sheet, base))
                 yield from (line for line in lines if not own & {line.split(":")[0][3:]})
         start = _method(node, "__init__")
         if start is not None:
             for name, kind, text in _set_in(start, found.module):
                 if text or (_is_error(found) and not name.startswith("_")):
-                    said = f": {self._linked(page, text, '')}" if text else ""
+                    said = f": {self._linked(sheet, text, '')}" if text else ""
                     yield f"- `{name}{f': {kind}' if kind else ''}`{said}"
         for one in node.body:
             if _is_property(one) and not one.name.startswith("_"):
                 kind = found.module.lines[one.lineno - 1].partition("->")[2].strip(" :")
                 kind = _MARKS.sub("", kind).rstrip(":")
-                text = self._doc(page, f"{found.name}.{one.name}", ast.get_docstring(one) or "")
+                text = self._doc(sheet, f"{found.name}.{one.name}", ast.get_docstring(one) or "")
                 yield f"- `{one.name}: {kind}`: {indent(text, '  ').lstrip()}"
 
     def _methods(
-        self, page: Page, found: Found, seen: set[str], shown_as: str, also: list[str]
+        self, sheet: Sheet, found: Found, seen: set[str], shown_as: str, also: list[str]
     ) -> Iterator[str]:
         """The methods; those of a base of several stand at the first, `also` has the rest."""
-        node = found.node
+        node, ports = found.node, _ports(found)
         assert isinstance(node, ast.ClassDef)
         for one in node.body:
             if not isinstance(one, Function) or _is_property(one) or one.name in seen:
                 continue
+            if one.name.startswith("test_"):
+                continue  # What a suite asks of an engine is told as a whole.
             text = ast.get_docstring(_method(node, one.name) or one) or ""
             if one.name.startswith("_") and not (one.name.startswith("__") and text):
                 continue
@@ -361,33 +442,35 @@ class Reference:
                 continue
             if not text and any(_has(base, one.name) for base in found.bases()):
                 continue
-            first = self.inherited.setdefault((page.file, id(found.node), one.name), shown_as)
+            if any(_has(port, one.name) for port in ports):
+                continue
+            first = self.inherited.setdefault((sheet.file, id(found.node), one.name), shown_as)
             if first != shown_as:
-                there = self._link(page, f"{first}.{one.name}", f"`{one.name}`")
+                there = self._link(sheet, f"{first}.{one.name}", f"`{one.name}`")
                 also.append(f"{there} as `{first}` has it")
                 continue
-            yield f"#### {shown_as}.{one.name}"
+            yield f"### {shown_as}.{one.name}"
             yield _fenced(_signature(found.module, node.body, one.name))
-            yield self._doc(page, f"{shown_as}.{one.name}", text)
+            yield self._doc(sheet, f"{shown_as}.{one.name}", text)
         for base in found.bases():
             if not self._is_public(base):
-                yield from self._methods(page, base, seen, shown_as, also)
+                yield from self._methods(sheet, base, seen, shown_as, also)
 
-    def _doc(self, page: Page, what: str, text: str) -> str:
+    def _doc(self, sheet: Sheet, what: str, text: str) -> str:
         if not text:
-            self.problems.append(f"{page.package}.{what} has no docstring")
+            self.problems.append(f"{sheet.page.package}.{what} has no docstring")
         text = re.sub(r"::$", ":", text, flags=re.MULTILINE).replace("```python", "```py")
-        return self._linked(page, text, what)
+        return self._linked(sheet, text, what)
 
-    def _linked(self, page: Page, text: str, what: str) -> str:
+    def _linked(self, sheet: Sheet, text: str, what: str) -> str:
         """The text with names that stand on these pages as links; programs stay as they are."""
         parts, end = [], 0
         for code in _FENCE.finditer(text):
-            parts += [self._spans(page, text[end : code.start()], what), code[0]]
+            parts += [self._spans(sheet, text[end : code.start()], what), code[0]]
             end = code.end()
-        return "".join([*parts, self._spans(page, text[end:], what)])
+        return "".join([*parts, self._spans(sheet, text[end:], what)])
 
-    def _spans(self, page: Page, text: str, what: str) -> str:
+    def _spans(self, sheet: Sheet, text: str, what: str) -> str:
         def link(span: re.Match[str]) -> str:
             whole = span["name"] or span["word"]
             name = whole.partition(".")[0]
@@ -395,24 +478,39 @@ class Reference:
             is_word = name.islower() and "_" not in name and not span["call"]
             if name not in self.place or name == what.partition(".")[0] or is_word:
                 return span[0]
-            return self._link(page, whole, span[0])
+            return self._link(sheet, whole, span[0])
 
         return _SPAN.sub(link, text)
 
-    def _link(self, page: Page, name: str, text: str = "") -> str:
+    def _link(self, sheet: Sheet, name: str, text: str = "") -> str:
         whole, name = name, name.partition(".")[0]
-        file = page.file if page.file in self.place[name] else self.place[name][0]
+        # What one page or one package has is meant before what another has of the same name.
+        near = (sheet.file, sheet.file.partition("/")[0] + "/", "")
+        file = next(file for one in near for file in self.place[name] if file.startswith(one))
         anchor = self.anchors.get((file, whole)) or self.anchors.get((file, name))
-        return f"[{text or f'`{whole}`'}]({'' if file == page.file else file}#{anchor})"
+        return f"[{text or f'`{whole}`'}]({_way(sheet.file, file)}#{anchor})"
 
 
 def _subjects(page: Page) -> tuple[Subject, ...]:
     """The subjects of a page, and behind them the words that its signatures use."""
     if not page.words:
         return page.subjects
-    names = tuple(sorted(word.rpartition(".")[2] for word in page.words))
-    intro = "Not imported from the front page; they say what may stand in the signatures above."
-    return (*page.subjects, Subject("Words in signatures", names, intro))
+    names = tuple(sorted(page.words, key=_last))
+    intro = "Not imported from the front page; they say what may stand in signatures."
+    return (*page.subjects, Subject(_WORDS, names, intro))
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _small(title: str) -> str:
+    return title[:1].lower() + title[1:]
+
+
+def _way(here: str, there: str) -> str:
+    """The link from one page to another; none when they are the same."""
+    return "" if here == there else posixpath.relpath(there, posixpath.dirname(here))
 
 
 def _is_type(node: ast.stmt) -> bool:
@@ -445,6 +543,25 @@ def _has(found: Found, name: str) -> bool:
     if isinstance(found.node, ast.ClassDef) and _method(found.node, name):
         return True
     return any(_has(base, name) for base in found.bases())
+
+
+def _ports(found: Found) -> list[Found]:
+    """The ports that a class says it is; they describe its methods."""
+    text = ast.get_docstring(found.node) if isinstance(found.node, ast.ClassDef) else None
+    said = _PORT.search(text or "")
+    names = said.groups() if said else ()
+    ports = [Found(module(known_ports()[name]), name) for name in names if name in known_ports()]
+    return [*ports, *(port for base in found.bases() for port in _ports(base))]
+
+
+@cache
+def known_ports() -> dict[str, str]:
+    """Call this for the modules of all protocols that adapters may be of."""
+    return {
+        name: path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for path in sorted((ROOT / "actors").rglob("*.py"))
+        for name in _PROTOCOL.findall(path.read_text())
+    }
 
 
 def _is_property(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
@@ -496,8 +613,11 @@ def _kind(value: ast.expr | None, kinds: dict[str, str]) -> str:
 def main() -> int:
     """Call this to write the pages; tells what only a person can mend."""
     reference = Reference(PAGES)
-    for page in PAGES:
-        (ROOT / FOLDER / page.file).write_text(reference.text(page))
+    shutil.rmtree(ROOT / FOLDER)
+    for file, text in reference.files().items():
+        path = ROOT / FOLDER / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     left = list(reference.check())
     print(*left, sep="\n", end="\n" if left else "")
     return 1 if left else 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.docs.api_stored import PERSISTENCE, SAGAS
+from tests.docs.api_engines import STORAGE
+from tests.docs.api_stored import BUS, PERSISTENCE, SAGAS
+from tests.docs.api_web import API, APP, CLIENT, PARTS
 from tests.docs.api_words import WRITTEN, Page, Subject
 
 __all__ = ["MADE_BY_US", "PAGES", "Page", "Subject"]
@@ -25,17 +27,14 @@ ACTORS: Final = Page(
             (
                 "Actor",
                 "message",
-                "Ask",
                 "handler",
                 "Started",
                 "IGNORE",
                 "Ignore",
-                "Later",
-                "Batch",
-                "Taken",
                 "AnyActor",
             ),
         ),
+        Subject("Answering later, and several at once", ("Ask", "Later", "Batch", "Taken")),
         Subject(
             "Messages that the runtime sends",
             ("Down", "Exited", "IdleTimeout"),
@@ -49,8 +48,9 @@ ACTORS: Final = Page(
         Subject("A full mailbox", ("Overflow", "latest", "UNBOUNDED")),
         Subject(
             "A running system",
-            ("open_actors", "System", "Topics", "Sink"),
+            ("open_actors", "System"),
         ),
+        Subject("Topics", ("Topics", "Sink")),
         Subject(
             "How an actor ends",
             (
@@ -254,7 +254,7 @@ SUPERVISION: Final = Page(
             ),
         ),
         Subject(
-            "Guards around a call",
+            "All guards around a call",
             (
                 "Dependencies",
                 "Dependency",
@@ -263,6 +263,12 @@ SUPERVISION: Final = Page(
                 "DependencyTimeout",
                 "DependencyStats",
                 "UnknownDependency",
+            ),
+            "Guards need no supervisor, and stand around any call.",
+        ),
+        Subject(
+            "Retries and breakers",
+            (
                 "retry",
                 "RetryPolicy",
                 "is_transient",
@@ -276,6 +282,12 @@ SUPERVISION: Final = Page(
                 "BreakerStats",
                 "BreakerChange",
                 "BREAKERS",
+            ),
+            "Each of them alone, for who does not want all of them.",
+        ),
+        Subject(
+            "Bulkheads, rates and fallbacks",
+            (
                 "Bulkhead",
                 "BulkheadPolicy",
                 "BulkheadFull",
@@ -290,7 +302,7 @@ SUPERVISION: Final = Page(
                 "queue_fallback",
                 "FallbackStats",
             ),
-            "They need no supervisor, and stand around any call.",
+            "Each of them alone, for who does not want all of them.",
         ),
     ),
     words=(
@@ -452,7 +464,20 @@ TESTING: Final = Page(
     ),
 )
 
-PAGES: Final = (ACTORS, REDUCERS, SUPERVISION, PERSISTENCE, SAGAS, TESTING)
+PAGES: Final = (
+    ACTORS,
+    REDUCERS,
+    SUPERVISION,
+    PERSISTENCE,
+    BUS,
+    SAGAS,
+    STORAGE,
+    APP,
+    API,
+    CLIENT,
+    PARTS,
+    TESTING,
+)
 
 # The runtime makes these, users only get them: how they are made says nothing to a reader.
 MADE_BY_US: Final = frozenset(

@@ -8,7 +8,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One part of a page: what it is about, and the names in it."""
+    """One part of a package: what it is about, and the names in it.
+
+    A name is one of the package's front page, or has its module before it.
+    """
 
     title: str
     names: tuple[str, ...]
@@ -26,6 +29,12 @@ class Page:
     subjects: tuple[Subject, ...]
     # What is not public but stands in signatures: module and name.
     words: tuple[str, ...] = ()
+    # The packages whose `__all__` stands here whole; without, it is the one it is called by.
+    packages: tuple[str, ...] | None = None
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        return (self.package,) if self.packages is None else self.packages
 
 
 WRITTEN: Final = (

@@ -10,7 +10,9 @@ import pytest
 
 from tests.docs import api
 from tests.docs.api import COMMAND, FOLDER, ROOT, Reference
-from tests.docs.api_subjects import PAGES, Page, Subject
+from tests.docs.api_subjects import PAGES
+from tests.docs.api_words import Page, Subject
+from tests.docs.test_shape import LINES_MAX
 
 # A small package with one of every kind of thing that can stand on a page.
 FRONT = """\
@@ -116,19 +118,25 @@ async def open_it(
 '''
 
 
-WRITTEN = """\
-# Planted
+FRONT_PAGE = """\
+# Planted: all
 
 For a test.
 
 | subject | names |
 |---|---|
-| [All](#all) | [`Doing`](#doing), [`GotLost`](#gotlost), [`Plain`](#plain), [`Port`](#port), \
-[`Kind`](#kind), [`LIMIT`](#limit), [`open_it`](#open_it) |
+| [All](p/all.md) | [`Doing`](p/all.md#doing), [`GotLost`](p/all.md#gotlost), \
+[`Plain`](p/all.md#plain), [`Port`](p/all.md#port), [`Kind`](p/all.md#kind), \
+[`LIMIT`](p/all.md#limit), [`open_it`](p/all.md#open_it) |
 
-## All
+Next: [all](p/all.md).
+"""
+WRITTEN = """\
+# actors.planted: all
 
-### Doing
+Part of [Planted](../p.md).
+
+## Doing
 
 ```py
 class Doing(_Base):
@@ -144,7 +152,7 @@ Doing("`GotLost`")
 - `size: int`: How large it is.
 - `count: int`: How many.
 
-#### Doing.call
+### Doing.call
 
 ```py
 @overload
@@ -155,7 +163,7 @@ def call(self, x: str) -> str
 
 Call this to raise [GotLost](#gotlost).
 
-#### Doing.__len__
+### Doing.__len__
 
 ```py
 def __len__(self) -> int
@@ -163,7 +171,7 @@ def __len__(self) -> int
 
 Call this for the size.
 
-#### Doing.inherited
+### Doing.inherited
 
 ```py
 def inherited(self) -> None
@@ -171,7 +179,7 @@ def inherited(self) -> None
 
 Call this for what the base does.
 
-### GotLost
+## GotLost
 
 ```py
 class GotLost(Exception):
@@ -182,7 +190,7 @@ It is lost; see [`Doing.count`](#doing) and DeadlockError.
 
 - `path: str`
 
-### Plain
+## Plain
 
 ```py
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +201,7 @@ class Plain(_Base):
 
 Data.
 
-#### Plain.replaced
+### Plain.replaced
 
 ```py
 def replaced(self) -> None
@@ -203,7 +211,7 @@ Call this for what is replaced.
 
 Also [`inherited`](#doinginherited) as `Doing` has it.
 
-### Port
+## Port
 
 ```py
 class Port(Protocol)
@@ -211,7 +219,7 @@ class Port(Protocol)
 
 To be written by others.
 
-#### Port.told
+### Port.told
 
 ```py
 def told(self) -> None
@@ -219,7 +227,7 @@ def told(self) -> None
 
 Called by the runtime.
 
-### Kind
+## Kind
 
 ```py
 Kind: TypeAlias = Literal["a", "b"]
@@ -227,7 +235,7 @@ Kind: TypeAlias = Literal["a", "b"]
 
 Which kind it is of.
 
-### LIMIT
+## LIMIT
 
 ```py
 LIMIT: Final = 4 * 2
@@ -235,7 +243,7 @@ LIMIT: Final = 4 * 2
 
 How many may be open.
 
-### open_it
+## open_it
 
 ```py
 async def open_it(
@@ -248,22 +256,56 @@ Call this (with `open_it()` or [`Doing(3)`](#doing)) to open:
     it
 
 It is closed by itself.
+
+Next: [all names](../p.md).
 """
 
 
 def test_each_page_is_as_the_command_writes_it() -> None:
     # DOC-2
+    files = Reference(PAGES).files()
+    for file, text in files.items():
+        there = (ROOT / FOLDER / file).read_text()
+        new = [line for line in text.splitlines() if line not in there]
+        assert new == [], f"{file} is older than the code: run `{COMMAND}`"
+        assert there == text, f"run `{COMMAND}`"
+        assert len(text.splitlines()) <= LINES_MAX, f"{file} is long: it is two subjects"
+    there_are = {
+        one.relative_to(ROOT / FOLDER).as_posix() for one in ROOT.glob(f"{FOLDER}/**/*.md")
+    }
+    assert there_are == set(files)
+
+
+def test_what_pages_and_programs_import_stands_in_the_reference() -> None:
+    # DOC-2
     reference = Reference(PAGES)
-    for page in PAGES:
-        there = (ROOT / FOLDER / page.file).read_text().splitlines()
-        new = [line for line in reference.text(page).splitlines() if line not in there]
-        assert new == [], f"{page.file} is older than the code: run `{COMMAND}`"
-        assert "\n".join(there) + "\n" == reference.text(page), f"run `{COMMAND}`"
+    files = [
+        ROOT / "README.md",
+        *(one for one in ROOT.glob("docs/**/*.md") if FOLDER.as_posix() not in one.as_posix()),
+        *ROOT.glob("docs/examples/**/*.py"),
+        *ROOT.glob("web/cli/templates/*/*.jinja"),
+    ]
+    used = {pair: file for file in files for pair in api.imports_of(file.read_text())}
+    assert len(used) > 300
+    missing = [
+        f"{file.relative_to(ROOT)}: {where}.{name}"
+        for (where, name), file in used.items()
+        if not api.is_module(f"{where}.{name}") and not reference.has(where, name)
+    ]
+    assert missing == []
+
+
+def test_an_import_is_seen_in_whatever_shape() -> None:
+    text = "from web.app import (\n    OwnSite as Site,  # why\n    Panel,\n)\nfrom trio import x\n"
+    assert list(api.imports_of(text)) == [("web.app", "OwnSite"), ("web.app", "Panel")]
+    assert list(api.imports_of("  from actors import a, b\n")) == [("actors", "a"), ("actors", "b")]
+    assert list(api.imports_of("from {{ name }}.x import y\n")) == []
+    assert not Reference(PAGES).has("web.server", "masked")
 
 
 def test_every_public_name_has_a_subject_and_a_docstring() -> None:
     # DOC-2
-    assert sum(len(api.public_names(page.package)) for page in PAGES) > 150
+    assert sum(len(api.public_names(one)) for page in PAGES for one in page.whole) > 800
     found = list(Reference(PAGES).check())
     assert found == [], f"mend it by hand, then run `{COMMAND}`"
 
@@ -285,22 +327,64 @@ NAMES = ("Doing", "GotLost", "Plain", "Port", "Kind", "LIMIT", "open_it")
 
 
 def page_of(names: tuple[str, ...]) -> Page:
-    return Page("p.md", "actors.planted", "Planted", "For a test.", (Subject("All", names),))
+    return Page("p.md", "actors.planted", "Planted: all", "For a test.", (Subject("All", names),))
 
 
 def test_everything_of_a_package_is_shown_as_its_source_has_it(planted: Path) -> None:
     reference = Reference((page_of(NAMES),))
-    assert reference.text(page_of(NAMES)) == WRITTEN
+    assert reference.files() == {"p.md": FRONT_PAGE, "p/all.md": WRITTEN}
+    assert reference.problems == []
+
+
+def test_an_engine_says_only_what_its_port_does_not(planted: Path) -> None:
+    # DOC-2: and a name with its module before it says from where it is imported
+    engine = """
+
+class Engine:
+    \"\"\"The port `Port` in memory.\"\"\"
+
+    def told(self) -> None: ...
+
+    def more(self) -> None:
+        \"\"\"Call this for more.\"\"\"
+"""
+    (planted / "inner.py").write_text(INNER + engine)
+    page = page_of((*NAMES, "actors.planted.inner.Engine"))
+    reference = Reference((page,))
+    text = reference.files()["p/all.md"]
+    assert text.endswith("""\
+## Engine
+
+`from actors.planted.inner import Engine`
+
+```py
+class Engine
+```
+
+The port [`Port`](#port) in memory.
+
+### Engine.more
+
+```py
+def more(self) -> None
+```
+
+Call this for more.
+
+And what [`Port`](#port) has.
+
+Next: [all names](../p.md).
+""")
     assert reference.problems == []
 
 
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (NAMES[1:], "actors.planted has no subject for Doing"),
-        ((*NAMES, "Gone"), "names Gone, which is not public"),
+        (NAMES[1:], "has no subject for actors.planted.Doing"),
+        ((*NAMES, "Gone"), "names actors.planted.Gone, which is not public"),
         ((*NAMES, "Gone"), "actors.planted.Gone is defined nowhere"),
-        ((*NAMES, "GotLost"), "names GotLost twice"),
+        ((*NAMES, "GotLost"), "names actors.planted.GotLost twice"),
     ],
 )
 def test_a_planted_list_of_names_is_told(planted: Path, names: tuple[str, ...], told: str) -> None:

@@ -19,6 +19,7 @@ R = TypeVar("R")
 
 # What fits a screen, and what one query gives without anybody noticing.
 PAGE_LIMIT = 20
+# What a client may ask for at once: five screens.
 PAGE_LIMIT_MAX = 100
 # A position is a number or a name; with its signature still far below what an address may hold.
 CURSOR_CHARS_MAX = 2048

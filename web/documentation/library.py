@@ -34,6 +34,7 @@ _MARK = "](start/first-actor.md)"
 ROOT = "/docs"
 LICENCE_NAME = "licence"
 REQUIREMENTS = "reference/requirements"
+NAMES = "reference/api"
 
 # What somebody reads in a minute, and how much of a page of code and tables they read at all.
 WORDS_A_MINUTE = 220
@@ -51,7 +52,7 @@ _FOLDERS = {
     "runbooks": "Runbooks",
     "explain": "Explain",
     "reference": "Reference",
-    "reference/api": "Reference of names",
+    NAMES: "Reference of names",
     "examples": "Examples",
     "news": "What changed",
 }
@@ -170,7 +171,9 @@ class Library:
 
     def folder_title(self, folder: str) -> str:
         """Call this for what a folder is called; the documents themselves for none."""
-        return _FOLDERS.get(folder, folder) or "Documents"
+        # What is told of a name has a folder for each package.
+        known = NAMES if folder.startswith(f"{NAMES}/") else folder
+        return _FOLDERS.get(known, folder) or "Documents"
 
     async def article(self, name: str) -> Article:
         """Call this for a page that is in `pages`; the first time it is rendered, in a thread."""
@@ -344,6 +347,9 @@ def _page(name: str, file: Path, purpose: str) -> Page:
 def _page_of(name: str, text: str, purpose: str) -> Page:
     sections = sections_of(text)
     title = sections[0].heading.text if sections else posixpath.basename(name)
+    if name.startswith(f"{NAMES}/") and not purpose:
+        # The map names the packages; what is below them says itself what it is of.
+        purpose = f"look up names of {title.partition(':')[0]}"
     return Page(name, title, purpose.replace("`", ""), text, sections, _minutes(text))
 
 

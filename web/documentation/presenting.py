@@ -5,7 +5,15 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from web.documentation.library import READING_PATHS, Found, Library, Page, ReadingPath, address
+from web.documentation.library import (
+    NAMES,
+    READING_PATHS,
+    Found,
+    Library,
+    Page,
+    ReadingPath,
+    address,
+)
 from web.documentation.markdown import Heading
 from web.views import (
     DocumentFolder,
@@ -74,14 +82,18 @@ class DocumentViews:
         )
 
     def folders(self, current: str = "") -> tuple[DocumentFolder, ...]:
-        """Call this for the navigation, with the page one is on."""
+        """Call this for the navigation, with the page one is on.
+
+        Of the reference of names it has the packages; each leads to the pages of its subjects.
+        """
         return tuple(
             DocumentFolder(
                 local_path(f"{address('')}#{folder.replace('/', '-')}"),
                 self.library.folder_title(folder),
-                tuple(_link(page, is_current=page.name == current) for page in pages),
+                tuple(_link(page, is_current=_is_at(current, page)) for page in pages),
             )
             for folder, pages in self.library.folders()
+            if not folder.startswith(f"{NAMES}/")
         )
 
     def paths(self) -> tuple[PathView, ...]:
@@ -119,6 +131,12 @@ def found_view(found: Found) -> FoundView:
     place = local_path(address(page.name)) if is_title else _place(page, heading)
     # The title is the page; what it is for says more than its title twice.
     return FoundView(place, heading.text, page.purpose if is_title else page.title)
+
+
+def _is_at(current: str, page: Page) -> bool:
+    """Whether one is on a page, or on one of a package's subjects."""
+    is_within = page.folder == NAMES and current.startswith(f"{page.name}/")
+    return is_within or page.name == current
 
 
 def _link(page: Page, *, is_current: bool = False) -> DocumentLink:

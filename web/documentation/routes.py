@@ -86,6 +86,8 @@ def _plain(text: str, content_type: str) -> Response:
 def _meant(library: Library, name: str) -> str:
     """Find where a link leads that names no page: to a folder, or to the map."""
     if any(name.strip("/") == folder for folder, _ in library.folders()):
+        if name.strip("/") in library.pages:  # a folder with a page of its name
+            return address(name.strip("/"))
         return f"{paths.DOCS}#{element_id(name.strip('/').replace('/', '-'))}"
     if name == "README.md":
         return paths.DOCS

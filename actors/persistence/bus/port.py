@@ -28,10 +28,12 @@ from actors.persistence.words import Cursor
 # A member says that it lives every second; two words may be lost before its partitions go to
 # others, which have them within eight seconds of a death.
 HEARTBEAT_S = 1.0
+# For so long a member that says nothing is taken to live.
 LEASE_S = 6.0
 
-# With `Guard.TRANSACTION` it is also given what the engine calls a transaction.
+# What a subscription calls with each record.
 Handler = Callable[[Received], Awaitable[object]]
+# With `Guard.TRANSACTION` it is also given what the engine calls a transaction.
 HandlerInTransaction = Callable[[Any, Received], Awaitable[object]]  # type: ignore[explicit-any]  # each engine's own
 
 

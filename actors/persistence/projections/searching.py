@@ -19,6 +19,7 @@ from actors.persistence.words import BIGINT_MAX, KEY_BYTES_MAX, check_integer, c
 TEXT_CHARS_MAX = 200
 # What a server keeps of a value to compare: longer ones are texts, and are searched by words.
 FILTER_BYTES_MAX = 512
+# What one question gives at most; a cursor asks for what is behind.
 PAGE_MAX = 1000
 
 # Where a document stands among those found: its number, and its key.

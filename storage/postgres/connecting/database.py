@@ -75,7 +75,11 @@ class LoopLost(Exception):
 
 
 class Database:
-    """A handle on one database; see the module's docstring."""
+    """A handle on one database, which stays valid when its connections are lost.
+
+    Whoever runs `serve` makes them, and makes them anew. Between two of them calls wait a moment,
+    then fail as unavailable. `open_database` gives one that is served.
+    """
 
     def __init__(
         self,

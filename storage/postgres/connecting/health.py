@@ -17,6 +17,7 @@ from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.pool import PoolStats
 from storage.postgres.connecting.session import Connection
 
+# So long may a transaction hold back what readers of the order see, before it is told.
 OLDEST_WARNED_S = 10.0
 OLDEST_DEGRADED_S = 60.0
 CHECK_S_MAX = 1.0

@@ -46,6 +46,7 @@ from storage.postgres.connecting.session import (
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, T]]
+"""What runs on a connection, in the thread of the loop: the connection comes first."""
 
 # A work's time, unless it or the settings name another. With the second that settling may take
 # it stays under the five in which a caller of a frozen database must have its answer.

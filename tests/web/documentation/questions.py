@@ -97,7 +97,7 @@ QUESTIONS = [
     ("rename events", "how_to/evolve-events"),
     ("performance", "reference/performance"),
     ("what is guaranteed", "explain/guarantees"),
-    ("MailboxFull", "reference/api/actors"),
+    ("MailboxFull", "reference/api/actors/other-errors"),
     ("SUP-30", "reference/requirements"),
     (" sup-30 ", "reference/requirements"),
     ("greenroom timers", "reference/command_line"),

@@ -115,6 +115,7 @@ async def test_programs_read_the_list_and_each_page_as_text() -> None:
     [
         ("/docs/how_to", "/docs#how_to"),
         ("/docs/reference/api/", "/docs#reference-api"),
+        ("/docs/reference/api/actors/", "/docs/reference/api/actors"),
         ("/docs/README.md", "/docs"),
     ],
 )

@@ -14,7 +14,9 @@ from typing import Literal, TypeAlias
 from actors.runtime.words.showing import CUT, HIDDEN, redact_text
 
 Status: TypeAlias = Literal["healthy", "degraded", "unhealthy"]
+"""What serves, what serves but not as it should, and what does not serve."""
 Detail: TypeAlias = int | float | bool | str
+"""A number or a word that says more of a finding."""
 
 WORST_FIRST: tuple[Status, ...] = ("unhealthy", "degraded", "healthy")
 
@@ -100,6 +102,7 @@ def unhealthy(message: str, /, **details: Detail) -> Finding:
 # A plain function only looks at what is in memory, and returns at once: it is called before those
 # that wait are started. What is raised counts as unhealthy, and is told in the log only.
 Check: TypeAlias = Callable[[], Awaitable[Finding] | Finding]
+"""What is asked how a part is; it may wait, and is given up where it does for too long."""
 
 
 @dataclass(frozen=True, slots=True)
