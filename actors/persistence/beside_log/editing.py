@@ -1,9 +1,11 @@
 """What of a dead letter's payload a person is shown, and what they make of it.
 
 Rule 1: secrets and addresses are not shown: they stand as `***`. Who leaves such a place as it is
-        keeps what is there; who writes something else replaces it.
+        keeps what is there; who writes something else replaces it. Where one stands as a name,
+        nothing can be edited.
 Rule 2: what is JSON stays JSON of the same outermost kind. Whether its handler can read it is for
-        the handler: what it refuses becomes a dead letter again, and nothing is lost.
+        the handler: what it refuses becomes a dead letter again, and nothing is lost. Numbers stay
+        as they were written: a float cannot hold each.
 Rule 3: what changed is told path by path, as much of it as may be shown.
 """
 
@@ -13,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isinf
 from typing import Final
 
 from actors.persistence.errors import StoreMisuse
@@ -25,10 +28,34 @@ VALUE_CHARS_MAX: Final = 200
 DIFF_CHARS_MAX: Final = 4000
 # Deeper than this is no message of anybody, and the walk would end the stack.
 DEPTH_MAX: Final = 50
+# So often JSON is looked for in a text of JSON: a record of a bus in an envelope in an error.
+TEXTS_DEEP: Final = 4
+# How headers are written as JSON where each may come twice.
+_NAMED: Final = ("name", "key", "header")
 
 _ADDRESS = re.compile(r"[^\s@<>\"',;:()]{1,64}@[^\s@<>\"',;:()]{1,255}\.[A-Za-z]{2,63}")
 
 Json = object
+
+
+class _Number(float):
+    """One with a fraction or an exponent; equal to another that is written as it is."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> _Number:
+        made = super().__new__(cls, text)
+        if isinf(made):
+            raise ValueError(f"{text} is larger than others can read")
+        made.text = text
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return self.text == other.text if isinstance(other, _Number) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
 
 class BadEdit(StoreMisuse):
@@ -78,7 +105,7 @@ def shown_payload(payload: bytes | None) -> Shown:
     except BadEdit:
         hidden = _hidden_text(text)
         return Shown(hidden, is_editable=hidden == text and text.isprintable())
-    return Shown(_written(_hidden(value), indent=2), is_editable=True)
+    return Shown(_written(_hidden(value), indent=2), is_editable=not _has_hidden_name(value))
 
 
 def shown_texts(texts: Mapping[str, str]) -> Mapping[str, str]:
@@ -132,7 +159,9 @@ def _parsed(text: str) -> Json:
         raise BadEdit(f"has {word}, which is no JSON")
 
     try:
-        value: Json = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+        value: Json = json.loads(
+            text, object_pairs_hook=once, parse_constant=refuse, parse_float=_Number
+        )
         _written(value).encode()
     except json.JSONDecodeError as error:
         raise BadEdit(f"is no JSON: line {error.lineno}, column {error.colno}") from None
@@ -156,23 +185,69 @@ def _parts(value: Json) -> Sequence[Json]:
     return value if isinstance(value, list) else ()
 
 
-def _written(value: Json, indent: int | None = None) -> str:
-    separators = None if indent else (",", ":")
-    return json.dumps(
-        value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators
-    )
-
-
-def _hidden(value: Json) -> Json:
-    if isinstance(value, dict):
-        # Name by name: of one with very many, a part alone would be looked at.
-        return {
-            name: HIDDEN if redact_names({name: None})[name] == HIDDEN else _hidden(one)
+def _written(value: Json, indent: int | None = None, level: int = 0) -> str:
+    if isinstance(value, _Number):
+        return value.text
+    if isinstance(value, dict) and value:
+        colon = ":" if indent is None else ": "
+        inner = [
+            f"{_written(name)}{colon}{_written(one, indent, level + 1)}"
             for name, one in value.items()
-        }
+        ]
+        return _around("{", inner, "}", indent, level)
+    if isinstance(value, list) and value:
+        return _around("[", [_written(one, indent, level + 1) for one in value], "]", indent, level)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _around(opened: str, inner: Sequence[str], closed: str, indent: int | None, level: int) -> str:
+    if indent is None:
+        return f"{opened}{','.join(inner)}{closed}"
+    outer = "\n" + " " * indent * level
+    line = outer + " " * indent
+    return f"{opened}{line}{f',{line}'.join(inner)}{outer}{closed}"
+
+
+def _hidden(value: Json, texts_deep: int = 0) -> Json:
+    if isinstance(value, dict):
+        named = any(_is_secret_name(value.get(name)) for name in _NAMED)
+        found: dict[str, Json] = {}
+        for name, one in value.items():
+            is_secret = _is_secret_name(name) or (named and name == "value")
+            shown, n = _hidden_text(name), 1
+            while shown in found:  # two of them are two
+                shown, n = f"{_hidden_text(name)} {n + 1}", n + 1
+            found[shown] = HIDDEN if is_secret else _hidden(one, texts_deep)
+        return found
     if isinstance(value, list):
-        return [_hidden(one) for one in value]
-    return _hidden_text(value) if isinstance(value, str) else value
+        if len(value) == 2 and _is_secret_name(value[0]) and " " not in str(value[0]):
+            return [value[0], HIDDEN]
+        return [_hidden(one, texts_deep) for one in value]
+    return _hidden_in(value, texts_deep) if isinstance(value, str) else value
+
+
+def _is_secret_name(name: Json) -> bool:
+    # Name by name: of an object with very many, a part alone would be looked at.
+    return isinstance(name, str) and redact_names({name: None})[name] == HIDDEN
+
+
+def _hidden_in(text: str, texts_deep: int) -> str:
+    """Of a text that is JSON itself by its names, too."""
+    if texts_deep < TEXTS_DEEP and text.lstrip()[:1] in ("{", "["):
+        try:
+            value = _parsed(text)
+        except BadEdit:
+            return _hidden_text(text)
+        hidden = _hidden(value, texts_deep + 1)
+        if hidden != value:
+            return _written(hidden)
+    return _hidden_text(text)
+
+
+def _has_hidden_name(value: Json) -> bool:
+    if isinstance(value, dict) and any(_hidden_text(name) != name for name in value):
+        return True
+    return any(map(_has_hidden_name, _parts(value)))
 
 
 def _hidden_text(text: str) -> str:
@@ -221,10 +296,11 @@ def _changes(
     ):
         for name in {**before, **after}:
             old, new = before.get(name, _ABSENT), after.get(name, _ABSENT)
+            # A name that somebody wrote may be hidden itself.
+            told = shown_after.get(name, HIDDEN if name in after else _ABSENT)
             yield from _changes(
-                shown_before.get(name, _ABSENT), shown_after.get(name, _ABSENT), old, new,
-                f"{path}.{name}",
-            )  # fmt: skip
+                shown_before.get(name, _ABSENT), told, old, new, f"{path}.{_hidden_text(name)}"
+            )
         return
     if _are_alike(before, after) and _are_alike(shown_before, shown_after):
         assert isinstance(before, list), "they are alike"

@@ -188,6 +188,9 @@ class System:
         self.tallies = Tallies()
         """What packages above count of their actors for operators; it outlives each of them."""
         self.spans: Spans | None = None
+        # What is counted by itself, as long as the system lives: told together with others at one
+        # scrape and apart at the next, a count would fall.
+        self._kinds: set[str] = set()
         # By name of their class, what those have counted that are gone.
         self._gone_sums: dict[str, KindSums] = {}
         self._names: dict[str, Cell] = {}
@@ -428,13 +431,7 @@ class System:
 
     def gone_sums_of(self, cell: Cell) -> KindSums:
         """Called for where the sums of a cell go that ends, or is measured no longer."""
-        kind = kind_of(cell)
-        found = self._gone_sums.get(kind)
-        if found is None:
-            if len(self._gone_sums) >= KINDS_MAX:
-                kind = OTHER
-            found = self._gone_sums.setdefault(kind, KindSums())
-        return found
+        return self._gone_sums.setdefault(self._kind_of(cell), KindSums())
 
     def add_kinds(self, sums: dict[str, KindSums]) -> Iterator[None]:
         """Call this to add up what all actors have counted, by class, in slices.
@@ -445,15 +442,24 @@ class System:
         cells = self.cells()
         sums.update({kind: gone.copy() for kind, gone in self._gone_sums.items()})
         for number, cell in enumerate(cells, 1):
-            kind = kind_of(cell)
+            kind = self._kind_of(cell)
             found = sums.get(kind)
             if found is None:
-                found = sums.setdefault(kind if len(sums) < KINDS_MAX else OTHER, KindSums())
+                found = sums[kind] = KindSums()
             found.actors += 1
             found.queued += cell.mailbox.queued
             found.add(cell.counts, cell.meter)
             if number % KINDS_SLICE == 0:
                 yield
+
+    def _kind_of(self, cell: Cell) -> str:
+        kind = kind_of(cell)
+        if kind in self._kinds:
+            return kind
+        if len(self._kinds) >= KINDS_MAX:
+            return OTHER
+        self._kinds.add(kind)
+        return kind
 
     def measure_all(self, level: Level) -> None:
         """Call this to measure at least so much of every actor that counts by default.

@@ -46,12 +46,28 @@ _ITEM_LEAST: Final = 3
 # An entry takes its key as well: a character in quotes, a colon, and two to the next one.
 _ENTRY_LEAST: Final = 8
 
-_SECRET_NAME = re.compile(r"(?i)password|passwd|token|secret|cookie|authorization|api_?key")
+_TELLING = (
+    "password|passwd|passphrase|token|secret|cookie|authorization|api[_-]?key|private[_-]?key"
+)
+_SECRET_NAME = re.compile(f"(?i){_TELLING}")
 # A quote may be left open: texts are cut before they are redacted.
 _SECRET_IN_TEXT = re.compile(
-    r"(?i)(password|passwd|token|secret|cookie|authorization|api_?key)([\"']?\s*[=:]\s*)"
+    rf"(?i)({_TELLING})([\"']?\s*[=:]\s*)"
     r"(\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)|(?:bearer\s+|basic\s+)?[^\s,;&)]+)"
 )
+# One of these is in whatever the two patterns find.
+_IN_SECRETS: Final = (
+    "pass",
+    "token",
+    "secret",
+    "cookie",
+    "key",
+    "authorization",
+    "bearer",
+    "basic",
+)
+# Also where the header's name stands elsewhere, as in a list of pairs. A word has no digit.
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+(?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}")
 # An address: between `://` and the `@` a name, and behind a colon a password; libpq takes it as a
 # parameter too, and one for the key of a client's certificate.
 _IN_ADDRESS = re.compile(r"(://[^\s/?#:@]*:)[^\s/?#]*@")
@@ -517,12 +533,20 @@ def _cut_text(text: str, room: int) -> str:
 
 def redact_text(text: str) -> str:
     """Call this to hide what follows a word like `password=` or `token:` in free text."""
-    return _SECRET_IN_TEXT.sub(rf"\1\2{HIDDEN}", without_passwords(text))
+    text = without_passwords(text)
+    # Most texts hold none of it, and looking for words is 20 times faster than for patterns.
+    folded = text.casefold()
+    if any(word in folded for word in _IN_SECRETS):
+        text = _SECRET_IN_TEXT.sub(rf"\1\2{HIDDEN}", text)
+        text = _BEARER.sub(rf"\1 {HIDDEN}", text)
+    return text
 
 
 def without_passwords(text: str) -> str:
     """Call this to hide the passwords of addresses, as `scheme://user:password@host` has one."""
-    return _IN_PARAMETER.sub(rf"\1{HIDDEN}", _IN_ADDRESS.sub(rf"\1{HIDDEN}@", text))
+    if "://" in text:
+        text = _IN_ADDRESS.sub(rf"\1{HIDDEN}@", text)
+    return _IN_PARAMETER.sub(rf"\1{HIDDEN}", text) if "=" in text else text
 
 
 def redact_names(state: dict[str, object]) -> dict[str, object]:

@@ -40,6 +40,55 @@ def test_secrets_and_addresses_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    "payload",
+    [
+        {"headers": [["Authorization", "abc hunter2"], ["Cookie", "sid=hunter2"]]},
+        {"headers": [{"name": "x-api-key", "value": "hunter2"}]},
+        {"sent": ["Bearer 7hunter2hunter2hunter2"]},
+        {"body": json.dumps({"in": json.dumps({"in": json.dumps({"token": "hunter2"})})})},
+        {"passphrase": "hunter2", "privateKey": "hunter2"},
+    ],
+)
+def test_secrets_are_not_shown_however_they_are_written(payload: dict[str, object]) -> None:
+    # RES-12, SEC-131: as headers in lists, and as JSON in a text of JSON
+    written = json.dumps({**payload, "n": 1}).encode()
+    shown = shown_payload(written)
+    assert "hunter2" not in shown.text
+    edit = edited_payload(written, shown.text.replace('"n": 1', '"n": 2'))
+    assert (json.loads(edit.payload), edit.changes) == ({**payload, "n": 2}, ["n: 1 -> 2"])
+
+
+def test_addresses_as_names_are_not_shown_and_nothing_there_is_edited() -> None:
+    # RES-12: what it was could not be told when the edit comes back
+    payload = b'{"to":{"ada@example.org":1,"bob@example.org":2}}'
+    shown = shown_payload(payload)
+    assert json.loads(shown.text) == {"to": {"***": 1, "*** 2": 2}}
+    assert not shown.is_editable
+    with pytest.raises(BadEdit, match="not all shown"):
+        edited_payload(payload, "{}")
+    edit = edited_payload(b'{"a":1}', '{"a":1,"eve@example.org":2}')
+    assert edit.changes == ['***: (nothing) -> "***"']
+
+
+def test_numbers_stay_as_they_were_written() -> None:
+    # RES-12: a float would round the amount, and the audit would not tell
+    payload = b'{"amount":12345678901234567.89,"rate":1.10,"note":"x"}'
+    written = shown_payload(payload).text.replace('"x"', '"y"')
+    edit = edited_payload(payload, written)
+    assert edit.payload == payload.replace(b'"x"', b'"y"')
+    assert edit.changes == ['note: "x" -> "y"']
+    edit = edited_payload(payload, written.replace("67.89", "67.90").replace('"y"', '"x"'))
+    assert edit.changes == ["amount: 12345678901234567.89 -> 12345678901234567.90"]
+
+
+@pytest.mark.parametrize("value", [{"a": [1, {"b": []}], "c": {}}, [], [[]], "ä", None])
+def test_a_payload_is_shown_as_json_is_mostly_written(value: object) -> None:
+    # RES-12
+    shown = shown_payload(json.dumps(value).encode())
+    assert shown.text == json.dumps(value, indent=2, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
     ("payload", "text"),
     [
         (None, "(not kept here)"),

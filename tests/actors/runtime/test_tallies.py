@@ -64,6 +64,25 @@ async def test_what_actors_have_counted_outlives_them() -> None:
         assert after.waited_seconds >= before.waited_seconds > 0
 
 
+async def test_a_kind_is_told_apart_always_or_never() -> None:
+    # OBS-1, OBS-2: told with others once it has died, or since others have, its count would fall
+    async with open_actors() as system:
+        classes = [type(f"Puppet{n}", (Puppet,), {}) for n in range(LABEL_SETS_MAX + 20)]
+        refs = [await system.start(cls) for cls in classes]
+        for ref in refs:
+            await ref.ask(Call(lambda me: None))
+        before = await kinds(system)
+        assert (len(before), before[OTHER].actors, before[OTHER].handled) == (
+            LABEL_SETS_MAX + 1, 20, 20
+        )  # fmt: skip
+        for ref in reversed(refs):
+            await ref.stop()
+        after = await kinds(system)
+        assert {kind: one.handled for kind, one in after.items()} == {
+            kind: one.handled for kind, one in before.items()
+        }
+
+
 async def test_times_that_are_taken_no_longer_stay() -> None:  # OBS-2
     async with open_actors() as system:
         system.measure_all("full")
