@@ -326,6 +326,12 @@ def _told(error: Exception) -> tuple[Code, str]:
         return error.code, str(error)
     if isinstance(error, BadSettings):
         return Code.USAGE, "; ".join(error.problems)
+    if isinstance(error, OSError) and isinstance(error.filename, str) and error.strerror:
+        # Of a command of this machine: whoever typed it knows the path, or has to.
+        words = f"{error.filename}: {error.strerror}"
+        if isinstance(error, PermissionError):
+            return Code.REFUSED, f"{words}. Run it as the user whose that is, or name another."
+        return Code.FAILED, f"{words}. Name another, or see what is wrong with it."
     if not isinstance(error, StoreError):
         return Code.FAILED, f"failed because of {shown(error)}; --debug shows where"
     codes = (code for classes, code in _CODES if isinstance(error, classes))

@@ -1,27 +1,28 @@
 """How a request goes through Quart here: the same steps, without the work that nobody asked for.
 
 Quart asks at each request whether a session is kept, sends six signals to nobody, reads the `Host`
-again, walks through all routes and looks at every function whether it is async. `LeanApp` does each
-of these steps where somebody needs it: where a secret key or another session interface is set,
-where a signal has a receiver, where a host or a path was not seen before. What an extension
-registers is therefore called as ever.
+again, looks for a route as if there were many that fit, and at every function whether it is async.
+`LeanApp` does each of these steps where somebody needs it: where a secret key or another session
+interface is set, where a signal has a receiver, where a host was not seen before or a path is not
+clear at first sight. What an extension registers is therefore called as ever.
 
 Rule 1: a method here does what Quart's of the same name does, and is replaced only by its name; so
         an application or extension that replaces one of them again is asked as ever.
-Rule 2: nothing is remembered of a request but its host, and its path where that is a route without
-        arguments; and by the application itself: two of them in one process share nothing.
+Rule 2: nothing is remembered of a request but its host, and that by the application itself: two of
+        them in one process share nothing.
 
 All methods are public, but they repeat what Quart's do. `SharedContext`, `LeanRequest` and
-`WholeResponse` set what their bases would, `Headers._list` and the two context variables are used
-where they are, and `LateRule` takes the place of what compiles a route. That is right for the
-versions that `VERSIONS` names; a test says so when others are installed, and
-`tests/web/server/test_dispatch.py` compares every kind of answer with an application that has
-nothing of this.
+`WholeResponse` set what their bases would, `Headers._list`, the two context variables and the
+states of werkzeug's matcher are used where they are, and `LateRule` takes the place of what
+compiles a route. That is right for the versions that `VERSIONS` names; a test says so when others
+are installed, and `tests/web/server/test_dispatch.py` compares every kind of answer with an
+application that has nothing of this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from inspect import CO_COROUTINE, isasyncgen
 from operator import length_hint
 from types import CodeType
@@ -40,7 +41,9 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers.request import TrioRequest
 from quart_trio.wrappers.response import TrioIterableBody
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter, RuleFactory
+from werkzeug.routing import Map, MapAdapter, Rule, ValidationError
+from werkzeug.routing.matcher import State
+from werkzeug.routing.rules import RulePart
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from web.server.bounded import BoundedMap
@@ -54,8 +57,6 @@ T = TypeVar("T")
 VERSIONS = {"quart": "0.22.0", "quart-trio": "0.12.0", "werkzeug": "3.1.9"}
 # A site has a handful of names; probes come by any. Some 200 bytes each.
 HOSTS_KEPT = 64
-# Some methods of each route that has no arguments; a site has a hundred.
-RULES_KEPT = 1024
 
 # Makes a host and a path of a route's values; which ones it takes is compiled into it.
 _Builder: TypeAlias = Callable[..., tuple[str, str]]  # type: ignore[explicit-any]  # reason: as it is in werkzeug
@@ -70,7 +71,7 @@ class SharedContext(RequestContext):
     """A request's context that is entered and left without what nobody asked for.
 
     It opens no session where none can be kept, and binds the routes to its request only for who
-    asks for a link, or a path that was not seen before.
+    asks for a link, or a path that is not clear at first sight.
     """
 
     app: LeanApp
@@ -86,8 +87,8 @@ class SharedContext(RequestContext):
         self._cv_tokens = []
         self._after_request_functions = []
         self._adapter: MapAdapter | None = None
-        self._rule = app.maybe_rule(request)
-        self._is_bound = self._rule is None
+        self._found = app.maybe_route(request)
+        self._is_bound = self._found is None
         if self._is_bound:
             self._adapter = app.create_url_adapter(request)
 
@@ -100,17 +101,15 @@ class SharedContext(RequestContext):
 
     @url_adapter.setter
     def url_adapter(self, adapter: MapAdapter | None) -> None:
-        self._is_bound, self._adapter, self._rule = True, adapter, None
+        self._is_bound, self._adapter, self._found = True, adapter, None
 
     def match_request(self) -> None:
         """Find the route of the request."""
-        request = self.request_websocket
-        if self._rule is not None:
-            request.url_rule, request.view_args = self._rule, {}
+        if self._found is None:
+            super().match_request()
             return
-        super().match_request()
-        if request.routing_exception is None and not request.view_args:
-            self.app.note_rule(request)
+        request = self.request_websocket
+        request.url_rule, request.view_args = self._found
 
     async def push(self) -> None:
         """Make it the context of this task."""
@@ -129,7 +128,7 @@ class SharedContext(RequestContext):
         else:
             app_context = None
         self._cv_tokens.append((request_token, app_context))
-        if self._rule is not None or self._adapter is not None:
+        if self._found is not None or self._adapter is not None:
             self.match_request()
 
     async def pop(self, exc: BaseException | None = _sentinel) -> None:  # type: ignore[assignment]  # reason: Quart's own line
@@ -181,21 +180,61 @@ class LateRule(QuartRule):
         return build
 
 
-class CountingMap(QuartMap):
-    """Quart's map of routes, which tells how often some were added."""
+Route: TypeAlias = tuple[QuartRule, dict[str, object]]
 
-    additions = 0
 
-    def add(self, rulefactory: RuleFactory) -> None:
-        """Add a route, or several."""
-        self.additions += 1
-        super().add(rulefactory)
+def first_route(routes: Map, path: str, method: str) -> Route | None:
+    """Call this for the route of a path, and its arguments, where the first that is tried fits.
+
+    None where it does not, where parts are not one argument each, or where a redirect may come of
+    it: then `MapAdapter.match` has to look. It tries in this order, so what is found is the same.
+    """
+    routes.update()
+    state, values = routes._matcher._root, list[str]()
+    # The first part is that of the host.
+    for part in ("", *path.split("/")):
+        following = state.static.get(part)
+        if following is None:
+            taken = _taken(state.dynamic, part)
+            if taken is None:
+                return None
+            following, value = taken
+            values.append(value)
+        state = following
+    for rule in state.rules:
+        if (rule.methods is None or method in rule.methods) and not rule.websocket:
+            return _with_arguments(routes, rule, values)
+    return None
+
+
+def _taken(ways: Sequence[tuple[RulePart, State]], part: str) -> tuple[State, str] | None:
+    for test, following in ways:
+        if test.final or test.suffixed:
+            return None  # it takes more than this part
+        found = re.match(test.content, part)
+        if found is not None:
+            values = list(found.groupdict().values())
+            return (following, values[0]) if len(values) == 1 else None
+    return None
+
+
+def _with_arguments(routes: Map, rule: Rule, values: list[str]) -> Route | None:
+    others = routes._rules_by_endpoint[rule.endpoint]
+    if rule.alias or rule.redirect_to is not None or any(one.defaults for one in others):
+        return None
+    try:
+        arguments = {
+            name: converter.to_python(value)
+            for (name, converter), value in zip(rule._converters.items(), values, strict=True)
+        }
+    except ValidationError:
+        return None
+    return cast("QuartRule", rule), arguments
 
 
 class LeanApp(QuartTrio):
     """Quart, with each step of a request taken only where somebody needs it."""
 
-    url_map_class = CountingMap
     url_rule_class = LateRule  # type: ignore[assignment]  # reason: as Quart's own is one of QuartRule
 
     def __init__(
@@ -205,9 +244,6 @@ class LeanApp(QuartTrio):
         self._hosts: BoundedMap[tuple[str, str], tuple[str, str, str | None]] = BoundedMap(
             HOSTS_KEPT
         )
-        self._rules: BoundedMap[tuple[str, str], QuartRule] = BoundedMap(RULES_KEPT)
-        # How often routes had been added when these were noted.
-        self._rules_of = 0
 
     @overload
     def ensure_async(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]: ...
@@ -254,27 +290,18 @@ class LeanApp(QuartTrio):
             request.query_string.decode(),
         )
 
-    def maybe_rule(self, request: BaseRequestWebsocket) -> QuartRule | None:
-        """Give the route that took this method and path before, and has no arguments."""
-        rule = self._rules.get((request.method, request.path))
-        if rule is None or getattr(self.url_map, "additions", None) != self._rules_of:
-            return None
+    def maybe_route(self, request: BaseRequestWebsocket) -> Route | None:
+        """Give the route of a request and its arguments, of a host that was seen before."""
         own = getattr(self.create_url_adapter, "__func__", None)
         if own is not LeanApp.create_url_adapter or not self._may_remember(request):
             return None
-        host = _host_of(request)
-        return rule if host is not None and (request.scheme, host) in self._hosts else None
-
-    def note_rule(self, request: BaseRequestWebsocket) -> None:
-        """Call this when a request was taken by a route without arguments."""
-        additions = getattr(self.url_map, "additions", None)
-        if additions is None:
-            return  # another class of map: nobody tells when it changes
-        if self._rules_of != additions:
-            self._rules_of = additions
-            self._rules.clear()
-        if request.url_rule is not None:
-            self._rules.put((request.method, request.path), request.url_rule)
+        host, path = _host_of(request), request.path
+        if host is None or (request.scheme, host) not in self._hosts:
+            return None
+        # What is merged, or comes from another class of map, is not clear at first sight.
+        if path[:1] != "/" or path[:2] == "//" or type(self.url_map) is not QuartMap:
+            return None
+        return first_route(self.url_map, path, request.method)
 
     def _may_remember(self, request: BaseRequestWebsocket) -> bool:
         return (

@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import json
 import os
 import signal
 import subprocess
@@ -68,6 +69,42 @@ def test_each_ending_has_its_code_and_its_line(
     assert words in "".join(lines)
     assert "hunter2" not in "".join(lines)
     assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (PermissionError(13, "Permission denied", "/a/b"), 4, "/a/b: Permission denied. Run it as"),
+        (OSError(5, "I/O error", "/a\x1b[31m"), 1, "/a\\u001b[31m: I/O error. Name another"),
+        (OSError(5, "I/O error"), 1, "failed because of OSError(5, 'I/O error'); --debug shows"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_its_path_and_what_to_do(
+    error: OSError, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # CLI-6
+    async def fail(_parsed: object, _environment: object, _teller: Teller) -> int:
+        raise ExceptionGroup("a nursery", [error])
+
+    assert answer(fail, build_parser().parse_args(["streams"]), {}) == code
+    assert capsys.readouterr().err.startswith(f"greenroom: {words}")
+
+
+def test_a_state_folder_that_cannot_be_looked_at_is_named_and_hides_nothing_from_the_doctor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # CLI-6
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    nowhere = tmp_path / ("a" * 300)
+    assert commands.main(["streams", "--state-dir", str(nowhere)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"greenroom: {nowhere}")
+    assert "File name too long. Name another" in said
+    assert commands.main(["doctor", "--json", "--state-dir", str(nowhere)]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"folder", "disk", "files", "database"} <= {row["check"] for row in rows}
+    (wrong,) = [row for row in rows if row["check"] == "database"]
+    assert "File name too long" in wrong["found"]
 
 
 def test_bad_settings_open_nothing(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from itertools import product
 from typing import cast
 
 import pytest
@@ -41,7 +43,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from tests.patience import PATIENCE_S
 from web.server.connection.http.plain import WATCHED
-from web.server.dispatch import HOSTS_KEPT, RULES_KEPT, VERSIONS, LeanApp
+from web.server.dispatch import HOSTS_KEPT, VERSIONS, LeanApp, first_route
 from web.server.lean import LeanConnection, LeanRequest
 
 KEY = "a key for the cookie of the session"
@@ -464,16 +466,43 @@ async def test_a_route_that_is_added_later_is_found() -> None:
         assert (await ask(app, "GET", "/", []))[2] == b"home"
 
 
-async def test_routes_are_kept_without_arguments_and_within_a_limit() -> None:
-    app, other = Ours("app"), Ours("other")
-    routes(app, [])
-    for number in range(50):
-        await ask(app, "GET", f"/what/{number}/x", [])
-        await ask(app, "GET", f"/nowhere/{number}", [])
-    assert len(app._rules) == 0
-    await ask(app, "GET", "/", [])
-    assert (len(app._rules), len(other._rules)) == (1, 0)
-    assert app._rules.room == RULES_KEPT
+def test_a_route_that_is_found_at_first_sight_is_the_one_that_werkzeug_finds() -> None:
+    # PERF-63: of each path the same route and arguments, or none; many are found
+    routes = QuartMap()
+    for path in _RULES:
+        routes.add(QuartRule(path, endpoint=path, methods={"GET"}))
+    for path, methods, is_loose in (("/a", {"POST"}, False), ("/loose/", {"GET"}, True)):
+        strict = not is_loose
+        routes.add(QuartRule(path, endpoint="more", methods=methods, strict_slashes=strict))
+    routes.add(QuartRule("/sock/<one>", endpoint="sock", websocket=True))
+    routes.add(QuartRule("/page", endpoint="page", defaults={"one": "1"}))
+    routes.add(QuartRule("/page/<one>", endpoint="page"))
+    adapter, found = routes.bind("x", ""), Counter[bool]()
+    for path in _paths():
+        for method in ("GET", "POST", "HEAD", "BREW"):
+            first = first_route(routes, path, method)
+            found[first is not None] += 1
+            if first is not None:
+                assert first == adapter.match(path, method, return_rule=True), (method, path)
+    assert found[True] > 150, found
+    for path in ("/", "/a", "/a/7", "/a/b/x", "/n/7/x/d", "/tail/"):
+        assert first_route(routes, path, "GET") is not None, path
+
+
+_RULES = (
+    "/", "/a", "/a/<one>", "/a/<int:one>", "/a/b", "/a/b/<two>", "/a/<one>/c",
+    "/n/<int:one>/x/<two>", "/n/<one>-<two>", "/n/<one>.json", "/rest/<path:all>",
+    "/rest/<one>/end", "/tail/", "/tail/<one>/", "/kind/<any(a, b):one>", "/id/<uuid:one>",
+)  # fmt: skip
+
+
+def _paths() -> Iterator[str]:
+    parts = ["", "a", "b", "c", "7", "n", "7-8", "x.json", "rest", "end", "tail", "loose", "kind",
+             "id", "12345678-1234-5678-1234-567812345678", "sock", "was", "also", "page", "x\n",
+             "d", "x"]  # fmt: skip
+    for count in range(1, 4):
+        yield from ("/" + "/".join(path) for path in product(parts, repeat=count))
+    yield from ("/n/7/x/d", "/n/b/x/d", "/n/7/x/", "/a//b", "/rest/a/b/c/d", "/a/b/x/")
 
 
 async def test_what_binds_the_routes_otherwise_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

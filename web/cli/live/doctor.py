@@ -153,9 +153,16 @@ def folder_findings(folder: Path) -> Iterator[Finding]:
 
 def _what_is_there(folder: Path) -> Path:
     """The folder, or the next above it that there is: in that one it would be made."""
-    while not folder.exists() and folder != folder.parent:
+    while not _is_there(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # nobody may look, or there is no such name
 
 
 def _owned(folder: Path) -> Iterator[Finding]:
@@ -168,7 +175,7 @@ def _owned(folder: Path) -> Iterator[Finding]:
     yield Finding("folder", f"{folder} is {mode:04o}", fix)
     for name in (FILE_NAME, PRIVATE_FILE_NAME):
         path = folder / name
-        if path.exists() and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        if _is_there(path) and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
             yield Finding("secrets", f"{path} is {mode:04o}", f"chmod 600 {path}")
 
 
@@ -194,7 +201,7 @@ def path_findings(settings: Settings) -> Iterator[Finding]:
         ("KAFKA_TLS_KEY", settings.kafka_tls_key),
     ):
         # That they are there is the settings' own matter.
-        if file is None or not file.exists():
+        if file is None or not _is_there(file):
             continue
         if not os.access(file, os.R_OK):
             yield Finding("secrets", f"{file} ({name}) cannot be read", f"chown it: {file}")
@@ -255,17 +262,19 @@ def _files() -> Finding:
 
 
 async def _store(environment: Mapping[str, str], settings: Settings) -> AsyncIterator[Finding]:
-    if settings.database_url is None and not has_embedded(settings.state_dir):
-        yield Finding("database", f"none in {settings.state_dir} yet; the site makes one")
-        return
     findings: list[Finding] = []
     try:
+        if settings.database_url is None and not has_embedded(settings.state_dir):
+            yield Finding("database", f"none in {settings.state_dir} yet; the site makes one")
+            return
         async with open_store(environment, is_any_schema=True) as database:
             findings = [one async for one in _of_database(database)]
     except Exception as raised:  # noqa: BLE001  (rule 2; nurseries wrap what is raised in them)
         leaf = first_leaf(raised)
         is_told = isinstance(leaf, CommandFailed | StoreError | BadSettings)
         words = str(leaf) if is_told else type(leaf).__name__
+        if isinstance(leaf, OSError) and leaf.strerror:
+            words = f"{leaf.filename or settings.state_dir}: {leaf.strerror}"
         fix = "See that the server runs and lets this user in; DATABASE_URL, or STATE_DIR, names it"
         findings.append(Finding("database", words, fix))
     for one in findings:

@@ -295,6 +295,19 @@ def test_what_belongs_to_another_user_is_asked_nothing(
     assert refused.value.code is Code.REFUSED
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can try as another user")
+def test_who_may_not_look_into_a_folder_is_told_so(tmp_path: Path) -> None:
+    # CLI-6: not that no site runs there, which nobody has seen
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(CommandFailed, match="not for you to look into") as refused:
+            connect(tmp_path)
+    finally:
+        os.seteuid(0)
+    assert refused.value.code is Code.REFUSED
+
+
 class Peer:
     def __init__(self, uid: int) -> None:
         self._uid = uid

@@ -87,6 +87,12 @@ def connect(folder: Path) -> socket.socket:
     path = folder / SOCKET_NAME
     try:
         status = path.lstat()
+    except PermissionError as error:
+        raise CommandFailed(
+            Code.REFUSED,
+            f"{folder} is not for you to look into; nothing was asked",
+            "Run the command as the user whose site it is",
+        ) from error
     except OSError as error:
         raise _nobody(folder) from error
     if not stat.S_ISSOCK(status.st_mode) or not _is_trusted(status.st_uid):
