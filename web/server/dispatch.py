@@ -180,10 +180,7 @@ class LateRule(QuartRule):
         return build
 
 
-Route: TypeAlias = tuple[QuartRule, dict[str, object]]
-
-
-def first_route(routes: Map, path: str, method: str) -> Route | None:
+def first_route(routes: Map, path: str, method: str) -> tuple[QuartRule, dict[str, object]] | None:
     """Call this for the route of a path, and its arguments, where the first that is tried fits.
 
     None where it does not, where parts are not one argument each, or where a redirect may come of
@@ -218,7 +215,9 @@ def _taken(ways: Sequence[tuple[RulePart, State]], part: str) -> tuple[State, st
     return None
 
 
-def _with_arguments(routes: Map, rule: Rule, values: list[str]) -> Route | None:
+def _with_arguments(
+    routes: Map, rule: Rule, values: list[str]
+) -> tuple[QuartRule, dict[str, object]] | None:
     others = routes._rules_by_endpoint[rule.endpoint]
     if rule.alias or rule.redirect_to is not None or any(one.defaults for one in others):
         return None
@@ -290,7 +289,9 @@ class LeanApp(QuartTrio):
             request.query_string.decode(),
         )
 
-    def maybe_route(self, request: BaseRequestWebsocket) -> Route | None:
+    def maybe_route(
+        self, request: BaseRequestWebsocket
+    ) -> tuple[QuartRule, dict[str, object]] | None:
         """Give the route of a request and its arguments, of a host that was seen before."""
         own = getattr(self.create_url_adapter, "__func__", None)
         if own is not LeanApp.create_url_adapter or not self._may_remember(request):
