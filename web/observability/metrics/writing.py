@@ -54,8 +54,9 @@ async def written(
 ) -> tuple[bytes, str]:
     """Call this for the text of a scrape and its content type; every figure carries `labels`.
 
-    Each metric of the table is in it: one without labels as 0 where nobody told it, one with
-    labels by its name alone.
+    Each metric of the table is in it: a counter or histogram without labels as 0 where nobody told
+    it, all others by their name alone. A gauge that is not known is none: told as 0 while the
+    database is away, it would say that nothing waits, and end its alert.
     """
     parts: list[bytes] = []
     write = generate_openmetrics if is_openmetrics else generate_latest
@@ -90,7 +91,7 @@ def _families(metric: Metric, scrape: Scrape, given: Mapping[str, str]) -> Itera
             yield histogram
         return
     numbers = dict(scrape.numbers.get(metric.name, {}))
-    if not numbers and not metric.labels:
+    if not numbers and not metric.labels and metric.kind is MetricKind.COUNTER:
         numbers = {(): 0.0}
     kind = CounterMetricFamily if metric.kind is MetricKind.COUNTER else GaugeMetricFamily
     for rows in _parts(list(numbers.items()), 1):
