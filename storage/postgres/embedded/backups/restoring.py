@@ -182,7 +182,8 @@ class Restoring:
         if self._target.exists() and not self._target.is_dir():
             raise BackupRefused(f"{self._target} is no folder; nothing was done")
         found = {path.name for path in self._target.iterdir()} if self._target.exists() else set()
-        if found - {SCRATCH}:
+        # The root of a disk is never quite empty.
+        if found - {SCRATCH, "lost+found"}:
             raise BackupRefused(f"{self._target} is not empty; nothing was done")
 
     def _check_room(self, size: int) -> None:
