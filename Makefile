@@ -58,7 +58,7 @@ bench: $(VENV)/bench.stamp $(DATASTAR) $(HEADING) ## measure, with peers; ONLY=n
 soak: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## repeat the proofs for long; ONLY=name runs one, MINUTES=n shortens; writes build/soak.json
 	@$(BIN)/python -m tests.soak $(ONLY)
 
-conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript; axe on every page; Autobahn, h2spec, nginx, HAProxy, an OpenID provider, Jaeger, a new program on a clean machine (ONLY=name runs one)
+conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript; axe on every page; Autobahn, h2spec, nginx, HAProxy, an OpenID provider, Jaeger, a new program and the learning paths on a clean machine (ONLY=name runs one)
 	@if [ -z "$(ONLY)" ]; then $(BIN)/python -m tests.conformance; fi
 	@bash tests/conformance/outside/fetch.sh
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/conformance/oidc-provider/stamp; fi

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
-from tests.conformance.outside import autobahn, collector
+from tests.conformance.outside import autobahn, collector, newcomer
 from tests.conformance.outside.lines import Verdict
+from tests.docs.learning.walker import Run
 
 # How many cases each group of the suite has.
 GROUPS = {1: 16, 2: 11, 3: 7, 4: 10, 5: 20, 6: 145, 7: 37, 9: 54, 10: 1}
@@ -68,3 +70,15 @@ def test_what_a_collector_tells_is_read_by_its_ids() -> None:
     found = collector.read({"data": [{"traceID": "a", "spans": spans}]})
     assert found == {"1": ("http.request", ""), "2": ("store.append", "1")}
     assert collector.read({"data": None}) == collector.read(None) == {}
+
+
+def test_a_walk_that_goes_otherwise_is_no_pass_and_one_without_an_index_not_run() -> None:
+    # DOC-7
+    def without_index(folder: Path) -> Run:
+        raise subprocess.CalledProcessError(1, "pip")
+
+    assert newcomer.walk_all(without_index, ["first-steps"]).verdict is Verdict.NOT_RUN
+    line = newcomer.walk_all(lambda _: lambda words, folder: (1, "broken"), ["first-steps"])
+    assert line.verdict is Verdict.FAILED
+    assert "docs/learn/first-steps.md" in line.words
+    assert newcomer.walk_all(lambda _: lambda words, folder: (0, ""), []).verdict is Verdict.PASSED

@@ -15,7 +15,8 @@ CHECKS = CHECKS[CHECKS.index("() =>") :]
 
 PATHS = [
     *("/", "/lab", "/lab#chat-demo", "/lab#operations"),
-    *("/docs", "/docs?q=mailbox", "/docs/learn/first-steps"),
+    *("/docs", "/docs?q=mailbox", "/docs/learn/first-steps", "/docs/explain/consistency"),
+    *("/docs/reference/api/storage", "/docs/runbooks/saga"),
     *("/work", "/work/chat-realtime", "/work/command-sse", "/work/operational-visibility"),
     *("/login", "/register", "/no-such-page", "/demo/errands"),
     *("/login/link", "/login/link?sent=1", "/login/link/open?token=none"),

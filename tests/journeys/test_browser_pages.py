@@ -74,6 +74,12 @@ def crash_sink(page: Page) -> None:
     page.get_by_role("button", name=re.compile("^Crash c")).click()
 
 
+_TOUCHING = """() => [...document.querySelectorAll(".prose > p:not(.trail) + *")]
+  .filter((one) => one.getBoundingClientRect().top
+    - one.previousElementSibling.getBoundingClientRect().bottom < 8)
+  .map((one) => one.textContent.slice(0, 60))"""
+
+
 def test_a_document_is_found_read_and_copied(site: SiteProcess, new_page: OpenPage) -> None:
     """SITE-15 SITE-17 DOC-6"""
     page = new_page()
@@ -91,6 +97,9 @@ def test_a_document_is_found_read_and_copied(site: SiteProcess, new_page: OpenPa
     assert text == block.locator("code").text_content()
     page.go_back()
     expect(page.get_by_role("searchbox")).to_have_value("mailbox full")
+    # What follows a paragraph stands apart from it.
+    page.goto(f"{site.url}/docs/how_to/overflow-policy")
+    assert page.evaluate(_TOUCHING) == []
 
 
 def test_a_learning_path_is_begun_and_ticked_off(

@@ -80,7 +80,7 @@ class _Anchors:
 def render(text: str, link: Linker) -> Article:
     """Call this to render a page; `link` decides about every relative link, `#place` too."""
     engine = _engine()
-    tokens = engine.parse(text)
+    tokens = _without_empty_heads(engine.parse(text))
     anchors, headings = _Anchors(), list[Heading]()
     dead = [written for token in _links(tokens) if (written := _mend_link(token, link))]
     for at, token in enumerate(tokens):
@@ -93,6 +93,9 @@ def render(text: str, link: Linker) -> Article:
             tokens[at + 2].meta["anchor"] = heading.anchor
         elif token.type in ("td_open", "th_open"):
             _mend_cell(token, tokens[at + 1].content)
+            if not tokens[at + 1].content:
+                # A cell above the names of the rows is the heading of nothing.
+                token.tag = tokens[at + 2].tag = "td"
     return Article(engine.renderer.render(tokens, engine.options, {}), tuple(headings), tuple(dead))
 
 
@@ -162,6 +165,18 @@ def _mend_link(token: Token, link: Linker) -> str:
         return written
     token.attrSet("href", target)
     return ""
+
+
+def _without_empty_heads(tokens: Sequence[Token]) -> list[Token]:
+    """Leave out heads of tables that Markdown demands and that say nothing."""
+    kept: list[Token] = []
+    for token in tokens:
+        kept.append(token)
+        if token.type == "thead_close":
+            began = max(at for at, one in enumerate(kept) if one.type == "thead_open")
+            if not any(one.content for one in kept[began:]):
+                del kept[began:]
+    return kept
 
 
 def _mend_cell(token: Token, content: str) -> None:

@@ -13,7 +13,16 @@ from functools import partial
 
 import trio
 
-from tests.conformance.outside import autobahn, collector, h2, nodes, oidc, proxies, stranger
+from tests.conformance.outside import (
+    autobahn,
+    collector,
+    h2,
+    newcomer,
+    nodes,
+    oidc,
+    proxies,
+    stranger,
+)
 from tests.conformance.outside.lines import Line, Verdict
 
 RUNS: Mapping[str, Callable[[], Awaitable[Line]]] = {
@@ -23,6 +32,7 @@ RUNS: Mapping[str, Callable[[], Awaitable[Line]]] = {
     oidc.NAME: oidc.run,
     collector.NAME: collector.run,
     stranger.NAME: stranger.run,
+    newcomer.NAME: newcomer.run,
     # Last: it takes the longest.
     autobahn.NAME: autobahn.run,
 }

@@ -127,8 +127,11 @@ def running(python: Path, greenroom: Sequence[str], environment: dict[str, str])
     return run
 
 
-def _clean(folder: Path) -> Run:
-    """Make an environment with the wheel of this project, and pytest, and nothing else."""
+def make_clean(folder: Path) -> Run:
+    """Call this for an environment with the wheel of this project, and pytest, and nothing else.
+
+    Raises `CalledProcessError` where it cannot be made, as without an index of packages.
+    """
     pip = [str(folder / "env" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     for words in (
         [sys.executable, "-m", "venv", str(folder / "env")],
@@ -161,7 +164,7 @@ def _processor_s() -> float:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         began = time.monotonic()
-        run = _clean(Path(made))
+        run = make_clean(Path(made))
         print(f"an environment: {time.monotonic() - began:.0f} s", flush=True)
         for line in walked(sys.argv[1:] or PATHS, run):
             print(line, flush=True)

@@ -112,3 +112,12 @@ def test_tables_have_no_style_and_requirements_have_anchors() -> None:
     assert html.count(" id=") == 1
     assert 'class="right"' in html
     assert "style=" not in html
+
+
+def test_a_head_that_says_nothing_is_no_heading() -> None:
+    html = render("| | a |\n|---|---|\n| x | 1 |\n\n| | |\n|---|---|\n| y | 2 |", everywhere).html
+    corner, _, bare = html.partition("</table>")
+    assert "<td></td>\n<th>a</th>" in corner
+    assert "<th></th>" not in html
+    assert "<thead>" not in bare
+    assert "<td>y</td>" in bare
