@@ -6,7 +6,7 @@ import threading
 import pytest
 import trio
 
-from actors.runtime import Crashed, open_actors
+from actors.runtime import Actor, Ask, Context, Crashed, edge_context, message, open_actors
 from storage.errors import StoreUnavailable
 from storage.postgres import Connection, Database, DatabaseActor, LoopLost
 from storage.testing.samples import PATIENCE_S
@@ -34,6 +34,40 @@ async def test_the_database_is_served_while_the_actor_lives(database_url: str) -
         await ref.stop()
         with pytest.raises(StoreUnavailable):
             await database.run(_one)
+
+
+@message
+class Look(Ask[int]):
+    """Asks for an answer of the database."""
+
+
+class Asker(Actor[Look]):
+    """Asks a database in the name of whoever asks it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def on_look(self, message: Look) -> int:
+        """Give the answer."""
+        return await self._database.run(_one)
+
+
+@pytest.mark.parametrize(("last", "is_told"), [("0", True), ("1", False)])
+async def test_how_long_a_call_waited_leads_to_its_trace_where_that_is_kept(
+    database_url: str, last: str, is_told: bool
+) -> None:
+    # OBS-7
+    trace = f"{'a' * 31}{last}"
+    database = Database(database_url)
+    async with open_actors() as system:
+        await system.start(DatabaseActor, database)
+        asker = await system.start(Asker, database)
+        system.trace()
+        with edge_context(Context("c-1", traceparent=f"00-{trace}-{'1' * 16}-01")):
+            assert await asker.ask(Look()) == 1
+        waits = database.tallies.histogram("pool_acquire_seconds")
+        led = {found[1] for found in waits.examples_since(0.0).values()}
+        assert led == ({trace} if is_told else set())
 
 
 async def test_a_lost_loop_is_a_crash_of_its_actor(database_url: str) -> None:

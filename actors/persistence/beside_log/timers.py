@@ -39,7 +39,16 @@ from actors.persistence.words import (
     check_uuid,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, Log, Shutdown, carried, current_tallies, message
+from actors.runtime import (
+    Actor,
+    Exit,
+    Log,
+    Shutdown,
+    carried,
+    current_tallies,
+    message,
+    sampled_trace,
+)
 
 CLAIM_MAX = 100
 # A dead service's timers are delivered by another after this; a living one renews in a third.
@@ -378,10 +387,14 @@ class TimerService(Actor[LookForTimers]):
     async def _deliver_one(self, timer: DueTimer) -> None:
         late = (self._env.clock.now() - timer.due_at).total_seconds()
         self.late_s_max = max(self.late_s_max, late)
-        current_tallies().histogram("timers_late_seconds").note(max(0.0, late))
+        lates = current_tallies().histogram("timers_late_seconds")
+        lates.note(max(0.0, late))
         try:
             # What it leads to is in the name of whoever set it, however long ago that was.
             with carried(timer.metadata), trio.fail_after(DELIVER_S_MAX):
+                trace = sampled_trace()
+                if trace is not None:
+                    lates.note_example(max(0.0, late), trace, trio.current_time())
                 is_done = await self._deliver(timer)
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is its failure)
             await self._note_failure(timer, error)

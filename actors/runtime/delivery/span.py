@@ -36,10 +36,18 @@ from actors.runtime.delivery.envelope import (
     caused_by,
     child_of,
     current_activity,
+    current_context,
     edge,
     is_correlation,
 )
-from actors.runtime.telling.spans import KEPT_MAX, TRACEPARENT_CHARS, Spans, Value, is_traceparent
+from actors.runtime.telling.spans import (
+    KEPT_MAX,
+    TRACEPARENT_CHARS,
+    Spans,
+    Value,
+    is_sampled,
+    is_traceparent,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -245,6 +253,20 @@ def span(name: str, **fields: Value) -> AnySpan:
     told.envelope, told._was, told._outer = envelope, out, inside
     spans.number = told.number = spans.number - 1  # Those of messages count upwards.
     return told
+
+
+def sampled_trace() -> str | None:
+    """Call this beside a measure for the trace it belongs to, where that is kept by its id (OBS-7).
+
+    None where nobody records, and in a trace that is kept only if it goes wrong: that is not known
+    yet.
+    """
+    activity = current_activity.get()
+    if activity.cell is None or activity.cell.spans is None:
+        return None
+    context = current_context()
+    trace = "" if context is None else (context.traceparent or "")[3:35]
+    return trace if trace and is_sampled(trace) else None
 
 
 def spanned(name: str) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:

@@ -64,7 +64,8 @@ class Histogram:
 
     def examples_since(self, at: float) -> dict[int, tuple[float, str]]:
         """Call this for those that were not told before a time: older traces are kept no more."""
-        found = self.examples.items()
+        # Those of a pool are told on its own thread.
+        found = tuple(self.examples.items())
         return {bucket: (value, trace) for bucket, (value, trace, when) in found if when >= at}
 
 

@@ -28,8 +28,7 @@ from actors.persistence import (
     Refusal,
     owned_name,
 )
-from actors.runtime import Log, current_context, current_spans, current_tallies
-from actors.runtime.telling.spans import is_sampled
+from actors.runtime import Log, current_tallies, sampled_trace
 from actors.runtime.words.tallies import Histogram
 from actors.sagas.deciding.aggregate import SagaLog, is_first, outbox_keys
 from actors.sagas.deciding.decisions import IGNORED
@@ -185,9 +184,6 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
 def _note_in_trace(took: Histogram, seconds: float) -> None:
     """Note how long it took; of a trace that is kept as an example of its bucket, too (OBS-7)."""
     took.note(seconds)
-    if current_spans() is None:
-        return
-    context = current_context()
-    trace = "" if context is None else (context.traceparent or "")[3:35]
-    if trace and is_sampled(trace):
+    trace = sampled_trace()
+    if trace is not None:
         took.note_example(seconds, trace, trio.current_time())

@@ -17,12 +17,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import trio
 
-from actors.runtime import Log, Secret
+from actors.runtime import Log, Secret, sampled_trace
 from actors.runtime.words.tallies import Tallies
 from storage.asyncio_thread import SILENCE_S_MAX, AsyncioThread, ServingActor
 from storage.errors import StoreError, StoreTimeout, StoreUnavailable
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
-from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Work
+from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Trace, Work
 from storage.postgres.connecting.session import DRIVER, Connection, told
 from storage.postgres.connecting.statements import (
     Statement,
@@ -157,12 +157,15 @@ class Database:
     ) -> T:
         thread, pool = await self._ready()
         limit = self.settings.operation_s_max if timeout_s is None else timeout_s
-        tell = self.tell_statements
+        kept, tell = sampled_trace(), self.tell_statements
+        trace = None if kept is None else (kept, trio.current_time())
         if tell is None or not (behalf := causes()):
-            return await thread.call(self._run, pool, work, args, begin, channel, limit)
+            return await thread.call(self._run, pool, work, args, begin, channel, limit, trace)
         ran: list[Statement] = []
         try:
-            return await thread.call(self._run_heard, ran, pool, work, args, begin, channel, limit)
+            return await thread.call(
+                self._run_heard, ran, pool, work, args, begin, channel, limit, trace
+            )
         finally:
             # Also of a call that failed: what it ran before is what a reader looks for.
             tell(behalf, tuple(ran))
@@ -314,10 +317,11 @@ class Database:
         begin: str | None,
         channel: str | None,
         timeout_s: float,
+        trace: Trace | None,
     ) -> T:
         sum_up(self.sums)
         try:
-            result = await pool.run(work, *args, begin=begin, timeout_s=timeout_s)
+            result = await pool.run(work, *args, begin=begin, timeout_s=timeout_s, trace=trace)
         except DRIVER as error:
             # The one way out of here: no driver's error ever leaves the package.
             raise told(error) from None
@@ -336,9 +340,10 @@ class Database:
         begin: str | None,
         channel: str | None,
         timeout_s: float,
+        trace: Trace | None,
     ) -> T:
         hear(ran)
-        return await self._run(pool, work, args, begin, channel, timeout_s)
+        return await self._run(pool, work, args, begin, channel, timeout_s, trace)
 
     def _attach(
         self, thread: AsyncioThread | None, pool: Pool | None, tasks: trio.Nursery | None

@@ -130,6 +130,10 @@ class PoolStats:
     is_saturated: bool
 
 
+# Of a caller: the trace that it is in, and when, by its own clock.
+Trace: TypeAlias = tuple[str, float]
+
+
 class Pool:
     """Connections of one database; opens them as needed, keeps a few, renews the old."""
 
@@ -185,8 +189,9 @@ class Pool:
         *args: Any,
         begin: str | None = None,
         timeout_s: float = OPERATION_S_MAX,
+        trace: Trace | None = None,
     ) -> T:
-        """Call this to run `work(connection, *args)`.
+        """Call this to run `work(connection, *args)`, in this trace, where it is kept.
 
         With `begin` (such as `BEGIN READ ONLY`) the work stands in a transaction that an
         error or cancellation rolls back; without it each statement commits by itself.
@@ -195,7 +200,10 @@ class Pool:
         try:
             member = await self._acquire()
         finally:
-            self._waits.note(time.monotonic() - began)
+            waited = time.monotonic() - began
+            self._waits.note(waited)
+            if trace is not None:
+                self._waits.note_example(waited, *trace)
         task = asyncio.current_task()
         assert task is not None, "work runs in tasks"
         is_done = False

@@ -110,6 +110,30 @@ async def test_timers_fire_on_time_and_overdue_ones_in_order(
     assert await timers.pending() == 0
 
 
+async def test_how_late_a_timer_was_leads_to_its_trace_where_that_is_kept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # OBS-7
+    database, env = _world()
+    timers = MemoryTimers(database)
+    kept, dropped = "a" * 31 + "0", "a" * 31 + "1"
+    for due_s, trace in ((-20, kept), (-200, dropped)):
+        metadata = {"traceparent": f"00-{trace}-{'1' * 16}-01"}
+        await timers.set(replace(_timer(due_s, name=trace), metadata=metadata))
+
+    async def deliver(timer: DueTimer) -> bool:
+        return True
+
+    async with open_actors() as system:
+        system.trace()
+        await system.start(TimerService, timers, deliver, env, "w")
+        await trio.sleep(1)
+        (late,) = [one for name, _, one in system.tallies.histograms() if name.startswith("timers")]
+        assert sum(late.counts) == 2
+        ((took, trace),) = late.examples_since(0.0).values()
+        assert (round(took), trace) == (20, kept)
+
+
 async def test_an_unhandled_timer_is_delivered_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

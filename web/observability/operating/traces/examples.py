@@ -2,9 +2,9 @@
 
 Whoever measures does no more for it: what is kept is known a moment later, by who looks through the
 spans. `http_request_seconds` has its own, told as a request is answered (`metrics/collectors.py`),
-and `saga_step_seconds`, for a step is many spans (`actors/sagas/doing/actor.py`). None have those
-that are measured where no trace is known: what waits for a connection or in a mailbox, timers that
-are late, and how many appends shared a statement.
+and what is no span of its own has them where it is measured, of traces kept by their ids: the steps
+of sagas, what waits for a connection, timers that are late. None have those that are measured where
+no trace is known: what waits in a mailbox, and how many appends shared a statement.
 
 Rule 1: each leads to a trace that is kept, and stands where something was counted.
 Rule 2: of a figure no more sets of labels than it has itself, and one example a bucket.
