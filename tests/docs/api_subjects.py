@@ -126,7 +126,15 @@ ACTORS: Final = Page(
         ),
         Subject(
             "What took how long",
-            ("span", "spanned", "span_of", "tell_past", "current_spans", "NO_SPAN"),
+            (
+                "span",
+                "spanned",
+                "span_of",
+                "tell_past",
+                "current_spans",
+                "sampled_trace",
+                "NO_SPAN",
+            ),
         ),
         Subject("Secrets, and what may be shown", ("Secret", "presentable")),
         Subject(
