@@ -55,6 +55,7 @@ from tests.examples.banks import (
 from tests.journeys.site_process import ExampleProcess
 from tests.journeys.visitor import Answer, Visitor
 from tests.patience import PATIENCE_S
+from tests.web.cli.commanding import fetch
 
 # Of all that engines have in common the memory's thousand tell; the long form is in `make soak`.
 TRANSFERS = int(os.environ.get("TRANSFERS", "250"))
@@ -423,6 +424,9 @@ def test_money_moves_by_forms_and_what_cannot_be_is_told(bank: ExampleProcess) -
         assert (refused.status, told in refused.text) == (422, True), (path, fields, refused.text)
 
 
+_LEASES_END = "UPDATE outbox_leases SET lease_until = clock_timestamp()"
+
+
 @pytest.mark.slow
 def test_what_was_moved_survives_kill_9(tmp_path: Path, database_url: str) -> None:  # EX-3
     bank = ExampleProcess("banking", "postgres", tmp_path / "state", DATABASE_URL=database_url)
@@ -435,6 +439,8 @@ def test_what_was_moved_survives_kill_9(tmp_path: Path, database_url: str) -> No
         assert visitor.form("/transfer", {**form, "amount": "4"}).status == 303
         # In whatever moment of the transfer: it goes on in the next process.
         bank.kill()
+        # It is later: nobody has what the killed one had the sending of.
+        fetch(database_url, _LEASES_END)
         bank.restart()
         shows(Visitor(bank.url), "4.00 from ann to bob: completed")
         assert bank.stop() == 0

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.journeys.site_process import ROOT, SiteProcess
+from tests.journeys.site_process import SiteProcess
 from tests.journeys.visitor import Visitor
 from tests.nodes import Nodes, missing, until
-from tests.patience import PATIENCE_S
+from tests.processes.forked import run
 
 _PUT = """
 INSERT INTO outbox (partition, kind, target, key, message_id, payload, headers)
@@ -97,15 +95,8 @@ def bus_groups(site: SiteProcess) -> dict[str, tuple[int, int]]:
 
 def refused(state: Path, **settings: str) -> tuple[int, str]:
     """A start that must not come about: its code and what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "web.cli", "serve"],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "STATE_DIR": str(state), **settings, "PORT": "0"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    settings = {"PATH": "/usr/bin:/bin", "STATE_DIR": str(state), **settings, "PORT": "0"}
+    done = run("web.cli", ["serve"], environment=settings)
     return done.returncode, done.stderr
 
 

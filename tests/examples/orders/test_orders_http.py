@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.persistence import StoreUnavailable
 from docs.examples.orders.deciding import CENTS_MAX, QUANTITY_MAX
@@ -201,16 +202,28 @@ async def test_what_is_no_json_is_refused(path: str, memory_port: int) -> None:
 
 
 @pytest.mark.slow
-async def test_a_decision_that_does_not_come_is_a_timeout(tmp_path: Path) -> None:
+async def test_a_decision_that_does_not_come_is_a_timeout(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
     # EX-10
-    async with Keeping(None, tmp_path).open() as site:
-        here = f"{ORDERS}/{await placed(site.port)}"
-        store = site.store
-        assert isinstance(store, MemoryEventStore)
-        store.slow(60)
-        late = await ask(site.port, f"POST {here}/ship", {"tracking": "T"})
-        assert (late.status, told(late)["code"]) == (408, "TIMEOUT")
-        store.slow(0)
+    async def pass_time() -> None:
+        # In steps: of two limits the earlier one is reached first.
+        while True:
+            await wait_all_tasks_blocked(0.001)
+            mock_clock.jump(0.1)
+
+    mock_clock.rate = 1.0
+    async with trio.open_nursery() as nursery:
+        async with Keeping(None, tmp_path).open() as site:
+            here = f"{ORDERS}/{await placed(site.port)}"
+            store = site.store
+            assert isinstance(store, MemoryEventStore)
+            store.slow(60)
+            nursery.start_soon(pass_time)
+            late = await ask(site.port, f"POST {here}/ship", {"tracking": "T"})
+            assert (late.status, told(late)["code"]) == (408, "TIMEOUT")
+            store.slow(0)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_store_that_is_away_is_told_and_the_order_is_as_it_was(tmp_path: Path) -> None:
@@ -249,8 +262,11 @@ async def test_input_is_taken_as_older_clients_send_it(port: int) -> None:
     assert (shipped.status, told(shipped)["tracking"]) == (200, "T9")
 
 
-async def test_many_orders_are_placed_at_once_and_each_is_its_own(port: int) -> None:
-    # EX-13
+async def test_many_orders_are_placed_at_once_and_each_is_its_own(
+    port: int, mock_clock: MockClock
+) -> None:
+    # EX-13: each request has its ten seconds, which last longer here than on a machine's clock
+    mock_clock.rate = 0.1
     answers: dict[int, tuple[str, object]] = {}
 
     async def one(number: int) -> None:
