@@ -27,7 +27,8 @@ from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Superviso
 from tests.patience import PATIENT_POOL
 from web.app.clustering import SiteNode, node_of
 from web.settings import Cluster, Settings
-from web.wiring.directory import OWNED, Directory
+from web.wiring.directory import Directory
+from web.wiring.frame.finding import OWNED
 
 IN_REDIS = "receipts_in_redis"
 

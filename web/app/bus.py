@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import trio
 
-from actors.cluster import Host, HostActor, MakeSingleton, Member, made
+from actors.cluster import Host, MakeSingleton, Member
 from actors.persistence import InvalidField, OutboxEntry, OutboxRelay, Shard, ShardLease
 from actors.persistence.beside_log.outbox import PARTITIONS, Send
 from actors.persistence.bus import (
@@ -43,18 +43,16 @@ from supervision import (
     ChildSpec,
     Dependency,
     DependencyTimeout,
-    Dynamic,
-    DynamicFlags,
     Flags,
     NotCalled,
     Plan,
     Supervisor,
 )
 from web.app.clustering import node_name
+from web.app.hosting import host_children
 from web.lab import lasting
 from web.observability.bus_lag import BusLags, LagWatch
 from web.settings import Bus, Settings, Switch
-from web.wiring.directory import OWNED
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.frame.serving import UnderWay
 
@@ -303,14 +301,8 @@ def bus_tree(
         host.own(singletons=parts)
         group = f"site-{node_name(settings)}"
         specs += [
-            ChildSpec("owned", _owned, name=OWNED, type="supervisor"),
-            ChildSpec("host", partial(HostActor, host)),
+            *host_children(host),
             ChildSpec("listener", partial(Listener, bus.engine, group, heard)),
             ChildSpec("lags", partial(LagWatch, bus.lags)),
         ]
     return partial(BusSupervisor, specs)
-
-
-def _owned() -> Dynamic[object]:
-    # One that was fenced has ended cleanly, and is not restarted.
-    return Dynamic(DynamicFlags(), ChildSpec("owned", made, restart="transient"))

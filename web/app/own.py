@@ -10,6 +10,7 @@ from functools import partial
 
 import trio
 
+from actors.cluster import LEAVE_S_MAX
 from actors.persistence import EventStore
 from actors.runtime import Secret
 from storage.memory import (
@@ -47,6 +48,7 @@ from web.app.health import (
     store_collectors,
     store_components,
 )
+from web.app.hosting import among_nodes
 from web.app.read_models import open_read_models
 from web.app.running import (
     CannotStart,
@@ -56,6 +58,7 @@ from web.app.running import (
     make_keyring,
     open_server,
     prepare_database,
+    prepare_link,
     prepare_state_dir,
     read_secret,
     site_database,
@@ -130,7 +133,7 @@ async def _serve(plan: SitePlan, store: MemoryDatabase | None, settings: Setting
             async with _run(plan, settings, kept, stopping) as site:
                 number = await way_out.first()
                 site.is_draining = True
-                stopping.begin(number, site.system)
+                stopping.begin(number, site.system, "actors" if site.among is None else "shards")
             if store is None and settings.database_url is None:
                 stopping.enter("database server")
         return stopping.exit_code()
@@ -139,6 +142,8 @@ async def _serve(plan: SitePlan, store: MemoryDatabase | None, settings: Setting
 def _keeping(
     plan: SitePlan, settings: Settings, store: EventStore | MemoryDatabase | None
 ) -> AbstractAsyncContextManager[Kept]:
+    if settings.cluster is Cluster.ON and store is not None:
+        raise CannotStart("CLUSTER: what is in memory is no other process's; leave it off")
     match store:
         case None:
             return _keep(plan, settings)
@@ -181,12 +186,16 @@ async def _keep_in_memory(
 
 @asynccontextmanager
 async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
-    if settings.cluster is Cluster.ON:
-        raise CannotStart("CLUSTER: a site of one's own is no node yet; leave it off")
+    if settings.cluster is Cluster.ON and plan.owned is None:
+        raise CannotStart(
+            "CLUSTER: this program does not say what its nodes own (SitePlan.owned), so each would "
+            "have all of it; leave it off"
+        )
     prepare_state_dir(settings)
     check_port(settings)
     async with open_server(settings) as (url, trouble):
         await prepare_database(settings, url, rooms=())
+        await prepare_link(settings)
         database = site_database(settings, url)
         keyring = make_keyring(settings, database)
         books = PostgresProjections(database)
@@ -225,6 +234,7 @@ async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
                 models.children,
                 models.policies,
                 models.attach,
+                among_nodes(settings, database),
             )
 
 
@@ -248,5 +258,10 @@ async def _run(
         async with open_system(root, name=plan.name):
             yield site
             site.is_draining = True
+            if site.among is not None:
+                # First of all: streams that are told to come again find what they show elsewhere.
+                with trio.move_on_after(LEAVE_S_MAX):
+                    await site.among.hand_over()
+                stopping.enter("actors")
     except StartFailed as error:
         raise start_problem(error) from error

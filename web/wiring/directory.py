@@ -64,7 +64,6 @@ RECORDER = Name("recorder")
 PANELS_FEED = Name("panels-feed")
 TIMELINE_FEED = Name("timeline-feed")
 OVERVIEW_FEED = Name("overview-feed")
-OWNED = Name("owned")
 MAIL = Name("mail")
 LETTERS = Name("letters")
 
@@ -141,10 +140,6 @@ class Directory(Finder):
     def sandboxes(self) -> AnyRef:
         """Call this to find what stands above the sandboxes of the lab."""
         return self._find(SANDBOXES, Dynamic)
-
-    def owned(self) -> Dynamic[object]:
-        """Call this to find what stands above the actors that this node of a cluster owns."""
-        return self._dynamic(OWNED)
 
     def wake_keeper(self) -> None:
         """Call this when a sandbox is wanted; the keeper looks by itself when it is back."""

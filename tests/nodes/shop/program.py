@@ -100,8 +100,9 @@ from tests.nodes.shop.words import (
 from web.app.clustering import SiteNode, frame_keys, node_of
 from web.app.linking import NodeLink, link_of
 from web.settings import Settings, read_settings
-from web.wiring.directory import OWNED, Directory
+from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.frame.finding import OWNED
 
 ASKERS, ASK_EVERY_S, BUY_EVERY_S, HAND_OVER_S_MAX = 4, 0.2, 2.0, 3.0
 

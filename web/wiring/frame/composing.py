@@ -9,9 +9,11 @@ from functools import partial
 import trio
 from quart import Blueprint, Response
 
+from actors.cluster import Host
 from actors.persistence.beside_log.outbox import MAIL_KIND
 from actors.runtime import System
 from supervision import Backoff, ChildSpec, Flags, Plan, Supervisor
+from web.mail.delivering import MailRelay
 from web.observability.alerts import watched
 from web.observability.health import Health, HealthActor
 from web.observability.health.of_guards import outside_component
@@ -244,6 +246,7 @@ class OwnWeb:
 
         components = [
             *site.kept.components,
+            *(() if site.among is None else site.among.components),
             supervision_component(system),
             tree_component(system, lambda: (ACTORS, *self._names)),
             streams_component(lambda: site.streams, system),
@@ -299,6 +302,11 @@ class OwnActors(Supervisor):
         return self._plan
 
 
+def _own_mail(host: Host, relay: partial[MailRelay]) -> None:
+    """The nodes send mails as one: a singleton, under its shard's lease."""
+    host.own(singletons={MAIL_KIND: lambda token: relay(shard=host.member.lease(token))})
+
+
 class OwnRoot(Supervisor):
     """The root of a site of one's own: the database, the plan's actors, what serves."""
 
@@ -328,11 +336,20 @@ class OwnRoot(Supervisor):
             *site.figures.children(),
             server_child(partial(self._serving, web), site.settings),
         ]
+        if site.among is not None:
+            specs[1:1] = site.among.living()
         if site.mail is not None and site.mail.make is not None:
-            specs.insert(0, ChildSpec(MAIL_KIND, site.mail.make, name=MAIL_KIND))
+            if site.among is None:
+                specs.insert(0, ChildSpec(MAIL_KIND, site.mail.make, name=MAIL_KIND))
+            else:
+                _own_mail(site.among.host, site.mail.make)
         if site.kept.clean is not None:
             specs.insert(-1, ChildSpec("cleaning", site.kept.clean))
         specs[:0] = site.kept.children
+        if site.among is not None:
+            if self._plan.owned is not None:
+                self._plan.owned(site, site.among.host)
+            specs[:0] = site.among.reaching()
         if site.kept.drive is not None:
             # With a state folder there is a place for the socket of operators' commands. It is the
             # first: it can be asked what an end waits for.

@@ -18,6 +18,8 @@ STREAMS = Name("streams")
 SOCKETS = Name("sockets")
 # What stands above the actors of a plan of one's own.
 ACTORS = Name("actors")
+# What stands above the actors that this node of a cluster owns.
+OWNED = Name("owned")
 
 
 class Finder:
@@ -49,6 +51,10 @@ class Finder:
         """Call this to put the actor of a program's event stream into the tree, beside sockets."""
         started = await self._dynamic(SOCKETS).start_child(make)
         return cast("Ref[EventMessages]", started.ref)
+
+    def owned(self) -> Dynamic[object]:
+        """Call this to find what stands above the actors that this node of a cluster owns."""
+        return self._dynamic(OWNED)
 
     def _dynamic(self, name: Name) -> Dynamic[object]:
         return handle_of(Dynamic, self._find(name, Dynamic))

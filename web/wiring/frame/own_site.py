@@ -36,6 +36,7 @@ from quart import Blueprint, Response
 from actors.accounts import Accounts, RateLimiter
 from actors.accounts.ways.links import SignInLinks
 from actors.accounts.ways.tokens import ApiTokens
+from actors.cluster import Cluster, Host
 from actors.persistence import (
     DeadLetters,
     DurableTimers,
@@ -141,6 +142,37 @@ class Members:
     seal: MailSeal | None = None
 
 
+class Among(Protocol):
+    """This process among others: what it owns, and the way to all of them.
+
+    `host` is told what may live here, `name` is what people call this node.
+    """
+
+    name: str
+    host: Host
+
+    def cluster(self) -> Cluster:
+        """Call this, once the tree begins to start, for refs to actors wherever they live."""
+        ...
+
+    @property
+    def components(self) -> Sequence[Component]:
+        """Call this for the components of health that a node has."""
+        ...
+
+    def reaching(self) -> Sequence[ChildSpec]:
+        """Call this for what stands behind the database: the link first, the node last."""
+        ...
+
+    def living(self) -> Sequence[ChildSpec]:
+        """Call this for what stands above all that this node owns."""
+        ...
+
+    async def hand_over(self) -> None:
+        """Call this before a stop: others own what was owned here, while all of it still serves."""
+        ...
+
+
 class NothingBeside(Exception):
     """Raised by `OwnSite.beside` when the site was opened with an event store alone.
 
@@ -179,6 +211,8 @@ class Kept:
     children: Sequence[ChildSpec] = ()
     outside: Mapping[str, DependencyPolicy] = field(default_factory=dict)
     attach: Callable[[Dependencies], None] = lambda outside: None
+    # What makes this process a node, with `CLUSTER=on`.
+    among: Callable[[Finder], Among] | None = None
 
 
 class OwnSite(Finder):
@@ -217,6 +251,7 @@ class OwnSite(Finder):
             caps=caps, start_actor=lambda stream: self.start_stream(stream, lambda _: None)
         )
         self.mail = self._make_mail() if sends_mail else None
+        self.among = None if kept.among is None else kept.among(self)
         self.watched: dict[str, Watched] = {}
         self.port = settings.port
         self.is_draining = False
@@ -234,6 +269,8 @@ class OwnSite(Finder):
         self.figures.metrics.register(of_dependencies(self.outside.stats))
         for collector in kept.collectors:
             self.figures.metrics.register(collector)
+        if self.among is not None:
+            self.figures.metrics.labels["node"] = self.among.name
         templates = Templates(autoescape=True, undefined=StrictUndefined)
         self._compiled: Callable[[str], Template] = lru_cache(TEMPLATES_KEPT)(templates.from_string)
 
@@ -251,6 +288,11 @@ class OwnSite(Finder):
         if self.kept.beside is None:
             raise NothingBeside
         return self.kept.beside
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """Call this for refs to what the nodes own, wherever it lives; None with `CLUSTER=off`."""
+        return None if self.among is None else self.among.cluster()
 
     @property
     def searching(self) -> Searching:
@@ -439,7 +481,8 @@ class SitePlan:
     that speak in words of their own; a path that ends with `/` stands for each that has one more
     segment. `identify` gives what finds out who is signed in, such as an `Identity` of
     `web.accounts` on `site.members`. One that `sends_mail` has `site.mail`, whose `mails` write
-    them; they leave as the settings say.
+    them; they leave as the settings say. `owned` tells the host what of the program one node at a
+    time has: a plan without cannot be run with `CLUSTER=on`, where each node would have all of it.
     """
 
     name: str = "site"
@@ -458,6 +501,7 @@ class SitePlan:
     endpoints: Callable[[OwnSite], Mapping[str, OwnSockets]] = no_endpoints
     identify: Callable[[OwnSite], Identify] = nobody_signs_in
     sends_mail: bool = False
+    owned: Callable[[OwnSite, Host], None] | None = None
     # What of the read models in `site.searching` is searched, by the projection's name.
     searched: Mapping[str, SearchFields] = field(default_factory=dict)
     # As our own root: more than ten restarts in five seconds is nothing that heals at once.
