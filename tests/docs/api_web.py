@@ -25,6 +25,7 @@ APP: Final = Page(
             "What else the database keeps",
             ("Beside", "NothingBeside", "Searching", "check_store", "store_components"),
         ),
+        Subject("What one of several nodes has", ("Host",)),
         Subject("How a part is", ("Component", "Finding", "healthy", "degraded", "unhealthy")),
         Subject(
             "The process around a site",
@@ -44,6 +45,7 @@ APP: Final = Page(
         ),
     ),
     words=(
+        "actors.cluster.reaching.hosting.StartSoon",
         "web.observability.health.words.Check",
         "web.observability.health.words.Detail",
         "web.observability.health.words.Status",

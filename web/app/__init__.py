@@ -5,6 +5,7 @@ in `web.wiring.frame`, and offered here too. `running.py` opens our own site, `s
 process around either: log lines, signals, exit codes. `health.py`: what is checked of a database.
 """
 
+from actors.cluster import Host
 from web.app.health import check_store, store_components
 from web.app.own import open_site, serve_site
 from web.app.running import (
@@ -43,6 +44,7 @@ __all__ = [
     "Command",
     "Component",
     "Finding",
+    "Host",
     "NothingBeside",
     "OwnSite",
     "Panel",
