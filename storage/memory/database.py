@@ -110,8 +110,6 @@ class DeadLetterRow:
 
     stored: StoredDeadLetter
     claimed_at: datetime | None = None
-    # Somebody asked to have its stream replayed, from this one on.
-    is_wished: bool = False
 
 
 @dataclass(slots=True)

@@ -325,7 +325,7 @@ def _wish_replay(database: MemoryDatabase, row: DeadLetterRow, by: str) -> None:
         (one for one in rows if _is_parked_with(one.stored.letter, letter)),
         key=lambda one: one.stored.letter.stream_version or 0,
     )
-    first.is_wished = True
+    first.stored = replace(first.stored, next_retry_at=database.now())
     _note(database, stored, stored.status, by, REPLAY_WISHED)
 
 
@@ -373,9 +373,9 @@ def _in_hand(database: MemoryDatabase, id_: int, by: str) -> DeadLetterRow:
 
 def _failed_again(database: MemoryDatabase, row: DeadLetterRow, text: str, by: str) -> None:
     _move(database, row, DeadLetterStatus.PENDING, by, text)
-    row.is_wished = False
     row.stored = replace(
         row.stored,
+        next_retry_at=None,
         letter=replace(row.stored.letter, error_message=text),
         retry_count=row.stored.retry_count + 1,
         last_failed_at=database.now(),
@@ -387,7 +387,11 @@ def _end(
 ) -> None:
     _move(database, row, to, by, notes)
     row.stored = replace(
-        row.stored, resolved_at=database.now(), resolved_by=by, resolution_notes=notes
+        row.stored,
+        resolved_at=database.now(),
+        resolved_by=by,
+        resolution_notes=notes,
+        next_retry_at=None,
     )
     letter = row.stored.letter
     if letter.kind != OUTBOX or (message := outbox_id(letter.message_key)) is None:

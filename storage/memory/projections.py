@@ -175,7 +175,9 @@ class MemoryProjections(Twin):
         await self.pass_faults()
         rows = self.database.dead_letters.rows
         parked = self._parked(collection)
-        return frozenset(stream_id for _, stream_id, id_ in parked if rows[id_].is_wished)
+        return frozenset(
+            stream_id for _, stream_id, id_ in parked if rows[id_].stored.next_retry_at
+        )
 
     async def resume(self, projection: str, generation: int) -> bool:
         """See `ProjectionStore.resume`."""

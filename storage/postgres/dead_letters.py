@@ -57,7 +57,7 @@ _COLUMNS = (
     "id, kind, source, message_id, stream_id, stream_version, event_id, event_type,"
     " event_version, payload,"
     " metadata, error_message, error_details, retry_count, first_failed_at, last_failed_at,"
-    " status, resolved_at, resolved_by, resolution_notes"
+    " status, resolved_at, resolved_by, resolution_notes, next_retry_at"
 )
 
 # By a view: those whose names begin as its tenant's do.
@@ -454,7 +454,7 @@ async def replayed(connection: Connection, ids: Sequence[int], by: str) -> bool:
     )
     await connection.execute(
         "UPDATE dead_letters SET resolved_at = clock_timestamp(), resolved_by = $2,"
-        " resolution_notes = '' WHERE id = ANY($1)",
+        " resolution_notes = '', next_retry_at = NULL WHERE id = ANY($1)",
         ids,
         by,
     )
@@ -480,7 +480,7 @@ async def give_up_parked(connection: Connection, source: str, limit: int) -> int
     await _move_all(connection, ids, pending, given_up, RETENTION)
     await connection.execute(
         "UPDATE dead_letters SET resolved_at = clock_timestamp(), resolved_by = $2,"
-        " resolution_notes = $3 WHERE id = ANY($1)",
+        " resolution_notes = $3, next_retry_at = NULL WHERE id = ANY($1)",
         ids,
         RETENTION,
         REMOVED,
@@ -525,7 +525,7 @@ async def _end(connection: Connection, id_: int, to: DeadLetterStatus, by: str, 
     await _move(connection, id_, to, by, notes)
     row = await connection.fetchrow(
         "UPDATE dead_letters SET resolved_at = clock_timestamp(), resolved_by = $2,"
-        " resolution_notes = $3 WHERE id = $1 RETURNING kind, message_id",
+        " resolution_notes = $3, next_retry_at = NULL WHERE id = $1 RETURNING kind, message_id",
         id_,
         by,
         notes,
@@ -574,4 +574,5 @@ def _stored(row: asyncpg.Record) -> StoredDeadLetter:
         resolved_at=row["resolved_at"],
         resolved_by=row["resolved_by"],
         resolution_notes=row["resolution_notes"],
+        next_retry_at=row["next_retry_at"],
     )

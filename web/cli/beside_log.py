@@ -118,6 +118,7 @@ def _whole(stored: StoredDeadLetter) -> dict[str, object]:
         "failures": stored.retry_count + 1,
         "first": stored.first_failed_at,
         "last": stored.last_failed_at,
+        "next": stored.next_retry_at,
         "error": shown_text(letter.error_message),
         "details": shown_text(letter.error_details) or None,
         "metadata": dict(shown_texts(letter.metadata)),

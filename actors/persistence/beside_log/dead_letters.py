@@ -296,7 +296,11 @@ def _size_of(metadata: Mapping[str, str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StoredDeadLetter:
-    """A dead letter as it is kept."""
+    """A dead letter as it is kept.
+
+    `next_retry_at` stands while somebody's wish to have its stream replayed waits, from this one
+    on: since when whoever runs the projection may do so.
+    """
 
     id: int
     letter: NewDeadLetter
@@ -307,6 +311,7 @@ class StoredDeadLetter:
     resolved_at: datetime | None = None
     resolved_by: str | None = None
     resolution_notes: str | None = None
+    next_retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

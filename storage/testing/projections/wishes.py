@@ -217,6 +217,26 @@ class ProjectionWishesSuite:
         with pytest.raises(InvalidTransition):
             await letters.hand_back(first.id, "ada")
 
+    async def test_what_is_to_be_tried_again_says_since_when(self, kept: Kept) -> None:
+        # STORE-60: at the first of its stream, until somebody has done it
+        letters = kept.dead_letters
+        ids = [
+            await letters.add(
+                NewDeadLetter(
+                    "projection", "seen__g1", str(at), "no", stream_id="till-1", stream_version=at
+                )
+            )
+            for at in (3, 4)
+        ]
+        assert [(await letters.get(id_)).next_retry_at for id_ in ids] == [None, None]
+        await letters.hand_back(ids[1], "ada")
+        first, second = [await letters.get(id_) for id_ in ids]
+        assert first.next_retry_at is not None
+        assert first.next_retry_at >= first.last_failed_at
+        assert second.next_retry_at is None
+        await letters.discard(ids[0], "ada", "not wanted")
+        assert (await letters.get(ids[0])).next_retry_at is None
+
     async def test_a_letter_of_an_event_that_is_gone_ends_nobody(self, kept: Kept) -> None:
         # PROJ-7: a wish stays in the rows, and would end whoever comes after it too
         async with open_actors() as system:

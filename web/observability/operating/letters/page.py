@@ -224,6 +224,7 @@ def _facts(stored: StoredDeadLetter) -> tuple[tuple[str, str], ...]:
         "Stream": letter.stream_id,
         "Place in it": letter.stream_version,
         "Event": letter.event_type,
+        "To be tried again since": stored.next_retry_at,
         "Settled by": stored.resolved_by,
         "Because": stored.resolution_notes,
         **{f"With it: {name}": text for name, text in shown_texts(letter.metadata).items()},
