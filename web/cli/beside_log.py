@@ -150,8 +150,7 @@ async def _edit(
     what = f"edit dead letter {parsed.id} ({stored.letter.kind}) and hand it back"
     async with changing(parsed, teller, database, what, f"dead letter {parsed.id}"):
         mark = mark_of_payload(stored.letter.payload)
-        edit = await desk.edit(parsed.id, text, mark, system_user())
-        back = await desk.hand_back(parsed.id, system_user())
+        edit, back = await desk.edit_and_hand_back(parsed.id, text, mark, system_user())
     status = {"id": back.id, "kind": back.letter.kind, "status": back.status.value}
     teller.one({**status, "changed": list(edit.changes)})
     return Code.DONE

@@ -18,6 +18,7 @@ from actors.persistence import (
     NotHandedBack,
     ProjectionStore,
     StoredDeadLetter,
+    StoreMisuse,
 )
 from actors.persistence.beside_log.dead_letters import (
     NEVER_CHANGES,
@@ -35,6 +36,21 @@ _COLLECTION = re.compile(r"(.+)__g(\d+)")
 def mark_of_payload(payload: bytes | None) -> str:
     """Call this for what an edit says it was made of: two who edit at once are told apart by it."""
     return "" if payload is None else sha256(payload).hexdigest()
+
+
+class OnlyEdited(StoreMisuse):
+    """Raised for a dead letter that was edited, and could not be handed back then.
+
+    The edit is kept: whoever may try it again finds what was written.
+    """
+
+    code = "only_edited"
+
+    def __init__(self, id_: int, why: str) -> None:
+        super().__init__(
+            f"the edit of dead letter {id_} is kept, but it was not handed back: {why}"
+        )
+        self.id, self.why = id_, why
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,21 @@ class LetterDesk:
             id_, seen=letter.payload, payload=edit.payload, by=by, notes=edit.notes
         )
         return edit
+
+    async def edit_and_hand_back(
+        self, id_: int, text: str, mark: str, by: str
+    ) -> tuple[Edit, StoredDeadLetter]:
+        """Call this for both; raises as each, and `OnlyEdited` when the second was refused.
+
+        What is known before to be handed back by nobody, half a record, is not edited either.
+        """
+        await self.check_served(await self.letters.get(id_))
+        edit = await self.edit(id_, text, mark, by)
+        try:
+            return edit, await self.hand_back(id_, by)
+        except StoreMisuse as error:
+            why = error.why if isinstance(error, NotHandedBack) else str(error)
+            raise OnlyEdited(id_, why) from error
 
     async def check_served(self, stored: StoredDeadLetter) -> None:
         """Call this first: `NotHandedBack` for a generation that serves nobody, half a record."""

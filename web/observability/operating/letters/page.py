@@ -105,8 +105,8 @@ async def _decide(
         case "retry":
             await desk.hand_back(id_, by)
         case "edit":
-            await desk.edit(id_, typed.get("payload", ""), typed.get("mark", ""), by)
-            await desk.hand_back(id_, by)
+            written, mark = typed.get("payload", ""), typed.get("mark", "")
+            await desk.edit_and_hand_back(id_, written, mark, by)
         case "discard":
             reason = typed.get("reason", "").strip()
             if not 1 <= len(reason) <= REASON_CHARS_MAX:

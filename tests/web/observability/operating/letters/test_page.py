@@ -119,7 +119,19 @@ async def test_of_two_operators_the_second_is_told(site: WholeSite) -> None:
         assert answer.status == 409, action
     # What only its own program can repeat: told, and an edit of it is kept for that.
     assert (await form(grace, f"/ops/dead/{effect}", action="retry")).status == 409
-    assert await kept.status(effect) is DeadLetterStatus.PENDING
+    seen = await mark(grace, effect)
+    edited = await form(grace, f"/ops/dead/{effect}", action="edit", mark=seen, payload='{"n":1}')
+    assert edited.status == 409
+    assert "is kept, but it was not handed back: only the program" in edited.text
+    assert "nothing was done" not in edited.text
+    stored = await kept.letters.get(effect)
+    assert (stored.status, stored.letter.payload) == (DeadLetterStatus.PENDING, b'{"n":1}')
+    # Of half a record nothing is edited: nobody could ever take it.
+    half = await kept.letters.add(NewDeadLetter("bus", "t", "1", "boom", payload=b'{"n":0}'))
+    seen = await mark(grace, half)
+    refused = await form(grace, f"/ops/dead/{half}", action="edit", mark=seen, payload='{"n":1}')
+    assert (refused.status, "nothing was done" in refused.text) == (409, True)
+    assert (await kept.letters.get(half)).letter.payload == b'{"n":0}'
 
 
 async def test_all_are_handed_back_beside_the_page_and_nobody_starts_twice(
