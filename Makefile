@@ -75,7 +75,7 @@ kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and 
 	@test ! -f build/kafka/stamp || export KAFKA_JARS=build/kafka; \
 		$(BIN)/python -m pytest -q -rs tests/storage/test_bus_kafka*.py || [ $$? = 5 ]
 
-opensearch: $(VENV)/dev.stamp ## fetch a search server from Maven Central (44 MB) and run the read models' tests on it; SEARCH_URL names another
+opensearch: $(VENV)/dev.stamp ## fetch a search server from Maven Central (44 MB) and run the read models' tests on it; SEARCH_URL, with SEARCH_TLS_CA, names another
 	@if [ -z "$(SEARCH_URL)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \
 		$(MAKE) --no-print-directory build/opensearch/stamp; fi
 	@test ! -f build/opensearch/stamp || export SEARCH_JARS=build/opensearch; \

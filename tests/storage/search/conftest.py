@@ -17,7 +17,8 @@ from tests.search_server import SearchServer, missing
 @pytest.fixture(scope="session")
 def shared_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchSettings]:
     if named := os.environ.get("SEARCH_URL"):
-        yield SearchSettings.of(Secret(named))
+        trusted = os.environ.get("SEARCH_TLS_CA")
+        yield SearchSettings.of(Secret(named), Path(trusted) if trusted else None)
         return
     if missing():
         pytest.skip(missing())

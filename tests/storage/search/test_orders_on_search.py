@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -23,7 +24,11 @@ async def test_orders_are_found_on_a_server(
     case: on_any.Case, client: SearchClient, prefix: str, shared_settings: SearchSettings
 ) -> None:
     # PROJ-13
-    settings = replace(PATIENT, search_url=Secret(shared_settings.place), search_prefix=prefix)
+    # One that was named may want to know who asks, by TLS.
+    url = Secret(os.environ.get("SEARCH_URL") or shared_settings.place)
+    settings = replace(
+        PATIENT, search_url=url, search_tls_ca=shared_settings.ca_file, search_prefix=prefix
+    )
     async with open_site(PLAN, settings, store=MemoryDatabase()) as site:
         await case(site.port)
     told = await client.ask("GET", f"/_alias/{prefix}order_search", answer=dict)
