@@ -70,9 +70,11 @@ class Index:
         places = [[_place(one, word) for one in self.entries] for word in words]
         weights = [self._weight(of_word) for of_word in places]
         phrase = " ".join(said) if len(said) > 1 else ""
+        # Most sections have none of the words, and are not worth more than this look.
         scored = [
-            (_points(one, [of_word[at] for of_word in places], weights, phrase), one)
-            for at, one in enumerate(self.entries)
+            (_points(one, row, weights, phrase), one)
+            for one, row in zip(self.entries, zip(*places, strict=True), strict=True)
+            if any(row)
         ]
         scored.sort(key=lambda pair: -pair[0])
         seen, found = Counter[str](), list[tuple[float, Entry]]()
