@@ -117,7 +117,7 @@ from actors.persistence.errors import (
     TimerGone,
     UnknownEventType,
 )
-from actors.persistence.event_store import EventStore, Snapshots, fits, repeat_of
+from actors.persistence.event_store import EventStore, Follows, Snapshots, fits, repeat_of
 from actors.persistence.event_types import EVENTS, EventTypes, event, splitter, upcaster
 from actors.persistence.folding import (
     VIEW_STREAMS_MAX,
@@ -321,6 +321,7 @@ __all__ = [
     "Failed",
     "Fenced",
     "Folded",
+    "Follows",
     "ForeignTenant",
     "ForgettingWatch",
     "GenerationState",

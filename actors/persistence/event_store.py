@@ -80,6 +80,20 @@ from actors.persistence.words import (
 )
 
 
+class Follows(Protocol):
+    """Where events are followed: an `EventStore`, or what was heard of one."""
+
+    def follow(
+        self,
+        *,
+        after: Cursor | Bookmark | None = None,
+        types: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> AsyncIterator[Page]:
+        """See `EventStore.follow`."""
+        ...
+
+
 class EventStore(Protocol):
     """The log: streams of events, and one global order over all of them.
 

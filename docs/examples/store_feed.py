@@ -16,6 +16,7 @@ from actors.persistence import (
     Cursor,
     CursorOutdated,
     EventStore,
+    Follows,
     Page,
     StoreError,
     StoreUnavailable,
@@ -45,8 +46,10 @@ class StoreFeed(Actor[AskPlace]):
 
     categories: ClassVar[Sequence[str]]
 
-    def __init__(self, store: EventStore, place: FeedPlace) -> None:
+    def __init__(self, store: EventStore, place: FeedPlace, source: Follows | None = None) -> None:
         self._store, self._place = store, place
+        # Such as what was heard of it on a bus.
+        self._source: Follows = store if source is None else source
 
     async def tell(self, page: Page) -> None:
         """Override this: a page's events, each of which comes once."""
@@ -79,7 +82,7 @@ class StoreFeed(Actor[AskPlace]):
                 self._place.at = None
 
     async def _tell_for_ever(self, after: Cursor) -> None:
-        pages = self._store.follow(after=after, categories=self.categories)
+        pages = self._source.follow(after=after, categories=self.categories)
         async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
             async for page in reading:
                 await self.tell(page)

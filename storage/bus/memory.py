@@ -13,6 +13,7 @@ from uuid import UUID
 
 import trio
 
+from actors.persistence.beside_log.dead_letters import DeadLetters
 from actors.persistence.bus import (
     LEASE_S,
     Assignment,
@@ -101,6 +102,8 @@ class BusTables:
     faults: Switches = field(default_factory=lambda: Switches(BusError, BusUnavailable))
     names: int = 0
     last_position: int = 0
+    # Of a partition so many at least; None for all, as long as the process lives.
+    kept: int | None = None
 
     def go_away(self, reason: str = "switched off by a test") -> None:
         """Call this in tests to have every call fail, until `come_back`."""
@@ -122,10 +125,12 @@ class MemoryBus:
 
     has_transactions = True
 
-    def __init__(self, tables: BusTables | None = None) -> None:
+    def __init__(
+        self, tables: BusTables | None = None, *, dead_letters: DeadLetters | None = None
+    ) -> None:
         self.tables = BusTables() if tables is None else tables
         self.parking = _MemoryParking(self.tables)
-        self.dead_letters = MemoryDeadLetters(self.tables.database)
+        self.dead_letters = dead_letters or MemoryDeadLetters(self.tables.database)
 
     def reset(self) -> None:
         """Call this in tests to begin anew: no topics, no groups, nobody away."""
@@ -267,7 +272,11 @@ class MemoryBus:
         tables.last_position += 1
         offset = Cursor(0, tables.last_position)
         raw = RawRecord(part, offset, key, value, dict(headers), tables.database.now())
-        tables.records.setdefault(part, []).append(raw)
+        records = tables.records.setdefault(part, [])
+        records.append(raw)
+        # Now and then: each time would move all of them.
+        if tables.kept is not None and len(records) >= 2 * tables.kept:
+            del records[: len(records) - tables.kept]
 
     def _place(self, part: Part, goal: Goal) -> Cursor:
         match goal:

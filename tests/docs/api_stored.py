@@ -166,6 +166,7 @@ PERSISTENCE: Final = Page(
             "The event store",
             (
                 "EventStore",
+                "Follows",
                 "StreamId",
                 "NewEvent",
                 "StoredEvent",
@@ -498,6 +499,18 @@ BUS: Final = Page(
                 "CloudEvents",
                 "partition_for",
                 "RECORD_BYTES_MAX",
+            ),
+        ),
+        Subject(
+            "The whole log",
+            (
+                "LogPublisher",
+                "AskPublished",
+                "PublishingPlace",
+                "OwnPlace",
+                "SharedPlace",
+                "LogListener",
+                "HeardLog",
             ),
         ),
         Subject(

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -13,6 +14,7 @@ import trio
 from actors.cluster import LEAVE_S_MAX
 from actors.persistence import EventStore
 from actors.runtime import Secret
+from storage.bus import BusTables, MemoryBus, PostgresBus
 from storage.memory import (
     MemoryAccounts,
     MemoryApiTokens,
@@ -28,6 +30,7 @@ from storage.memory import (
     MemoryTimers,
 )
 from storage.postgres import (
+    Database,
     DatabaseActor,
     PostgresAccounts,
     PostgresApiTokens,
@@ -41,7 +44,8 @@ from storage.postgres import (
     PostgresSignInLinks,
     PostgresTimers,
 )
-from supervision import StartFailed, open_system
+from supervision import ChildSpec, StartFailed, open_system
+from web.app.bus import BusRefused, Door, make_bus
 from web.app.health import (
     memory_components,
     slow_statements,
@@ -70,14 +74,17 @@ from web.mail.sealing import MailSeal
 from web.observability.health.of_store import store_component
 from web.observability.metrics.collectors import of_tallies
 from web.server import KeyRing
-from web.settings import SECRET_BYTES_MIN, Cluster, Settings
+from web.settings import SECRET_BYTES_MIN, Bus, Cluster, Settings
 from web.views import ViewError
 from web.wiring.environment import SystemClock
 from web.wiring.frame.composing import OwnRoot
-from web.wiring.frame.own_site import Beside, Kept, Members, OwnSite, SitePlan
+from web.wiring.frame.own_site import Beside, Kept, Members, OwnBus, OwnSite, SitePlan
 from web.wiring.leaving import WayOut
 from web.wiring.secret import load_private_key
 from web.wiring.stopping import Stopping
+
+# Of a bus in memory; who is further behind reads the log.
+BUS_KEPT = 2000
 
 
 @asynccontextmanager
@@ -181,6 +188,7 @@ async def _keep_in_memory(
             children=models.children,
             outside=models.policies,
             attach=models.attach,
+            open_bus=partial(_open_bus, settings, database),
         )
 
 
@@ -219,6 +227,7 @@ async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
                     keyring,
                     projections_kept=settings.projections_kept,
                     more=models.purges,
+                    purge_bus=PostgresBus(database).purge,
                 ),
                 [*store_collectors(database), of_tallies(models.tallies)],
                 partial(slow_statements, database),
@@ -235,7 +244,26 @@ async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
                 models.policies,
                 models.attach,
                 among_nodes(settings, database),
+                partial(_open_bus, settings, database),
             )
+
+
+def _open_bus(settings: Settings, database: Database | MemoryDatabase, kind: Bus | None) -> OwnBus:
+    """The bus of a site of one's own, see `OwnSite.open_bus`."""
+    if kind is None:
+        if isinstance(database, MemoryDatabase):
+            return OwnBus(MemoryBus(BusTables(database, kept=BUS_KEPT)), is_shared=False)
+        # What cannot be read is found where all that failed is.
+        letters = PostgresDeadLetters(database)
+        return OwnBus(MemoryBus(BusTables(kept=BUS_KEPT), dead_letters=letters), is_shared=False)
+    if isinstance(database, MemoryDatabase):
+        raise CannotStart(f"{kind} needs a store in PostgreSQL; or take a bus in memory")
+    try:
+        bus = make_bus(replace(settings, bus=kind), database)
+    except BusRefused as error:
+        raise CannotStart(str(error)) from error
+    door = [] if bus.close is None else [ChildSpec("bus-door", partial(Door, bus.close))]
+    return OwnBus(bus.engine, is_shared=True, children=door)
 
 
 @asynccontextmanager

@@ -9,7 +9,8 @@ Read in this order; each file needs only those above it:
 - `handling`: one record: tried, put aside, or made a dead letter, and put back;
 - `reading`: one partition, from its offset on;
 - `subscription`: a member of a group, from joining to leaving, and its actor;
-- `relaying`: from the outbox to the bus, also as CloudEvents.
+- `relaying`: from the outbox to the bus, also as CloudEvents;
+- `of_log`: the whole log on the bus, and followed there.
 
 The engines stand in `storage/bus`. The bus is never the truth: decisions read the log.
 """
@@ -30,6 +31,15 @@ from actors.persistence.bus.errors import (
     UnknownTopic,
 )
 from actors.persistence.bus.handling import check_whole, put_back
+from actors.persistence.bus.of_log import (
+    AskPublished,
+    HeardLog,
+    LogListener,
+    LogPublisher,
+    OwnPlace,
+    PublishingPlace,
+    SharedPlace,
+)
 from actors.persistence.bus.port import (
     HEARTBEAT_S,
     LEASE_S,
@@ -77,6 +87,7 @@ __all__ = [
     "LEASE_S",
     "RECORD_BYTES_MAX",
     "RETRY",
+    "AskPublished",
     "Assignment",
     "BusCodecError",
     "BusError",
@@ -94,20 +105,26 @@ __all__ = [
     "Guard",
     "Handler",
     "HandlerInTransaction",
+    "HeardLog",
     "Held",
     "InvalidTopic",
+    "LogListener",
+    "LogPublisher",
     "Member",
     "OnFailure",
+    "OwnPlace",
     "Parking",
     "Part",
     "PartLag",
     "PartitionsDiffer",
     "PublishFailed",
+    "PublishingPlace",
     "PutsBack",
     "RawRecord",
     "Received",
     "Record",
     "RecordTooLarge",
+    "SharedPlace",
     "StartAt",
     "SubscribeOptions",
     "Subscription",

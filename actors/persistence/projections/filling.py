@@ -23,7 +23,7 @@ from zlib import crc32
 import trio
 
 from actors.persistence.errors import CursorOutdated, StoreError
-from actors.persistence.event_store import EventStore
+from actors.persistence.event_store import EventStore, Follows
 from actors.persistence.projections.applying import (
     Attempt,
     attempt,
@@ -125,7 +125,9 @@ class Filling:
         checkpoint: Checkpoint,
         *,
         keeps_outdated: bool = False,
+        source: Follows | None = None,
     ) -> None:
+        self._source: Follows = events if source is None else source
         self._projection, self._events, self._store = projection, events, store
         self._name = owned_name(events.tenant, projection.name)
         self.checkpoint = checkpoint
@@ -266,7 +268,7 @@ class Filling:
         place = Bookmark(self.checkpoint.lineage, self.checkpoint.cursor)
         # A strict one looks at whatever there is: what it does not know may have any name.
         types = None if self._projection.strict else sorted(self._handled)
-        pages = self._events.follow(after=place, types=types)
+        pages = self._source.follow(after=place, types=types)
         with trio.CancelScope() as self._reading:
             async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
                 async for page in reading:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import trio
 
 from actors.persistence.errors import CursorOutdated, StoreError, StoreTimeout
-from actors.persistence.event_store import EventStore
+from actors.persistence.event_store import EventStore, Follows
 from actors.persistence.projections.filling import (
     AWAY_S,
     Filling,
@@ -87,6 +87,8 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     From a tenant's view it fills generations of their own, of `owned_name(tenant, name)`; from the
     store of no tenant it is given the events of all, and `StoredEvent.stream_key` tells their
     streams apart.
+
+    With a `source`, such as a `HeardLog`, it follows that instead of the store.
     """
 
     def __init__(
@@ -98,7 +100,9 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         rebuild: bool = False,
         until_replaced: bool = False,
         partition: int = 0,
+        source: Follows | None = None,
     ) -> None:
+        self._source = source
         self._name = owned_name(events.tenant, projection.name)
         self._projection, self._events, self._store = projection, events, store
         self._rebuild, self._until_replaced, self._partition = rebuild, until_replaced, partition
@@ -208,6 +212,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             self._store,
             checkpoint,
             keeps_outdated=self._until_replaced,
+            source=self._source,
         )
         self.start_soon(filling.run)
         self.start_soon(filling.save_for_ever)

@@ -13,12 +13,12 @@ from quart import Blueprint
 
 from docs.examples.store_feed import FeedPlace
 from docs.examples.ticketing import http
+from docs.examples.ticketing.http.bus import bus_of
 from docs.examples.ticketing.pages.buying import buying_routes
 from docs.examples.ticketing.pages.front import FILES, Front
 from docs.examples.ticketing.pages.gates import gate_routes
 from docs.examples.ticketing.pages.holding import holding_routes
 from docs.examples.ticketing.pages.live import PageFeed, live_parts
-from docs.examples.ticketing.pages.shelf import Shelf
 from docs.examples.ticketing.pages.signing import sign_in_routes
 from docs.examples.ticketing.pages.staging import staging_routes
 from supervision import ChildSpec
@@ -26,7 +26,7 @@ from web.app import OwnSite, PanelOf, serve_site
 
 
 def tree(site: OwnSite) -> list[ChildSpec]:
-    feed = partial(PageFeed, site.store, FeedPlace())
+    feed = partial(PageFeed, site.store, FeedPlace(), bus_of(site).source)
     return [*http.PLAN.tree(site), ChildSpec("page-feed", feed)]
 
 
@@ -47,7 +47,6 @@ PLAN = replace(
     tree=tree,
     pages=pages,
     panels=panels,
-    inline=(*http.PLAN.inline, Shelf()),
     files=FILES,
 )
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ from actors.persistence import (
 )
 from actors.persistence.beside_log.idempotency import Idempotency
 from actors.persistence.beside_log.outbox import MAIL_KIND, LookAtOutbox
+from actors.persistence.bus import Engine
 from actors.persistence.projections.searching import ReadModelSearch, SearchFields
 from actors.reducers import Environment
 from actors.runtime import Actor, AnyActor, NoProc, Ref, System
@@ -73,7 +74,7 @@ from web.server import (
     sign_in_of,
 )
 from web.server.quart_app import Identify, nobody
-from web.settings import MailSender, Settings
+from web.settings import Bus, MailSender, Settings
 from web.views import LocalPath, StaticTable
 from web.views.static import DATASTAR
 from web.wiring.environment import SystemClock, SystemIds
@@ -173,6 +174,18 @@ class Among(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OwnBus:
+    """An event bus as a site of one's own has it; `children` stand in the tree before its users.
+
+    With `is_shared` it reaches other processes; else it is in the memory of this one.
+    """
+
+    engine: Engine
+    is_shared: bool
+    children: Sequence[ChildSpec] = ()
+
+
 class NothingBeside(Exception):
     """Raised by `OwnSite.beside` when the site was opened with an event store alone.
 
@@ -213,6 +226,9 @@ class Kept:
     attach: Callable[[Dependencies], None] = lambda outside: None
     # What makes this process a node, with `CLUSTER=on`.
     among: Callable[[Finder], Among] | None = None
+
+
+    open_bus: Callable[[Bus | None], OwnBus] | None = None
 
 
 class OwnSite(Finder):
@@ -300,6 +316,15 @@ class OwnSite(Finder):
         if self.kept.searching is None:
             raise NothingBeside
         return self.kept.searching
+
+    def open_bus(self, kind: Bus | None) -> OwnBus:
+        """Call this once for an event bus; None is one in the memory of this process.
+
+        Raises `CannotStart` for one that this store or machine cannot have, and `NothingBeside`.
+        """
+        if self.kept.open_bus is None:
+            raise NothingBeside
+        return self.kept.open_bus(kind)
 
     @property
     def members(self) -> Members:

@@ -1,9 +1,9 @@
 """Ticketing over HTTP: the box office as a site, for programs and for pages.
 
 `greenroom example ticketing` serves it. Read `options.py` (what an operator may say), `bank.py`
-(the simulated gateway, in the store), `desk.py` (who asks, and which office they ask), `feed.py`
-(what was committed, told in each process), `shapes.py` (what clients send and are told), then
-`routes/`, a file a resource.
+(the simulated gateway, in the store), `desk.py` (who asks, and which office they ask), `bus.py`
+(where what was committed is told), `feed.py` (what came of it, told in each process), `shapes.py`
+(what clients send and are told), then `routes/`, a file a resource.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from quart import Blueprint
 
 from actors.persistence import ProjectionRunner
 from docs.examples.store_feed import FeedPlace
+from docs.examples.ticketing.http.bus import bus_of
 from docs.examples.ticketing.http.desk import BANK, OFFICE, Bank, desk_of
 from docs.examples.ticketing.http.feed import FEED, TicketFeed
 from docs.examples.ticketing.http.health import components
@@ -42,19 +43,22 @@ PORT = 8080
 
 def tree(site: OwnSite) -> list[ChildSpec]:
     desk, place, rows = desk_of(site), FeedPlace(), site.beside.projections
+    bus = bus_of(site)
+    fed = partial(ProjectionRunner, source=bus.source)
     return [
+        *bus.children(),
         ChildSpec(BANK, partial(Bank, desk), name=BANK, type="supervisor"),
         ChildSpec(OFFICE, partial(BoxOffice, desk.office), name=OFFICE, type="supervisor"),
         ChildSpec(COURIER, partial(Courier, site, desk.options.hooks), name=COURIER),
-        ChildSpec(FEED, partial(TicketFeed, desk, place), name=FEED),
+        ChildSpec(FEED, partial(TicketFeed, desk, place, bus.source), name=FEED),
         ChildSpec("beat", partial(Beat, sockets_of(site))),
         *(
-            ChildSpec(one.name, partial(ProjectionRunner, one, site.store, rows))
+            ChildSpec(one.name, partial(fed, one, site.store, rows))
             for one in (EventListing(), Halls(), Sales())
         ),
         ChildSpec(
             finding.NAME,
-            partial(ProjectionRunner, EventSearch(), site.store, site.searching.projections),
+            partial(fed, EventSearch(), site.store, site.searching.projections),
         ),
     ]
 

@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from actors.persistence import EVENTS, Page, StoredEvent, ask_state
+from actors.persistence import EVENTS, Follows, Page, StoredEvent, ask_state
 from actors.sagas import SagaEvent, SagaId, SagaStarted, SagaState, apply
 from docs.examples.store_feed import FeedPlace, StoreFeed
 from docs.examples.ticketing.http.desk import Desk
@@ -80,12 +80,12 @@ def stands_on(reservation: str) -> str:
 
 
 class TicketFeed(StoreFeed):
-    """Reads reservations, sections and payments from the store, and publishes what came of them."""
+    """Hears of reservations, sections and payments on the bus, and publishes what came of them."""
 
     categories = (Reservation.kind, Sections.category, Payments.category)
 
-    def __init__(self, desk: Desk, place: FeedPlace) -> None:
-        super().__init__(desk.site.store, place)
+    def __init__(self, desk: Desk, place: FeedPlace, source: Follows) -> None:
+        super().__init__(desk.site.store, place, source)
         self._desk = desk
         # How each was told last, and what its events add up to: reading them again at each would
         # be most of the work. As many as are under way, for those that are over are forgotten.
@@ -135,7 +135,8 @@ class TicketFeed(StoreFeed):
         topics = self.system.topics
         topics.publish(stands_on(saga.name), stands(saga.name, state))
         if topics.has_subscribers(notes_on(customer)):
-            said = ReservationStatus(saga.name, word, _SAYS.get(word, word))
+            cause = stored[-1].metadata.get("correlation_id", "")
+            said = ReservationStatus(saga.name, word, _SAYS.get(word, word), cause)
             topics.publish(notes_on(customer), Told.of(said))
 
     async def _tell_payment(self, stored: StoredEvent) -> None:
@@ -155,9 +156,9 @@ class TicketFeed(StoreFeed):
         assert payment.opened is not None
         topic = notes_on(payment.opened.customer)
         if self.system.topics.has_subscribers(topic):
-            self.system.topics.publish(
-                topic, Told.of(PaymentConfirmation(name, name, status, text))
-            )
+            cause = stored.metadata.get("correlation_id", "")
+            said = PaymentConfirmation(name, name, status, text, cause)
+            self.system.topics.publish(topic, Told.of(said))
 
 
 def _streams(events: Iterable[StoredEvent], category: str) -> list[str]:

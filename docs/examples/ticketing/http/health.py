@@ -6,6 +6,7 @@ from actors.persistence import Checkpoint, GenerationState
 from actors.persistence.errors import StoreError
 from actors.runtime import AskError, NoProc
 from docs.examples.store_feed import AskPlace
+from docs.examples.ticketing.http.bus import bus_of
 from docs.examples.ticketing.http.feed import FEED, TicketFeed
 from docs.examples.ticketing.reading import halls, listing, sales
 from web.app import Component, Finding, OwnSite, degraded, healthy, unhealthy
@@ -36,20 +37,20 @@ def components(site: OwnSite) -> list[Component]:
 
     async def event_bus() -> Finding:
         try:
+            told = await bus_of(site).bus.engine.health()
             place = await site.ref(FEED, TicketFeed).ask(AskPlace())
             lag = await site.store.lag(place)
         except (AskError, NoProc, StoreError):
             return unhealthy("what happens is not told")
-        is_late = lag.events > BEHIND_MAX
-        return degraded("what happens is told late", behind=lag.events) if is_late else healthy()
-
-    def redis() -> Finding:
-        # Tries are counted in the database of events, for all processes.
-        return healthy(is_used=False)
+        if lag.events > BEHIND_MAX:
+            return degraded("what happens is told late", behind=lag.events)
+        if told.reason:
+            # It is told by the log meanwhile, a little later.
+            return degraded("the bus is away", away_s=round(told.away_s))
+        return healthy()
 
     return [
         Component("projections_db", projections_db),
         Component("auth_db", auth_db),
         Component("event_bus", event_bus),
-        Component("redis", redis),
     ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from docs.examples.ticketing.codes import KeyRing as TicketKeys
 from web.app import CannotStart
 from web.server import KeyRing
-from web.settings import Settings, is_loopback
+from web.settings import Bus, Settings, is_loopback
 
 # `TICKETING_KEYS=2025:BASE64,2026:BASE64`: the last one signs, all of them are read. So is
 # `TICKETING_HOOK_KEYS`, by which the gateway signs what it says of payments.
@@ -19,16 +19,23 @@ TICKETS, HOOKS = "TICKETING_KEYS", "TICKETING_HOOK_KEYS"
 LINKS = "TICKETING_TEST_LINKS"
 # With `off` the simulated gateway answers its calls, and sends no web hooks beside.
 SENDS = "TICKETING_HOOKS"
+# Where what was committed is told: in the memory of each process, or to other programs too.
+BUS = "TICKETING_BUS"
+_BUSES: Mapping[str, Bus | None] = {"memory": None, "postgres": Bus.POSTGRES, "kafka": Bus.KAFKA}
 
 
 @dataclass(frozen=True)
 class Options:
-    """`hooks` are the keys of the gateway by their ids, the one that signs last."""
+    """`hooks` are the keys of the gateway by their ids, the one that signs last.
+
+    `bus` is None for one in memory.
+    """
 
     tickets: TicketKeys
     hooks: Mapping[str, bytes] = field(repr=False)
     tells_links: bool = False
     sends_hooks: bool = True
+    bus: Bus | None = None
 
 
 def read_options(environment: Mapping[str, str], settings: Settings, ring: KeyRing) -> Options:
@@ -42,7 +49,11 @@ def read_options(environment: Mapping[str, str], settings: Settings, ring: KeyRi
         tickets = TicketKeys(keys, list(keys)[-1])
     except ValueError as error:
         raise CannotStart(f"{TICKETS}: {error}") from error
-    return Options(tickets, hooks, tells_links, _switch(environment, SENDS, "on"))
+    bus = environment.get(BUS, "memory")
+    if bus not in _BUSES:
+        raise CannotStart(f"{BUS}: is one of {', '.join(_BUSES)}")
+    sends_hooks = _switch(environment, SENDS, "on")
+    return Options(tickets, hooks, tells_links, sends_hooks, _BUSES[bus])
 
 
 def _switch(environment: Mapping[str, str], name: str, usual: str) -> bool:

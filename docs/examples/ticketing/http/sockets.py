@@ -45,17 +45,25 @@ class AvailabilityUpdate(msgspec.Struct, frozen=True, tag="availability_update")
     sold: int
 
 
-class ReservationStatus(msgspec.Struct, frozen=True, tag="reservation_status"):
+class ReservationStatus(msgspec.Struct, frozen=True, tag="reservation_status", omit_defaults=True):
+    """`correlation_id` is that of the request which led to it."""
+
     reservation_id: str
     status: str
     message: str
+    correlation_id: str = ""
 
 
-class PaymentConfirmation(msgspec.Struct, frozen=True, tag="payment_confirmation"):
+class PaymentConfirmation(
+    msgspec.Struct, frozen=True, tag="payment_confirmation", omit_defaults=True
+):
+    """`correlation_id` is that of the request which led to it."""
+
     payment_id: str
     reservation_id: str
     status: str
     message: str
+    correlation_id: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True, tag="error"):

@@ -23,15 +23,17 @@ from docs.examples.ticketing.pages.front import (
     page_template,
     to_sign_in,
 )
-from docs.examples.ticketing.pages.shelf import ShowRow, programme
 from docs.examples.ticketing.payments import REFUND_BEFORE, Attempt, Refund, open_attempts
+from docs.examples.ticketing.reading.listing import PROGRAMME, EventRow
 from docs.examples.ticketing.sections import TICKETS_MAX
-from docs.examples.ticketing.shows import Show, sections_of
+from docs.examples.ticketing.shows import Show, Shows, sections_of
 from web.api import wait_milestone
 
 _PROGRAMME, _EVENT = page_template("programme"), page_template("event")
 _RESERVATION = page_template("reservation")
 _QUANTITY = re.compile(r"[1-9]", re.ASCII)
+# A page of each; there is no second one.
+SHOWS_LISTED = 100
 OLD_FORM = "This form is too old; it was sent from another page."
 # Where a reservation is when its customer can do something next, or nothing more.
 _UNDECIDED = ("Initiated", "SeatsReserved")
@@ -53,7 +55,10 @@ def buying_routes(front: Front) -> Blueprint:
 
     @routes.get("/")
     async def home() -> ResponseReturnValue:
-        rows = [row_of(row) for row in await programme(front.rows)]
+        if maybe_who() is not None:
+            await front.caught_up(front.events, Shows.category)
+        found = await front.events.named(PROGRAMME, "events", EventRow, limit=SHOWS_LISTED)
+        rows = [row_of(row) for row in found]
         return await front.page(_PROGRAMME, "What is on", rows=rows)
 
     @routes.get("/events/<event_id>")
@@ -253,13 +258,13 @@ async def reservation_page(
     )
 
 
-def row_of(row: ShowRow) -> words.RowView:
+def row_of(row: EventRow) -> words.RowView:
     return words.RowView(
-        f"/events/{row.show}",
+        f"/events/{row.id}",
         row.title,
-        words.moment(row.starts_at),
-        row.starts_at.isoformat(),
-        row.venue,
+        words.moment(row.start_time),
+        row.start_time.isoformat(),
+        row.venue_name,
         price=words.money(row.from_cents),
         word=words.STATUS_WORDS[row.status],
         is_open=row.status == "SalesOpen",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec
@@ -12,11 +13,19 @@ import msgspec
 from quart import Blueprint, make_response, redirect, request
 from quart.typing import ResponseReturnValue
 
-from actors.persistence import ProjectionStore, ask_state
+from actors.persistence import (
+    ProjectionHalted,
+    ProjectionTimeout,
+    Rebuilding,
+    ask_state,
+    wait_until,
+)
 from actors.sagas import SagaId, SagaState
 from docs.examples.ticketing.http.desk import Desk, desk_of
 from docs.examples.ticketing.pages.words import Link, PlainPage
 from docs.examples.ticketing.payments import Payment
+from docs.examples.ticketing.reading import listing, sales
+from docs.examples.ticketing.reading.rows import Rows
 from docs.examples.ticketing.reservations import Reservation, Reserve
 from docs.examples.ticketing.sections import Seating
 from docs.examples.ticketing.shows import Plan, sections_of
@@ -60,10 +69,19 @@ class Front:
     def __init__(self, site: OwnSite) -> None:
         self.site: OwnSite = site
         self.desk: Desk = desk_of(site)
+        store = site.beside.projections
+        self.events, self.sold = Rows(store, listing.NAME), Rows(store, sales.NAME)
 
-    @property
-    def rows(self) -> ProjectionStore:
-        return self.site.beside.projections
+    async def caught_up(self, rows: Rows, *categories: str) -> None:
+        """Call this before a list is read for somebody: who comes from a form finds what it did.
+
+        Not for ever: where rows are built anew, or their server is away, they are old.
+        """
+        store = self.site.store
+        newest = await store.read_backwards(limit=1, categories=categories)
+        if newest.events:
+            with suppress(ProjectionTimeout, ProjectionHalted, Rebuilding):
+                await wait_until(rows.store, rows.name, newest.events[0].cursor)
 
     async def page(
         self,

@@ -17,12 +17,20 @@ from docs.examples.ticketing.pages.front import (
     page_template,
     to_sign_in,
 )
-from docs.examples.ticketing.pages.shelf import held_by, reserved_by, shows_of
-from docs.examples.ticketing.tickets import Ticket
+from docs.examples.ticketing.payments import Payments
+from docs.examples.ticketing.reading.listing import EventRow
+from docs.examples.ticketing.reading.rows import person
+from docs.examples.ticketing.reading.sales import ReservationRow, TicketRow
+from docs.examples.ticketing.reservations import Reservation
+from docs.examples.ticketing.tickets import Ticket, Tickets
 from web.server import ErrorAnswer
 from web.views import picture_of, svg_of
 
 _MINE, _TICKET = page_template("mine"), page_template("ticket")
+# A page of each; there is no second one.
+TICKETS_LISTED, ORDERS_LISTED = 100, 50
+# Rows of events are built anew, and not there yet.
+UNKNOWN = "An event"
 _OPEN = ("Initiated", "SeatsReserved", "PaymentPending", "PaymentCompleted")
 
 
@@ -115,25 +123,28 @@ async def ticket_page(
 
 
 async def lists(front: Front, who: str) -> tuple[Sequence[words.RowView], Sequence[words.RowView]]:
-    """Call this for somebody's tickets and orders, the newest first."""
-    held, reserved = await held_by(front.rows, who), await reserved_by(front.rows, who)
-    shows = await shows_of(
-        front.rows, [*(one.show for one in held), *(one.show for one in reserved)]
+    """Call this for somebody's tickets and orders, those of the newest order first."""
+    await front.caught_up(front.sold, Reservation.kind, Payments.category, Tickets.category)
+    key = person(who)
+    held = await front.sold.named(f"tickets_of/{key}/", "tickets", TicketRow, limit=TICKETS_LISTED)
+    reserved = await front.sold.named(
+        f"reservations_of/{key}/", "reservations", ReservationRow, limit=ORDERS_LISTED
     )
-    tickets = []
+    names = dict.fromkeys([*(one.event_id for one in held), *(one.event_id for one in reserved)])
+    events = await front.events.many("events", [*names], EventRow)
+    tickets, orders = list[words.RowView](), list[words.RowView]()
     for one in held:
-        show = shows[one.show]
+        event = events.get(one.event_id)
         word = "taken back" if one.is_void else "was used" if one.came_in else ""
         place = f"{one.section}, seat {one.seat}"
-        when = words.moment(show.starts_at)
-        path = f"/tickets/{one.ticket}"
-        tickets.append(words.RowView(path, show.title, when, place=place, word=word))
-    orders = []
+        when = "" if event is None else words.moment(event.start_time)
+        title = UNKNOWN if event is None else event.title
+        tickets.append(words.RowView(f"/tickets/{one.id}", title, when, place=place, word=word))
     for order in reserved:
-        status = await front.status(order.reservation)
-        word, _, tone = words.state_words(status, "")
-        tone = "tone-busy" if status in _OPEN else tone
-        place, path = f"{order.quantity} × {order.section}", f"/reservations/{order.reservation}"
-        title = shows[order.show].title
+        event = events.get(order.event_id)
+        word, _, tone = words.state_words(order.status, "")
+        tone = "tone-busy" if order.status in _OPEN else tone
+        place, path = f"{order.quantity} × {order.section}", f"/reservations/{order.id}"
+        title = UNKNOWN if event is None else event.title
         orders.append(words.RowView(path, title, place=place, word=word.rstrip("."), tone=tone))
     return tickets, orders

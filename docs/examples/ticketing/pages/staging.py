@@ -14,7 +14,7 @@ from actors.persistence import Refusal, execute
 from docs.examples.ticketing.amounts import cents_of
 from docs.examples.ticketing.http.desk import ID, signed_in
 from docs.examples.ticketing.pages import words
-from docs.examples.ticketing.pages.buying import OLD_FORM, row_of
+from docs.examples.ticketing.pages.buying import OLD_FORM, SHOWS_LISTED, row_of
 from docs.examples.ticketing.pages.front import (
     Front,
     PageRoutes,
@@ -23,7 +23,8 @@ from docs.examples.ticketing.pages.front import (
     to_sign_in,
 )
 from docs.examples.ticketing.pages.gates import runs
-from docs.examples.ticketing.pages.shelf import run_by
+from docs.examples.ticketing.reading.listing import EventRow
+from docs.examples.ticketing.reading.rows import person
 from docs.examples.ticketing.shows import (
     INVALID,
     SECTION_SEATS_MAX,
@@ -36,6 +37,7 @@ from docs.examples.ticketing.shows import (
     Publish,
     Section,
     Show,
+    Shows,
     numbered,
 )
 
@@ -146,10 +148,10 @@ def staging_routes(front: Front) -> Blueprint:
 async def organise_page(
     front: Front, values: Mapping[str, str], said: str = "", status: int = 200
 ) -> ResponseReturnValue:
-    rows = [
-        replace(row_of(row), path=f"/organise/{row.show}")
-        for row in await run_by(front.rows, str(signed_in().user_id))
-    ]
+    await front.caught_up(front.events, Shows.category)
+    mine = f"in/owner/{person(str(signed_in().user_id))}/"
+    found = await front.events.named(mine, "events", EventRow, limit=SHOWS_LISTED)
+    rows = [replace(row_of(row), path=f"/organise/{row.id}") for row in found]
     show = values.get("show", "")
     fields = [replace(field, value=values.get(field.name, "")) for field in _FIELDS]
     form = words.PlanForm(show if ID.fullmatch(show) else front.new_id(), fields)

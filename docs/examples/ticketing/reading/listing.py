@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
 from actors.persistence import Projection, ProjectionTx, StoredEvent
 from docs.examples.ticketing.reading.rows import newest, person, put, row
-from docs.examples.ticketing.shows import ShowChanged, ShowMoved, ShowPlanned
+from docs.examples.ticketing.shows import ShowChanged, ShowMoved, ShowPlanned, ShowStatus
 
 NAME = "ticketing_events"
 # A draft is its owner's alone.
-LISTED, DRAFT = "listed", "Draft"
+LISTED = "listed"
+DRAFT: ShowStatus = "Draft"
+# Those that are to come, by their start.
+PROGRAMME = "programme/"
+ON = ("Published", "SalesOpen", "SalesClosed")
 
 
 class EventRow(msgspec.Struct, frozen=True):
@@ -24,9 +28,10 @@ class EventRow(msgspec.Struct, frozen=True):
     start_time: datetime
     end_time: datetime
     venue_name: str
-    status: str
+    status: ShowStatus
     created_at: datetime
     owner: str
+    from_cents: int = 0
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -34,9 +39,13 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class EventListing(Projection):
-    """Keeps `events/ID`, the lists of all, of a status and of an owner, and how many each has."""
+    """Keeps `events/ID`, the lists of all, of a status and of an owner, and how many each has.
+
+    Beside them those that are to come, by when they begin.
+    """
 
     name = NAME
+    version = 2
     handles = (ShowPlanned, ShowChanged, ShowMoved)
 
     async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
@@ -47,6 +56,10 @@ class EventListing(Projection):
         if after is None:
             return
         put(tx, f"events/{name}", after)
+        if before is not None and before.status in ON:
+            tx.delete(_in_programme(before))
+        if after.status in ON:
+            tx.put(_in_programme(after), {"id": name})
         if before is None or before.status != after.status:
             await _move(tx, after, [] if before is None else _lists(before), _lists(after))
 
@@ -65,6 +78,7 @@ def changed(name: str, before: EventRow | None, happened: object) -> EventRow | 
                 DRAFT,
                 at,
                 plan.owner,
+                min([one.price_cents for one in plan.sections] or [plan.price_cents]),
             )
         case ShowChanged() if before is not None:
             return msgspec.structs.replace(
@@ -77,6 +91,10 @@ def changed(name: str, before: EventRow | None, happened: object) -> EventRow | 
         case ShowMoved(status) if before is not None:
             return msgspec.structs.replace(before, status=status)
     return None
+
+
+def _in_programme(one: EventRow) -> str:
+    return f"{PROGRAMME}{one.start_time.astimezone(UTC).isoformat()}/{one.id}"
 
 
 def _lists(one: EventRow) -> list[str]:

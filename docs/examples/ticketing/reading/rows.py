@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -13,6 +14,10 @@ import trio
 from actors.persistence import Document, ProjectionStore, ProjectionTx, live_collection
 
 T = TypeVar("T")
+
+_NUMBER = re.compile(r"[0-9]+")
+# As many as the seats of the largest section have.
+NUMBER_CHARS = 5
 
 # Microseconds of the last moment there is, and cents of more than all the money: what is
 # subtracted from it sorts newest and largest first.
@@ -38,6 +43,11 @@ def person(customer: str) -> str:
     return sha256(customer.encode()).hexdigest()[:32]
 
 
+def natural(name: str) -> str:
+    """Call this for a part of a key in which A2 comes before A10."""
+    return _NUMBER.sub(lambda found: found[0].rjust(NUMBER_CHARS, "0"), name)
+
+
 async def row(tx: ProjectionTx, key: str, kind: type[T]) -> T | None:
     """Call this in a projection for a row as a value."""
     found = await tx.get(key)
@@ -53,14 +63,14 @@ class Rows:
     """The rows of one projection, for who reads; before it is there it has none."""
 
     def __init__(self, store: ProjectionStore, name: str) -> None:
-        self._store, self._name = store, name
+        self.store, self.name = store, name
         self._found: tuple[float, str] | None = None
 
     async def _live(self) -> str | None:
         """The collection that serves. One that was replaced a moment ago is there for hours."""
         now = trio.current_time()
         if self._found is None or now - self._found[0] > KNOWN_S:
-            collection = await live_collection(self._store, self._name)
+            collection = await live_collection(self.store, self.name)
             self._found = None if collection is None else (now, collection)
         return None if self._found is None else self._found[1]
 
@@ -69,8 +79,17 @@ class Rows:
         collection = await self._live()
         if collection is None:
             return None
-        found = await self._store.get(collection, key)
+        found = await self.store.get(collection, key)
         return None if found is None else msgspec.convert(found, kind)
+
+    async def many(self, place: str, names: Sequence[str], kind: type[T]) -> dict[str, T]:
+        """Call this for rows of `place` by name; unknown ones are left out."""
+        collection = await self._live()
+        keys = {f"{place}/{name}": name for name in names}
+        if collection is None or not keys:
+            return {}
+        found = await self.store.get_many(collection, [*keys])
+        return {keys[key]: msgspec.convert(one, kind) for key, one in found.items() if one}
 
     async def below(
         self, prefix: str, kind: type[T], *, limit: int = 100, skip: int = 0
@@ -82,13 +101,9 @@ class Rows:
         self, prefix: str, place: str, kind: type[T], *, limit: int = 100, skip: int = 0
     ) -> Sequence[T]:
         """Call this for the rows of `place` that are named, by `id`, below a prefix."""
-        collection = await self._live()
         names = [str(one["id"]) for one in await self._below(prefix, limit, skip)]
-        if collection is None or not names:
-            return []
-        keys = [f"{place}/{name}" for name in names]
-        found = await self._store.get_many(collection, keys)
-        return [msgspec.convert(found[key], kind) for key in keys if found.get(key) is not None]
+        found = await self.many(place, names, kind)
+        return [found[name] for name in names if name in found]
 
     async def _below(self, prefix: str, limit: int, skip: int) -> Sequence[Document]:
         collection = await self._live()
@@ -96,7 +111,7 @@ class Rows:
         after: str | None = None
         while collection is not None and len(found) < limit + skip:
             left = min(limit + skip - len(found), AT_ONCE_MAX)
-            page = await self._store.query(collection, prefix=prefix, after=after, limit=left)
+            page = await self.store.query(collection, prefix=prefix, after=after, limit=left)
             found += [document for _, document in page]
             if len(page) < left:
                 break

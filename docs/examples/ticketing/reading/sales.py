@@ -28,9 +28,14 @@ from docs.examples.ticketing.payments import (
     RefundDecided,
 )
 from docs.examples.ticketing.reading.ledger import Sale, count_cancelled, count_sold
-from docs.examples.ticketing.reading.rows import newest, person, put, row
+from docs.examples.ticketing.reading.rows import natural, newest, person, put, row
 from docs.examples.ticketing.reservations import BEHIND, Held, Reservation, Reserve, word_of
-from docs.examples.ticketing.tickets import TicketIssued, TicketPassedOn, TicketVoided
+from docs.examples.ticketing.tickets import (
+    TicketCheckedIn,
+    TicketIssued,
+    TicketPassedOn,
+    TicketVoided,
+)
 
 NAME = "ticketing_sales"
 _OF_SAGA = (SagaStarted, StepSucceeded, CompensationStarted, SagaCompleted, SagaFailed)
@@ -42,7 +47,7 @@ _OF_PAYMENT = (
     RefundDecided,
     PaymentClosed,
 )
-_OF_TICKET = (TicketIssued, TicketPassedOn, TicketVoided)
+_OF_TICKET = (TicketIssued, TicketPassedOn, TicketVoided, TicketCheckedIn)
 
 
 class ReservationRow(msgspec.Struct, frozen=True):
@@ -60,6 +65,7 @@ class ReservationRow(msgspec.Struct, frozen=True):
     seats: tuple[str, ...] = ()
     cents: int | None = None
     completed_at: datetime | None = None
+    correlation_id: str = ""
 
 
 class PaymentRow(msgspec.Struct, frozen=True):
@@ -77,6 +83,7 @@ class PaymentRow(msgspec.Struct, frozen=True):
     is_closed: bool = False
     money_in: int = 0
     processed_at: datetime | None = None
+    correlation_id: str = ""
 
 
 class TicketRow(msgspec.Struct, frozen=True):
@@ -87,19 +94,27 @@ class TicketRow(msgspec.Struct, frozen=True):
     seat: str
     owner: str
     is_void: bool = False
+    came_in: bool = False
+    # Among those of its owner: the newest order first, and its seats as they are in the hall.
+    place: str = ""
+    correlation_id: str = ""
 
 
 class Sales(Projection):
-    """Keeps `reservations/ID`, `payments/ID`, `tickets/ID`, lists of each, and the ledger."""
+    """Keeps `reservations/ID`, `payments/ID`, `tickets/ID`, lists of each, and the ledger.
+
+    Each row has the correlation id of what changed it last.
+    """
 
     name = NAME
+    version = 2
     handles = (*_OF_SAGA, *_OF_PAYMENT, *_OF_TICKET)
 
     def reads(self, event: StoredEvent) -> Sequence[str]:
         """The rows of one reservation."""
         category, _, name = str(event.stream_id).partition("-")
         if category == "ticket":
-            return [f"tickets/{name}"]
+            return [f"tickets/{name}", f"reservations/{name.rpartition('-')[0]}"]
         return [f"reservations/{name}", f"payments/{name}"]
 
     async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
@@ -107,14 +122,20 @@ class Sales(Projection):
         category, _, name = str(event.stream_id).partition("-")
         happened = self.types.decode(event)
         if category == Reservation.kind:
-            await _of_reservation(tx, name, happened, event.recorded_at)
+            await _of_reservation(tx, name, happened, event)
         elif category == "payment":
-            await _of_payment(tx, name, happened)
+            await _of_payment(tx, name, happened, _cause(event))
         elif category == "ticket":
-            await _of_ticket(tx, name, happened)
+            await _of_ticket(tx, name, happened, _cause(event))
 
 
-async def _of_reservation(tx: ProjectionTx, name: str, happened: object, at: datetime) -> None:
+def _cause(event: StoredEvent) -> str:
+    return event.metadata.get("correlation_id", "")
+
+
+async def _of_reservation(
+    tx: ProjectionTx, name: str, happened: object, event: StoredEvent
+) -> None:
     key = f"reservations/{name}"
     before = await row(tx, key, ReservationRow)
     if isinstance(happened, SagaStarted):
@@ -128,6 +149,7 @@ async def _of_reservation(tx: ProjectionTx, name: str, happened: object, at: dat
             "Initiated",
             asked.expires_at,
             happened.started_at,
+            correlation_id=_cause(event),
         )
         put(tx, key, made)
         listed = f"reservations_of/{person(asked.customer)}/{newest(happened.started_at)}/{name}"
@@ -135,8 +157,8 @@ async def _of_reservation(tx: ProjectionTx, name: str, happened: object, at: dat
         return
     if before is None:
         return
-    after = _moved(before, happened, at)
-    put(tx, key, after)
+    after = _moved(before, happened, event.recorded_at)
+    put(tx, key, msgspec.structs.replace(after, correlation_id=_cause(event)))
     if isinstance(happened, SagaCompleted):
         payment = await row(tx, f"payments/{name}", PaymentRow)
         if payment is not None and payment.kept:
@@ -165,10 +187,11 @@ def _moved(before: ReservationRow, happened: object, at: datetime) -> Reservatio
 _WAY = tuple(BEHIND.values())
 
 
-async def _of_payment(tx: ProjectionTx, name: str, happened: object) -> None:
+async def _of_payment(tx: ProjectionTx, name: str, happened: object, cause: str) -> None:
     key = f"payments/{name}"
     if isinstance(happened, PaymentOpened):
-        put(tx, key, PaymentRow(name, happened.customer, happened.cents, happened.at))
+        opened = PaymentRow(name, happened.customer, happened.cents, happened.at)
+        put(tx, key, msgspec.structs.replace(opened, correlation_id=cause))
         listed = f"payments_of/{person(happened.customer)}/{newest(happened.at)}/{name}"
         tx.put(listed, {"id": name})
         return
@@ -176,7 +199,7 @@ async def _of_payment(tx: ProjectionTx, name: str, happened: object) -> None:
     if before is None:
         return
     after = _paid(before, happened)
-    put(tx, key, after)
+    put(tx, key, msgspec.structs.replace(after, correlation_id=cause))
     if not isinstance(happened, RefundDecided) or after.back == before.back:
         return
     reservation = await row(tx, f"reservations/{name}", ReservationRow)
@@ -209,7 +232,7 @@ def _paid(before: PaymentRow, happened: object) -> PaymentRow:
     return before
 
 
-async def _of_ticket(tx: ProjectionTx, name: str, happened: object) -> None:
+async def _of_ticket(tx: ProjectionTx, name: str, happened: object, cause: str) -> None:
     key = f"tickets/{name}"
     before = await row(tx, key, TicketRow)
     match happened:
@@ -221,16 +244,30 @@ async def _of_ticket(tx: ProjectionTx, name: str, happened: object) -> None:
                 happened.section,
                 happened.seat,
                 happened.owner,
+                place=await _place(tx, happened),
             )
         case TicketPassedOn(owner) if before is not None:
-            tx.delete(f"tickets_of/{person(before.owner)}/{name}")
+            tx.delete(_held(before))
             after = msgspec.structs.replace(before, owner=owner)
         case TicketVoided() if before is not None:
             after = msgspec.structs.replace(before, is_void=True)
+        case TicketCheckedIn() if before is not None:
+            after = msgspec.structs.replace(before, came_in=True)
         case _:
             return
-    put(tx, key, after)
-    tx.put(f"tickets_of/{person(after.owner)}/{name}", {"id": name})
+    put(tx, key, msgspec.structs.replace(after, correlation_id=cause))
+    tx.put(_held(after), {"id": name})
+
+
+async def _place(tx: ProjectionTx, issued: TicketIssued) -> str:
+    reservation = await row(tx, f"reservations/{issued.reservation}", ReservationRow)
+    at = issued.at if reservation is None else reservation.created_at
+    seat = natural(f"{issued.section}/{issued.seat}")
+    return f"{newest(at)}/{issued.reservation}/{seat}"
+
+
+def _held(one: TicketRow) -> str:
+    return f"tickets_of/{person(one.owner)}/{one.place}/{one.id}"
 
 
 def _sale(one: ReservationRow) -> Sale:

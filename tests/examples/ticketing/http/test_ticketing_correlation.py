@@ -2,26 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
-from tests.examples.ticketing.http.ticketing_kit import planned, sign_in
+import pytest
+import trio
+
+from actors.persistence import START
+from actors.persistence.beside_log.outbox import MAIL_KIND
+from actors.persistence.bus import Part, Record, StartAt, read_record
+from docs.examples.ticketing.http.bus import TOPIC, bus_of
+from docs.examples.ticketing.reading import sales
+from docs.examples.ticketing.reading.rows import Rows
+from docs.examples.ticketing.reading.sales import PaymentRow, ReservationRow, TicketRow
+from storage.memory import MemoryDatabase
+from tests.examples.orders.orders_kit import text, told
+from tests.examples.ticketing.http.ticketing_kit import (
+    PATIENT,
+    listening,
+    open_ticketing,
+    planned,
+    sign_in,
+)
+from tests.patience import PATIENCE_S
 from web.app import OwnSite
+from web.mail.senders.memory import MemorySender
+from web.settings import MailSender
 
 CATEGORIES = ("reservation", "buyer", "inventory", "payment", "bank", "ticket")
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+MAILING = replace(PATIENT, mail_sender=MailSender.MEMORY)
 
 
-async def test_all_that_a_purchase_leads_to_has_the_id_of_its_requests(site: OwnSite) -> None:
-    # EX-47
-    owner, ann = [await sign_in(site.port, f"{who}@example.com") for who in ("o", "ann")]
-    event = await planned(owner)
-    before = (await site.store.read_backwards(limit=1)).events[0].cursor
-    one = str(uuid4())
-    ann.headers["X-Correlation-ID"] = one
-    reply = await ann.ask("GET /api/reservations")
-    assert reply.headers["x-correlation-id"] == one
-    await ann.bought(event, 2)
-    page = await site.store.read_all(after=before, limit=1000)
-    found = [stored for stored in page.events if not stored.is_system]
-    assert {str(stored.stream_id).partition("-")[0] for stored in found} == {*CATEGORIES}
-    others = [str(stored.stream_id) for stored in found if stored.metadata["correlation_id"] != one]
-    assert others == []
+@pytest.mark.parametrize("bus", ["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+async def test_all_that_a_purchase_leads_to_has_the_id_of_its_requests(
+    bus: str, tmp_path: Path, database_url: str
+) -> None:
+    # EX-47: answer, saga, log, bus, rows, sockets, mail and trace
+    database, url = MemoryDatabase(), None if bus == "memory" else database_url
+    opened = open_ticketing(url, tmp_path, memory=database, settings=MAILING, bus=bus)
+    async with opened as site:
+        spans = site.system.trace()
+        owner, ann = [await sign_in(site.port, f"{who}@example.com") for who in ("o", "ann")]
+        event = await planned(owner)
+        before = (await site.store.read_backwards(limit=1)).events[0].cursor
+        one = str(uuid4())
+        ann.headers["X-Correlation-ID"] = one
+        ann.headers["traceparent"] = f"00-{TRACE}-00f067aa0ba902b7-01"
+        async with listening(site.port, "/ws/notifications", ann) as heard:
+            assert "correlation_id" not in await heard.read(), "nothing has led to it"
+            reply = await ann.reserve(event, 2)
+            assert reply.headers["x-correlation-id"] == one
+            name = text(told(reply), "reservation_id")
+            assert await ann.decided(reply) == 201
+            paid = await ann.pay(name)
+            assert (paid.status, paid.headers["x-correlation-id"]) == (201, one)
+            notes = [await heard.read()]
+            while notes[-1]["status"] != "Completed":
+                notes.append(await heard.read())
+        assert {note["type"] for note in notes} == {"reservation_status", "payment_confirmation"}
+        assert {note["correlation_id"] for note in notes} == {one}
+        page = await site.store.read_all(after=before, limit=1000)
+        found = [stored for stored in page.events if not stored.is_system]
+        assert {stored.stream_id.partition("-")[0] for stored in found} == {*CATEGORIES}
+        others = [one_.stream_id for one_ in found if one_.metadata["correlation_id"] != one]
+        assert others == []
+        records = await published(site, len(found))
+        assert [record.event_id for record in records[-len(found) :]] == [
+            stored.event_id for stored in found
+        ]
+        assert {record.headers["correlation_id"] for record in records[-len(found) :]} == {one}
+        await rows_have(site, name, one)
+        await mails_have(site, database if url is None else None, one)
+        traced = [span for span in map(spans.read, spans.ring) if span.trace == TRACE]
+        assert {span.correlation_id for span in traced} == {one}
+        names = {span.name for span in traced}
+        assert names >= {"bus.publish", "bus.handle", "projection.apply", "store.append"}, names
+
+
+async def published(site: OwnSite, count: int) -> Sequence[Record]:
+    """All that stands on the bus, once there is so much."""
+    engine = bus_of(site).bus.engine
+    with trio.fail_after(PATIENCE_S):
+        member = await engine.join("reader", [TOPIC], StartAt.EARLIEST)
+        assert Part(TOPIC, 0) in (await member.renew()).held, "nobody else is in its group"
+        while len(raws := await member.fetch(Part(TOPIC, 0), START, 1000, 2**24)) < count:
+            await member.wait(Part(TOPIC, 0), 0.1)
+    await member.leave()
+    return [read_record(raw) for raw in raws]
+
+
+async def rows_have(site: OwnSite, name: str, one: str) -> None:
+    """Wait until the newest rows say which request they are of."""
+    rows = Rows(site.beside.projections, sales.NAME)
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            reservation = await rows.one(f"reservations/{name}", ReservationRow)
+            if reservation is not None and reservation.status == "Completed":
+                break
+            await site.beside.projections.changed(0.05)
+    payment = await rows.one(f"payments/{name}", PaymentRow)
+    ticket = await rows.one(f"tickets/{name}-1", TicketRow)
+    assert payment is not None
+    assert ticket is not None
+    assert {row.correlation_id for row in (reservation, payment, ticket)} == {one}
+
+
+async def mails_have(site: OwnSite, database: MemoryDatabase | None, one: str) -> None:
+    """Each ticket came by mail, which its sending is found by."""
+    assert site.mail is not None
+    assert isinstance(site.mail.sender, MemorySender)
+    with trio.fail_after(PATIENCE_S):
+        while len(site.mail.sender.outbox_of("ann@example.com")) < 3:  # noqa: ASYNC110  (no event)
+            await trio.sleep(0.02)
+    if database is not None:
+        kept = [row.message for row in database.outbox.values() if row.message.kind == MAIL_KIND]
+        tickets = [mail for mail in kept if mail.headers["template"] == "ticket"]
+        assert [mail.headers["correlation_id"] for mail in tickets] == [one, one]

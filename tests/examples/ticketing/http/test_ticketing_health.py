@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from docs.examples.ticketing.http import PLAN
-from docs.examples.ticketing.http.options import LINKS, TICKETS
+from docs.examples.ticketing.http.options import BUS, LINKS, TICKETS
 from storage.memory import MemoryDatabase
 from tests.examples.orders.orders_kit import ask, fields_at, told
 from tests.examples.ticketing.http.ticketing_kit import PATIENT, open_ticketing
 from web.app import CannotStart, open_site
 
-PARTS = {"event_store", "projections_db", "auth_db", "redis", "event_bus"}
+PARTS = {"event_store", "projections_db", "auth_db", "event_bus"}
 
 
 async def test_each_part_is_truly_asked(tmp_path: Path) -> None:
@@ -30,6 +30,7 @@ async def test_each_part_is_truly_asked(tmp_path: Path) -> None:
         ready = await ask(site.port, "GET /ready")
         assert ready.status == 200, ready.body
         assert set(fields_at(told(ready), "components")) >= PARTS
+        assert "redis" not in fields_at(told(ready), "components"), "it has no part in this"
     database = MemoryDatabase()
     async with open_ticketing(None, tmp_path, memory=database) as site:
         database.faults.fail_next(times=10_000)
@@ -42,7 +43,14 @@ async def test_each_part_is_truly_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(LINKS, "yes"), (TICKETS, "k1:short"), (TICKETS, "no key")]
+    ("name", "value"),
+    [
+        (LINKS, "yes"),
+        (TICKETS, "k1:short"),
+        (TICKETS, "no key"),
+        (BUS, "carrier pigeons"),
+        (BUS, "postgres"),  # without PostgreSQL
+    ],
 )
 async def test_options_that_are_none_are_refused_at_the_start(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from actors.accounts import Role
 from actors.persistence import Projection, ProjectionStore, begin_rebuild, live_collection
 from actors.runtime import Secret
 from docs.examples.ticketing.http import PLAN
-from docs.examples.ticketing.http.options import LINKS
+from docs.examples.ticketing.http.options import BUS, LINKS
 from storage.memory import MemoryDatabase
 from tests.examples.orders.orders_kit import ask, text, told
 from tests.patience import PATIENCE_S
@@ -40,16 +40,22 @@ CARD = {"type": "credit_card", "token": "tok_visa", "last_four": "4242"}
 
 @asynccontextmanager
 async def open_ticketing(
-    database_url: str | None, folder: Path, *, memory: MemoryDatabase | None = None
+    database_url: str | None,
+    folder: Path,
+    *,
+    memory: MemoryDatabase | None = None,
+    settings: Settings = PATIENT,
+    bus: str = "memory",
 ) -> AsyncIterator[OwnSite]:
     """Have the example served, in PostgreSQL or in memory, with the links of tests told."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(LINKS, "on")
+        patch.setenv(BUS, bus)
         if database_url is None:
-            async with open_site(PLAN, PATIENT, store=memory or MemoryDatabase()) as site:
+            async with open_site(PLAN, settings, store=memory or MemoryDatabase()) as site:
                 yield site
             return
-        settings = replace(PATIENT, database_url=Secret(database_url), state_dir=folder / "state")
+        settings = replace(settings, database_url=Secret(database_url), state_dir=folder / "state")
         async with open_site(PLAN, settings) as site:
             yield site
 
@@ -175,23 +181,28 @@ async def refused(port: int, path: str) -> int:
 
 
 async def rebuilt(
-    store: ProjectionStore, projection: Projection
-) -> tuple[Mapping[str, object], Mapping[str, object]]:
-    """Build a projection anew, and give its rows before and after."""
-    name = projection.name
-    before = await _rows(store, name)
-    serving = await live_collection(store, name)
-    await begin_rebuild(store, projection)
+    store: ProjectionStore, projections: Sequence[Projection]
+) -> dict[str, tuple[Mapping[str, object], Mapping[str, object]]]:
+    """Build projections anew, all at once, and give the rows of each before and after."""
+    names = [one.name for one in projections]
+    serving = {name: await live_collection(store, name) for name in names}
+    before = {name: await _rows(store, name) for name in names}
+    for one in projections:
+        await begin_rebuild(store, one)
     with trio.fail_after(PATIENCE_S):
-        while await live_collection(store, name) == serving:
+        while any([await live_collection(store, name) == serving[name] for name in names]):
             await store.changed(0.05)
-    return before, await _rows(store, name)
+    return {name: (before[name], await _rows(store, name)) for name in names}
 
 
 async def _rows(store: ProjectionStore, name: str) -> Mapping[str, object]:
     collection = await live_collection(store, name)
     assert collection is not None
-    return dict(await store.query(collection, limit=1000))
+    found, after = dict[str, object](), None
+    while page := await store.query(collection, after=after, limit=1000):
+        found |= dict(page)
+        after = page[-1][0]
+    return found
 
 
 class Heard:

@@ -121,8 +121,10 @@ async def test_of_two_gates_at_once_one_lets_in() -> None:
     # EX-50
     async with open_box_office() as site:
         owner = await come_in(site, "owner@example.org")
-        show = await on_sale(owner)
+        show = await on_sale(owner, "Stalls; A 9-10; 45.00")
         order = await bought(owner, show, quantity="2")
+        listed = re.findall(r"seat (A\d+)", await owner.shown("/tickets"))
+        assert listed == ["A9", "A10"], "as they are in the hall"
         page = await owner.shown(order)
         code = ""
         for ticket in re.findall(r'href="(/tickets/[^"]+)"', page):

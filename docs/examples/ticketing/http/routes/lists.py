@@ -49,6 +49,22 @@ OWN_MAX = 100
 _STATUSES = ("Draft", "Published", "SalesOpen", "SalesClosed", "Completed", "Cancelled")
 
 
+class TicketListed(msgspec.Struct, frozen=True):
+    """A ticket as the list of its owner has it."""
+
+    id: str
+    reservation_id: str
+    event_id: str
+    section: str
+    seat: str
+    owner: str
+    is_void: bool
+
+    @classmethod
+    def of(cls, row: TicketRow) -> TicketListed:
+        return msgspec.convert(row, cls, from_attributes=True)
+
+
 def list_routes(site: OwnSite) -> Blueprint:
     """Call this for the routes that read rows."""
     routes, desk = Blueprint("lists", __name__), desk_of(site)
@@ -83,7 +99,8 @@ def list_routes(site: OwnSite) -> Blueprint:
         who = str(signed_in().user_id)
         await catch_up(store, sales.NAME)
         found = await sold.named(f"tickets_of/{person(who)}/", "tickets", TicketRow, limit=OWN_MAX)
-        return ok({"tickets": found, "total": len(found)})
+        listed = [TicketListed.of(one) for one in found]
+        return ok({"tickets": listed, "total": len(listed)})
 
     _search(routes, site)
     _seats(routes, desk, Rows(store, halls.NAME))
