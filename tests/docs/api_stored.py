@@ -86,6 +86,7 @@ PERSISTENCE: Final = Page(
             (
                 "AskStatus",
                 "ProjectionRunner",
+                "Follows",
                 "ReplayParked",
                 "Resume",
                 "ProjectionHalted",
@@ -166,7 +167,6 @@ PERSISTENCE: Final = Page(
             "The event store",
             (
                 "EventStore",
-                "Follows",
                 "StreamId",
                 "NewEvent",
                 "StoredEvent",

@@ -78,7 +78,7 @@ from web.settings import SECRET_BYTES_MIN, Bus, Cluster, Settings
 from web.views import ViewError
 from web.wiring.environment import SystemClock
 from web.wiring.frame.composing import OwnRoot
-from web.wiring.frame.own_site import Beside, Kept, Members, OwnBus, OwnSite, SitePlan
+from web.wiring.frame.own_site import IN_MEMORY, Beside, Kept, Members, OwnBus, OwnSite, SitePlan
 from web.wiring.leaving import WayOut
 from web.wiring.secret import load_private_key
 from web.wiring.stopping import Stopping
@@ -248,9 +248,9 @@ async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
             )
 
 
-def _open_bus(settings: Settings, database: Database | MemoryDatabase, kind: Bus | None) -> OwnBus:
+def _open_bus(settings: Settings, database: Database | MemoryDatabase, kind: str) -> OwnBus:
     """The bus of a site of one's own, see `OwnSite.open_bus`."""
-    if kind is None:
+    if kind == IN_MEMORY:
         if isinstance(database, MemoryDatabase):
             return OwnBus(MemoryBus(BusTables(database, kept=BUS_KEPT)), is_shared=False)
         # What cannot be read is found where all that failed is.
@@ -259,7 +259,7 @@ def _open_bus(settings: Settings, database: Database | MemoryDatabase, kind: Bus
     if isinstance(database, MemoryDatabase):
         raise CannotStart(f"{kind} needs a store in PostgreSQL; or take a bus in memory")
     try:
-        bus = make_bus(replace(settings, bus=kind), database)
+        bus = make_bus(replace(settings, bus=Bus(kind)), database)
     except BusRefused as error:
         raise CannotStart(str(error)) from error
     door = [] if bus.close is None else [ChildSpec("bus-door", partial(Door, bus.close))]

@@ -74,7 +74,7 @@ from web.server import (
     sign_in_of,
 )
 from web.server.quart_app import Identify, nobody
-from web.settings import Bus, MailSender, Settings
+from web.settings import MailSender, Settings
 from web.views import LocalPath, StaticTable
 from web.views.static import DATASTAR
 from web.wiring.environment import SystemClock, SystemIds
@@ -174,6 +174,10 @@ class Among(Protocol):
         ...
 
 
+# The engine of a bus that reaches nobody else.
+IN_MEMORY = "memory"
+
+
 @dataclass(frozen=True, slots=True)
 class OwnBus:
     """An event bus as a site of one's own has it; `children` stand in the tree before its users.
@@ -226,9 +230,7 @@ class Kept:
     attach: Callable[[Dependencies], None] = lambda outside: None
     # What makes this process a node, with `CLUSTER=on`.
     among: Callable[[Finder], Among] | None = None
-
-
-    open_bus: Callable[[Bus | None], OwnBus] | None = None
+    open_bus: Callable[[str], OwnBus] | None = None
 
 
 class OwnSite(Finder):
@@ -317,8 +319,8 @@ class OwnSite(Finder):
             raise NothingBeside
         return self.kept.searching
 
-    def open_bus(self, kind: Bus | None) -> OwnBus:
-        """Call this once for an event bus; None is one in the memory of this process.
+    def open_bus(self, kind: str = IN_MEMORY) -> OwnBus:
+        """Call this once for an event bus: in the `memory` of this process, `postgres` or `kafka`.
 
         Raises `CannotStart` for one that this store or machine cannot have, and `NothingBeside`.
         """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from docs.examples.ticketing.codes import KeyRing as TicketKeys
 from web.app import CannotStart
 from web.server import KeyRing
-from web.settings import Bus, Settings, is_loopback
+from web.settings import Settings, is_loopback
 
 # `TICKETING_KEYS=2025:BASE64,2026:BASE64`: the last one signs, all of them are read. So is
 # `TICKETING_HOOK_KEYS`, by which the gateway signs what it says of payments.
@@ -21,21 +21,18 @@ LINKS = "TICKETING_TEST_LINKS"
 SENDS = "TICKETING_HOOKS"
 # Where what was committed is told: in the memory of each process, or to other programs too.
 BUS = "TICKETING_BUS"
-_BUSES: Mapping[str, Bus | None] = {"memory": None, "postgres": Bus.POSTGRES, "kafka": Bus.KAFKA}
+_BUSES = ("memory", "postgres", "kafka")
 
 
 @dataclass(frozen=True)
 class Options:
-    """`hooks` are the keys of the gateway by their ids, the one that signs last.
-
-    `bus` is None for one in memory.
-    """
+    """`hooks` are the keys of the gateway by their ids, the one that signs last."""
 
     tickets: TicketKeys
     hooks: Mapping[str, bytes] = field(repr=False)
     tells_links: bool = False
     sends_hooks: bool = True
-    bus: Bus | None = None
+    bus: str = "memory"
 
 
 def read_options(environment: Mapping[str, str], settings: Settings, ring: KeyRing) -> Options:
@@ -53,7 +50,7 @@ def read_options(environment: Mapping[str, str], settings: Settings, ring: KeyRi
     if bus not in _BUSES:
         raise CannotStart(f"{BUS}: is one of {', '.join(_BUSES)}")
     sends_hooks = _switch(environment, SENDS, "on")
-    return Options(tickets, hooks, tells_links, sends_hooks, _BUSES[bus])
+    return Options(tickets, hooks, tells_links, sends_hooks, bus)
 
 
 def _switch(environment: Mapping[str, str], name: str, usual: str) -> bool:
