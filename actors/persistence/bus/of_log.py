@@ -205,13 +205,20 @@ class AskPublished(Ask[Cursor]):
 class LogPublisher(Actor[AskPublished]):
     """Publishes the log on a topic, each event at least once, in its order.
 
-    Where the bus or the store is away it waits, and goes on from its place.
+    Where the bus or the store is away it waits, and goes on from its place. With `categories` it
+    publishes those alone; then nobody may follow others by what is heard.
     """
 
     def __init__(
-        self, events: EventStore, bus: EventBus, topic: str, place: PublishingPlace
+        self,
+        events: EventStore,
+        bus: EventBus,
+        topic: str,
+        place: PublishingPlace,
+        categories: Sequence[str] | None = None,
     ) -> None:
         self._events, self._bus, self._topic, self._place = events, bus, topic, place
+        self._categories = categories
         self._at = START
 
     async def on_start(self) -> None:
@@ -238,15 +245,18 @@ class LogPublisher(Actor[AskPublished]):
     async def _publish(self, at: Bookmark) -> None:
         """Publish until another one does."""
         self._at = at.cursor
-        pages = self._events.follow(after=at)
+        last = at
+        pages = self._events.follow(after=at, categories=self._categories)
         async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
             async for page in reading:
-                records = records_of(page.events, replace(at, cursor=self._at))
+                records = records_of(page.events, last)
                 for begin in range(0, len(records), PUBLISH_MAX):
                     await self._publish_part(records[begin : begin + PUBLISH_MAX])
                 if not await self._place.move(page.next):
                     return
                 self._at = page.next
+                if page.events:
+                    last = replace(at, cursor=page.events[-1].cursor)
 
     async def _publish_part(self, records: Sequence[Record]) -> None:
         tallies, began = current_tallies(), trio.current_time()

@@ -22,10 +22,13 @@ from actors.persistence.bus import (
 )
 from docs.examples.ticketing.http.desk import desk_of
 from docs.examples.ticketing.http.options import BUS
+from docs.examples.ticketing.reservations import Reservation
 from supervision import ChildSpec
 from web.app import CannotStart, OwnSite
 
 TOPIC = "ticketing-events"
+# Who signs in is nobody's business there.
+CATEGORIES = ("event", "inventory", "buyer", Reservation.kind, "payment", "bank", "ticket")
 PUBLISHER, LISTENER = "bus-publisher", "bus-listener"
 # The row beside those of projections that says how far the log is published.
 PUBLISHED = "ticketing_bus"
@@ -61,7 +64,7 @@ class TicketBus:
             ChildSpec(LISTENER, partial(LogListener, engine, TOPIC, group, self.heard, store)),
             ChildSpec(
                 PUBLISHER,
-                partial(LogPublisher, store, engine, TOPIC, self._place),
+                partial(LogPublisher, store, engine, TOPIC, self._place, CATEGORIES),
                 name=PUBLISHER,
             ),
         ]
