@@ -131,7 +131,7 @@ def test_a_stuck_one_goes_on_as_was_decided(
         f"saga {action}",
     )
     assert audit == [(system_user(), f"saga {STUCK}", True, "the bank is open")]
-    assert run("saga", action, STUCK, "--yes", *why) == 4, "it is over"
+    assert run("saga", action, STUCK, "--yes", *why) == 4, f"it is over: {run.err}"
 
 
 @pytest.mark.slow
