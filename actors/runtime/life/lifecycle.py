@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import CoroutineType
 
 import trio
@@ -78,7 +79,7 @@ def turn(cell: Cell) -> bool:
     if life.hibernating:
         life.hibernating = False
         # In its context, as everything here: what it has set before it hibernated is still set.
-        cell.owner.nursery.start_soon(_run_woken, life, name=cell.path)
+        _start_task(life, _run_woken, name=cell.path)
         return False
     if not _is_dispatched(life):
         return False  # It has got a task meanwhile, or is on its way to its end.
@@ -301,9 +302,21 @@ def _birth(life: Life) -> None:
         _fail_to_start(life, cause_of(without_cancelled(error)))
         return
     if life.has_task:
-        life.cell.owner.nursery.start_soon(run_task, life, name=life.cell.path)
+        _start_task(life, run_task, name=life.cell.path)
     else:
         _start_dispatched(life)
+
+
+def _start_task(life: Life, task: Callable[[Life], Awaitable[object]], *, name: str) -> None:
+    """Start a task of an actor beside those of its owner's others."""
+    nursery = life.cell.owner.nursery
+    try:
+        nursery.start_soon(task, life, name=name)
+    except RuntimeError:
+        # Closed. Where the owner was cancelled from outside, as Ctrl-C does, or has raised, nothing
+        # starts any more: whoever waits is told by `System.close`.
+        if not nursery.cancel_scope.cancel_called:
+            raise
 
 
 def _fail_to_start(life: Life, error: BaseException) -> None:
@@ -433,8 +446,7 @@ def _has_child_tasks(life: Life) -> bool:
 
 def _end_in_task(life: Life, rest: Callable[[Life], Awaitable[None]]) -> None:
     # Waiting for child tasks needs a task, for the first time in this incarnation's life.
-    nursery = life.cell.owner.nursery
-    nursery.start_soon(_finish_in_task, life, rest, name=f"{life.cell.path} (ending)")
+    _start_task(life, partial(_finish_in_task, rest=rest), name=f"{life.cell.path} (ending)")
 
 
 async def _finish_in_task(life: Life, rest: Callable[[Life], Awaitable[None]]) -> None:
