@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
+from typing import cast, get_args
 
 import pytest
 import trio
 
 from actors.persistence import NewDeadLetter
+from actors.runtime import message
 from storage.memory import MemoryDeadLetters
 from tests.journeys.visitor import Answer
 from tests.logged import captured
@@ -29,6 +32,11 @@ SECRET = "for ada@example.org alone"
 
 async def _away() -> None:
     raise TimeoutError
+
+
+def _unknown(name: str) -> Messages:
+    made: type[object] = type(name, (), {})
+    return cast("Messages", message(made)())
 
 
 @pytest.mark.slow
@@ -68,6 +76,14 @@ async def test_visitors_see_numbers_and_what_their_own_sandbox_lost() -> None:
             other = await get(site.visitor(), paths.LAB_FAILURES)
             assert "Nothing yet" in other.text
             assert "rooms-room-2" not in other.text
+            # LAB-40: the newest hundred rows.
+            unknown = [_unknown(f"Odd{n}") for n in range(101)]
+            for odd in unknown:
+                site.web.sandboxes._tell(guest.sandbox, Place("rooms-room-2"), odd)
+            found = site.web.failures
+            await until(lambda: len(found.letters_in(guest.sandbox)) > len(unknown))
+            rows = [one.message_type for one in found.lost(guest.sandbox)]
+            assert rows == [f"Odd{n}" for n in range(100, 0, -1)]
         grace = await operator(site)
         own = (await get(grace, paths.LAB_FAILURES)).text
         assert all(f'href="{path}"' in own for path in (paths.OPS_OUTSIDE, paths.OPS_DEAD))
@@ -153,6 +169,13 @@ async def test_a_visitor_settles_what_was_lost_in_their_sandbox_once() -> None:
             ("letters all", room, 1, "done"),
             ("letters edit", sink, 1, "done"),
         ]
+
+
+def test_every_message_of_a_sandbox_with_something_in_it_can_be_changed() -> None:
+    # LAB-40
+    has_fields = {one for one in get_args(Messages) if fields(one)}
+    assert has_fields == {Numbered}, "a class of its own needs its own way to be changed"
+    assert [one.name for one in fields(Numbered)] == ["number"]
 
 
 @pytest.mark.slow
