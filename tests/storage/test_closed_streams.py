@@ -90,6 +90,14 @@ async def _execute(connection: Connection, statement: str) -> str:
     return str(await connection.execute(statement))
 
 
+async def _are_others_busy(connection: Connection) -> bool:
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND state <> 'idle')"
+    )
+    return found
+
+
 async def _count(connection: Connection, table: str) -> int:
     return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))  # noqa: S608  (ours)
 
@@ -157,6 +165,9 @@ async def test_removing_takes_all_copies_and_can_be_cut_short(
                 while await database.run(_count, "events") > 3000:
                     await trio.lowlevel.checkpoint()
                 scope.cancel()
+        # A commit that was under way is wholly there or not, and may be told a moment later.
+        while await database.run(_are_others_busy):
+            await trio.lowlevel.checkpoint()
         left = await database.run(_count, "events") - 6
         assert 0 < left < 3200
         async with trio.open_nursery() as nursery:
