@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ import pytest
 import trio
 
 from docs.examples.ticketing.http.options import LINKS, SENDS
-from tests.examples.orders.orders_kit import text, told
+from tests.examples.orders.orders_kit import ask, text, told
 from tests.examples.ticketing.http.ticketing_kit import User, planned, sign_in
 from tests.journeys.site_process import ExampleProcess
 from tests.nodes.balancer import Balancer, program_of
@@ -141,6 +142,9 @@ def three(tmp_path: Path, database_url: str) -> Iterator[Standing]:
 
 async def strike(standing: Standing) -> None:
     """Kill one of three servers while all buyers want the last seat."""
+    # The balancer was there before they were, and looks for them now and then; it tells nobody.
+    while (await ask(standing.port, "GET /health")).status == HTTPStatus.SERVICE_UNAVAILABLE:  # noqa: ASYNC110
+        await trio.sleep(0.1)
     owner = await sign_in(standing.port, "owner@example.com")
     event = await planned(owner, 1)
     buyers = await all_at_once(STRUCK, [standing.port])
