@@ -104,7 +104,13 @@ class MailDelivery:
         if trio.current_time() < self._left_alone_until and self.trouble is not None:
             await self._put_off(ref, entry, self.trouble.code)
         try:
-            data = bytes_of(mail, entry.message_id, self._address, self._env.clock.now())
+            data = bytes_of(
+                mail,
+                entry.message_id,
+                self._address,
+                self._env.clock.now(),
+                correlation_id=entry.headers.get("correlation_id", ""),
+            )
         except BadMail as error:
             await self._refuse(ref, f"its {error.field} cannot be written")
         outgoing = Outgoing(entry.message_id, mail, data, needs_utf8(mail, self._address))

@@ -40,8 +40,19 @@ def needs_utf8(mail: Mail, sender: MailAddress) -> bool:
     return not (wire_address(mail.to) + wire_address(sender.address)).isascii()
 
 
-def bytes_of(mail: Mail, message_id: UUID, sender: MailAddress, now: datetime) -> bytes:
-    """Call this for what a server is given, lines ended by CR LF; raises `BadMail`."""
+def bytes_of(
+    mail: Mail,
+    message_id: UUID,
+    sender: MailAddress,
+    now: datetime,
+    *,
+    correlation_id: str = "",
+) -> bytes:
+    """Call this for what a server is given, lines ended by CR LF; raises `BadMail`.
+
+    By `correlation_id` whoever has the mail, or a server's log of it, finds the request that led
+    to it. One that is no plain word is left out: no mail stays behind for it.
+    """
     for field, text in (("to", mail.to), ("subject", mail.subject), ("from", sender.address)):
         check_line(field, text)
     boundary = f"=_{message_id.hex}"  # no text has it: it is no quoted-printable
@@ -59,6 +70,8 @@ def bytes_of(mail: Mail, message_id: UUID, sender: MailAddress, now: datetime) -
         if mail.unsubscribe:
             lines.append(_line("List-Unsubscribe", f"<{mail.unsubscribe}>"))
             lines.append(b"List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+        if _CORRELATION_ID.fullmatch(correlation_id):
+            lines.append(_line("X-Correlation-ID", correlation_id))
         lines += [
             b"MIME-Version: 1.0",
             *(_with_pictures(boundary, mail) if mail.pictures else _texts(boundary, mail)),
@@ -74,6 +87,8 @@ def bytes_of(mail: Mail, message_id: UUID, sender: MailAddress, now: datetime) -
 _LINE_MAX, _UNBROKEN_MAX = 78, 998
 # What needs no quotes and has one meaning.
 _PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+# Ours are UUIDs; a program of one's own may name what it does otherwise.
+_CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _PLAIN_NAME = re.compile(r"([A-Za-z0-9]+( [A-Za-z0-9]+)*)?")
 
 

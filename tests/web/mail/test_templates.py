@@ -224,9 +224,22 @@ def test_an_optional_mail_says_how_to_end_it() -> None:
         bytes_of(_mail(unsubscribe=end), UUID(int=1), _FROM, _AT), policy=default
     )
     assert read["List-Unsubscribe"] == f"<{end}>"
+    assert read["X-Correlation-ID"] is None
     for bad in ("http://example.org", "https://a>b", "https://a\nb", "mailto:x@example.org"):
         with pytest.raises(BadMail, match="unsubscribe"):
             mails.messages("a@example.org", TICKET, TICKET.sample, "k", unsubscribe=bad)
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [(str(UUID(int=7)), str(UUID(int=7))), ("nightly:1", "nightly:1"), ("", None), ("a b", None),
+     ("a\r\nBcc: eve@example.org", None), ("x" * 101, None), ("ünique", None)],
+)  # fmt: skip
+def test_a_mail_is_found_by_the_request_that_led_to_it(given: str, written: str | None) -> None:
+    # MAIL-4, EX-47: what is no plain word adds no header of its own, and keeps no mail back
+    data = bytes_of(_mail(), UUID(int=1), _FROM, _AT, correlation_id=given)
+    read = message_from_bytes(data, policy=default)
+    assert (read["X-Correlation-ID"], read["Bcc"]) == (written, None)
 
 
 _SUBJECTS = ("Hi", "Zoë’s links", "word " * 40 + "end", "x" * 200, "a  b", "=?x?=")

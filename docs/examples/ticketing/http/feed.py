@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import cast
 
 import msgspec
 
-from actors.persistence import EVENTS, Follows, Page, StoredEvent, ask_state
+from actors.persistence import EVENTS, Follows, Page, StoredEvent, StreamId, ask_state
 from actors.sagas import SagaEvent, SagaId, SagaStarted, SagaState, apply
 from docs.examples.store_feed import FeedPlace, StoreFeed
 from docs.examples.ticketing.http.desk import Desk
@@ -98,13 +99,23 @@ class TicketFeed(StoreFeed):
         for stream in _streams(events, Sections.category):
             show, section = place_of(stream)
             if self.system.topics.has_subscribers(seats_on(show)):
-                told = await look_at_seats(self._desk, show, section)
+                cause_of = partial(self._cause, events, stream)
+                told = await look_at_seats(self._desk, show, section, cause_of)
                 self.system.topics.publish(seats_on(show), told)
         for stream in _streams(events, Reservation.kind):
             await self._tell_reservation(stream, [one for one in events if one.stream_id == stream])
         for one in events:
             if str(one.stream_id).startswith(f"{Payments.category}-"):
                 await self._tell_payment(one)
+
+    async def _cause(self, events: Sequence[StoredEvent], stream: str, version: int) -> str:
+        """Which request led to a version: numbers may be newer than what this page tells."""
+        found = [one for one in events if (one.stream_id, one.version) == (stream, version)]
+        if not found:
+            store = self._desk.site.store
+            newer = store.load_backwards(StreamId(stream), from_version=version, limit=1)
+            found = [one async for one in newer]
+        return found[0].metadata.get("correlation_id", "") if found else ""
 
     async def _state(self, saga: SagaId, stored: Sequence[StoredEvent]) -> SagaState:
         """What a saga's events add up to, with these as its newest."""

@@ -7,7 +7,7 @@ newest numbers wait for who reads slowly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -35,14 +35,21 @@ SILENT_S_MAX = 300.0
 # Nobody has anything to say here but ping and pong.
 WRONG_MAX = 10
 NOBODY = str(UUID(int=0))
+# The correlation id of what made a section's version.
+CauseOf = Callable[[int], Awaitable[str]]
 
 
-class AvailabilityUpdate(msgspec.Struct, frozen=True, tag="availability_update"):
+class AvailabilityUpdate(
+    msgspec.Struct, frozen=True, tag="availability_update", omit_defaults=True
+):
+    """`correlation_id` is that of the request which led to these numbers; at open there is none."""
+
     event_id: str
     section: str
     available: int
     reserved: int
     sold: int
+    correlation_id: str = ""
 
 
 class ReservationStatus(msgspec.Struct, frozen=True, tag="reservation_status", omit_defaults=True):
@@ -105,12 +112,15 @@ def notes_on(customer: str) -> str:
     return f"notes-{customer}"
 
 
-async def look_at_seats(desk: Desk, event_id: str, section: str) -> Told:
-    """Call this for the seats of a section as they are now."""
+async def look_at_seats(
+    desk: Desk, event_id: str, section: str, cause_of: CauseOf | None = None
+) -> Told:
+    """Call this for the seats of a section as they are now, and what its newest change is of."""
     version, found = await ask_state(desk.office.find().sections[f"{event_id}-{section}"])
     assert isinstance(found, Seating)
-    said = AvailabilityUpdate(event_id, section, found.available, found.reserved, found.sold_count)
-    return Told.of(said, section, version)
+    cause = "" if cause_of is None else await cause_of(version)
+    numbers = found.available, found.reserved, found.sold_count
+    return Told.of(AvailabilityUpdate(event_id, section, *numbers, cause), section, version)
 
 
 class Line:

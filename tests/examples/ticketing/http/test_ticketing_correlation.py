@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from email import message_from_bytes
 from pathlib import Path
 from uuid import uuid4
 
@@ -52,7 +53,10 @@ async def test_all_that_a_purchase_leads_to_has_the_id_of_its_requests(
         one = str(uuid4())
         ann.headers["X-Correlation-ID"] = one
         ann.headers["traceparent"] = f"00-{TRACE}-00f067aa0ba902b7-01"
-        async with listening(site.port, "/ws/notifications", ann) as heard:
+        async with (
+            listening(site.port, "/ws/notifications", ann) as heard,
+            listening(site.port, f"/ws/availability/{event}") as hall,
+        ):
             assert "correlation_id" not in await heard.read(), "nothing has led to it"
             reply = await ann.reserve(event, 2)
             assert reply.headers["x-correlation-id"] == one
@@ -63,6 +67,12 @@ async def test_all_that_a_purchase_leads_to_has_the_id_of_its_requests(
             notes = [await heard.read()]
             while notes[-1]["status"] != "Completed":
                 notes.append(await heard.read())
+            # Of what planned it the hall may be told yet; whoever buys changes the numbers later.
+            seats = [await hall.read()]
+            while seats[-1]["sold"] != 2:
+                seats.append(await hall.read())
+            held = [told["correlation_id"] for told in seats if told["reserved"] or told["sold"]]
+            assert {*held} == {one}
         assert {note["type"] for note in notes} == {"reservation_status", "payment_confirmation"}
         assert {note["correlation_id"] for note in notes} == {one}
         page = await site.store.read_all(categories=["event", *CATEGORIES], limit=1000)
@@ -117,9 +127,11 @@ async def mails_have(site: OwnSite, database: MemoryDatabase | None, one: str) -
     assert site.mail is not None
     assert isinstance(site.mail.sender, MemorySender)
     with trio.fail_after(PATIENCE_S):
-        while len(site.mail.sender.outbox_of("ann@example.com")) < 3:  # noqa: ASYNC110  (no event)
+        while len(outbox := site.mail.sender.outbox_of("ann@example.com")) < 3:  # noqa: ASYNC110
             await trio.sleep(0.02)
     if database is not None:
         kept = [row.message for row in database.outbox.values() if row.message.kind == MAIL_KIND]
         tickets = [mail for mail in kept if mail.headers["template"] == "ticket"]
         assert [mail.headers["correlation_id"] for mail in tickets] == [one, one]
+    sent = [message_from_bytes(mail.data) for mail in outbox if mail.mail.template == "ticket"]
+    assert [mail["X-Correlation-ID"] for mail in sent] == [one, one]
