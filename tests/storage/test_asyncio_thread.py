@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 import pytest
 import trio
 
+from storage import asyncio_thread
 from storage.asyncio_thread import AsyncioThread
 from storage.errors import StoreUnavailable
 from storage.testing.samples import PATIENCE_S
@@ -19,6 +20,12 @@ async def thread() -> AsyncIterator[AsyncioThread]:
     await made.start()
     yield made
     await made.stop()
+
+
+@pytest.fixture
+def patient_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give cancelled work the time that it needs to end on a busy machine."""
+    monkeypatch.setattr(asyncio_thread, "CANCEL_GRACE_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -78,6 +85,7 @@ async def test_many_calls_run_side_by_side(thread: AsyncioThread) -> None:
     assert sorted(answers) == [2 * number for number in range(500)]
 
 
+@pytest.mark.usefixtures("patient_grace")
 async def test_cancelling_cancels_the_work_and_waits_for_its_end(thread: AsyncioThread) -> None:
     # STORE-18
     seen: list[str] = []
@@ -95,6 +103,7 @@ async def test_cancelling_cancels_the_work_and_waits_for_its_end(thread: Asyncio
     assert seen == ["cancelled"]
 
 
+@pytest.mark.usefixtures("patient_grace")
 async def test_work_that_was_over_gives_its_outcome_though_cancelled(thread: AsyncioThread) -> None:
     # STORE-18: the caller of a commit that happened is told so
     async def work(begin: Callable[[], None]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from storage.errors import PoolExhausted, StoreRejected, StoreTimeout, StoreUnavailable
@@ -30,7 +31,7 @@ from tests.patience import PATIENT_POOL
 from tests.processes.prepared import start_prepared
 
 # One session, ready when the database is, and whoever needs it waits for it.
-_ONE = PoolSettings(connections_min=1, connections_max=1, acquire_s_max=PATIENCE_S)
+_ONE = replace(PATIENT_POOL, connections_min=1, connections_max=1)
 
 
 async def _pid(connection: Connection) -> int:
@@ -89,7 +90,8 @@ async def test_sessions_carry_the_settings(database_url: str) -> None:
     async def settings(connection: Connection) -> list[str]:
         return [str(await connection.fetchval(f"SHOW {name}")) for name in names]
 
-    async with open_database(database_url, part="test") as database:
+    patient = PoolSettings(acquire_s_max=PATIENCE_S, operation_s_max=PATIENCE_S)
+    async with open_database(database_url, part="test", settings=patient) as database:
         assert await database.run(settings) == ["greenroom:test", "30s", "5s", "1min"]
 
 
@@ -161,7 +163,7 @@ async def test_a_full_pool_refuses_in_time(database_url: str) -> None:
 
 async def test_who_waits_in_line_gets_the_room_of_a_session_that_ended(database_url: str) -> None:
     # STORE-33: with two in line the first found the other there, and lined up behind it again
-    settings = replace(_ONE, connections_min=0, acquire_s_max=20.0)
+    settings = replace(_ONE, connections_min=0)
     pids: list[int] = []
     async with (
         open_database(database_url, part="watch", settings=PATIENT_POOL) as watch,
@@ -316,19 +318,19 @@ async def test_a_database_that_says_nothing_is_given_up_when_its_time_is_over() 
 
 async def test_old_and_doubtful_connections_are_renewed(database_url: str) -> None:
     # STORE-33
-    old = PoolSettings(connections_max=1, lifetime_s_max=0.001)
+    old = replace(_ONE, lifetime_s_max=0.001)
     async with open_database(database_url, settings=old) as database:
         first = await database.run(_pid)
         await trio.sleep(0.002)
         assert await database.run(_pid) != first
-    tested = PoolSettings(connections_max=1, test_after_idle_s=0.0)
+    tested = replace(_ONE, test_after_idle_s=0.0)
     async with open_database(database_url, settings=tested) as database:
         assert await database.run(_pid) == await database.run(_pid)
 
 
 async def test_a_busy_pool_shows_itself_saturated(database_url: str) -> None:
     # STORE-33
-    settings = PoolSettings(connections_max=1, saturated_after_s=0.0)
+    settings = replace(_ONE, saturated_after_s=0.0)
     async with open_database(database_url, settings=settings) as database:
         assert not database.pool_stats().is_saturated
         async with trio.open_nursery() as nursery:
@@ -417,6 +419,22 @@ async def test_who_waits_for_a_database_is_told_at_once_and_then_now_and_again(
     with captured() as lines, pytest.raises(StoreUnavailable):
         await database.wait_up(0.0)
     assert lines == []
+
+
+async def test_a_pause_that_takes_longer_than_the_time_is_told_by_what_kept_it_away(
+    mock_clock: MockClock,
+) -> None:
+    # REL-25: as of a machine that has too much to do
+    database = Database("postgresql://a@/b", patience_s=0.0)
+
+    async def wait() -> None:
+        with pytest.raises(StoreUnavailable, match="its loop is not running"):
+            await database.wait_up(2.0)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(10.0)
 
 
 async def test_of_many_silent_sessions_one_call_pays(database: Database) -> None:

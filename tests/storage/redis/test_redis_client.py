@@ -203,8 +203,9 @@ async def test_another_program_on_the_port_is_no_server() -> None:
         port = listener.socket.getsockname()[1]
         client = RedisClient(RedisSettings("127.0.0.1", port))
         await nursery.start(client.serve)
+        await until(lambda: "a reply of the kind" in client.statistics().reason)
         with pytest.raises(StoreUnavailable, match="a reply of the kind"):
-            await client.wait_up(2.0)
+            await client.wait_up(0)
         nursery.cancel_scope.cancel()
 
 

@@ -507,7 +507,8 @@ class Request:
         began = trio.current_time()
         if self._connection.link.is_draining:
             self._hurry_body()
-        with trio.move_on_after(self._body_left_s) as self._patience:
+        # A loop that is late gives a piece whose time was over: there is none left for the next.
+        with trio.move_on_after(max(0.0, self._body_left_s)) as self._patience:
             while not self._body and not self._is_body_over and not self._is_lost:
                 self._fed = trio.Event()
                 await self._fed.wait()
