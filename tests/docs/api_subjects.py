@@ -132,6 +132,7 @@ ACTORS: Final = Page(
                 "span_of",
                 "tell_past",
                 "current_spans",
+                "note_in_trace",
                 "sampled_trace",
                 "NO_SPAN",
             ),

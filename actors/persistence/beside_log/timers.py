@@ -47,7 +47,7 @@ from actors.runtime import (
     carried,
     current_tallies,
     message,
-    sampled_trace,
+    note_in_trace,
 )
 
 CLAIM_MAX = 100
@@ -387,14 +387,10 @@ class TimerService(Actor[LookForTimers]):
     async def _deliver_one(self, timer: DueTimer) -> None:
         late = (self._env.clock.now() - timer.due_at).total_seconds()
         self.late_s_max = max(self.late_s_max, late)
-        lates = current_tallies().histogram("timers_late_seconds")
-        lates.note(max(0.0, late))
         try:
             # What it leads to is in the name of whoever set it, however long ago that was.
             with carried(timer.metadata), trio.fail_after(DELIVER_S_MAX):
-                trace = sampled_trace()
-                if trace is not None:
-                    lates.note_example(max(0.0, late), trace, trio.current_time())
+                note_in_trace(current_tallies().histogram("timers_late_seconds"), max(0.0, late))
                 is_done = await self._deliver(timer)
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is its failure)
             await self._note_failure(timer, error)

@@ -48,6 +48,7 @@ from actors.runtime.telling.spans import (
     is_sampled,
     is_traceparent,
 )
+from actors.runtime.words.tallies import Histogram
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -267,6 +268,14 @@ def sampled_trace() -> str | None:
     context = current_context()
     trace = "" if context is None else (context.traceparent or "")[3:35]
     return trace if trace and is_sampled(trace) else None
+
+
+def note_in_trace(took: Histogram, value: float) -> None:
+    """Call this as `took.note(value)`, to give its bucket an example as `sampled_trace` has one."""
+    took.note(value)
+    trace = sampled_trace()
+    if trace is not None:
+        took.note_example(value, trace, trio.current_time())
 
 
 def spanned(name: str) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:

@@ -163,11 +163,13 @@ def _close(life: Life, batch: Batch[object], result: object) -> Later[object]:
         for taken in islice(batch, 1, None):
             _measure(life, meter, taken.envelope, batch.began)
     if life.span_began is not None:
-        began = life.span_began
+        began, first_began = life.span_began, life.handling_began
+        # As their waits are counted: until they were taken together.
+        life.handling_began = batch.began
         for taken in islice(batch, 1, None):
             life.span_began = began
             tell_handled(life, taken.envelope)
-        life.span_began = began
+        life.span_began, life.handling_began = began, first_began
     # The loop goes on as after any handler that answers later; the first one was answered here.
     life.activity.envelope, life.activity.out = first, None
     return Later(life, first)

@@ -315,6 +315,8 @@ def tell_handled(life: Life, envelope: Envelope) -> None:
     if spans is None or began is None or context is None or context.traceparent is None:
         return
     reply, error = envelope[REPLY], ""
+    kind = type(envelope[MESSAGE])
+    is_timed = envelope[ENQUEUED_AT] and life.handling_began
     if type(life.exit) is Crashed:
         error = type(life.exit.error).__name__
     elif reply is not None and reply.outcome == "timed_out":
@@ -331,7 +333,7 @@ def tell_handled(life: Life, envelope: Envelope) -> None:
             cell.path,
             context.correlation_id,
             error,
-            type(envelope[MESSAGE]),
+            (kind, life.handling_began - envelope[ENQUEUED_AT]) if is_timed else kind,
         )
     )
 

@@ -45,7 +45,7 @@ Value: TypeAlias = str | int | float | bool | None
 # them; its own span, or the number of a message or of a stretch that makes one; the number of what
 # it stands below where that is not the span above, and the number of its actor; from when until
 # when, by the clock of the ring; the path of its actor; the correlation id; what went wrong, or "";
-# further fields, or the class of a message.
+# further fields, or the class of a message, with how long it was queued where that was measured.
 Record: TypeAlias = tuple[
     str,
     str,
@@ -57,7 +57,7 @@ Record: TypeAlias = tuple[
     str,
     str,
     str,
-    Mapping[str, Value] | type | None,
+    Mapping[str, Value] | type | tuple[type, float] | None,
 ]
 NAME: Final = 0
 TRACE: Final = 1
@@ -228,9 +228,14 @@ def _cut_name(text: str) -> str:
     return f"{kind}{dash}{name[:NAME_CHARS_MAX]}{'…' if len(name) > NAME_CHARS_MAX else ''}"
 
 
-def _fields(fields: Mapping[str, Value] | type | None) -> Iterator[tuple[str, Value]]:
+def _fields(
+    fields: Mapping[str, Value] | type | tuple[type, float] | None,
+) -> Iterator[tuple[str, Value]]:
     if fields is None:
         return
+    if isinstance(fields, tuple):
+        fields, queued = fields
+        yield "queued_ms", round(1000 * queued, 3)
     if isinstance(fields, Mapping):
         for name, value in fields.items():
             if isinstance(value, str):

@@ -28,8 +28,7 @@ from actors.persistence import (
     Refusal,
     owned_name,
 )
-from actors.runtime import Log, current_tallies, sampled_trace
-from actors.runtime.words.tallies import Histogram
+from actors.runtime import Log, current_tallies, note_in_trace
 from actors.sagas.deciding.aggregate import SagaLog, is_first, outbox_keys
 from actors.sagas.deciding.decisions import IGNORED
 from actors.sagas.doing.facts import saga_facts
@@ -139,7 +138,7 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
                 began = self._began.pop(event.step, None)
                 if began is not None:
                     took = current_tallies().histogram("saga_step_seconds", kind, event.step)
-                    _note_in_trace(took, trio.current_time() - began)
+                    note_in_trace(took, trio.current_time() - began)
 
     def _note(self, outcome: Done | Refusal | Failed) -> None:
         if isinstance(outcome, Failed):
@@ -179,11 +178,3 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
         keys = tuple([key for key in outbox_keys(self._saga, events) if key not in known])
         if keys or sent:
             self._parts.look_at_outbox(LookAtOutbox(keys, sent, self._came))
-
-
-def _note_in_trace(took: Histogram, seconds: float) -> None:
-    """Note how long it took; of a trace that is kept as an example of its bucket, too (OBS-7)."""
-    took.note(seconds)
-    trace = sampled_trace()
-    if trace is not None:
-        took.note_example(seconds, trace, trio.current_time())

@@ -35,7 +35,9 @@ from actors.runtime.telling.spans import (
     is_sampled,
     root_of,
 )
+from actors.runtime.words.counting import Level
 from actors.testing import AsyncPuppet, Call, Do, Puppet
+from tests.patience import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 FROM_OUTSIDE = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -89,6 +91,38 @@ async def test_what_a_request_leads_to_is_one_tree() -> None:  # OBS-3
         assert stored.fields == (("stream", "room-lobby"), ("events", 2), ("version", 7))
         assert all(one.ended >= one.began for one in spans)
         assert len(spans) == len(by_id) == 4
+
+
+class Taker(Actor[Do]):
+    async def on_batch(self, batch: Batch[Do]) -> None:
+        """Take what there is together."""
+
+
+@pytest.mark.parametrize("cls", [Puppet, AsyncPuppet, Taker])
+async def test_a_handler_tells_how_long_its_message_was_queued_where_times_are_taken(
+    cls: type[Actor[Do]],
+) -> None:
+    # OBS-7: what its bucket counts, message by message
+    async with open_actors() as system:
+        system.trace()
+        ref = await system.start(cls, name="one")
+        told: list[dict[str, Value]] = []
+        levels: tuple[Level, ...] = ("counters", "full")
+        for level in levels:
+            system.measure_all(level)
+            system.trace().ring.clear()
+            with edge_context(traced()):
+                for _ in range(3):
+                    ref.tell(Do(lambda me: None))
+            await until(lambda: len(system.trace().ring) == 3)
+            told = [dict(one.fields) for one in read(system)]
+            assert all(("queued_ms" in one) is (level == "full") for one in told)
+        cell = system.at("one")
+        assert cell is not None
+        assert cell.meter is not None
+        assert sum(cell.meter.queue_us) == 3
+        waits = [float(one["queued_ms"] or 0) for one in told]
+        assert 1000 * cell.meter.waited_seconds == pytest.approx(sum(waits), abs=0.002)
 
 
 async def test_stretches_that_send_nothing_stand_where_those_that_do_stand() -> None:  # OBS-3

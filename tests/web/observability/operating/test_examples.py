@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from actors.runtime.telling.spans import Record, Value
@@ -62,6 +64,21 @@ def test_a_span_that_is_kept_is_an_example_of_its_figure(
     bounds = RUNTIME_BOUNDS if name == "handle_seconds" else SECONDS
     assert (round(found[1][0], 6), found[1][1]) == (0.3, TRACE)
     assert bounds[found[0] - 1] < 0.3 <= bounds[found[0]]
+
+
+def test_how_long_a_message_was_queued_leads_to_its_trace_where_that_was_measured() -> None:
+    # OBS-7
+    examples = Examples(lambda _: Weigher)
+    timed = (*record("actor.handle", 0.001)[:-1], (Weigher, 0.3))
+    examples.note([record("actor.handle"), cast("Record", timed)])
+    scrape = Scrape()
+    for name in ("queue_seconds", "handle_seconds"):
+        assert METRICS[name].labels == ("kind",)
+        scrape.put_buckets(name, RUNTIME_BOUNDS, [1] * (len(RUNTIME_BOUNDS) + 1), 1.0, "Weigher")
+    examples.put(scrape, 20.0)
+    (queued,) = scrape.buckets["queue_seconds"]["Weigher",].examples.values()
+    assert queued == (0.3, TRACE), "of the one that was timed alone"
+    assert len(scrape.buckets["handle_seconds"]["Weigher",].examples) == 2
 
 
 def test_of_an_append_how_many_events_it_had_leads_to_it_too() -> None:

@@ -3,8 +3,9 @@
 Whoever measures does no more for it: what is kept is known a moment later, by who looks through the
 spans. `http_request_seconds` has its own, told as a request is answered (`metrics/collectors.py`),
 and what is no span of its own has them where it is measured, of traces kept by their ids: the steps
-of sagas, what waits for a connection, timers that are late. None have those that are measured where
-no trace is known: what waits in a mailbox, and how many appends shared a statement.
+of sagas, what waits for a connection, timers that are late. How long a message was queued stands in
+the span of its handler, where times are taken. None has what no trace is known of: how many appends
+shared a statement.
 
 Rule 1: each leads to a trace that is kept, and stands where something was counted.
 Rule 2: of a figure no more sets of labels than it has itself, and one example a bucket.
@@ -61,8 +62,12 @@ class Examples:
         for record in kept:
             figure = self._figure_of(record)
             if figure is not None:
-                took = record[ENDED] - record[BEGAN]
+                took, told = record[ENDED] - record[BEGAN], record[FIELDS]
                 self._note(record, *figure, took, bisect_left(SECONDS, took))
+                if isinstance(told, tuple):
+                    _, queued = told
+                    bucket = bisect_left(SECONDS, queued)
+                    self._note(record, "queue_seconds", figure[1], queued, bucket)
             if record[NAME] == APPENDED and not record[ERROR]:
                 self._note_size(record)
 
