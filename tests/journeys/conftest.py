@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ParamSpec
 
 import pytest
 from playwright.sync_api import (
     Browser,
     BrowserContext,
     Page,
+    Response,
     ViewportSize,
     expect,
     sync_playwright,
@@ -21,6 +24,7 @@ from tests.journeys.kinds import Motion, OpenContext, OpenPage, StartSite
 from tests.journeys.site_process import SiteProcess
 from tests.patience import PATIENCE_S
 
+P = ParamSpec("P")
 PATIENCE_MS = PATIENCE_S * 1000
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -95,6 +99,31 @@ def motion() -> Motion:
     return "reduce"
 
 
+def _again_when_told(go: Callable[P, Response | None]) -> Callable[P, Response | None]:
+    """Go there once more when a busy site asks for a moment, as people do."""
+
+    def patient(*words: P.args, **named: P.kwargs) -> Response | None:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            answer = go(*words, **named)
+            if answer is None or answer.status != 503 or time.monotonic() > deadline:
+                return answer
+
+    return patient
+
+
+def _have_pages_come_again(context: BrowserContext) -> None:
+    new_page = context.new_page
+
+    def patient() -> Page:
+        page = new_page()
+        page.goto = _again_when_told(page.goto)  # type: ignore[method-assign]  # reason: of playwright
+        page.reload = _again_when_told(page.reload)  # type: ignore[method-assign]  # reason: as above
+        return page
+
+    context.new_page = patient  # type: ignore[method-assign]  # reason: as above
+
+
 @pytest.fixture
 def new_context(browser: Browser, motion: Motion) -> Iterator[OpenContext]:
     """Open browser contexts, each a visitor of its own."""
@@ -103,6 +132,7 @@ def new_context(browser: Browser, motion: Motion) -> Iterator[OpenContext]:
     def open_context(width: int = 1280, height: int = 900) -> BrowserContext:
         viewport: ViewportSize = {"width": width, "height": height}
         context = browser.new_context(viewport=viewport, reduced_motion=motion)
+        _have_pages_come_again(context)
         contexts.append(context)
         return context
 

@@ -48,9 +48,9 @@ class OpenStream:
     def header(self, name: str) -> str | None:
         return self.response.headers[name]
 
-    def read_until(self, *parts: bytes) -> bytes:
+    def read_until(self, *parts: bytes, patience_s: float = PATIENCE_S) -> bytes:
         """Read lines until every part has been seen; the stream must not end before."""
-        seen, deadline = b"", time.monotonic() + PATIENCE_S
+        seen, deadline = b"", time.monotonic() + patience_s
         while not all(part in seen for part in parts):
             line = self.response.readline()
             assert line, f"the stream ended after {seen!r}"
@@ -100,8 +100,14 @@ class Visitor:
         return self.request("GET", path, headers=headers)
 
     def open_lab(self) -> Answer:
-        """Render the lab page: gives the visitor cookie and a tab."""
-        return self._take(self.get("/lab"))
+        """Render the lab page: gives the visitor cookie and a tab.
+
+        As people do who are told to come back in a moment: again until it is there.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while (answer := self.get("/lab")).status == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)  # its store is slow, or there is too much to do: in real time
+        return self._take(answer)
 
     def _take(self, answer: Answer) -> Answer:
         found = re.search(r'name="sseTabId" value="([0-9a-f-]+)"', answer.text)
@@ -112,17 +118,15 @@ class Visitor:
         return answer
 
     def open_lab_until_shown(self) -> None:
-        """As people do who are told to come back in a moment: again until it is there."""
+        """`open_lab` of a site that is not there yet."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
-                answer = self.get("/lab")
-                if answer.status != 503:
-                    self._take(answer)
-                    return
+                self.open_lab()
             except OSError:
-                pass
-            time.sleep(0.05)  # nobody is there yet, or there is too much to do: in real time
+                time.sleep(0.05)  # the next process comes in real time
+            else:
+                return
         raise AssertionError("the lab was never shown")
 
     def command(self, path: str, values: dict[str, object], **headers: str) -> Answer:

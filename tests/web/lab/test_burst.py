@@ -18,7 +18,7 @@ from tests.patience import FOR_EVER_S, PATIENCE_S
 from tests.web.whole_site import in_thread, open_whole_site
 from web.lab.panels.bucket import ADDRESS, SESSION, Buckets, Size
 from web.routing import paths
-from web.server import EdgeSettings
+from web.server import EdgeSettings, TransportSettings
 from web.timeline.feed import PERIOD_S
 from web.wiring.frame import serving
 
@@ -111,9 +111,12 @@ async def test_others_miss_nothing_while_one_visitor_sends_a_whole_burst(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # SITE-143, SITE-142, SITE-129
-    # How long a probe stands in line tells something about the machine only.
+    # How long a probe stands in line tells something about the machine only, and so does how long
+    # a worker rests between two probes, and a reader between two pieces.
     patient = partial(EdgeSettings, request_s=FOR_EVER_S)
     monkeypatch.setattr(serving, "EdgeSettings", patient)
+    resting = partial(TransportSettings, keep_alive_s=FOR_EVER_S, write_stall_s=FOR_EVER_S)
+    monkeypatch.setattr(serving, "TransportSettings", resting)
     told: Counter[int] = Counter()
     numbers = iter(range(SESSION.capacity))
     heard = b""
@@ -123,10 +126,10 @@ async def test_others_miss_nothing_while_one_visitor_sends_a_whole_burst(
 
     def listen() -> None:
         nonlocal heard
-        heard = at_reader.read_until(b"the last word")
+        heard = at_reader.read_until(b"the last word", patience_s=FOR_EVER_S)
 
     def look_on() -> None:
-        at_runner.read_until(b"POST /demo/chat/messages/demo")
+        at_runner.read_until(b"POST /demo/chat/messages/demo", patience_s=FOR_EVER_S)
 
     def post_and_look(number: int) -> None:
         assert author.post(f"word {number};").status == 202
