@@ -2,9 +2,10 @@
 
 It pings the loop, and when no answer comes it looks who runs. A loop that waits for the kernel
 would answer at once: it is not woken for that, but now and then. Who runs: for dispatched actors
-the dispatcher says so. Any other task is found by its frame in the stack of the loop's thread; what
-it does for which actor stands in its context (`current_activity`), where log lines find it too. So
-nothing is written for the watchdog while all is well. Real time only; it ends with the system.
+the dispatcher says so. Any other task is the one whose step trio takes, and its frame is in the
+stack of the loop's thread; what it does for which actor stands in its context (`current_activity`),
+where log lines find it too. So nothing is written for the watchdog while all is well. Real time
+only; it ends with the system.
 
 What is read here belongs to another thread, which may go on at any moment: everything is read
 once, and a wrong or missing name in a log line is the worst that comes of it.
@@ -23,6 +24,7 @@ from types import FrameType
 from typing import Final, TypeAlias
 
 import trio
+from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from actors.runtime.delivery.dispatcher import Dispatcher
 from actors.runtime.delivery.envelope import MESSAGE, Envelope, current_activity
@@ -95,7 +97,10 @@ class Watchdog:
         self._lag_us, self._lag = lag_us, lag
         self._listeners, self._publish = listeners, publish
         self._token = trio.lowlevel.current_trio_token()
-        self._root_task = trio.lowlevel.current_root_task()
+        # This thread's own: trio notes here whose step it takes, and tells that to no other thread.
+        # To look at every task instead would take of the loop's time when it has least of it:
+        # tens of milliseconds in each late turn where thousands are connected.
+        self._steps = vars(GLOBAL_RUN_CONTEXT)
         self._loop_thread = threading.get_ident()
         self._closing = threading.Event()
         self._turned = threading.Event()
@@ -159,7 +164,7 @@ class Watchdog:
             return None
 
     def _look(self, began: float) -> LoopBlocked:
-        for_s = perf_counter() - began  # before the search below, which looks at every task
+        for_s = perf_counter() - began
         frame = sys._current_frames().get(self._loop_thread)
         stack = "" if frame is None else stack_of(frame)
         path, envelope = self._served(frame)
@@ -177,7 +182,7 @@ class Watchdog:
         if (cell := shared.cell) is not None:
             # Also when it is served at once, in the task of its asker.
             return cell.path, shared.envelope
-        task = _running(self._root_task, frame)
+        task = self._maybe_running(frame)
         if task is None:
             return None, None
         if task is shared.task:
@@ -188,6 +193,19 @@ class Watchdog:
         if activity is None or (cell := activity.cell) is None:
             return None, None
         return cell.path, activity.in_hand()
+
+    def _maybe_running(self, frame: FrameType | None) -> trio.lowlevel.Task | None:
+        """The task whose step the loop is in, if one of its frames is in the stack up to `frame`.
+
+        Between two steps the last one's stands there still.
+        """
+        task: trio.lowlevel.Task | None = self._steps.get("task")
+        frame_of_task = None if task is None else getattr(task.coro, "cr_frame", None)
+        if frame_of_task is None:
+            return None
+        while frame is not None and frame is not frame_of_task:
+            frame = frame.f_back
+        return None if frame is None else task
 
     @staticmethod
     def _again(blocked: LoopBlocked, for_s: float) -> LoopBlocked:
@@ -218,19 +236,3 @@ class Watchdog:
     def _remove(self, listener: BlockListener) -> None:
         # The list is the system's: whoever put it there may have taken it out meanwhile.
         self._listeners[:] = [one for one in self._listeners if one is not listener]
-
-
-def _running(root: trio.lowlevel.Task | None, frame: FrameType | None) -> trio.lowlevel.Task | None:
-    """The task one of whose frames is in the stack that ends in `frame`: no two can be."""
-    frames = set()
-    while frame is not None:
-        frames.add(frame)
-        frame = frame.f_back
-    tasks = [] if root is None else [root]
-    while tasks:
-        task = tasks.pop()
-        if getattr(task.coro, "cr_frame", None) in frames:
-            return task
-        for nursery in task.child_nurseries:
-            tasks += nursery.child_tasks
-    return None

@@ -6,7 +6,9 @@ import linecache
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from types import CoroutineType, FrameType
+from typing import cast
 
 import pytest
 import trio
@@ -166,6 +168,66 @@ async def test_the_watchdog_finds_it_wherever_it_runs(
                 await where(system, listener.block_the_loop)
     first = listener.reports[0]
     assert (first.path, first.message_type) == (path, message)
+
+
+async def rest() -> None:
+    await trio.sleep_forever()
+
+
+class Resting(Coroutine[object, object, None]):
+    """A task's coroutine that notes which threads look at its frame."""
+
+    def __init__(self) -> None:
+        self._coroutine = cast("CoroutineType[object, object, None]", rest())
+        self.looked_at_by: set[int] = set()
+
+    @property
+    def cr_frame(self) -> FrameType | None:
+        self.looked_at_by.add(threading.get_ident())
+        return self._coroutine.cr_frame
+
+    def send(self, value: object) -> object:
+        return self._coroutine.send(value)
+
+    def throw(self, error: BaseException) -> object:  # type: ignore[override]  # reason: trio throws an error, and nothing beside it
+        return self._coroutine.throw(error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[object, object, None]:
+        raise NotImplementedError
+
+
+class Held(trio.abc.Instrument):
+    """Holds the loop between two turns, in no task of it."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def before_io_wait(self, timeout: float) -> None:
+        if not self._listener.reports:
+            self._listener.block_the_loop()
+
+
+@pytest.mark.slow
+async def test_to_find_it_nobody_else_is_looked_at(listener: Listener) -> None:
+    # ACT-110, REL-74 (real time): a late turn is not made longer by each who is connected
+    resting = Resting()
+    async with trio.open_nursery() as nursery, open_actors() as system:
+        nursery.start_soon(lambda: resting)
+        system.block_listeners.append(listener)
+        held = Held(listener)
+        trio.lowlevel.add_instrument(held)
+        try:
+            with trio.fail_after(PATIENCE_S):
+                while not listener.reports:
+                    await trio.lowlevel.checkpoint()
+        finally:
+            trio.lowlevel.remove_instrument(held)
+        nursery.cancel_scope.cancel()
+    assert listener.reports[0].path is None
+    assert resting.looked_at_by == {threading.get_ident()}
 
 
 @pytest.mark.slow
