@@ -29,11 +29,11 @@ def test_a_running_site_hears_of_it_and_tells_its_open_pages(
         assert "nobody can be asked" in run.err
         assert run("store", "forget", "user:nobody", "--yes") == 3
         assert run("store", "forget", "", "--yes") == 2
-        assert "remember me not" in visitor.get("/lab").text
+        assert "remember me not" in visitor.page("/lab").text
         done = run.one("store", "forget", subject, "--yes", "--reason", "as asked")
         assert done == {"subject": subject, "forgotten": "now"}
         stream.read_until(b"(erased)")
-        assert "remember me not" not in visitor.get("/lab").text
+        assert "remember me not" not in visitor.page("/lab").text
     assert run.one("store", "forget", subject, "--yes")["forgotten"] == "before"
     advance = run.one("store", "forget", "user:nobody", "--yes", "--in-advance")
     assert advance["forgotten"] == "now"

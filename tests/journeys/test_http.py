@@ -147,7 +147,7 @@ def test_foreign_posts_change_nothing(
     body = json.dumps(values).encode()
     answer = visitor.request("POST", "/demo/chat/messages/demo", body, kept)
     assert answer.status == status
-    shown = text.rsplit(maxsplit=1)[-1] in visitor.get("/lab").text
+    shown = text.rsplit(maxsplit=1)[-1] in visitor.page("/lab").text
     assert shown is (status == 202)
 
 
@@ -181,7 +181,7 @@ class TestCommands:
         visitor.open_lab()
         text, client_id = f"once {uuid.uuid4()}", str(uuid.uuid4())
         assert [visitor.post(text, client_id).status for _ in range(3)] == [202, 202, 202]
-        assert visitor.get("/lab").text.count(f">{text}<") == 2  # one in each pane
+        assert visitor.page("/lab").text.count(f">{text}<") == 2  # one in each pane
 
     def test_an_unbound_tab_is_412(self, site: SiteProcess) -> None:  # SITE-62
         visitor = Visitor(site.url)
@@ -250,7 +250,7 @@ class TestCommands:
         }
         answer = visitor.form("/demo/chat/messages/demo", fields)
         assert (answer.status, answer.headers["location"]) == (303, "/lab#chat-demo")
-        assert visitor.get("/lab").text.count(f">{text}<") == 2
+        assert visitor.page("/lab").text.count(f">{text}<") == 2
 
     def test_a_guest_has_no_name_to_post_under(self, site: SiteProcess) -> None:  # SITE-9 SITE-62
         visitor = Visitor(site.url)
@@ -265,7 +265,7 @@ class TestCommands:
         answer = visitor.form("/demo/chat/messages", values)
         assert answer.status == 401
         assert f">{text}</textarea>" in answer.text
-        assert text not in visitor.get("/lab").text
+        assert text not in visitor.page("/lab").text
         # What cannot be read is told before who may not.
         values = {**values, "chatDraftBody": ""}
         assert visitor.command("/demo/chat/messages", dict(values)).status == 400
@@ -299,8 +299,8 @@ def test_a_pending_message_reaches_its_author_only(site: SiteProcess) -> None:  
         assert reader.post("the end").status == 202
         seen = stream.read_until(b"the end")
     assert text.encode() not in seen
-    assert text not in reader.get("/lab").text
-    own = author.get("/lab").text
+    assert text not in reader.page("/lab").text
+    own = author.page("/lab").text
     assert own.count(text) == 2
     assert "waiting for review" in own
 
@@ -374,6 +374,6 @@ class TestCrashAction:
             assert self.crash(visitor, f"{target}/crash", commandId=once) == 202
             stream.read_until(b"CrashedOnPurpose", b"running after")
             assert self.crash(visitor, f"{target}/crash", commandId=once) == 202  # SITE-102
-        restarts = re.search(r"lobby</bdi>.*?restarts <b>(\d+)</b>", visitor.get("/lab").text)
+        restarts = re.search(r"lobby</bdi>.*?restarts <b>(\d+)</b>", visitor.page("/lab").text)
         assert restarts
         assert restarts.group(1) == "1"

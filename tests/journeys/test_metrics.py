@@ -89,7 +89,7 @@ def test_counters_go_on_when_actors_are_restarted(start_site: StartSite) -> None
         assert visitor.post("before").status == 202
         stream.read_until(b"before")
         before = scraped(port)["greenroom_messages_total"]
-        page = visitor.get("/lab").text
+        page = visitor.page("/lab").text
         target = re.search(r"/api/lab/actors/(\d+)/crash", page)
         assert target is not None, "the page offers to crash something"
         fields: dict[str, object] = {"commandId": str(uuid.uuid4()), "sseTabId": visitor.tab}

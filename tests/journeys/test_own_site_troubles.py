@@ -62,7 +62,7 @@ def test_a_lost_database_is_503_and_heals_by_itself(
 ) -> None:
     # SITE-155, SITE-183
     visitor = Visitor(own.url)
-    page = visitor.get("/").text
+    page = visitor.page("/").text
     with visitor.open_stream_at(live_path(page)) as stream:
         stream.read_until(b"tea: 0")
         kill(postgres)
@@ -85,12 +85,12 @@ def test_what_was_counted_survives_kill_9(own: OwnProcess) -> None:
     own.kill()
     own.restart()
     vote_until_counted(own)
-    assert "<li>tea: 6</li>" in Visitor(own.url).get("/").text
+    assert "<li>tea: 6</li>" in Visitor(own.url).page("/").text
 
 
 def test_nonsense_is_answered_and_costs_nobody_else(own: OwnProcess) -> None:
     visitor = Visitor(own.url)
-    page = visitor.get("/").text
+    page = visitor.page("/").text
     with visitor.open_stream_at(live_path(page)) as stream:
         stream.read_until(b"tea: 0")
         for drink in ("", "beer", "tea\0", "x" * 100_000, "<script>", "\u202e"):

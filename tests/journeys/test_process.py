@@ -87,7 +87,7 @@ def wait_for_saga(visitor: Visitor, is_so: Callable[[SagaTold], bool]) -> SagaTo
 
 def history(visitor: Visitor) -> list[str]:
     """Read the bodies the lab page shows in the visitor's own pane."""
-    page = visitor.get("/lab").text
+    page = visitor.page("/lab").text
     start = page.index('id="chat-you-list"')
     pane = page[start : page.index("</ol>", start)]
     return [part.partition("</p>")[0] for part in pane.split('<p class="body" dir="auto">')[1:]]
@@ -441,6 +441,6 @@ def test_what_the_rooms_survived_is_counted_over_all_runs(start_site: StartSite)
     # What was before is read behind the start: who comes at once is shown nothing of it yet.
     line = "The rooms survived <b>3</b> crashes, <b>0</b> messages lost"
     deadline = time.monotonic() + PATIENCE_S
-    while line not in Visitor(site.url).get("/").text:
+    while line not in Visitor(site.url).page("/").text:
         assert time.monotonic() < deadline, "what was survived is not shown"
         time.sleep(0.1)

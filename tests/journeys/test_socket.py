@@ -88,7 +88,7 @@ async def test_page_and_socket_see_the_same_messages(site: SiteProcess) -> None:
     assert isinstance(first["n"], int)
     assert isinstance(second["n"], int)
     assert second["n"] > first["n"]
-    page = visitor.get("/lab").text
+    page = visitor.page("/lab").text
     assert from_page in page
     assert from_socket in page
 

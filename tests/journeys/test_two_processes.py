@@ -167,7 +167,7 @@ def test_what_is_said_in_one_is_heard_in_the_other(pair: tuple[SiteProcess, Site
     with speaker.open_stream() as stream:
         stream.read_until(last.encode())
     for site in pair:
-        history = Visitor(site.url).get("/partials/chat-history?room=Lobby&limit=50").text
+        history = Visitor(site.url).page("/partials/chat-history?room=Lobby&limit=50").text
         found = [history.index(text) for text in (*texts, last)]
         assert found == sorted(found)
 
@@ -257,6 +257,6 @@ def test_what_is_said_in_one_is_read_in_the_other(pair: tuple[SiteProcess, SiteP
             assert seen.index(here.encode()) < seen.index(there.encode())
     # Who was never there reads all of it, from either.
     for site in pair:
-        history = Visitor(site.url).get("/partials/chat-history?room=Lobby&limit=50").text
+        history = Visitor(site.url).page("/partials/chat-history?room=Lobby&limit=50").text
         places = [history.index(text) for pair_of_texts in texts for text in pair_of_texts]
         assert places == sorted(places)

@@ -99,15 +99,19 @@ class Visitor:
     def get(self, path: str, **headers: str) -> Answer:
         return self.request("GET", path, headers=headers)
 
-    def open_lab(self) -> Answer:
-        """Render the lab page: gives the visitor cookie and a tab.
+    def page(self, path: str) -> Answer:
+        """Read a page; as people do who are told to come back in a moment, until it is there.
 
-        As people do who are told to come back in a moment: again until it is there.
+        On a busy machine a site may be told too late what it asks its store for.
         """
         deadline = time.monotonic() + PATIENCE_S
-        while (answer := self.get("/lab")).status == 503 and time.monotonic() < deadline:
-            time.sleep(0.05)  # its store is slow, or there is too much to do: in real time
-        return self._take(answer)
+        while (answer := self.get(path)).status == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)  # the site is another process
+        return answer
+
+    def open_lab(self) -> Answer:
+        """Render the lab page: gives the visitor cookie and a tab."""
+        return self._take(self.page("/lab"))
 
     def _take(self, answer: Answer) -> Answer:
         found = re.search(r'name="sseTabId" value="([0-9a-f-]+)"', answer.text)

@@ -301,7 +301,7 @@ async def test_an_absent_database_is_waited_for_then_told(tmp_path: object) -> N
 
 async def test_a_database_that_says_nothing_is_given_up_when_its_time_is_over() -> None:
     """In the middle of an attempt, which alone would take four seconds."""
-    # REL-25
+    # REL-25, OBS-5: who looks on is told of it all the same
     silent = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = silent[0].socket.getsockname()[1]
     told = pytest.RaisesExc(
@@ -309,11 +309,13 @@ async def test_a_database_that_says_nothing_is_given_up_when_its_time_is_over() 
     )
     async with silent[0]:
         with (
+            captured() as lines,
             trio.fail_after(PATIENCE_S),
             pytest.RaisesGroup(told, flatten_subgroups=True),
         ):
             async with open_database(f"postgresql://a@127.0.0.1:{port}/b", wait_s=0.4):
                 pass
+    assert [line["event"] for line in lines] == ["store.database_awaited"]
 
 
 async def test_old_and_doubtful_connections_are_renewed(database_url: str) -> None:

@@ -214,11 +214,11 @@ class Database:
                 await self._try_within(began + timeout_s - trio.current_time(), timeout_s)
             except StoreUnavailable as error:
                 now = trio.current_time()
-                if now + STARTUP_PAUSE_S >= began + timeout_s:
-                    raise
-                if told_at is None or now - told_at >= AWAITED_TOLD_S:
+                if timeout_s and (told_at is None or now - told_at >= AWAITED_TOLD_S):
                     told_at = now
                     self._tell_awaited(error, now - began, timeout_s)
+                if now + STARTUP_PAUSE_S >= began + timeout_s:
+                    raise
                 await trio.sleep(STARTUP_PAUSE_S)
                 if trio.current_time() >= began + timeout_s:
                     # On a busy machine a pause is longer than it was asked to be.

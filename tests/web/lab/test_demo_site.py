@@ -80,11 +80,11 @@ async def test_without_scripts_the_number_stands_on_the_page() -> None:  # SITE-
         def act() -> list[str]:
             found = []
             for delta in ("1", "1", "-1", "100", "nothing"):
-                page = visitor.get("/lab").text
+                page = visitor.page("/lab").text
                 part = page.partition('action="/demo/counter"')[2].partition("</form>")[0]
                 fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', part))
                 answer = visitor.form(COUNTER, {**fields, "delta": delta})
-                shown = re.search(r'<output id="demo-count"[^>]*>(\d+)<', visitor.get("/lab").text)
+                shown = re.search(r'<output id="demo-count"[^>]*>(\d+)<', visitor.page("/lab").text)
                 assert shown
                 found.append(f"{answer.status} {shown[1]}")
             return found
@@ -135,7 +135,7 @@ async def test_without_scripts_a_page_says_what_runs_and_another_form_cancels_it
             page = click(CANCEL, again).text
             assert "running #3" in said_on(page)[1], "a repeat changes nothing"
             assert said_on(other.get(ERRANDS).text) == (ORIGINAL, ""), "they are another's"
-            lab_page = visitor.get("/lab").text
+            lab_page = visitor.page("/lab").text
             assert "running #" not in lab_page, "with scripts it is the page's own errands"
             assert 'href="/demo/errands"' in lab_page
 
