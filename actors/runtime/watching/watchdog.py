@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -24,7 +24,6 @@ from types import FrameType
 from typing import Final, TypeAlias
 
 import trio
-from trio._core._run import GLOBAL_RUN_CONTEXT
 
 from actors.runtime.delivery.dispatcher import Dispatcher
 from actors.runtime.delivery.envelope import MESSAGE, Envelope, current_activity
@@ -97,10 +96,7 @@ class Watchdog:
         self._lag_us, self._lag = lag_us, lag
         self._listeners, self._publish = listeners, publish
         self._token = trio.lowlevel.current_trio_token()
-        # This thread's own: trio notes here whose step it takes, and tells that to no other thread.
-        # To look at every task instead would take of the loop's time when it has least of it:
-        # tens of milliseconds in each late turn where thousands are connected.
-        self._steps = vars(GLOBAL_RUN_CONTEXT)
+        self._steps = _steps_of_this_thread()
         self._loop_thread = threading.get_ident()
         self._closing = threading.Event()
         self._turned = threading.Event()
@@ -199,8 +195,10 @@ class Watchdog:
 
         Between two steps the last one's stands there still.
         """
-        task: trio.lowlevel.Task | None = self._steps.get("task")
-        frame_of_task = None if task is None else getattr(task.coro, "cr_frame", None)
+        task = self._steps.get("task")
+        if not isinstance(task, trio.lowlevel.Task):
+            return None
+        frame_of_task = getattr(task.coro, "cr_frame", None)
         if frame_of_task is None:
             return None
         while frame is not None and frame is not frame_of_task:
@@ -236,3 +234,17 @@ class Watchdog:
     def _remove(self, listener: BlockListener) -> None:
         # The list is the system's: whoever put it there may have taken it out meanwhile.
         self._listeners[:] = [one for one in self._listeners if one is not listener]
+
+
+def _steps_of_this_thread() -> Mapping[str, object]:
+    """Where trio notes whose step it takes, which it tells to no other thread.
+
+    To look at every task instead would take of the loop's time when it has least of it: tens of
+    milliseconds in each late turn where thousands are connected. Empty with a trio that keeps it
+    elsewhere: then who holds the loop is named only where that is an actor of the dispatcher.
+    """
+    try:
+        from trio._core._run import GLOBAL_RUN_CONTEXT  # noqa: PLC0415
+    except ImportError:
+        return {}
+    return vars(GLOBAL_RUN_CONTEXT)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from types import CoroutineType, FrameType
+from types import CoroutineType, FrameType, ModuleType
 from typing import cast
 
 import pytest
@@ -168,6 +168,20 @@ async def test_the_watchdog_finds_it_wherever_it_runs(
                 await where(system, listener.block_the_loop)
     first = listener.reports[0]
     assert (first.path, first.message_type) == (path, message)
+
+
+@pytest.mark.slow
+async def test_with_a_trio_that_hides_whose_step_it_takes_the_rest_is_told(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ACT-110 (real time)
+    monkeypatch.setitem(sys.modules, "trio._core._run", ModuleType("trio._core._run"))
+    async with open_actors() as system:
+        system.block_listeners.append(listener)
+        with trio.fail_after(PATIENCE_S):
+            while not listener.reports:
+                await after_a_wait(system, listener.block_the_loop)
+    assert (listener.reports[0].path, "block_the_loop" in listener.reports[0].stack) == (None, True)
 
 
 async def rest() -> None:
