@@ -68,12 +68,12 @@ conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios o
 walk: $(VENV)/dev.stamp ## walk the learning paths as a newcomer does, in an environment of its own; ONLY=first-steps walks one
 	@$(BIN)/python -m tests.docs.learning.walker $(ONLY)
 
-kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and run the bus's tests on it; KAFKA_BROKERS names another
+kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and run the bus's and ticketing's tests on it; KAFKA_BROKERS names another
 	@if [ -z "$(KAFKA_BROKERS)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \
 		$(MAKE) --no-print-directory build/kafka/stamp; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/kafka/clients/stamp; fi
 	@test ! -f build/kafka/stamp || export KAFKA_JARS=build/kafka; \
-		$(BIN)/python -m pytest -q -rs tests/storage/test_bus_kafka*.py || [ $$? = 5 ]
+		$(BIN)/python -m pytest -q -rs tests/storage/test_bus_kafka*.py tests/examples/ticketing/http/test_ticketing_kafka.py || [ $$? = 5 ]
 
 opensearch: $(VENV)/dev.stamp ## fetch a search server from Maven Central (44 MB) and run the read models' tests on it; SEARCH_URL, with SEARCH_TLS_CA, names another
 	@if [ -z "$(SEARCH_URL)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \

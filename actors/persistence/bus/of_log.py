@@ -284,11 +284,19 @@ class HeardLog:
         self._changed = trio.Event()
         # How often somebody had reason to believe that not all was told.
         self._doubts = 0
-        # What is known to be in the log, by what was heard or read.
-        self.newest = START
+        # Where those are who wait for more; one for each that follows.
+        self._waiting: dict[object, Cursor] = {}
 
     def __repr__(self) -> str:
-        return f"<HeardLog {len(self._heard)} events up to {self.newest}>"
+        newest = self._heard[-1].event.cursor if self._heard else START
+        return f"<HeardLog {len(self._heard)} events up to {newest}>"
+
+    def maybe_last(self) -> Cursor | None:
+        """Call this for the place of whoever is furthest behind and waits; None where nobody does.
+
+        What one of them has read in the log, the others were not told.
+        """
+        return min(self._waiting.values(), default=None)
 
     def hear(self, heard: Heard) -> None:
         """Call this with each event as it comes; one that comes again is passed over."""
@@ -302,7 +310,6 @@ class HeardLog:
         while self._heard and (len(self._heard) == KEPT_EVENTS or self._bytes > KEPT_BYTES):
             self._bytes -= len(self._heard.popleft().event.data)
         self._heard.append(heard)
-        self.newest = heard.event.cursor
         self._ring()
 
     def doubt(self) -> None:
@@ -339,13 +346,20 @@ class HeardLog:
                     settled = doubts
                 if page.next > at:
                     at = page.next
-                    self.newest = max(self.newest, at)
                     yield page
                 elif news is None:
                     # What was heard is not in this log; what comes next tells more.
-                    await changed.wait()
+                    await self._wait(changed, at)
             else:
-                await changed.wait()
+                await self._wait(changed, at)
+
+    async def _wait(self, changed: trio.Event, at: Cursor) -> None:
+        waiting = object()
+        self._waiting[waiting] = at
+        try:
+            await changed.wait()
+        finally:
+            del self._waiting[waiting]
 
     def _behind(self, at: Cursor, lineage: str) -> Sequence[StoredEvent] | None:
         """What was heard behind a place without a hole; None where there is one."""
@@ -410,13 +424,13 @@ class LogListener(SubscriptionActor):
         # Behind which more was there at the look before; what has just come is on its way.
         stuck: Cursor | None = None
         while True:
-            newest = self._heard.newest
+            last = self._heard.maybe_last()
             try:
-                is_behind = (await self._events.lag(newest)).events > 0
+                is_behind = last is not None and (await self._events.lag(last)).events > 0
             except StoreError as error:
                 _log.warning("bus.log_waits", topic=self._topic, code=error.code)
                 is_behind = False
-            if is_behind and newest == stuck:
+            if is_behind and last == stuck:
                 self._heard.doubt()
-            stuck = newest if is_behind else None
+            stuck = last if is_behind else None
             await trio.sleep(LOOK_S)

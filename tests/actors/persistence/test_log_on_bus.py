@@ -182,6 +182,31 @@ async def test_a_bus_that_is_away_is_not_waited_for(autojump_clock: MockClock) -
         assert [one.version for one in world.topic()] == [1, 2, 3, 4], "published when it was back"
 
 
+async def test_who_begins_while_the_bus_is_away_leaves_nobody_untold(
+    autojump_clock: MockClock,
+) -> None:
+    # EX-47: what one of them reads in the log, the others have not had
+    world = World()
+    async with open_actors() as system, following(world.heard) as told:
+        await world.publish(system, OwnPlace())
+        await world.listen(system)
+        await trio.sleep(1)
+        await world.store.append(ONE, new_events(1))
+        await until_told(told, 1)
+        world.tables.go_away()
+        await world.store.append(ONE, new_events(2))
+        began = trio.current_time()
+        async with following(world.heard) as later:
+            await until_told(later, 3)
+            assert len(told) == 1, "the bus has not told it, and nobody has looked"
+            await until_told(told, 3)
+            assert trio.current_time() - began <= 3 * LOOK_S
+        # Nobody waits there any more: their place is no reason to look.
+        reads = world.read.reads
+        await trio.sleep(60)
+        assert world.read.reads == reads
+
+
 async def test_of_two_publishers_one_publishes_and_the_other_takes_over(
     autojump_clock: MockClock,
 ) -> None:

@@ -57,8 +57,10 @@ class TicketBus:
     def children(self) -> Sequence[ChildSpec]:
         """Call this for what stands in the tree before all that hears."""
         store, engine = self._site.store, self.bus.engine
-        # A process hears all, so each is a group; one that comes back is the one that went.
-        group = f"ticketing-{gethostname()}-{self._site.settings.port}"
+        # A process hears all, so each is a group; one that comes back is the one that went. Of two
+        # on any free port, one would hear for both.
+        mine = self._site.settings.port or self._site.environment.ids.new_id()
+        group = f"ticketing-{gethostname()}-{mine}"
         return [
             *self.bus.children,
             ChildSpec(LISTENER, partial(LogListener, engine, TOPIC, group, self.heard, store)),
