@@ -47,7 +47,7 @@ from storage.postgres import (
     system_user,
 )
 from web.cli.answering import Teller
-from web.cli.opening import changing, import_modules, open_store
+from web.cli.opening import OPERATION_S_MAX, changing, import_modules, open_store
 from web.observability import Code, CommandFailed
 from web.wiring.environment import SystemClock, SystemIds
 
@@ -84,7 +84,13 @@ def _desk(database: Database, system: System, kinds: SagaKinds) -> SagaAdministr
     """Sagas without participants: commands and timers are stored, and another carries them out."""
     store = PostgresEventStore(database, inline=[SagaIndex()])
     parts = SagaParts(kinds, store, Environment(SystemClock(), SystemIds()))
-    sagas = Sagas(parts, lambda saga: system.begin(SagaActor, parts, saga.key), {})
+    # A person waits, as for the store.
+    sagas = Sagas(
+        parts,
+        lambda saga: system.begin(SagaActor, parts, saga.key),
+        {},
+        answer_s=OPERATION_S_MAX,
+    )
     others = (PostgresProjections(database), PostgresTimers(database), PostgresOutbox(database))
     return SagaAdministration(sagas, store, *others)
 

@@ -126,6 +126,7 @@ class Sagas:
 
     `ref_of` gives the ref of a saga's actor, and starts it by its first message: with a supervisor
     that is `lambda saga: shop.sagas[saga.key]`. `participants` serve the targets of commands.
+    Whoever asks waits for an answer for `answer_s` seconds.
     """
 
     def __init__(
@@ -136,8 +137,10 @@ class Sagas:
         *,
         dead_letters: DeadLetters | None = None,
         is_transient: Callable[[BaseException], bool] = is_moment,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self._parts, self._ref_of, self._participants = parts, ref_of, dict(participants)
+        self._answer_s = answer_s
         self._dead_letters, self._is_transient = dead_letters, is_transient
 
     @property
@@ -225,7 +228,7 @@ class Sagas:
         Raises `UnknownSagaKind` before an actor of it is started.
         """
         self.kinds.versions(saga.kind)
-        return await execute(self._ref_of(saga), told, timeout=ANSWER_S)
+        return await execute(self._ref_of(saga), told, timeout=self._answer_s)
 
     async def _told(self, saga: SagaId, told: SagaInput) -> Done | Refusal:
         """The same for what comes once: it waits for a program that has the saga's steps."""

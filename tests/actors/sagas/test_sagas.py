@@ -26,6 +26,7 @@ from actors.persistence import (
 from actors.persistence.beside_log.cleaning import CleanUp
 from actors.runtime import (
     ActorCrashed,
+    AskTimeout,
     Context,
     Secret,
     current_context,
@@ -46,6 +47,7 @@ from actors.sagas import (
     SagaCommand,
     SagaExists,
     SagaId,
+    Sagas,
     SagaState,
     SagaVersionsUnknown,
     SignalRefused,
@@ -207,6 +209,18 @@ async def test_the_same_start_begins_one_saga(autojump_clock: MockClock) -> None
             await desk.sagas.start(Purchase, Basket("o-1", "c-1", 1), key="request-7")
         assert saga != await desk.sagas.start(Purchase, BASKET)
         assert desk.parts.stats.started == 2
+
+
+async def test_whoever_has_the_time_waits_longer_for_an_answer(autojump_clock: MockClock) -> None:
+    # SAGA-13: as a person at a command line, beside a store that is busy
+    async with _desk(world := memory_world()) as desk:
+        patient = Sagas(desk.parts, lambda saga: desk.tree.sagas[saga.key], {}, answer_s=60.0)
+        assert isinstance(world.events, MemoryEventStore)
+        world.events.slow(8.0)
+        with pytest.raises(AskTimeout):
+            await desk.sagas.start(Purchase, BASKET, name="1")
+        assert await patient.start(Purchase, BASKET, name="2") == SagaId("purchase", "2")
+        world.events.reset()
 
 
 async def test_fifty_starts_at_once_under_one_key_begin_one_saga(autojump_clock: MockClock) -> None:

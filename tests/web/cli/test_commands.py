@@ -1,25 +1,23 @@
 """What the command line answers when things go wrong."""
 
-import fcntl
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, NoReturn
+from typing import NoReturn
 
 import pytest
 import structlog
 import trio
 
 from actors.runtime.telling import lines
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 from tests.signals import as_a_person_starts_it
 from web.app import CannotStart
 from web.cli import commands
@@ -294,28 +292,30 @@ def test_ctrl_c_ends_a_command_whose_reader_reads_no_more() -> None:
         "sys.exit(answer(command, build_parser().parse_args(['doctor']), {}))\n"
     )
     words = [sys.executable, "-c", program]
+    reading, writing = os.pipe()
     with subprocess.Popen(
         words,
-        stdout=subprocess.PIPE,
+        stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=as_a_person_starts_it,  # noqa: PLW1509 - it only resets two signals
     ) as process:
-        assert process.stdout is not None
         assert process.stderr is not None
-        before, held = -1, 0
-        while not held or held != before:  # no more fits
-            time.sleep(0.1)
-            before, held = held, _held(process.stdout)
+        trio.run(until, lambda: _is_full(writing) and _state(process.pid) == "S")
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 130
         assert process.stderr.read() == ""
+    os.close(reading)
+    os.close(writing)
 
 
-def _held(pipe: IO[str]) -> int:
-    found = bytearray(4)
-    fcntl.ioctl(pipe.fileno(), termios.FIONREAD, found)
-    return int.from_bytes(found, sys.byteorder)
+def _is_full(pipe: int) -> bool:
+    return not select.select([], [pipe], [], 0)[1]
+
+
+def _state(pid: int) -> str:
+    """Of a process: R while it runs or would, S while it waits."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 class _Terminal(io.StringIO):
