@@ -14,6 +14,7 @@ from tests.journeys.site_process import SiteProcess
 from tests.journeys.visitor import Visitor
 from tests.nodes import Nodes, missing, until
 from tests.nodes.own_site import KIND, PLAN
+from tests.processes.forked import run
 from web.app import CannotStart, SitePlan, open_site
 from web.settings import Cluster, Settings
 
@@ -26,6 +27,14 @@ class TillsProcess(SiteProcess):
     module = "tests.nodes.own_site"
     name = "tills"
     words = ()
+
+
+def _seen_by_top(state_dir: Path) -> dict[str, int]:
+    """By name, how many shards `greenroom top` tells of each node."""
+    done = run("web.cli", ["top", "--once", "--json", "--state-dir", str(state_dir)])
+    assert done.returncode == 0, done.stderr
+    nodes = json.loads(done.stdout)["nodes"]["nodes"]
+    return {node["name"]: node["shards"] for node in nodes}
 
 
 @pytest.mark.parametrize("store", [None, MemoryDatabase()])
@@ -61,6 +70,8 @@ def test_an_actor_lives_on_one_node_and_moves_when_that_ends(how: str, tmp_path:
         told = json.loads(visitors["a"].get("/ready?verbose").body)["components"]
         assert told["cluster"]["details"]["node"] == "a"
         assert told["link"]["status"] == "healthy"
+        # CLI-20: of a site of one's own, too
+        assert _seen_by_top(tmp_path / "state") == {"a": len(held["a"]), "b": len(held["b"])}
 
         if how == "kill":
             nodes.kill("b")

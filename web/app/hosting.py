@@ -15,7 +15,9 @@ from supervision import ChildSpec, Dynamic, DynamicFlags
 from web.app.clustering import SiteNode, frame_keys, node_components, node_name, node_of
 from web.app.linking import NodeLink, link_of
 from web.observability.health import Component
+from web.observability.operating.nodes import nodes_view
 from web.settings import Settings
+from web.views import NodesView
 from web.wiring.environment import SystemClock
 from web.wiring.frame.finding import OWNED, Finder
 from web.wiring.frame.own_site import Among
@@ -75,6 +77,11 @@ class OwnNode:
     def living(self) -> Sequence[ChildSpec]:
         """See `Among.living`."""
         return host_children(self.host)
+
+    def nodes(self) -> NodesView | None:
+        """See `Among.nodes`."""
+        link = self._link.link.status()
+        return nodes_view(self._node.member, self.cluster().statistics(), link)
 
     async def hand_over(self) -> None:
         """See `Among.hand_over`."""

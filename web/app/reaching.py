@@ -28,8 +28,8 @@ from web.app.rooms import ROOM, PeopleAcross, RoomOwner, RoomsAcross, SharedChat
 from web.chat.readers import Readers
 from web.lab.demos.checkout.across import CheckoutsAcross
 from web.lab.demos.checkout.visitors import Checkouts
-from web.lab.tree.nodes import nodes_view
 from web.observability.health import Component, Finding, degraded
+from web.observability.operating.nodes import nodes_view
 from web.settings import Settings, is_loopback
 from web.timeline.collector import asked_teller
 from web.views import NodesView

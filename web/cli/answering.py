@@ -102,6 +102,8 @@ class Teller:
         # The signals that a command feels where it waits.
         self._ends = ends
         self._lines: list[str] = []
+        # Where in those lines a patch is.
+        self._patched: set[int] = set()
         self._is_watched = not is_json and sys.stderr is not None and sys.stderr.isatty()
 
     def rows(self, rows: Sequence[Mapping[str, object]], none: str) -> None:
@@ -126,6 +128,13 @@ class Teller:
     def text(self, text: str) -> None:
         """Call this with what is the same for people and programs, such as a picture as text."""
         self._lines.extend(text.splitlines())
+
+    def patch(self, text: str) -> None:
+        """Call this with what `git apply` takes: it comes out as it is, tabs and all."""
+        begin = len(self._lines)
+        # Not `splitlines`: a patch has a line where its files have one.
+        self._lines.extend(text.removesuffix("\n").split("\n"))
+        self._patched.update(range(begin, len(self._lines)))
 
     def at_once(self, row: Mapping[str, object], lines: Sequence[str]) -> None:
         """Call this with a part of a long answer, as JSON and as lines: it is read before the next.
@@ -167,8 +176,8 @@ class Teller:
     def write(self) -> None:
         """Call this at the end: raises `CommandFailed` when not all of it can be written."""
         try:
-            for line in self._lines:
-                tell(line)
+            for number, line in enumerate(self._lines):
+                tell(line, is_patch=number in self._patched)
         except OSError as error:
             raise CommandFailed(
                 Code.FAILED,

@@ -26,14 +26,17 @@ def complain(line: str) -> None:
     _put(sys.stderr, line)
 
 
-def tell(line: str) -> bool:
+def tell(line: str, *, is_patch: bool = False) -> bool:
     """Call this to print a line that somebody asked for: waits until it is read, and all is.
 
+    A patch is of files that whoever asks has: with a tab or an address told otherwise it would not
+    apply.
     Raises OSError when it cannot be written, on a full disk for one; not when who read has gone,
     which it answers with False.
     """
     try:
-        LineWriter(sys.stdout, is_patient=True).write(_shown(line))
+        shown = "\t".join(map(one_line, line.split("\t"))) if is_patch else _shown(line)
+        LineWriter(sys.stdout, is_patient=True).write(shown)
     except (BrokenPipeError, ValueError):
         return False
     except OSError:

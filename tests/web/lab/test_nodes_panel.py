@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from actors.cluster import Member
 from tests.actors.cluster.reaching.talkers_kit import Add, Talkers, talkers
 from tests.web.views.samples import nodes, renderer
-from web.lab.tree.nodes import nodes_view
+from web.observability.operating.nodes import nodes_view
 from web.views import NodesView, SiteNodeView
 
 

@@ -54,18 +54,26 @@ def _told(work: Callable[[], T]) -> T:
             f"{'is' if len(error.files) == 1 else 'are'} there already",
             "Choose another name, or move what is there",
         ) from error
+    except writing.Linked as error:
+        hint = "Put the file itself there, and try again"
+        raise CommandFailed(Code.REFUSED, f"nothing was written: {error}", hint) from error
     except writing.Changed as error:
         raise CommandFailed(Code.REFUSED, f"nothing was written: {error}", "Try again") from error
     except filling.MarkMissing as error:
         hint = "Put that line where such parts are to stand, and try again"
         raise CommandFailed(Code.REFUSED, f"nothing was written: {error}", hint) from error
+    except filling.NoPython as error:
+        raise CommandFailed(
+            Code.REFUSED, f"nothing was written: {error}", "Mend it, and try again"
+        ) from error
     except recording.RecordBroken as error:
         hint = "Take it from an earlier commit"
         raise CommandFailed(Code.REFUSED, f"nothing was done: {error}", hint) from error
     except origin.NoWheel as error:
         raise CommandFailed(Code.FAILED, f"nothing was written: {error}") from error
     except OSError as error:
-        words = f"nothing was written: {error.strerror or error}"
+        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        words = f"nothing was written: {where}{error.strerror or error}"
         raise CommandFailed(Code.FAILED, words, "See that there is room, and a right to") from error
 
 
@@ -173,6 +181,7 @@ def _new_part(parsed: argparse.Namespace, here: Path, teller: Teller) -> None:
         instead = {path: after[path] for path in before} | {recording.RECORD: record}
         before |= {recording.RECORD: _text_of(folder, recording.RECORD)}
         _check_part(folder, recipe, part, new)
+        _check_names(part, before, after)
         if parsed.dry_run:
             _show(folder.name, before, {**new, **instead}, teller)
             return
@@ -190,12 +199,11 @@ def _check_part(folder: Path, recipe: Recipe, part: Part, new: Files) -> None:
     for path in (f"{recipe.package}/{part.name}", f"{recipe.package}/{part.name}.py"):
         if os.path.lexists(folder / path):
             raise writing.Exists([path])
-    from supervision import Supervisor  # noqa: PLC0415  (what is only listed needs no runtime)
-
-    tree = _text_of(folder, f"{recipe.package}/tree.py")
-    taken = naming.taken_by(part.name, frozenset(dir(Supervisor)), tree)
-    if taken:
-        raise CommandFailed(Code.USAGE, f"{taken}; nothing was written", "Choose another name")
+    for path in new:
+        tested, _, _ = path.removeprefix("tests/").removesuffix(".py").partition("/")
+        other = f"tests/{tested}" if path == f"tests/{tested}.py" else f"tests/{tested}.py"
+        if path.startswith("tests/") and os.path.lexists(folder / other):
+            raise writing.Exists([other])
     if part.kind != "projection":
         return
     known = [one.name for one in recipe.parts if one.kind == "aggregate"]
@@ -207,19 +215,32 @@ def _check_part(folder: Path, recipe: Recipe, part: Part, new: Files) -> None:
         )
 
 
+def _check_names(part: Part, before: Files, after: Mapping[str, str]) -> None:
+    from supervision import Supervisor  # noqa: PLC0415  (what is only listed needs no runtime)
+
+    texts = {path: text for path, text in before.items() if isinstance(text, str)}
+    taken = naming.taken_by(part.name, frozenset(dir(Supervisor)), texts, after)
+    if taken:
+        raise CommandFailed(Code.USAGE, f"{taken}; nothing was written", "Choose another name")
+
+
 def _program(here: Path) -> tuple[Path, Recipe, dict[str, str]]:
     folder = recording.find_program(here)
     if folder is None:
         raise CommandFailed(Code.UNKNOWN, f"{here} is in no program", _NO_PROGRAM)
     try:
-        return folder, *recording.read((folder / recording.RECORD).read_text())
+        return folder, *recording.read(writing.text_in(folder / recording.RECORD))
     except UnicodeDecodeError as error:
         raise recording.RecordBroken(1) from error
 
 
 def _text_of(folder: Path, path: str) -> str:
     try:
-        return (folder / path).read_text()
+        return writing.text_in(folder / path)
+    except UnicodeDecodeError as error:
+        raise CommandFailed(
+            Code.REFUSED, f"nothing was written: {path} is no text in UTF-8", "Store it as one"
+        ) from error
     except FileNotFoundError as error:
         raise CommandFailed(
             Code.REFUSED,
@@ -245,15 +266,15 @@ def _show(name: str, before: Files, after: Files, teller: Teller) -> None:
     for path in sorted(shown):
         old, new = before.get(path, ""), shown[path]
         if isinstance(old, str) and isinstance(new, str) and not teller.is_json:
-            teller.text("".join(_difference(path, old, new)))
+            teller.patch("".join(_difference(path, old, new)))
     teller.note("nothing was written")
 
 
 def _difference(path: str, old: str, new: str) -> Iterator[str]:
     """As `git apply` and `patch -p1` take it; empty where both are the same."""
-    source = f"a/{path}" if old else "/dev/null"
+    source, target = f"a/{path}" if old else "/dev/null", f"b/{path}" if new else "/dev/null"
     return unified_diff(
-        old.splitlines(keepends=True), new.splitlines(keepends=True), source, f"b/{path}"
+        old.splitlines(keepends=True), new.splitlines(keepends=True), source, target
     )
 
 
@@ -277,13 +298,13 @@ def _upgrade(here: Path, teller: Teller) -> None:
     if teller.is_json:
         teller.rows([{"file": path, "patch": patch} for path, patch in patches.items()], "")
     else:
-        teller.text("".join(patches.values()))
+        teller.patch("".join(patches.values()))
     touched = [
         path
         for path in sorted(texts)
         if texts[path] != kept.get(path)
         and (folder / path).exists()
-        and (folder / path).read_text() != kept.get(path, "")
+        and (folder / path).read_bytes() != kept.get(path, "").encode()
     ]
     if touched:
         teller.note(f"changed here too, look at these by hand: {_some(touched)}")

@@ -43,6 +43,17 @@ class MarkMissing(Exception):
         self.file, self.mark = file, mark
 
 
+class NoPython(Exception):
+    """Raised when a file in which a part is registered cannot be read, as somebody is at it.
+
+    Nothing was written. Make it one that Python reads, and try again.
+    """
+
+    def __init__(self, file: str, line: int) -> None:
+        super().__init__(f"{file} is no Python at line {line}")
+        self.file, self.line = file, line
+
+
 class FromTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
     from_: str
     to: str
@@ -83,7 +94,7 @@ class Manifest(
 
 def read_manifest(kind: str, templates: Path = TEMPLATES) -> Manifest:
     """Call this for the manifest of a template."""
-    found = tomllib.loads((templates / kind / "manifest.toml").read_text())
+    found = tomllib.loads((templates / kind / "manifest.toml").read_text("utf-8"))
     return msgspec.convert(found, Manifest)
 
 
@@ -109,7 +120,7 @@ def with_part(
 ) -> dict[str, str]:
     """Call this for the files of a program with a part more: its own, and those it stands in.
 
-    Raises `MarkMissing`.
+    Raises `MarkMissing` and `NoPython`.
     """
     words = _part_words(recipe, part)
     manifest = read_manifest(part.kind, templates)
@@ -119,7 +130,7 @@ def with_part(
         file, module, what = (
             jinja.from_string(text).render(words) for text in (one.file, one.module, one.what)
         )
-        made[file] = _with_import(made[file], recipe.package, module, what)
+        made[file] = _with_import(file, made[file], recipe.package, (module, what))
     for line in manifest.line:
         file, text = (jinja.from_string(one).render(words) for one in (line.file, line.text))
         made[file] = _with_line(file, made[file], MARK + line.mark, text)
@@ -233,19 +244,41 @@ def _with_line(file: str, text: str, mark: str, added: str) -> str:
     return "".join([*lines[:at], indent(added.lstrip("\n"), margin), *lines[at:]])
 
 
-def _with_import(text: str, package: str, module: str, what: str) -> str:
+def _with_import(file: str, text: str, package: str, wanted: tuple[str, str]) -> str:
     """Put an import among those of the program's own modules, in their order."""
+    module, what = wanted
+    try:
+        body = ast.parse(text).body
+    except SyntaxError as error:
+        raise NoPython(file, error.lineno or 1) from error
     ours = [
         node
-        for node in ast.parse(text).body
+        for node in body
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}.")
     ]
     lines = text.splitlines(keepends=True)
     for node in ours:
         if node.module == module and not any(one.asname for one in node.names):
             names = [*(one.name for one in node.names), what]
+            if "#" in "".join(lines[node.lineno - 1 : node.end_lineno]):
+                continue  # a comment of somebody's, which belongs to its line
             lines[node.lineno - 1 : node.end_lineno] = [f"{imported(module, names)}\n"]
             return "".join(lines)
     behind = [node for node in ours if _natural(node.module or "") < _natural(module)]
-    at = (behind[-1].end_lineno or 0) if behind else ours[0].lineno - 1 if ours else 0
-    return "".join([*lines[:at], f"{imported(module, [what])}\n", *lines[at:]])
+    if behind or ours:
+        at = (behind[-1].end_lineno or 0) if behind else ours[0].lineno - 1
+        return "".join([*lines[:at], f"{imported(module, [what])}\n", *lines[at:]])
+    at = _end_of_head(body)
+    return "".join([*lines[:at], "\n" if at else "", f"{imported(module, [what])}\n", *lines[at:]])
+
+
+def _end_of_head(body: Sequence[ast.stmt]) -> int:
+    """The line where the docstring and the imports of a file end."""
+    at = 0
+    for n, node in enumerate(body):
+        is_docstring = (
+            n == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        )
+        if is_docstring or isinstance(node, ast.Import | ast.ImportFrom):
+            at = node.end_lineno or 0
+    return at

@@ -117,7 +117,7 @@ def _without_person(url: str) -> str:
 
 
 def _version_of_checkout() -> str:
-    for line in (HOUSE / "pyproject.toml").read_text().splitlines():
+    for line in (HOUSE / "pyproject.toml").read_text("utf-8").splitlines():
         if line.startswith("version = "):
             return line.split('"')[1]
     raise NoWheel("its pyproject.toml has no version")

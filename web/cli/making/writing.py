@@ -44,6 +44,17 @@ class Changed(Exception):
         self.file = file
 
 
+class Linked(Exception):
+    """Raised for a link where a part is registered; nothing was written.
+
+    A file in its place would leave what it leads to behind, which others may use.
+    """
+
+    def __init__(self, file: str) -> None:
+        super().__init__(f"{file} is a link")
+        self.file = file
+
+
 class _List(msgspec.Struct, frozen=True):
     """What is to be put where: files that are new, then those that take the place of others."""
 
@@ -79,19 +90,37 @@ def check_free(folder: Path) -> None:
 def change_program(folder: Path, new: Files, instead: Files, before: Files) -> None:
     """Call this to add files to a program, and give others a new text, all or none.
 
-    `before` is what those others were when they were read. Raises `Exists`, `Changed` and OSError.
+    `before` is what those others were when they were read. Raises `Exists`, `Changed`, `Linked` and
+    OSError.
     """
     with _beside(folder, ".greenroom-new-") as scratch:
         if there := [path for path in new if os.path.lexists(folder / path)]:
             raise Exists(there)
         for path, text in before.items():
-            if (folder / path).read_text() != text:
+            if (folder / path).is_symlink():
+                raise Linked(path)
+            if text_in(folder / path) != text:
                 raise Changed(path)
-        _write(scratch / "made", {**new, **instead})
+        _write(scratch / "made", {**new, **_with_their_ends(folder, instead)})
         for path in instead:
             shutil.copymode(folder / path, scratch / "made" / path)
         _write_list(scratch, _List(tuple(new), tuple(instead)))
         _carry_out(folder, scratch)
+
+
+def text_in(file: Path) -> str:
+    """Call this for the text of a file, whatever its lines end with and whatever the locale is."""
+    return file.read_text("utf-8")
+
+
+def _with_their_ends(folder: Path, instead: Files) -> Files:
+    """Lines end as they did: else somebody's whole file is another to them."""
+    return {
+        path: text.replace("\n", "\r\n")
+        if isinstance(text, str) and b"\r\n" in (folder / path).read_bytes()
+        else text
+        for path, text in instead.items()
+    }
 
 
 def finish(folder: Path) -> bool:

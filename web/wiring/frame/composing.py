@@ -269,14 +269,14 @@ def _event_routes(listening: EventStreams[Speaker]) -> Blueprint:
 
 
 def control_commands(site: OwnSite, root: str) -> dict[str, Command]:
-    """Call this for what commands can ask, as of our own site; of nodes there are none."""
+    """Call this for what commands can ask, as of our own site."""
     crowds, metrics = {f"{root}/{STREAMS}", f"{root}/{SOCKETS}"}, site.figures.metrics
     tree = TreeCommands(lambda: site.system, crowds)
     overview = OverviewSource(
         lambda: site.system,
         metrics,
         site.outside.stats,
-        lambda: None,
+        (lambda: None) if site.among is None else site.among.nodes,
         site.environment.clock.now,
         closed=crowds,
         is_measured=site.settings.has_metrics,

@@ -75,7 +75,7 @@ from web.server import (
 )
 from web.server.quart_app import Identify, nobody
 from web.settings import MailSender, Settings
-from web.views import LocalPath, StaticTable
+from web.views import LocalPath, NodesView, StaticTable
 from web.views.static import DATASTAR
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.frame.finding import Finder
@@ -167,6 +167,10 @@ class Among(Protocol):
 
     def living(self) -> Sequence[ChildSpec]:
         """Call this for what stands above all that this node owns."""
+        ...
+
+    def nodes(self) -> NodesView | None:
+        """Call this for who serves together; None until this process has looked at the others."""
         ...
 
     async def hand_over(self) -> None:

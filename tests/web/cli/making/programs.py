@@ -13,9 +13,10 @@ from web.cli.making.naming import NAME_CHARS_MAX
 EVERYTHING = ("--saga", "--web", "--bus", "kafka")
 # Of each kind one, the projection last: it is of the aggregate.
 PARTS = ("aggregate", "saga", "actor", "projection")
-# The longest names there may be, all with a capital that shows in a class; and short ones.
+# The longest names there may be, all with a capital that shows in a class; and short ones, of
+# which pytest takes the class of one for its own.
 LONG = {kind: f"{kind}_".ljust(NAME_CHARS_MAX, "w") for kind in PARTS}
-SHORT = {"aggregate": "z", "saga": "a", "actor": "b1", "projection": "c"}
+SHORT = {"aggregate": "z", "saga": "a", "actor": "test1", "projection": "c"}
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from tests.web.cli.making.programs import (
 )
 from web.cli.making import filling, recording
 from web.cli.making.naming import NAME_CHARS_MAX
-from web.cli.making.words import KINDS
+from web.cli.making.words import KINDS, Part, Recipe
 
 ROOT = Path(__file__).parents[4]
 
@@ -86,8 +86,6 @@ def test_a_word_that_a_template_does_not_know_is_an_error(tmp_path: Path) -> Non
     )
     (tmp_path / "actor" / "a.py.jinja").write_text("")
     from jinja2 import UndefinedError
-
-    from web.cli.making.words import Part, Recipe
 
     with pytest.raises(UndefinedError, match="nobody"):
         filling.with_part(Recipe("demo"), Part("actor", "x"), {}, tmp_path)
@@ -162,7 +160,9 @@ def test_what_is_there_is_never_written_over(
         (("saga", "desk"), 4, "demo/desk.py is there already"),
         (("actor", "greeter"), 4, "tests/test_greeter.py is there already"),
         (("actor", "tree"), 4, "demo/tree.py is there already"),
-        (("actor", "relay"), 2, "'relay' is a name in the tree already"),
+        (("actor", "relay"), 2, "'relay' would be two things in demo/tree.py"),
+        (("actor", "conftest"), 2, "pytest takes for its own"),
+        (("aggregate", "test_tree"), 4, "tests/test_tree.py is there already"),
         (("actor", "desk_"), 2, "more than letters"),
         (("actor", "Class"), 2, "keyword"),
         (("projection", "other", "--of", "nobody"), 3, "There is note"),
@@ -192,6 +192,68 @@ def test_where_a_part_is_registered_may_be_changed_but_not_removed(
     assert files_of(program) == {**before, recording.RECORD: record.read_bytes()}
 
 
+def _as_of_somebody(text: str) -> str:
+    """A tree as people write it: a name of their own in letters of theirs, and their line ends."""
+    text = text.replace("from demo.note_list import NoteList", "from .note_list import NoteList")
+    text = text.replace(
+        "from demo.note.doing import NoteActor",
+        "from demo.note.doing import (  # as it was\n    NoteActor,\n)",
+    )
+    return text.replace("Every part", "Jeder Teil für sich").replace("\n", "\r\n")
+
+
+def test_a_part_goes_into_a_tree_as_somebody_has_written_it(tmp_path: Path) -> None:
+    # CLI-1: whatever the locale says of texts, and with no import that stands as it was made
+    program = make(tmp_path, "demo")
+    tree = program / "demo" / "tree.py"
+    tree.write_bytes(_as_of_somebody(tree.read_text("utf-8")).encode())
+    before = tree.read_bytes()
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run(
+        "web.cli", ["new", "saga", "purchase"], cwd=program,
+        environment={**os.environ, **locale, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    made = tree.read_bytes()
+    assert made.count(b"\r\n") == made.count(b"\n"), "lines end as they did"
+    lines = made.decode().splitlines()
+    assert [line for line in before.decode().splitlines() if line not in lines] == []
+    assert "from demo.purchase.steps import Purchase" in lines
+    compile(made, "tree.py", "exec")
+
+
+def test_a_file_with_no_import_of_its_own_program_gets_the_first() -> None:
+    # CLI-1: behind what must come first
+    text = '"""Mine."""\n\nfrom __future__ import annotations\n\nfrom .ports import Ports\n'
+    after = filling.with_part(
+        Recipe("demo"),
+        Part("actor", "bell"),
+        {"demo/tree.py": f"{text}\n# greenroom new: children\n"},
+    )["demo/tree.py"]
+    assert after.startswith(f"{text}\nfrom demo.bell import Bell\n")
+    compile(after, "tree.py", "exec")
+
+
+@pytest.mark.parametrize("what", ["no Python at line 1", "no text in UTF-8", "is a link"])
+def test_where_no_part_can_be_registered_nothing_is_written(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # CLI-1
+    program = make(tmp_path, "demo")
+    tree = program / "demo" / "tree.py"
+    if what == "is a link":
+        tree.rename(tmp_path / "tree.py")
+        tree.symlink_to(tmp_path / "tree.py")
+    else:
+        tree.write_bytes(b"def (\n" if "Python" in what else b"# \xe9\n" + tree.read_bytes())
+    before = files_of(program)
+    assert typed(program, "new", "actor", "bell") == 4
+    assert f"nothing was written: demo/tree.py is {what}".replace("is is", "is") in (
+        capsys.readouterr().err
+    )
+    assert files_of(program) == before
+
+
 def test_an_upgrade_is_a_patch_of_what_the_templates_changed_and_no_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +269,13 @@ def test_an_upgrade_is_a_patch_of_what_the_templates_changed_and_no_more(
         file.write_text(file.read_text().replace(new, old))
     words.write_text(words.read_text().replace("is_closed", "is_over"))
     (program / "compose.yaml").unlink()
+    # What has tabs, and a file that no template makes any more.
+    make_file = program / "Makefile"
+    for file in (make_file, record):
+        assert "## run the tests" in file.read_text()
+        file.write_text(file.read_text().replace("## run the tests", "## tests run"))
+    (program / "old.py").write_text("gone = 1\n")
+    record.write_text(f"{record.read_text()}file old.py\n gone = 1\n")
     before = files_of(program)
     assert typed(program, "upgrade") == 0
     told = capsys.readouterr()
@@ -216,6 +285,8 @@ def test_an_upgrade_is_a_patch_of_what_the_templates_changed_and_no_more(
     patch = tmp_path / "patch"
     patch.write_text(told.out)
     subprocess.run(["git", "apply", str(patch)], cwd=program, check=True, timeout=PATIENCE_S)
+    assert not (program / "old.py").exists()
+    assert "## run the tests" in make_file.read_text()
     assert new in words.read_text()
     assert "is_over" in words.read_text()
     assert typed(program, "upgrade") == 0

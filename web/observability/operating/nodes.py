@@ -1,4 +1,4 @@
-"""Nodes, shards and the link become the panel that the lab shows, and the JSON beside its tree.
+"""Nodes, shards and the link become what the lab and `greenroom top` show, and the JSON of both.
 
 Pure: what is known is handed in. Nothing here says where a node or a server is, apart from a server
 that is given: who looks may be anybody.
