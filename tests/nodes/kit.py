@@ -216,9 +216,14 @@ class Nodes:
 
     def owner_of_singleton(self, name: str) -> str:
         """The name of the node that has a singleton; waits while nobody does."""
-        until(lambda: bool(self.rows(_HAS, singleton_shard(name))))
-        ((node,),) = self.rows(_HAS, singleton_shard(name))
-        return str(node)
+        found: list[str] = []
+
+        def is_owned() -> bool:
+            found[:] = [str(node) for (node,) in self.rows(_HAS, singleton_shard(name))]
+            return bool(found)
+
+        until(is_owned)
+        return found[0]
 
     def rows(self, statement: str, *values: object) -> Sequence[asyncpg.Record]:
         """What the database says, by a connection of its own that nothing cuts."""
