@@ -182,6 +182,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.chat.readers:Readers.watching",
         "web.chat.readers:ShownRooms._shown",
         "web.lab.demos.counter:Counters._pages",
+        "web.lab.panels.failures_feed:FailuresFeed._shown",
         "web.lab.panels.feed:PanelsFeed._opened",
         "web.lab.panels.feed:PanelsFeed._sent",
         "web.lab.panels.open_now:OpenNow._members",
@@ -249,6 +250,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.app.rooms:RoomsAcross._told",
     ),
     "a few names of our own: rooms, panels, kinds of connection": (
+        "web.lab.panels.failures_feed:FailuresFeed._looking",
         "web.chat.presenting:PageViews._kept",
         "web.lab.tree.feed:TreeFeed._rests",
         "web.realtime.broadcast:Kept.frames",

@@ -68,7 +68,7 @@ FORMS: Mapping[str, frozenset[str]] = {
         paths.OPS_DEAD: ("action", "kind", "source"),
         paths.OPS_LETTER: ("action", "mark", "payload", "reason"),
         paths.OPS_OUTSIDE: ("dependency", "reason"),
-        paths.LAB_FAILURES: ("action", "letter", "number"),
+        paths.LAB_FAILURES: ("again", "all", "edit", "discard", "discard-all", "number", "reason"),
     }.items()
 }
 

@@ -43,6 +43,7 @@ from web.views import (
 # What a page calls itself; it decides which panels its stream is sent.
 PAGE_HOME = "home"
 PAGE_LAB = "lab"
+PAGE_FAILURES = "failures"
 PAGE_DOCS = "docs"
 PAGE_WORK = "work"
 PAGE_ERROR = "error"
@@ -70,9 +71,9 @@ _AS_PACKED_PAGE = (*_AS_PAGE, ("Content-Encoding", "gzip"))
 _LINKS_KEPT = 256
 
 # What people send each other links to.
-_SHOWN_ELSEWHERE = frozenset({PAGE_HOME, PAGE_LAB, PAGE_DOCS, PAGE_WORK})
+_SHOWN_ELSEWHERE = frozenset({PAGE_HOME, PAGE_LAB, PAGE_FAILURES, PAGE_DOCS, PAGE_WORK})
 # Who signs in from there is back there.
-_BACK_TO = {PAGE_HOME: paths.HOME, PAGE_LAB: paths.LAB}
+_BACK_TO = {PAGE_HOME: paths.HOME, PAGE_LAB: paths.LAB, PAGE_FAILURES: paths.LAB_FAILURES}
 
 
 def program_version() -> str:
@@ -191,7 +192,7 @@ def navigation(page: str, there: OptionalPages) -> tuple[NavLink, ...]:
     """Call this to get the links at the top, the present page marked."""
     links = [
         NavLink(local_path(paths.HOME), "Home", is_current=page == PAGE_HOME),
-        NavLink(local_path(paths.LAB), "Lab", is_current=page == PAGE_LAB),
+        NavLink(local_path(paths.LAB), "Lab", is_current=page in (PAGE_LAB, PAGE_FAILURES)),
         NavLink(local_path(paths.WORK), "Work", is_current=page == PAGE_WORK),
     ]
     if there.documents is not None:

@@ -12,11 +12,14 @@ from web.views.moderation import OutsideView
 from web.views.pages import Shell
 from web.views.words import (
     CsrfToken,
+    ElementId,
     LocalPath,
     check_count,
     check_utc,
     csrf_token,
+    element_id,
     local_path,
+    mark_of,
 )
 
 
@@ -52,6 +55,19 @@ class LettersCount:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureFacts:
+    """What all see of failures; `letters` is None while nobody knows."""
+
+    dependencies: tuple[OutsideView, ...]
+    letters: LettersCount | None
+
+    @property
+    def mark(self) -> ElementId:
+        """Call this for what a page says it shows of it."""
+        return mark_of(repr(self))
+
+
+@dataclass(frozen=True, slots=True)
 class LostView:
     """Messages of one class that an actor of a sandbox lost for one reason; `message` the last."""
 
@@ -60,26 +76,77 @@ class LostView:
     message_type: str
     message: str
     count: int
-    ago_s: int
+    at: datetime
     chain: tuple[str, ...]
-    # The newest that nothing was done with, and how many there are; whether it can be changed.
+    # The newest that nothing was done with, or the newest; how many of them wait, were told again,
+    # were given up, and were to be settled once more; what is said of the last of them.
     letter: int
     waiting: int
-    is_editable: bool
+    told: int = 0
+    given_up: int = 0
+    duplicates: int = 0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("count", "ago_s", "letter", "waiting"):
+        check_utc("at", self.at)
+        for name in ("count", "letter", "waiting", "told", "given_up", "duplicates"):
             check_count(name, getattr(self, name))
+
+    @property
+    def id(self) -> ElementId:
+        """Call this for what names the row as long as it is there."""
+        return element_id(f"lost-{mark_of(self.place, self.reason, self.message_type)}")
+
+    @property
+    def path(self) -> LocalPath:
+        """Call this for where `letter` is looked into."""
+        return local_path(f"/lab/failures?letter={self.letter}#letter")
+
+
+@dataclass(frozen=True, slots=True)
+class LostList:
+    """All that a sandbox lost, the newest first."""
+
+    rows: tuple[LostView, ...]
+
+    @property
+    def mark(self) -> ElementId:
+        """Call this for what a page says it shows of it."""
+        return mark_of(repr(self.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class LostLetterView:
+    """One lost message that somebody looks into; `facts` are its names and numbers.
+
+    Settled, it says `how`. Else `alike` wait, this one among them; `number` is what is typed or
+    stands in it, None where nothing can be changed, and `why` is typed.
+    """
+
+    letter: int
+    facts: tuple[tuple[str, str], ...]
+    at: datetime
+    chain: tuple[str, ...]
+    how: str
+    note: str
+    alike: int
+    number: str | None
+    why: str
+
+    def __post_init__(self) -> None:
+        check_utc("at", self.at)
+        check_count("letter", self.letter)
+        check_count("alike", self.alike)
 
 
 @dataclass(frozen=True, slots=True)
 class FailuresPage:
-    """`/lab/failures`; `letters` is None while nobody knows."""
+    """`/lab/failures`."""
 
     shell: Shell
-    dependencies: tuple[OutsideView, ...]
-    letters: LettersCount | None
-    lost: tuple[LostView, ...]
+    facts: FailureFacts
+    lost: LostList
+    letter: LostLetterView | None
     is_operator: bool
     csrf: CsrfToken
     said: str

@@ -43,7 +43,7 @@ from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
 from web.views.lab_panels import ConnectionView, LabMailView, LabSignInView, SagaView
-from web.views.letters import FailuresPage, LetterPage, LettersPage
+from web.views.letters import FailureFacts, FailuresPage, LetterPage, LettersPage, LostList
 from web.views.moderation import (
     ActsPage,
     AuditPage,
@@ -282,6 +282,14 @@ class Renderer:
     def failures_page(self, page: FailuresPage) -> str:
         """Call this to render what failed, for a visitor of the lab."""
         return self._render("lab_failures.html", page=page, shell=page.shell)
+
+    def failure_facts(self, facts: FailureFacts) -> str:
+        """Call this to render what all see of failures (`#failures-facts`, outer)."""
+        return self._render("fragments/failure_facts.html", facts=facts)
+
+    def failures_lost(self, lost: LostList) -> str:
+        """Call this to render what a sandbox lost (`#failures-lost`, outer)."""
+        return self._render("fragments/failures_lost.html", lost=lost)
 
     def letter_page(self, page: LetterPage) -> str:
         """Call this to render all that is kept of one dead letter, for an operator."""

@@ -121,6 +121,7 @@ from web.lab.panels.bucket import Buckets
 from web.lab.panels.burst import burst_routes
 from web.lab.panels.dropping import Connections, drop_routes
 from web.lab.panels.failures import Failures, failure_routes
+from web.lab.panels.failures_feed import FailuresFeed, FailuresStreams
 from web.lab.panels.feed import OpenParts, PanelsFeed
 from web.lab.panels.open_now import OpenNow
 from web.lab.panels.still import Stills
@@ -215,6 +216,7 @@ from web.settings import Fingerprints, LabMode, MagicLinkFlow, Settings, is_loop
 from web.site.error_pages import ErrorPages
 from web.site.events import StreamedPage, event_routes
 from web.site.pages import (
+    PAGE_FAILURES,
     PAGE_HOME,
     PAGE_LAB,
     PAGE_MODERATION,
@@ -475,7 +477,10 @@ class Web:
             letters_per_s=self._settings.lab_letters_per_s,
         )
         letters = None if desk is None else desk.letters
-        self.failures = Failures(lambda: directory.system, self.outside, self.sandboxes, letters)
+        self.failures = Failures(
+            lambda: directory.system, self.outside, self.sandboxes, letters, self._clock.now
+        )
+        self.failures_readers = Audience[Stream](waker(directory.failures_feed))
         self._tree_topic = TreeTopic(self.sandboxes, lambda: directory.system)
         self._stage = StagePicture(
             lambda: directory.system,
@@ -519,6 +524,10 @@ class Web:
     def overview_feed(self) -> OverviewFeed:
         """Call this to make the feed of the figures that operators see."""
         return OverviewFeed(self.overview, self._renderer, self.overview_readers)
+
+    def failures_feed(self) -> FailuresFeed:
+        """Call this to make the feed of the lab's page about failures."""
+        return FailuresFeed(self.failures, self.sandboxes, self._renderer, self.failures_readers)
 
     def proof_feed(self) -> ProofFeed:
         """Call this to make the feed of the home page's figures."""
@@ -744,6 +753,7 @@ class Web:
         pages = {
             **_streamed_pages(services, site, lab, moderation),
             PAGE_OVERVIEW: OverviewStreams(self.overview_readers),
+            PAGE_FAILURES: FailuresStreams(self.failures_readers),
         }
         app.register_blueprint(overview_routes(services, self.overview))
         app.register_blueprint(site_routes(services, site))

@@ -28,6 +28,7 @@ from web.chat.room_feed import RoomFeed
 from web.lab.demos.counter import Add
 from web.lab.demos.desk import Messages as DeskMessage
 from web.lab.demos.desk import desk_name
+from web.lab.panels.failures_feed import FailuresFeed
 from web.lab.panels.feed import Changed as PanelChanged
 from web.lab.panels.feed import PanelsFeed, Wake
 from web.lab.sandbox.keeper import Keeper, Wanted
@@ -64,6 +65,7 @@ RECORDER = Name("recorder")
 PANELS_FEED = Name("panels-feed")
 TIMELINE_FEED = Name("timeline-feed")
 OVERVIEW_FEED = Name("overview-feed")
+FAILURES_FEED = Name("failures-feed")
 MAIL = Name("mail")
 LETTERS = Name("letters")
 
@@ -136,6 +138,10 @@ class Directory(Finder):
     def overview_feed(self) -> Ref[Arrivals]:
         """Call this to find the feed of the figures that operators see."""
         return self._find(OVERVIEW_FEED, OverviewFeed)
+
+    def failures_feed(self) -> Ref[Arrivals]:
+        """Call this to find the feed of the lab's page about failures."""
+        return self._find(FAILURES_FEED, FailuresFeed)
 
     def sandboxes(self) -> AnyRef:
         """Call this to find what stands above the sandboxes of the lab."""

@@ -57,6 +57,7 @@ from web.wiring.composition import Web
 from web.wiring.directory import (
     COUNTERS,
     DESKS,
+    FAILURES_FEED,
     FLOWS,
     KEEPER,
     LETTERS,
@@ -158,6 +159,7 @@ class FeedsSupervisor(Supervisor):
         specs.append(ChildSpec("proof", self._parts.web.proof_feed, name=PROOF_FEED))
         specs.append(ChildSpec("moderation", self._parts.web.moderation_feed, name=MODERATION_FEED))
         specs.append(ChildSpec("overview", self._parts.web.overview_feed, name=OVERVIEW_FEED))
+        specs.append(ChildSpec("failures", self._parts.web.failures_feed, name=FAILURES_FEED))
         specs.append(ChildSpec("timeline", self._parts.web.timeline_feed, name=TIMELINE_FEED))
         specs.append(ChildSpec("collector", self._parts.web.timeline_collector))
         return feeds_plan(specs)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields
+from functools import partial
 from typing import cast, get_args
+from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 import trio
@@ -12,14 +16,14 @@ import trio
 from actors.persistence import NewDeadLetter
 from actors.runtime import message
 from storage.memory import MemoryDeadLetters
-from tests.journeys.visitor import Answer
+from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.logged import captured
 from tests.patience import until
 from tests.web.accounts.test_entering import form, get
 from tests.web.accounts.test_operating import operator
 from tests.web.lab.test_lab_site import a_guest
 from tests.web.observability.operating.test_outside_page import SETTINGS
-from tests.web.whole_site import open_whole_site
+from tests.web.whole_site import in_thread, open_whole_site
 from web.lab.panels.failures import COUNTED_FOR_S
 from web.lab.sandbox.cast import Messages, Numbered, Work
 from web.lab.sandbox.words import Place
@@ -65,10 +69,10 @@ async def test_visitors_see_numbers_and_what_their_own_sandbox_lost() -> None:
             )
             assert "<td>5</td><td>5</td><td>100 %</td><td>0</td>" in page.text
             assert "3 pending" in page.text
-            row = re.search(r"<code>rooms-room-2</code></th><td>crashed</td>.*", page.text)
+            row = re.search(r"<code>rooms-room-2</code>.*?</li>", page.text, re.DOTALL)
             assert row is not None
             # How often, the chain, and where: class, text, place in the program.
-            assert "<td>2</td>" in row[0]
+            assert "crashed 2 times, last at" in row[0]
             assert "somebody pressed Crash" in row[0]
             assert "(web.lab.sandbox.cast:" in row[0]
             assert SECRET not in page.text
@@ -82,7 +86,7 @@ async def test_visitors_see_numbers_and_what_their_own_sandbox_lost() -> None:
                 site.web.sandboxes._tell(guest.sandbox, Place("rooms-room-2"), odd)
             found = site.web.failures
             await until(lambda: len(found.letters_in(guest.sandbox)) > len(unknown))
-            rows = [one.message_type for one in found.lost(guest.sandbox)]
+            rows = [one.message_type for one in found.lost(guest.sandbox).rows]
             assert rows == [f"Odd{n}" for n in range(100, 0, -1)]
         grace = await operator(site)
         own = (await get(grace, paths.LAB_FAILURES)).text
@@ -91,7 +95,7 @@ async def test_visitors_see_numbers_and_what_their_own_sandbox_lost() -> None:
 
 
 def _letters(text: str) -> list[str]:
-    return re.findall(r'name="letter" value="(\d+)"><button', text)
+    return re.findall(r'name="again" value="(\d+)"', text)
 
 
 @pytest.mark.slow
@@ -104,8 +108,7 @@ async def test_a_visitor_settles_what_was_lost_in_their_sandbox_once() -> None:
         room = Place("rooms-room-2")
 
         async def settle(letter: str, action: str, **more: str) -> Answer:
-            fields = {"letter": letter, "action": action, **more}
-            return await form(guest.visitor, paths.LAB_FAILURES, **fields)
+            return await form(guest.visitor, paths.LAB_FAILURES, **{action: letter}, **more)
 
         async def crash(place: Place, letter: Messages) -> str:
             """Have the next letter of an actor be its last; the number of what was lost."""
@@ -126,10 +129,12 @@ async def test_a_visitor_settles_what_was_lost_in_their_sandbox_once() -> None:
 
         first = await crash(room, Work())
         got = handled(room)
-        other = await form(site.visitor(), paths.LAB_FAILURES, letter=first, action="again")
+        other = await form(site.visitor(), paths.LAB_FAILURES, again=first)
         assert other.status == 404, "it is nobody else's"
         assert (await settle("0", "again")).status == 404
-        assert (await settle(first, "sell")).status == 400
+        assert (await settle(first, "sell")).status == 422, "it knows no such field"
+        none = await form(guest.visitor, paths.LAB_FAILURES, number="1")
+        assert [none.status, (await settle(first, "again", discard=first)).status] == [400, 400]
         changed = await settle(first, "edit", number="3")
         assert (changed.status, "A Work has nothing to change" in changed.text) == (400, True)
         assert handled(room) == got, "nothing was done so far"
@@ -141,8 +146,11 @@ async def test_a_visitor_settles_what_was_lost_in_their_sandbox_once() -> None:
             assert answer.headers["location"] == "/lab/failures?said=before"
         assert handled(room) == got + 1
         page = (await get(guest.visitor, "/lab/failures?said=before")).text
-        assert "nothing is done twice" in page
-        assert "<td>settled</td>" in page
+        assert "A duplicate" in page
+        assert "<span>1 told again</span><strong>3 duplicates</strong>" in page
+        looked = (await get(guest.visitor, f"/lab/failures?letter={first}")).text
+        assert "<strong>Told again</strong>" in looked
+        assert 'name="reason"' not in looked
         # Of several the newest alone, then what is left of them.
         await crash(room, Work())
         newest, got = await crash(room, Work()), handled(room)
@@ -157,11 +165,35 @@ async def test_a_visitor_settles_what_was_lost_in_their_sandbox_once() -> None:
             answer = await settle(lost, "edit", number=number)
             assert (answer.status, "Number is a whole number" in answer.text) == (400, True)
         doubled = guest.sandbox.props.doubled
+        looked = (await get(guest.visitor, f"/lab/failures?letter={lost}")).text
+        assert re.search(r'name="number"[^>]* value="7"', looked), "as it is"
+        for fact in ("Message id", "Correlation id", "Numbered(number=7)"):
+            assert fact in looked
+        assert (await get(site.visitor(), f"/lab/failures?letter={lost}")).status == 404
         assert (await settle(lost, "edit", number="1")).status == 303
         await until(lambda: guest.sandbox.props.doubled == doubled + 1)
+        page = (await get(guest.visitor, paths.LAB_FAILURES)).text
+        assert "<bdi>Numbered(number=7) → Numbered(number=1)</bdi>" in page
+        # Given up with why, one or all of its kind.
+        odd = _unknown("Odd")
+        for _ in range(2):
+            site.web.sandboxes._tell(guest.sandbox, room, odd)
+        rows = partial(site.web.failures.lost, guest.sandbox)
+        await until(lambda: rows().rows[0].count == 2)
+        second = str(rows().rows[0].letter)
+        first = str(int(second) - 1)
+        for why in ("two\nlines", "w" * 201):
+            answer = await settle(second, "discard", reason=why)
+            assert (answer.status, "A reason is one line" in answer.text) == (400, True)
+        assert (await settle(second, "discard", reason="it came <b>twice")).status == 303
+        page = (await get(guest.visitor, paths.LAB_FAILURES)).text
+        assert "<span>1 waiting</span><span>1 given up</span><bdi>it came &lt;b&gt;twice" in page
+        assert (await settle(second, "discard-all")).headers["location"].endswith("discard-all")
+        assert (await settle(first, "discard-all")).headers["location"].endswith("before")
         site.web._lab_switch._set = LabMode.READONLY
         assert (await settle(lost, "discard")).status == 503
         deeds = [one for one in await guest.recorded() if one.action.startswith("letters ")]
+        deeds = deeds[:4]
         told = [(one.action, one.place, one.count, one.outcome) for one in deeds]
         assert told == [
             ("letters again", room, 1, "done"),
@@ -169,6 +201,64 @@ async def test_a_visitor_settles_what_was_lost_in_their_sandbox_once() -> None:
             ("letters all", room, 1, "done"),
             ("letters edit", sink, 1, "done"),
         ]
+
+
+@pytest.mark.slow
+async def test_an_open_page_is_sent_what_its_own_sandbox_loses_and_nothing_twice() -> None:
+    # LAB-40, LAB-1
+    async with (
+        open_whole_site(settings=SETTINGS, has_documents=False) as site,
+        a_guest(site) as guest,
+    ):
+        readers = site.web.failures_readers
+
+        async def opened(visitor: Visitor) -> OpenStream:
+            """The stream of a page that says what it was rendered with."""
+            page = await get(visitor, paths.LAB_FAILURES)
+            marks = re.findall(r'data-holds="(failures-\w+)" data-mark="([\w-]+)"', page.text)
+            assert [name for name, _ in marks] == ["failures-lost", "failures-facts"]
+            tab = str(uuid4())
+            signals = json.dumps({"sseTabId": tab, "ssePage": "failures", "roomName": ""})
+            holds = {"x-page-holds": ";".join("=".join(one) for one in marks)}
+            path = f"/events?datastar={quote(signals)}"
+            stream = await in_thread(lambda: visitor.open_stream_at(path, **holds))
+            assert stream.status == 200
+            await in_thread(lambda: stream.read_until(b'"sseConnected":true'))
+            return stream
+
+        async def sent(stream: OpenStream, *parts: bytes) -> str:
+            return (await in_thread(lambda: stream.read_until(*parts))).decode()
+
+        def lose() -> None:
+            site.web.sandboxes._tell(guest.sandbox, Place("rooms-room-2"), odd)
+
+        own, other = await opened(guest.visitor), await opened(site.visitor())
+        odd = _unknown("Odd")
+        with own, other:
+            lose()
+            text = await sent(own, b"1 waiting", b"\n\n")
+            # The first that came: a page is not sent what it was rendered with.
+            assert text.count("datastar-patch-elements") == 1
+            assert text.count('id="failures-lost"') == 1
+            assert 'name="csrf"' not in text, "what is sent holds no form"
+            (row,) = set(re.findall(r'<li id="(lost-[\w-]+)"', text))
+            lose()
+            text = await sent(own, b"2 waiting", b"\n\n")
+            assert f'<li id="{row}"' in text
+            (letter,) = _letters(text)
+            for _ in range(2):
+                answer = await form(guest.visitor, paths.LAB_FAILURES, discard=letter)
+                assert answer.status == 303
+            text = await sent(own, b"1 duplicate", b"\n\n")
+            assert "1 waiting" in text
+            # Its feed begins anew, and sends everybody everything, once.
+            feed = site.directory.failures_feed()
+            feed.kill()
+            text = await sent(own, b'id="failures-facts"', b'id="failures-lost"', b"\n\n")
+            assert "1 duplicate" in text
+            everything = await sent(other, b'id="failures-facts"', b'id="failures-lost"', b"\n\n")
+            assert "lost-" not in everything.replace("lost-title", ""), "of nobody else's sandbox"
+        await until(lambda: not readers)
 
 
 def test_every_message_of_a_sandbox_with_something_in_it_can_be_changed() -> None:

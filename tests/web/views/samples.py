@@ -118,12 +118,15 @@ from web.views import (
     table,
 )
 from web.views.letters import (
+    FailureFacts,
     FailuresPage,
     LetterChangeView,
     LetterPage,
     LetterRow,
     LettersCount,
     LettersPage,
+    LostLetterView,
+    LostList,
     LostView,
     RunView,
 )
@@ -625,13 +628,32 @@ def traces(text: str = "ada") -> TracesPage:
 
 
 def failures(text: str = "ada") -> FailuresPage:
-    lost = LostView(text, text, text, text, 3, 7, (text, f"caused by: {text}"), 4, 2, True)
-    count = LettersCount((("pending", 2), ("resolved", 7)), 61, "degraded")
     return FailuresPage(
-        member_shell("lab", "ada"), outside().dependencies, count,
-        (lost, replace(lost, chain=(), letter=0, waiting=0, is_editable=False)), True,
-        csrf_token("token"), text, text,
-    )  # fmt: skip
+        replace(shell_of_member(), page=element_id("failures")),
+        failure_facts(),
+        lost(text),
+        lost_letter(text),
+        True,
+        csrf_token("token"),
+        text,
+        text,
+    )
+
+
+def failure_facts() -> FailureFacts:
+    count = LettersCount((("pending", 2), ("resolved", 7)), 61, "degraded")
+    return FailureFacts(outside().dependencies, count)
+
+
+def lost(text: str = "ada") -> LostList:
+    chain = (text, f"caused by: {text}")
+    waiting = LostView("feed-sink", "crashed", "Numbered", text, 3, AT, chain, 4, 2)
+    settled = LostView("feed-sink", "crashed", "Work", text, 3, AT, (), 9, 0, 1, 2, 2, (text, "9"))
+    return LostList((waiting, settled))
+
+
+def lost_letter(text: str = "ada") -> LostLetterView:
+    return LostLetterView(4, ((text, text), (text, text)), AT, (text,), "", "", 2, "7", "ada")
 
 
 def overview(text: str = "<b>", *, is_known: bool = True, is_own: bool = True) -> OverviewView:

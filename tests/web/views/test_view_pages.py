@@ -11,6 +11,7 @@ from jinja2 import StrictUndefined, UndefinedError
 
 from tests.web.views import samples
 from web.views import MessageState, RecoveryForm, Renderer, Speaker, make_environment
+from web.views.letters import FailureFacts, LostList
 from web.views.moderation import OverviewPage
 from web.views.renderer import MESSAGE_LIST, PARTS_KEPT_MAX, TEMPLATES
 
@@ -98,6 +99,12 @@ PAGES: dict[str, Callable[[], str]] = {
     "dead letters": lambda: RENDERER.letters_page(samples.letters()),
     "a dead letter": lambda: RENDERER.letter_page(samples.letter()),
     "failures": lambda: RENDERER.failures_page(samples.failures()),
+    "failures, one settled": lambda: RENDERER.failures_page(
+        replace(
+            samples.failures(),
+            letter=replace(samples.lost_letter(), how="Given up", note="why", number=None),
+        )
+    ),
     "traces": lambda: RENDERER.traces_page(samples.traces()),
     "a trace": lambda: RENDERER.trace_page(samples.trace()),
     "the running site": lambda: RENDERER.overview_page(
@@ -117,6 +124,10 @@ PAGES: dict[str, Callable[[], str]] = {
 FRAGMENTS: dict[str, Callable[[], str]] = {
     "proof": lambda: RENDERER.proof(samples.proof()),
     "overview": lambda: RENDERER.overview(samples.overview()),
+    "facts of failures": lambda: RENDERER.failure_facts(samples.failure_facts()),
+    "facts of failures, none known": lambda: RENDERER.failure_facts(FailureFacts((), None)),
+    "what was lost": lambda: RENDERER.failures_lost(samples.lost()),
+    "nothing lost": lambda: RENDERER.failures_lost(LostList(())),
     "overview of nothing known": lambda: RENDERER.overview(samples.overview(is_known=False)),
     "message in pane you": lambda: RENDERER.message(MESSAGES[0]).you,
     "message in pane demo": lambda: RENDERER.message(MESSAGES[0]).demo,
@@ -333,7 +344,7 @@ def test_who_operates_is_led_to_closing_a_breaker_where_there_is_one() -> None:
     page = samples.failures()
     for one, is_led in (
         (page, True),
-        (replace(page, dependencies=()), False),
+        (replace(page, facts=FailureFacts((), None)), False),
         (replace(page, is_operator=False), False),
     ):
         links = samples.read(RENDERER.failures_page(one)).values("href")

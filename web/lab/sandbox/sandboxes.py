@@ -67,6 +67,18 @@ class Viewer:
     place: Place | None = None
 
 
+@dataclass(slots=True)
+class Settled:
+    """What its visitor did with a lost message, in one word of the page, and what is said of it.
+
+    `duplicates` is how often more it was to be settled, which did nothing (LAB-40).
+    """
+
+    how: str
+    note: str
+    duplicates: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Sandbox:
     """One sandbox. `root` is the path of its desk, None while there is none."""
@@ -93,7 +105,9 @@ class Sandbox:
     killed: dict[Place, tuple[int, str | None]] = field(default_factory=dict)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     # Which of its dead letters its visitor has settled; of those alone that are still kept.
-    settled: set[int] = field(default_factory=set)
+    settled: dict[int, Settled] = field(default_factory=dict)
+    # How often that has changed.
+    settlings: int = 0
     # What was told since the feed looked last.
     told: dict[int, Story] = field(default_factory=dict)
     is_changed: bool = True
@@ -243,6 +257,12 @@ class Sandboxes:
     def at(self, root: str) -> Sandbox | None:
         """Call this for the sandbox whose desk stands at a path."""
         return self._by_key.get(root.rpartition("/")[2])
+
+    def above(self, path: str) -> Sandbox | None:
+        """Call this for the sandbox that an actor is of, by its path; None for all others."""
+        if not path.startswith(f"{self._path}/"):
+            return None
+        return self._by_key.get(path[len(self._path) + 1 :].partition("/")[0])
 
     # -- what is seen ------------------------------------------------------------------------
 
