@@ -211,6 +211,7 @@ async def _list(
                 "backups": backups,
                 "restorable": spans,
                 "missing": list(kept.holes),
+                "unusable": [one.name for one in kept.broken],
                 "timeline": kept.timeline,
                 "archived_files": len(kept.archived),
                 "archived_bytes": archived,
@@ -222,7 +223,9 @@ async def _list(
             teller.text(f"can be restored: {span.first.isoformat()} to {span.last.isoformat()}")
         for name in kept.holes:
             teller.text(f"missing in the archive: {name}; make a new base")
-    return Code.FAILED if kept.holes else Code.DONE
+        for one in kept.broken:
+            teller.text(f"cannot be used: {one.name}, what it stands on is gone; make a new base")
+    return Code.FAILED if kept.holes or kept.broken else Code.DONE
 
 
 def _archived_bytes(kept: Kept) -> int:

@@ -198,6 +198,42 @@ async def test_a_tab_that_gave_way_leaves_no_timer() -> None:  # REL-70
     assert len(timers) == TABS_MAX
 
 
+class FrozenRoom(FakeRoom):
+    """Its store answers nothing, for as long as an operation may take."""
+
+    async def on_post(  # type: ignore[override]  # it waits
+        self, message: Post
+    ) -> PostOutcome | NotStored | NotTaken | NotAMember:
+        self.seen.append(message)
+        await trio.sleep(4.0)
+        return NotStored("no answer within 4 s")
+
+
+async def test_who_waits_behind_others_for_a_store_that_stands_still_knows_in_time(
+    autojump_clock: MockClock,
+) -> None:
+    # REL-82: each waits for those before, and would wait for as long again
+    seen: list[Post] = []
+    took: list[float] = []
+
+    async def post(session: Ref[Messages]) -> None:
+        assert isinstance(await session.ask(a_post()), NotStored | RoomFailed)
+        took.append(trio.current_time() - began)
+
+    async with open_actors() as system, trio.open_nursery() as nursery:
+        room = await system.start(FrozenRoom, seen)
+        began = trio.current_time()
+        for number in range(5):
+            session = await system.start(
+                SessionActor, SessionId(f"s{number}"), Rooms(lambda _: room)
+            )
+            session.tell(BindTab(TAB, LOBBY))
+            nursery.start_soon(post, session)
+    assert max(took) <= 5.0
+    # Whoever was told that nothing came of it is not stored later.
+    assert len(seen) == 2
+
+
 def test_an_unknown_room_is_an_error_and_one_that_is_away_is_no_proc() -> None:
     rooms = Rooms(lambda _: None)
     with pytest.raises(UnknownRoom):

@@ -80,6 +80,10 @@ def test_recovery_comes_as_far_as_the_first_hole() -> None:
         segment_name(1, number) for number in (5, 7, 8)
     ]
     assert holes([], road, _names(1, [1, 3])) == []
+    # What a backup closed was archived: where the archive is gone, or has lost its end, it lacks.
+    assert holes([backup], road, frozenset()) == [segment_name(1, 3)]
+    later = [backup, _backup(2, 5, parent=1)]
+    assert holes(later, road, _names(1, [3, 4])) == [segment_name(1, 5)]
 
 
 def test_a_road_leaves_a_timeline_where_its_history_says() -> None:
@@ -102,6 +106,9 @@ def test_a_chain_ends_at_its_base_or_is_none() -> None:
     base, one, two = _backup(1, 3), _backup(2, 4, parent=1), _backup(3, 5, parent=2)
     assert chain(two, [base, one, two]) == [base, one, two]
     assert chain(two, [base, two]) is None
+    # OPS-1: and is told of as one that cannot be used
+    assert planning.broken([base, two]) == [two]
+    assert planning.broken([base, one, two]) == []
 
 
 def test_spans_that_meet_are_one() -> None:

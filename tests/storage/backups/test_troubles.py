@@ -1,6 +1,7 @@
 """What was lost or damaged of what is kept, who comes twice, who is killed: nothing half stays."""
 
 import fcntl
+import gzip
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,21 @@ def test_a_damaged_file_of_the_log_is_named(story: Story, tmp_path: Path) -> Non
     with pytest.raises(BackupBroken, match=f"{broken.name} is damaged"):
         Restoring(archive, tmp_path / "back", bool).begin(wanted())
     assert names(tmp_path / "back") == []
+
+
+def test_a_log_that_was_damaged_before_it_was_archived_is_told(
+    story: Story, tmp_path: Path
+) -> None:
+    # OPS-1: the archive's own sums are right, and for the server the damage is the end of the log
+    archive = copied(story.folder, tmp_path / "kept")
+    last = sorted(archive.log.glob("0*[0-9A-F].gz"))[-1]
+    content = bytearray(gzip.decompress(last.read_bytes()))
+    # Amid the first record of the file that has something in it.
+    content[200] ^= 0xFF
+    last.write_bytes(gzip.compress(content, 1))
+    with pytest.raises(BackupBroken, match=r"damaged before .* at 0/"):
+        Restoring(archive, tmp_path / "back", bool).begin(wanted())
+    assert not (tmp_path / "back").exists()
 
 
 def test_a_file_that_goes_while_the_log_is_read_is_told(story: Story, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -251,10 +252,12 @@ def test_before_it_is_known_what_a_request_takes_a_few_are_let_in() -> None:
         {"begins_s": (0.05, 0.025, 0.1)},
         {"begins_s": (0.025, 0.05, 0.2)},
         {"late_s": 2},
+        {"for_s": math.inf},
+        *({"least": least} for least in (0, -1, math.nan, math.inf, 2.5, True, "8")),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="late"):
+    with pytest.raises(ValueError, match=r"late|least"):
         OverloadSettings(**wrong)  # type: ignore[arg-type]
 
 

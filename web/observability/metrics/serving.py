@@ -2,8 +2,9 @@
 
 Rule 1: whoever may not see them is told that there is no such page, with a wrong token too: that
 there are figures is for operators (SEC-124).
-Rule 2: the own port is this machine's alone. What comes there is one small request, and no more
-than a few at a time.
+Rule 2: the own port is this machine's alone: it is asked by a name of this machine. A page
+elsewhere whose name was turned to 127.0.0.1 would else read it through somebody's browser. What
+comes there is one small request, and no more than a few at a time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 from functools import partial
+from ipaddress import ip_address
 from typing import Final, Never
 
 import h11
@@ -26,6 +28,9 @@ from web.routing.errors import NoSuchThing
 log = Log(__name__)
 
 LOOPBACK: Final = "127.0.0.1"
+# What this machine is called by whoever is on it. An address cannot be turned elsewhere; the last
+# is what containers call the machine that they run on.
+_OWN_NAMES: Final = frozenset({"localhost", "host.docker.internal", "host.containers.internal"})
 # One scraper, another one beside it, and a person who looks.
 CONNECTIONS_MAX: Final = 8
 # A scraper sends its request at once; who keeps a connection is asked again every 15 to 60 s.
@@ -109,13 +114,33 @@ class MetricsServer(Actor[Never]):
     ) -> None:
         path = asked.target.partition(b"?")[0]
         status, text, kind = 404, b"", "text/plain"
-        if path == paths.METRICS.encode() and asked.method in (b"GET", b"HEAD"):
+        is_asked = path == paths.METRICS.encode() and asked.method in (b"GET", b"HEAD")
+        if is_asked and _is_own_name(asked.headers):
             text, kind = await told(self._metrics, _accept_of(asked.headers))
             status = 200
         headers = [("content-type", kind), ("content-length", str(len(text)))]
         head = connection.send(h11.Response(status_code=status, headers=headers)) or b""
         body = b"" if asked.method == b"HEAD" else connection.send(h11.Data(data=text)) or b""
         await stream.send_all(head + body + (connection.send(h11.EndOfMessage()) or b""))
+
+
+def _is_own_name(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request is for this machine by its `Host`: a name of its own, or an address."""
+    # h11 has refused two of them, and none where HTTP/1.1 wants one; an old scraper sends none.
+    host = next((value for name, value in headers if name == b"host"), b"").decode("latin-1")
+    name = host.strip().lower()
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    elif name.count(":") == 1:
+        name = name.partition(":")[0]
+    name = name.removesuffix(".")
+    if not name or name in _OWN_NAMES or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _accept_of(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -70,8 +70,12 @@ class OverloadSettings:
     def __post_init__(self) -> None:
         if not 0 < self.begins_s[0] <= self.begins_s[1] <= self.begins_s[2]:
             raise ValueError("the more urgent begin as late as those before them, or later")
-        if not self.begins_s[2] <= self.late_s <= self.for_s:
+        if not self.begins_s[2] <= self.late_s <= self.for_s < math.inf:
             raise ValueError("what is late is so after the last may begin, and is seen after that")
+        # Of what is no number every comparison is false, and nobody would be let in.
+        least: object = self.least
+        if isinstance(least, bool) or not isinstance(least, int) or least < 1:
+            raise ValueError(f"least is {self.least!r}; one at least begins in a turn")
 
 
 # Of `for_s`: what happens between two looks counts for no more, however long it takes. So a handler

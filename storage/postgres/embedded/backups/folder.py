@@ -28,6 +28,7 @@ from storage.postgres.embedded.backups.planning import (
     Histories,
     Reach,
     Span,
+    broken,
     chain,
     holes,
     is_on,
@@ -113,6 +114,11 @@ class Kept:
     def holes(self) -> Sequence[str]:
         """Call this for the segments that the archive lacks between others."""
         return holes(self.backups, self.road, self.archived)
+
+    @property
+    def broken(self) -> Sequence[Backup]:
+        """Call this for the backups that stand on one that is gone."""
+        return broken(self.backups)
 
     def last_moment(self, found: Reach) -> datetime | None:
         """Call this for the last moment of which all is there, on the safe side; None when none is.

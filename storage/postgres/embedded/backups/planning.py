@@ -154,11 +154,16 @@ def _last_segment(road: Sequence[Fork], there: frozenset[str]) -> int:
 
 
 def holes(backups: Sequence[Backup], road: Sequence[Fork], there: frozenset[str]) -> Sequence[str]:
-    """Call this for the segments that are missing between the first backup and the last segment."""
-    first = min((segment_of(one.start) for one in backups if is_on(road, one)), default=None)
-    if first is None:
+    """Call this for the segments that are missing between the first backup and the last segment.
+
+    The last is that which a backup closed at least: an archive that is gone has no last one.
+    """
+    ours = [one for one in backups if is_on(road, one)]
+    if not ours:
         return []
-    numbers = range(first, _last_segment(road, there))
+    first = min(segment_of(one.start) for one in ours)
+    last = max(_last_segment(road, there), *(segment_of(one.sealed - 1) for one in ours))
+    numbers = range(first, last + 1)
     names = (segment_name(_timeline_of(road, number), number) for number in numbers)
     return [name for name in names if name not in there]
 
@@ -172,6 +177,11 @@ def chain(backup: Backup, backups: Sequence[Backup]) -> Sequence[Backup] | None:
             return None
         found.insert(0, by_number[parent])
     return found
+
+
+def broken(backups: Sequence[Backup]) -> Sequence[Backup]:
+    """Call this for the backups that cannot be used: what they stand on is gone."""
+    return [one for one in backups if chain(one, backups) is None]
 
 
 def joined(spans: Iterable[Span]) -> Sequence[Span]:

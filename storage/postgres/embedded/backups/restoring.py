@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,13 @@ from storage.postgres.embedded.process import LOG_NAME, Patience
 from storage.postgres.embedded.server import EmbeddedServer, programs, start, stop_left_over
 
 SCRATCH = ".restoring"
+# How the server says that what it reads of the log is no log: for it that is the end, as what was
+# being written when a machine lost its power. A file that was archived is whole, and has no such
+# end; zeros behind it, where nothing was written yet, are none either.
+_DAMAGED = re.compile(
+    r"LOG: +(?P<what>[^\n]*(?:in record at|prev-link|resource manager ID|contrecord|magic number"
+    r"|info bits|unexpected pageaddr|too long|got [1-9])[^\n]*)"
+)
 # A log of days is replayed at some ten MB a second; what takes longer is stuck.
 RECOVERY_S_MAX = 12 * 3600.0
 _MB = 1024 * 1024
@@ -251,6 +259,13 @@ class Restoring:
 
         The server ends its recovery in peace with the first file that it does not find.
         """
+        said = (self._data / LOG_NAME).read_bytes().decode("utf-8", "replace")
+        if (damage := _DAMAGED.search(said)) is not None:
+            raise BackupBroken(
+                f"a file of the log was damaged before it came to {self._archive.log}, and what "
+                f"stands behind is lost ({damage['what']}); nothing was restored. A moment before "
+                "can be (--to)"
+            )
         history = self._data / "pg_wal" / f"{timeline:08X}.history"
         left_at = parse_history(history.read_text(encoding="ascii", errors="replace"))[-1].at
         if chosen.last is not None and segment_of(left_at - 1) < chosen.last:

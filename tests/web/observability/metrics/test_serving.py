@@ -109,6 +109,25 @@ async def test_nonsense_ends_its_own_connection_only(nonsense: bytes) -> None:  
         await good.aclose()
 
 
+async def test_a_name_of_elsewhere_that_leads_here_is_given_nothing() -> None:
+    # OBS-1, SEC-124: a page in a browser of this machine, whose own name was turned to 127.0.0.1
+    (port,) = free_ports(1)
+    own = ["127.0.0.1:9464", "localhost:9464", "LOCALHOST.", "[::1]:9464", "10.1.2.3", ""]
+    own += ["metrics.localhost", "host.docker.internal:9464"]
+    others = ["evil.example:9464", "localhost.evil.example", "127.0.0.1.evil.example", "x"]
+    others += ["[evil.example]:9464", "evil-localhost", "evil:1:2", "127.0.0.1@evil.example"]
+    async with open_actors() as system:
+        await system.start(MetricsServer, Metrics([of_tallies(Tallies())]), port)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        client = h11.Connection(h11.CLIENT)
+        for host in (*own, *others):
+            status, body = await exchange(stream, client, "GET", "/metrics", host=host)
+            told = (200, True) if host in own else (404, False)
+            assert (status, b"greenroom_" in body) == told, host
+            client.start_next_cycle()
+        await stream.aclose()
+
+
 async def test_more_than_a_few_connections_are_closed_at_once() -> None:  # OBS-1
     (port,) = free_ports(1)
     async with open_actors() as system:
@@ -125,9 +144,14 @@ async def test_more_than_a_few_connections_are_closed_at_once() -> None:  # OBS-
 
 
 async def exchange(
-    stream: trio.SocketStream, client: h11.Connection, method: str, path: str, *accepts: str
+    stream: trio.SocketStream,
+    client: h11.Connection,
+    method: str,
+    path: str,
+    *accepts: str,
+    host: str = "127.0.0.1",
 ) -> tuple[int, bytes]:
-    headers = [("Host", "x"), *(("Accept", one) for one in accepts)]
+    headers = [("Host", host), *(("Accept", one) for one in accepts)]
     head = client.send(h11.Request(method=method, target=path, headers=headers))
     await stream.send_all((head or b"") + (client.send(h11.EndOfMessage()) or b""))
     status, body = 0, b""
