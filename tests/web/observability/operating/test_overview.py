@@ -9,9 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
+from trio.testing import MockClock
 
 from actors.accounts import Role
 from actors.chat import LOBBY
+from actors.runtime import open_actors
+from actors.testing import Puppet
 from tests.journeys.visitor import Visitor
 from tests.patience import until
 from tests.web.accounts.test_entering import get, register
@@ -20,11 +24,53 @@ from tests.web.cli.commanding import Commands
 from tests.web.views import samples
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.cli.live.showing import COLUMNS, top_lines
-from web.observability.metrics.scraping import Scrape
-from web.observability.operating.overview.reading import lags_of, late_ms
+from web.observability.metrics.scraping import Metrics, Scrape
+from web.observability.operating.overview.reading import Handled, OverviewSource, lags_of, late_ms
 from web.routing import paths
 from web.settings import Settings
 from web.views.moderation import Lagging, OverviewView
+
+MANY_HANDLED = Handled(1_000, 60, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "busy_s"),
+    [
+        # Of 160 that were handled since 10 were timed, a hundredth of a second each.
+        (Handled(1_160, 70, 3.1), 1.6),
+        # None of those was timed: as all that were.
+        (Handled(1_004, 60, 3.0), 0.2),
+        # Times began anew, and were taken of some since.
+        (Handled(1_100, 5, 0.01), 0.2),
+        (Handled(1_100, 0, 0.0), 0.0),
+        (MANY_HANDLED, 0.0),
+    ],
+)
+def test_how_busy_an_actor_is_counts_those_that_are_not_timed(now: Handled, busy_s: float) -> None:
+    # OBS-11
+    assert now.busy_s(MANY_HANDLED) == pytest.approx(busy_s)
+
+
+async def test_an_actor_that_works_all_the_time_is_told_so(autojump_clock: MockClock) -> None:
+    # OBS-11: whatever part of its messages is timed
+    async with open_actors() as system:
+        ref = await system.start(Puppet, name="at-work")
+        source = OverviewSource(lambda: system, Metrics(), tuple, lambda: None, lambda: samples.AT)
+        with source.watching():
+            await source.read()
+            cell = system.at("at-work")
+            assert cell is not None
+            assert cell.meter is not None
+            # As a handler does that takes 0.05 s, of which one in sixteen is timed.
+            cell.counts.handled += 32
+            for _ in range(2):
+                cell.meter.note(0.0, 0.0, 0.05)
+            await trio.sleep(2.0)
+            (found,) = (await source.read()).busiest
+            assert (found.path, found.busy_percent) == ("at-work", 80.0)
+            assert found.handled_per_s == 16.0
+        await ref.stop()
+
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:mail"
 SETTINGS = Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000, ses_topic=TOPIC)

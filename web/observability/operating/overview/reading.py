@@ -40,6 +40,29 @@ async def no_statements() -> None:
     """Call this where there is no database that could know."""
 
 
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What an actor had handled, how many of that were timed, and how long those took."""
+
+    count: int
+    timed: int
+    timed_s: float
+
+    def busy_s(self, was: Handled) -> float:
+        """Call this for how long it was at work since: as the timed ones took, so did the others.
+
+        Of a message in sixteen times are taken, and not always of one since the look before.
+        """
+        timed, took = self.timed - was.timed, self.timed_s - was.timed_s
+        if timed <= 0:
+            # Or times began anew, where nobody took them in between.
+            timed, took = self.timed, self.timed_s
+        return (self.count - was.count) * took / timed if timed else 0.0
+
+
+_NOTHING: Final = Handled(0, 0, 0.0)
+
+
 @dataclass(slots=True)
 class _Before:
     """What the look before counted, for rates."""
@@ -48,8 +71,8 @@ class _Before:
     messages: float
     events: float | None
     late_us: Sequence[int]
-    # By the number of a cell: what it had handled, and how long that took.
-    cells: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    # By the number of a cell.
+    cells: Mapping[int, Handled] = field(default_factory=dict)
 
 
 class OverviewSource:
@@ -154,37 +177,32 @@ class OverviewSource:
             log.info("overview.no_statements", error=type(error).__name__)
             return None
 
-    async def _hot(
-        self, system: System, now: float
-    ) -> tuple[list[HotActor], dict[int, tuple[int, float]]]:
+    async def _hot(self, system: System, now: float) -> tuple[list[HotActor], dict[int, Handled]]:
         """Those who did anything since the look before, or for whom something waits."""
         before = self._before
         passed = 0.0 if before is None else now - before.at
         hot: list[HotActor] = []
-        cells: dict[int, tuple[int, float]] = {}
+        cells: dict[int, Handled] = {}
         for number, cell in enumerate(system.cells(), 1):
-            busy = 0.0 if cell.meter is None else cell.meter.busy_seconds
-            counted = cells[cell.id] = cell.counts.handled, busy
-            was = (0, 0.0) if before is None else before.cells.get(cell.id, (0, 0.0))
-            if cell.mailbox.queued or (passed and counted != was):
+            was = _NOTHING if before is None else before.cells.get(cell.id, _NOTHING)
+            # Of most nothing is new, and then nothing is added up.
+            counted = cells[cell.id] = was if cell.counts.handled == was.count else _handled(cell)
+            if cell.mailbox.queued or (passed and counted is not was):
                 hot.append(self._hot_actor(cell, counted, was, passed))
             if number % _SLICE == 0:
                 await trio.lowlevel.checkpoint()
         return hot, cells
 
-    def _hot_actor(
-        self, cell: Cell, counted: tuple[int, float], was: tuple[int, float], passed: float
-    ) -> HotActor:
+    def _hot_actor(self, cell: Cell, counted: Handled, was: Handled, passed: float) -> HotActor:
         above, _, name = cell.path.rpartition("/")
         kind = "actor" if cell.actor_class is None else cell.actor_class.__name__
         is_timed = passed > 0 and cell.meter is not None
-        # Times begin anew where nobody took them in between.
-        busy = max(0.0, counted[1] - was[1])
         return HotActor(
             f"{above}/{name[:_NAME_CHARS]}" if above in self._closed else cell.path,
             kind,
-            round((counted[0] - was[0]) / passed, 1) if passed else 0.0,
-            round(100 * busy / passed, 1) if is_timed else None,
+            round((counted.count - was.count) / passed, 1) if passed else 0.0,
+            # One message after the other: it has no more time than there is.
+            round(min(100.0, 100 * counted.busy_s(was) / passed), 1) if is_timed else None,
             cell.mailbox.queued,
             cell.mailbox.capacity,
         )
@@ -194,6 +212,13 @@ def _largest(
     found: Sequence[HotActor], key: Callable[[HotActor], tuple[float, float]]
 ) -> tuple[HotActor, ...]:
     return tuple(nlargest(HOT_MAX, found, key=key))
+
+
+def _handled(cell: Cell) -> Handled:
+    meter = cell.meter
+    if meter is None:
+        return Handled(cell.counts.handled, 0, 0.0)
+    return Handled(cell.counts.handled, sum(meter.handling_us), meter.busy_seconds)
 
 
 def _busy(one: HotActor) -> tuple[float, float]:
