@@ -14,11 +14,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from web.cli.parser import SHELLS, build_parser
+from web.cli.parser import MEASURES, SHELLS, build_parser
+from web.cli.running.examples import EXAMPLES
+from web.cli.running.exercises import EXERCISES
 
 FOLDER = Path(__file__).parents[2] / "web" / "cli" / "completion"
 COMMAND = "python -m tests.docs.completion"
 NOTE = f"# Written by `{COMMAND}`, from the parser."
+
+# What may stand there, though another word is no mistake of the parser's: it ends with 3 and near
+# ones. By command and, where it is an option's, the option.
+NAMED = {
+    ("example", ""): {name: one.shows for name, one in EXAMPLES.items()},
+    ("exercise", ""): EXERCISES,
+    ("bench", "--only"): dict.fromkeys(MEASURES, ""),
+}
 
 
 @dataclass
@@ -35,6 +45,7 @@ class Place:
 def places(parser: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[str, Place]]:
     """Call this for every command, the groups too, by its words."""
     place, below = Place(), list[tuple[str, argparse.ArgumentParser]]()
+    place.words |= NAMED.get((path, ""), {})
     for action in parser._actions:  # argparse has no other way to ask
         if isinstance(action, argparse._SubParsersAction):
             helps = {one.dest: one.help or "" for one in action._choices_actions}
@@ -46,6 +57,7 @@ def places(parser: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[st
             place.words |= dict.fromkeys(action.option_strings[-1:], action.help or "")
             if action.nargs != 0:
                 values = None if action.choices is None else [str(one) for one in action.choices]
+                values = [*NAMED.get((path, action.option_strings[-1]), ())] or values
                 place.values |= dict.fromkeys(action.option_strings, values)
     yield path, place
     for name, one in below:
@@ -65,6 +77,9 @@ def bash(found: dict[str, Place]) -> str:
         '        next="${path:+$path }${COMP_WORDS[at]}"',
         f'        case "$next" in {ways}) path="$next" ;; esac',
         "    done",
+        "    # An = between option and value is a word of its own here.",
+        '    if [[ "$word" == = ]]; then word="";',
+        '    elif [[ "$before" == = ]]; then before="${COMP_WORDS[COMP_CWORD-2]}"; fi',
         '    case "$path:$before" in',
         *(
             f'        "{path}:{option}") words="{" ".join(values or ())}" ;;'

@@ -139,12 +139,18 @@ class Teller:
     def at_once(self, row: Mapping[str, object], lines: Sequence[str]) -> None:
         """Call this with a part of a long answer, as JSON and as lines: it is read before the next.
 
-        Raises `ReaderGone`, and OSError when it cannot be written.
+        Raises `ReaderGone`, and `CommandFailed` when it cannot be written.
         """
         told = [msgspec.json.encode(row, enc_hook=str).decode()] if self.is_json else lines
         for line in told:
-            with self._interruptibly():
-                is_told = tell(line)
+            try:
+                with self._interruptibly():
+                    is_told = tell(line)
+            except OSError as error:
+                raise CommandFailed(
+                    Code.FAILED,
+                    f"the rest of the answer could not be written ({error.strerror or error})",
+                ) from error
             if not is_told:
                 raise ReaderGone
 
@@ -262,7 +268,9 @@ def answer(command: Command, parsed: argparse.Namespace, environment: Mapping[st
         error = first_leaf(raised)
         if isinstance(error, KeyboardInterrupt | _ToldToEnd):
             if hasattr(parsed, "yes"):
-                complain("greenroom: interrupted; what was asked for may be done or not")
+                is_asking = getattr(parsed, "is_asking", False)
+                told = "nothing was done" if is_asking else "what was asked for may be done or not"
+                complain(f"greenroom: interrupted; {told}")
             return Code.INTERRUPTED if isinstance(error, KeyboardInterrupt) else error.code
         if isinstance(error, ReaderGone):
             return Code.DONE

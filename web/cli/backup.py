@@ -96,9 +96,13 @@ async def _upgrade(parsed: argparse.Namespace, teller: Teller, settings: Setting
         )
     await confirm(parsed, "copy the data for this program's PostgreSQL, and keep the old ones")
     began = time.monotonic()
-    done = await _in_thread(
-        partial(upgrade, settings.state_dir, teller.note, trio.from_thread.check_cancelled)
-    )
+    try:
+        done = await _in_thread(
+            partial(upgrade, settings.state_dir, teller.note, trio.from_thread.check_cancelled)
+        )
+    except StateDirInUse as error:
+        # There it is, and may not be touched: no matter of reaching it.
+        raise CommandFailed(Code.REFUSED, str(error).rstrip(".")) from error
     if done is None:
         teller.note("nothing to do: the data are of this program's PostgreSQL")
         return Code.DONE

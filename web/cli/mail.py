@@ -15,10 +15,11 @@ from web.cli.answering import Teller
 from web.cli.opening import changing, open_store
 from web.mail.answers import Answer, Verdict
 from web.mail.message import bytes_of, needs_utf8
+from web.mail.senders.console import ConsoleSender
 from web.mail.senders.port import AnswerLost, Outgoing, Sender, SenderTrouble
 from web.mail.templates import MAIL_TEST, MailTemplates, MailTest
 from web.mail.words import BadMail, Mail, address_digest, parse_address
-from web.observability import Code, CommandFailed
+from web.observability import Code, CommandFailed, complain
 from web.settings import Settings, read_settings
 from web.wiring.environment import SystemClock
 from web.wiring.frame.mailing import DESK_ADDRESS, maybe_sender
@@ -44,7 +45,8 @@ async def command(
 
 async def _test(typed: str, settings: Settings, teller: Teller) -> int:
     address = _address(typed)
-    sender = maybe_sender(settings, outside_of(settings))
+    # Of what is printed only the answer is one.
+    sender = maybe_sender(settings, outside_of(settings), console=lambda: ConsoleSender(complain))
     if sender is None:
         raise CommandFailed(
             Code.REFUSED, "mail is switched off; nothing was sent", "Set SMTP_HOST and MAIL_FROM"

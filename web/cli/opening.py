@@ -144,7 +144,10 @@ async def confirm(parsed: argparse.Namespace, what: str) -> None:
         )
     sys.stderr.write(f"This will {what}. Type yes to go on: ")
     sys.stderr.flush()
+    # Whoever ends it here is told that nothing was done (`answering.answer`).
+    parsed.is_asking = True
     said = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    parsed.is_asking = False
     if said.strip().lower() not in {"yes", "y"}:
         raise CommandFailed(Code.REFUSED, "nothing was done")
 

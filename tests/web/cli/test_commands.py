@@ -1,5 +1,6 @@
 """What the command line answers when things go wrong."""
 
+import argparse
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -340,6 +342,40 @@ def test_a_person_is_asked_and_only_a_yes_counts(monkeypatch: pytest.MonkeyPatch
             _ask(no, monkeypatch)
 
 
+class _Struck(_Terminal):
+    """A terminal on which Ctrl-C comes where the answer should."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_over = threading.Event()
+
+    def readline(self, _size: int | None = -1, /) -> str:  # type: ignore[override]  # typeshed
+        os.kill(os.getpid(), signal.SIGINT)
+        self.is_over.wait(PATIENCE_S)
+        return ""
+
+
+def test_whoever_is_asked_and_strikes_ctrl_c_is_told_that_nothing_was_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # CLI-20
+    async def command(parsed: argparse.Namespace, *_: object) -> int:
+        await confirm(parsed, "do it")
+        raise AssertionError("it was done")
+
+    person, told = _Struck(), _Terminal()
+    monkeypatch.setattr(sys, "stdin", person)
+    monkeypatch.setattr(sys, "stderr", told)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert answer(command, build_parser().parse_args(["store", "renumber"]), {}) == 130
+    finally:
+        person.is_over.set()
+        signal.signal(signal.SIGINT, before)
+        structlog.reset_defaults()
+    assert "interrupted; nothing was done" in told.getvalue()
+
+
 def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
     # CLI-20
     parsed = build_parser().parse_args(["store", "renumber"])
@@ -371,15 +407,21 @@ def test_an_answer_is_whole_however_slowly_it_is_read(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
-def test_an_answer_that_cannot_be_written_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_long", [False, True])
+def test_an_answer_that_cannot_be_written_is_no_success(
+    is_long: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     # CLI-6
     async def command(*words: object) -> int:
         teller = words[-1]
         assert isinstance(teller, Teller)
+        if is_long:
+            teller.at_once({"n": 1}, [])
         teller.rows([{"n": 1}], "")
         return 0
 
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert answer(command, build_parser().parse_args(["outbox", "list", "--json"]), {}) == 1
+    assert "answer could not be written (No space left on device)" in capsys.readouterr().err
     structlog.reset_defaults()

@@ -61,7 +61,20 @@ CASES = [
     (["roles", "grant", "m"], {"moderator"}),
     (["completion", ""], {"bash", "zsh", "fish"}),
     (["replay", "order-1", "--as"], {"--as-of"}),
+    (["bench", "--only", "ask"], {"ask"}),
+    (["exercise", "sh"], {"shelf"}),
+    (["example", "tick"], {"ticketing"}),
 ]
+
+
+@_needs("bash")
+def test_bash_offers_values_behind_an_equals_sign() -> None:
+    # CLI-6: it takes such a word apart
+    file = str(FOLDER / "greenroom.bash")
+    told = _run("bash", "--norc", "-c", BASH, "bash", file, "dlq", "list", "--status", "=", "re")
+    assert told == ["resolved"]
+    told = _run("bash", "--norc", "-c", BASH, "bash", file, "dlq", "list", "--status", "=")
+    assert set(told) == {"pending", "processing", "resolved", "discarded"}
 
 
 @_needs("bash")

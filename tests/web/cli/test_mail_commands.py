@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,17 @@ def test_a_test_mail_arrives(
     box.at_recipient.append("550 5.1.1 nobody")
     assert main(["mail", "test", "ada@example.org", "--json"]) == 4
     assert '"550 5.1.1 at RCPT TO"' in capsys.readouterr().out
+
+
+def test_a_mail_that_is_printed_is_no_part_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # CLI-6
+    monkeypatch.setenv("MAIL_SENDER", "console")
+    assert main(["mail", "test", "ada@example.org", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"verdict": "sent", "reason": "printed"}
+    assert "To: ada@example.org" in told.err
 
 
 def test_each_fault_has_its_sentence_in_the_page(

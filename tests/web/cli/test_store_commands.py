@@ -246,6 +246,7 @@ def test_the_embedded_store_is_found_whether_a_site_keeps_it_or_not(
         with pytest.raises(StateDirInUse):
             start(tmp_path)
         assert run("store", "check") == 0
+        assert run("db", "upgrade", "--yes") == 4, "not while somebody keeps it"
     finally:
         server.stop()
     assert run("store", "check") == 0

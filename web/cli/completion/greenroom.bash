@@ -7,6 +7,9 @@ _greenroom() {
         next="${path:+$path }${COMP_WORDS[at]}"
         case "$next" in "serve"|"run"|"example"|"new"|"upgrade"|"exercise"|"migrate"|"lab"|"tree"|"breakers"|"breakers list"|"breakers reset"|"top"|"diagnose"|"completion"|"doctor"|"bench"|"streams"|"events"|"follow"|"replay"|"store"|"store check"|"store renumber"|"store remove-tombstoned"|"store forget"|"store rewound"|"roles"|"roles grant"|"roles revoke"|"sessions"|"sessions list"|"sessions revoke"|"tokens"|"tokens list"|"tokens revoke"|"audit"|"audit search"|"risk"|"risk explain"|"projection"|"projection list"|"projection lag"|"projection rebuild"|"projection swap-back"|"projection resume"|"projection skip"|"saga"|"saga list"|"saga show"|"saga graph"|"saga retry-step"|"saga skip-step"|"saga compensate"|"saga fail"|"backup"|"backup base"|"backup incremental"|"backup list"|"backup verify"|"backup restore"|"backup prune"|"db"|"db upgrade"|"dlq"|"dlq list"|"dlq show"|"dlq retry"|"dlq edit"|"dlq retry-all"|"dlq discard"|"dlq stats"|"outbox"|"outbox stats"|"outbox list"|"outbox held"|"mail"|"mail test"|"mail list"|"mail allow"|"timers"|"timers list"|"timers due"|"timers cancel"|"bus"|"bus groups"|"bus lag"|"bus seek"|"bus replay"|"cluster"|"cluster status"|"cluster plan"|"cluster drain"|"cluster rebalance") path="$next" ;; esac
     done
+    # An = between option and value is a word of its own here.
+    if [[ "$word" == = ]]; then word="";
+    elif [[ "$before" == = ]]; then before="${COMP_WORDS[COMP_CWORD-2]}"; fi
     case "$path:$before" in
         "serve:--state-dir") words="" ;;
         "serve:--database-url") words="" ;;
@@ -47,7 +50,7 @@ _greenroom() {
         "doctor:--database-url") words="" ;;
         "bench:--state-dir") words="" ;;
         "bench:--database-url") words="" ;;
-        "bench:--only") words="" ;;
+        "bench:--only") words="tell ask publish reducer append-memory saga-memory append-postgres saga-postgres" ;;
         "bench:--seconds") words="" ;;
         "streams:--state-dir") words="" ;;
         "streams:--database-url") words="" ;;
@@ -278,10 +281,10 @@ _greenroom() {
             "") words="--help serve run example new upgrade exercise migrate lab tree breakers top diagnose completion doctor bench streams events follow replay store roles sessions tokens audit risk projection saga backup db dlq outbox mail timers bus cluster" ;;
             "serve") words="--help --state-dir --database-url" ;;
             "run") words="--help --dev --state-dir --database-url" ;;
-            "example") words="--help --list --json --port --store --order-id --state-dir --database-url" ;;
+            "example") words="first-actor counter counter-page crawler todo banking votes parcels orders checkout checkout-page ticketing --help --list --json --port --store --order-id --state-dir --database-url" ;;
             "new") words="--help --state-dir --database-url --json --debug app actor aggregate projection saga --saga --bus --web --vendor --of --list --dry-run" ;;
             "upgrade") words="--help --state-dir --database-url --json --debug" ;;
-            "exercise") words="--help --list --json --dir" ;;
+            "exercise") words="shelf tower purse roster moved holiday kitchen wall score gateway farewell --help --list --json --dir" ;;
             "migrate") words="--help --state-dir --database-url --json --debug --yes --reason --plan --check --to" ;;
             "lab") words="--help --state-dir --database-url --json --debug --yes --reason public readonly off" ;;
             "tree") words="--help --state-dir --database-url --json --debug --watch" ;;

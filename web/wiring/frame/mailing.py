@@ -31,16 +31,19 @@ MAIL_FOLDER = "mail"
 DESK_ADDRESS = MailAddress("greenroom@localhost.test", "Greenroom")
 
 
-def maybe_sender(settings: Settings, outside: Dependencies) -> Sender | None:
+def maybe_sender(
+    settings: Settings, outside: Dependencies, *, console: Callable[[], Sender] = ConsoleSender
+) -> Sender | None:
     """Call this for the way out that the settings name; None when mail is switched off.
 
-    A mail server is called through its dependency, which `outside` has declared.
+    A mail server is called through its dependency, which `outside` has declared; `console` makes
+    what prints them where that is the way.
     """
     match settings.mail_by:
         case MailSender.OFF:
             return None
         case MailSender.CONSOLE:
-            return ConsoleSender()
+            return console()
         case MailSender.FILE:
             return FileSender(settings.mail_folder or settings.state_dir / MAIL_FOLDER)
         case MailSender.MEMORY:
