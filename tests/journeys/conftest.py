@@ -77,6 +77,44 @@ def chromium_path() -> str | None:
     return named or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
 
 
+def _again_when_told(
+    go: Callable[P, Response | None], reload: Callable[[], Response | None]
+) -> Callable[P, Response | None]:
+    """Load a page once more when a busy site asks for a moment, as people do."""
+
+    def patient(*words: P.args, **named: P.kwargs) -> Response | None:
+        deadline = time.monotonic() + PATIENCE_S
+        answer = go(*words, **named)
+        while answer is not None and answer.status == 503 and time.monotonic() < deadline:
+            # To go to the same place would load nothing where the address names a part of it.
+            answer = reload()
+        return answer
+
+    return patient
+
+
+def _with_patient_pages(open_context: Callable[P, BrowserContext]) -> Callable[P, BrowserContext]:
+    """Have all pages of a browser's contexts do so."""
+
+    def patient(*words: P.args, **named: P.kwargs) -> BrowserContext:
+        context = open_context(*words, **named)
+        context.new_page = _patient(context.new_page)  # type: ignore[method-assign]  # reason: of playwright
+        return context
+
+    return patient
+
+
+def _patient(new_page: Callable[[], Page]) -> Callable[[], Page]:
+    def patient() -> Page:
+        page = new_page()
+        reload = page.reload
+        page.goto = _again_when_told(page.goto, reload)  # type: ignore[method-assign]  # reason: of playwright
+        page.reload = _again_when_told(reload, reload)  # type: ignore[method-assign]  # reason: as above
+        return page
+
+    return patient
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = chromium_path()
@@ -86,6 +124,7 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(
             executable_path=path, args=CHROMIUM_ARGUMENTS, timeout=PATIENCE_MS
         )
+        chromium.new_context = _with_patient_pages(chromium.new_context)  # type: ignore[method-assign]  # reason: of playwright
         yield chromium
         chromium.close()
 
@@ -99,31 +138,6 @@ def motion() -> Motion:
     return "reduce"
 
 
-def _again_when_told(go: Callable[P, Response | None]) -> Callable[P, Response | None]:
-    """Go there once more when a busy site asks for a moment, as people do."""
-
-    def patient(*words: P.args, **named: P.kwargs) -> Response | None:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            answer = go(*words, **named)
-            if answer is None or answer.status != 503 or time.monotonic() > deadline:
-                return answer
-
-    return patient
-
-
-def _have_pages_come_again(context: BrowserContext) -> None:
-    new_page = context.new_page
-
-    def patient() -> Page:
-        page = new_page()
-        page.goto = _again_when_told(page.goto)  # type: ignore[method-assign]  # reason: of playwright
-        page.reload = _again_when_told(page.reload)  # type: ignore[method-assign]  # reason: as above
-        return page
-
-    context.new_page = patient  # type: ignore[method-assign]  # reason: as above
-
-
 @pytest.fixture
 def new_context(browser: Browser, motion: Motion) -> Iterator[OpenContext]:
     """Open browser contexts, each a visitor of its own."""
@@ -132,7 +146,6 @@ def new_context(browser: Browser, motion: Motion) -> Iterator[OpenContext]:
     def open_context(width: int = 1280, height: int = 900) -> BrowserContext:
         viewport: ViewportSize = {"width": width, "height": height}
         context = browser.new_context(viewport=viewport, reduced_motion=motion)
-        _have_pages_come_again(context)
         contexts.append(context)
         return context
 
