@@ -12,6 +12,8 @@ Prints `ready` once everybody is live. Then, by TASK, one line of JSON:
   reader; so many more are connected and never read
 - `rounds`: for each line on standard input, until it ends, a run of events; how many of them the
   reader had who had the least, told apart by their stamps
+- `numbered COUNT`: for each line on standard input, until it ends, a run of so many events that
+  have numbers; says `null` when every reader has had as many more
 - `posts COUNT`: milliseconds from a post's first byte to its arrival at the last reader
 - `reconnect`: a line on standard input cuts everybody off and connects them anew, all at once; the
   seconds until all are live, and how a visitor's posts were answered meanwhile
@@ -299,6 +301,25 @@ class Crowd:
                 client.tail = seen[max(end, len(seen) - TAIL) :]
         return min(heard.values())
 
+    def read_numbered(self, count: int) -> None:
+        """Read until every stream has shown so many events more than before.
+
+        What shows them again is read with what comes next, and changes nothing.
+        """
+        left = dict.fromkeys(self._clients, count)
+        while left:
+            for number, client, data in self.read():
+                assert data, "a stream ended"
+                seen, end = client.tail + data, 0
+                for found in NUMBER.finditer(seen):
+                    end, event = found.end(), int(found.group(1))
+                    if event > client.stamp:
+                        client.stamp = event
+                        left[number] -= 1
+                if left.get(number) == 0:
+                    del left[number]
+                client.tail = seen[max(end, len(seen) - TAIL) :]
+
     def read(self) -> list[tuple[int, Client, bytes]]:
         """Wait for bytes and give what came."""
         clients = self._clients
@@ -386,6 +407,11 @@ def do(task: str, numbers: list[int], crowd: Crowd, port: int) -> object:
         case "rounds":
             while sys.stdin.readline():
                 print(json.dumps([crowd.read_round(LAST)]), flush=True)
+            return None
+        case "numbered":
+            while sys.stdin.readline():
+                crowd.read_numbered(*numbers)
+                print("null", flush=True)
             return None
         case "posts":
             return posts(crowd, port, *numbers)
