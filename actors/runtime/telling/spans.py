@@ -233,9 +233,6 @@ def _fields(
 ) -> Iterator[tuple[str, Value]]:
     if fields is None:
         return
-    if isinstance(fields, tuple):
-        fields, queued = fields
-        yield "queued_ms", round(1000 * queued, 3)
     if isinstance(fields, Mapping):
         for name, value in fields.items():
             if isinstance(value, str):
@@ -243,4 +240,7 @@ def _fields(
             elif value is not None:
                 yield name, value
         return
-    yield "message", class_name(fields)[:FIELD_CHARS_MAX]
+    kind, queued = fields if isinstance(fields, tuple) else (fields, None)
+    yield "message", class_name(kind)[:FIELD_CHARS_MAX]
+    if queued is not None:
+        yield "queued_ms", round(1000 * queued, 3)

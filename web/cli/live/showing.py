@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from actors.runtime.telling.log import one_line
 from web.cli.answering import Teller
@@ -14,7 +15,7 @@ from web.observability import Code, CommandFailed
 
 # From the top of the terminal, and nothing left below.
 _CLEAR = "\x1b[H\x1b[J"
-COLUMNS = 80
+COLUMNS, LINES = 80, 24
 
 
 async def command(
@@ -57,7 +58,7 @@ async def _watch(
         if is_screen:
             sys.stdout.write(_CLEAR)
             rows = sorted(known.values(), key=lambda one: str(one["path"]))
-            teller.at_once(row, tree_lines(rows))
+            teller.at_once(row, _on_screen(tree_lines(rows)))
         else:
             teller.at_once(row, [_line(row, 0)])
 
@@ -69,9 +70,11 @@ async def _top(environment: Mapping[str, str], teller: Teller, *, is_once: bool)
     is_screen = _is_screen(teller)
 
     async def show(row: Row) -> None:
+        lines = top_lines(row)
         if is_screen and not is_once:
             sys.stdout.write(_CLEAR)
-        teller.at_once(row, top_lines(row))
+            lines = _on_screen(lines)
+        teller.at_once(row, lines)
 
     # Whoever reads a file of it wants one look, unless they take rows.
     once = is_once or not (teller.is_json or is_screen)
@@ -81,6 +84,23 @@ async def _top(environment: Mapping[str, str], teller: Teller, *, is_once: bool)
 
 def _is_screen(teller: Teller) -> bool:
     return not teller.is_json and sys.stdout is not None and sys.stdout.isatty()
+
+
+def _on_screen(lines: Sequence[str]) -> list[str]:
+    size = shutil.get_terminal_size((COLUMNS, LINES))
+    return fitted(lines, size.columns, size.lines)
+
+
+def fitted(lines: Sequence[str], columns: int, rows: int) -> list[str]:
+    """Call this for what a screen holds of them: one that is too long would push the first out.
+
+    The last line stays free, where the cursor stands.
+    """
+    room = max(2, rows - 1)
+    if len(lines) > room:
+        left = len(lines) - room + 1
+        lines = [*lines[: room - 1], f"... and {left} lines more; --once and --json have them"]
+    return [line[: max(1, columns)] for line in lines]
 
 
 async def _reset(parsed: argparse.Namespace, environment: Mapping[str, str], teller: Teller) -> int:
@@ -145,32 +165,23 @@ def top_lines(row: Row) -> list[str]:
             ),
             (
                 f"to send {known('outbox')}",
+                *([f"oldest {known('outbox_oldest_s', ' s')}"] if row["outbox"] else []),
                 f"dead letters {known('letters')}",
                 f"spans lost {known('spans_lost')}",
             ),
         )
     ]
-    for title, name, line in (
-        ("CALLED OUTSIDE", "breakers", lambda one: f"{one['name']:<30} {one['state']}"),
-        (
-            "BEHIND",
-            "lags",
-            lambda one: f"{one['name']:<40} {one['behind']} events, {one['seconds']:.1f} s",
-        ),
-        ("BUSIEST", "busiest", _hot_line),
-        ("FULLEST", "fullest", _hot_line),
-    ):
-        found = row[name]
-        if isinstance(found, list) and found:
-            lines += ["", title, *(line(one)[:COLUMNS] for one in found)]
-    lines += _statement_lines(row["statements"])
     nodes = row["nodes"]
-    if isinstance(nodes, dict):
-        lines += ["", "NODES"]
-        lines += [
-            f"{one['name']:<30} {one['state']:<10} {one['shards']} shards"[:COLUMNS]
-            for one in nodes["nodes"]
-        ]
+    for title, found, line in (
+        ("NODES", nodes["nodes"] if isinstance(nodes, dict) else [], _node_line),
+        ("CALLED OUTSIDE", row["breakers"], _breaker_line),
+        ("BEHIND", row["lags"], _lag_line),
+        ("BUSIEST", row["busiest"], _hot_line),
+        ("FULLEST", row["fullest"], _hot_line),
+    ):
+        if isinstance(found, list) and found:
+            lines += ["", title, *map(line, found)]
+    lines += _statement_lines(row["statements"])
     return [one_line(line)[:COLUMNS] for line in lines]
 
 
@@ -181,6 +192,28 @@ def _statement_lines(told: object) -> list[str]:
     return ["", title] + [
         f"{one['total_s']:8.1f} s {one['calls']:>9} x  {one['text']}" for one in told["found"]
     ]
+
+
+def _node_line(one: Row) -> str:
+    this = " (this one)" if one["is_this"] else ""
+    state = f"{one['state']:<9} {one['shards']:>4} shards  silent {one['silent_s']} s"
+    return f"{str(one['name']) + this:<30} {state}  {one['link']}"
+
+
+def _breaker_line(one: Row) -> str:
+    left = f", left alone {one['retry_in_s']} s more" if one["state"] == "open" else ""
+    return f"{one['name']:<30} {one['state']}{left}"
+
+
+def _lag_line(one: Row) -> str:
+    told = [f"{one['behind']} events", f"{one['seconds']:.1f} s"]
+    if one["rate"] is not None:
+        told.append(f"{one['rate']}/s")
+    if one["left_s"] is not None:
+        told.append(f"in {one['left_s']} s")
+    if one["rebuilt_percent"] is not None:
+        told.append(f"rebuilt {one['rebuilt_percent']} %")
+    return f"{one['name']:<24} {', '.join(told)}"
 
 
 def _hot_line(one: Row) -> str:

@@ -23,7 +23,7 @@ from tests.web.accounts.test_operating import operator
 from tests.web.cli.commanding import Commands
 from tests.web.views import samples
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
-from web.cli.live.showing import COLUMNS, top_lines
+from web.cli.live.showing import COLUMNS, fitted, top_lines
 from web.observability.metrics.scraping import Metrics, Scrape
 from web.observability.operating.overview.reading import Handled, OverviewSource, lags_of, late_ms
 from web.routing import paths
@@ -149,7 +149,24 @@ def test_a_terminal_of_80_columns_holds_it() -> None:
     unknown = top_lines(as_row(samples.overview(is_known=False)))
     assert max(map(len, [*known, *unknown])) <= COLUMNS
     assert "messages/s not known   events/s not known" in unknown
+    for said in (
+        "orders                   1200 events, 7.2 s, 40.5/s, in 29.6 s, rebuilt 12.5 %",
+        "to send 3   oldest 2.0 s   dead letters 1   spans lost 0",
+    ):
+        assert said in top_lines(as_row(samples.overview("orders"))), said
     assert "\x1b" not in "".join(top_lines(as_row(samples.overview("\x1b[2Jx\ny"))))
+
+
+def test_a_screen_keeps_the_first_lines_of_what_is_longer() -> None:
+    # OBS-11
+    lines = [f"{number} {'x' * 90}" for number in range(40)]
+    for rows in (24, 41, 40, 2, 1):
+        shown = fitted(lines, 50, rows)
+        assert len(shown) == min(40, max(2, rows - 1))
+        assert shown[0] == lines[0][:50]
+        assert max(map(len, shown)) == 50
+    assert fitted(lines, 80, 24)[-1].startswith("... and 18 lines more")
+    assert fitted(lines[:23], 80, 24)[-1] == lines[22][:80]
 
 
 def test_of_a_projection_it_is_told_how_fast_it_is_and_when_it_is_there() -> None:
