@@ -143,6 +143,6 @@ def test_a_full_disk_ends_writing_and_nothing_else(small_disk: Path, start_site:
             post_until_acknowledged(visitor, text, client_id)
         stream.read_until(drafts[-1][0].encode())
         _until(lambda: not _is_told(visitor), "it is still told")
-        assert visitor.get("/ready").status == 200
+        _until(lambda: visitor.get("/ready").status == 200, "it is not ready")
     check_reads(texts(len(drafts)))
     assert site.process.poll() is None

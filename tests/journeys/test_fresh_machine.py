@@ -12,7 +12,6 @@ import sys
 import sysconfig
 import tempfile
 import threading
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.site_process import ROOT
+from tests.journeys.visitor import Visitor
 from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -165,10 +165,7 @@ def _run_serves_and_stops(desk: Desk) -> None:
         guard.start()
         try:
             address, _ = _read_until_told(process)
-            with urllib.request.urlopen(
-                f"{address.rstrip('/')}/ready", timeout=PATIENCE_S
-            ) as answer:
-                assert answer.status == 200
+            assert Visitor(address.rstrip("/")).page("/ready").status == 200
             server = _server_of(desk.checkout)
             assert server.exists()
             os.killpg(process.pid, signal.SIGINT)

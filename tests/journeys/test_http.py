@@ -29,7 +29,7 @@ def test_health_is_plain_and_without_cookie(site: SiteProcess) -> None:  # SITE-
 
 def test_ready_tells_each_component(site: SiteProcess) -> None:  # SITE-183, WEB-20
     for path in ("/ready", "/health/ready"):
-        answer = Visitor(site.url).get(path)
+        answer = Visitor(site.url).ready(path)
         state = json.loads(answer.text)
         assert (answer.status, state["ready"], state["status"]) == (200, True, "healthy")
         parts = {"event_store", "pool", "outbox", "timers", "projections", "dead_letters"}
@@ -86,7 +86,7 @@ def test_a_wrong_method_names_the_right_ones(site: SiteProcess) -> None:  # SITE
 
 @pytest.mark.parametrize("path", ["/", "/lab", "/health", "/ready"])
 def test_head_works_where_get_does(site: SiteProcess, path: str) -> None:  # SITE-1
-    answer = Visitor(site.url).request("HEAD", path)
+    answer = Visitor(site.url).page(path, "HEAD")
     assert (answer.status, answer.body) == (200, b"")
 
 
@@ -96,13 +96,13 @@ def test_an_unknown_host_is_misdirected(site: SiteProcess) -> None:  # SEC-84
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/ready"])
 def test_a_probe_may_use_any_host(site: SiteProcess, path: str) -> None:  # SEC-84
-    answer = Visitor(site.url).get(path, host="10.1.2.3:3000")
+    answer = Visitor(site.url).page(path, host="10.1.2.3:3000")
     assert answer.status == 200
     assert "set-cookie" not in answer.headers
 
 
 def test_who_comes_from_afar_is_not_told_why(site: SiteProcess) -> None:  # SEC-84
-    answer = Visitor(site.url).get("/ready", **{"x-forwarded-for": "203.0.113.7"})
+    answer = Visitor(site.url).ready(**{"x-forwarded-for": "203.0.113.7"})
     assert json.loads(answer.text) == {"ready": True, "status": "healthy"}
 
 

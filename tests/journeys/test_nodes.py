@@ -115,7 +115,7 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         rows = [json.loads(line) for line in a.run("cluster", "status", "--json").splitlines()]
         assert {(row["name"], row["state"]) for row in rows} == {(name, "up") for name in "abc"}
         assert sum(row["shards"] for row in rows) == 128 + 11
-        assert all(is_ready(site) for site in nodes.sites.values())
+        until(lambda: all(is_ready(site) for site in nodes.sites.values()))
         # Each has told how long a word to the others takes, and its lines say whose they are.
         until(lambda: trips(a) == {"a": "bc", "b": "ac", "c": "ab"})
         joined = [line for line in b.lines if "cluster.node_joined" in line]

@@ -396,7 +396,7 @@ def test_the_site_serves_after_a_restart_of_a_killed_process(tmp_path: Path) -> 
         site.kill()
         site.restart()
         visitor.url = site.url
-        assert visitor.get("/ready").status == 200
+        assert visitor.page("/ready").status == 200
         again = wait_for_saga(visitor, lambda saga: saga.id == before.id)
         assert again.under_way == before.under_way
         press(visitor, f"/{again.id}/confirm")

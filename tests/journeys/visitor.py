@@ -7,6 +7,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -99,13 +100,26 @@ class Visitor:
     def get(self, path: str, **headers: str) -> Answer:
         return self.request("GET", path, headers=headers)
 
-    def page(self, path: str) -> Answer:
+    def page(self, path: str, method: str = "GET", **headers: str) -> Answer:
         """Read a page; as people do who are told to come back in a moment, until it is there.
 
         On a busy machine a site may be told too late what it asks its store for.
         """
+        return self._until(
+            lambda: self.request(method, path, headers=headers),
+            lambda answer: answer.status != 503,
+        )
+
+    def ready(self, path: str = "/ready", **headers: str) -> Answer:
+        """What it tells of its health once all is well, or at the end of patience; as `page`."""
+        return self._until(
+            lambda: self.get(path, **headers),
+            lambda answer: json.loads(answer.text).get("status") == "healthy",
+        )
+
+    def _until(self, ask: Callable[[], Answer], is_so: Callable[[Answer], bool]) -> Answer:
         deadline = time.monotonic() + PATIENCE_S
-        while (answer := self.get(path)).status == 503 and time.monotonic() < deadline:
+        while not is_so(answer := ask()) and time.monotonic() < deadline:
             time.sleep(0.05)  # the site is another process
         return answer
 

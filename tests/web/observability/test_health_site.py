@@ -84,6 +84,7 @@ async def test_all_probes_of_a_site_that_is_well(database_url: str, tmp_path: Pa
         live = await ask(site, "/health/live")
         assert (live.status, set(json.loads(live.body))) == (200, {"status", "version"})
         assert json.loads((await ask(site, "/health/startup")).body) == {"started": True}
+        await until_ready_is(site, 200, "healthy")
         status, told, parts = await ready(site)
         assert (status, told["ready"], told["status"]) == (200, True, "healthy")
         assert list(told) == ["ready", "status", "duration_ms", "components"]
@@ -134,7 +135,7 @@ async def test_a_database_that_is_cut_makes_it_unready_and_heals(
 ) -> None:
     # WEB-21, WEB-20, SITE-183
     async with far(postgres_server, database_url) as (proxy, url), served(url, tmp_path) as site:
-        assert (await ready(site))[0] == 200
+        await until_ready_is(site, 200, "healthy")
         proxy.is_refusing = True
         proxy.reset_all()
         parts = await until_ready_is(site, 503, "unhealthy")

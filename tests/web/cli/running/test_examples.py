@@ -106,7 +106,7 @@ def test_a_site_starts_on_both_stores_answers_and_drains(
     try:
         visitor = Visitor(example.url)
         assert visitor.get("/health").status == 200
-        assert visitor.get("/ready").status == 200
+        assert visitor.page("/ready").status == 200
         assert example.stop() == 0
     finally:
         example.end()
