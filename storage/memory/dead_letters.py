@@ -1,6 +1,6 @@
 """Dead letters in memory; the twin of `storage/postgres/dead_letters.py`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from heapq import nsmallest
@@ -41,6 +41,7 @@ from actors.persistence.beside_log.dead_letters import (
     storable,
     timer_of,
 )
+from actors.persistence.beside_log.outbox import check_rows
 from actors.persistence.event_store import check_limit, check_view
 from actors.persistence.words import check_row
 from storage.memory.database import (
@@ -166,6 +167,33 @@ class MemoryDeadLetters(Twin):
         self._move(row, DeadLetterStatus.PROCESSING, by, "")
         self._end(id_, DeadLetterStatus.RESOLVED, by, HANDED_BACK)
         return row.stored
+
+    async def outcomes(self, ids: Sequence[int]) -> Mapping[int, str]:
+        """See `DeadLetters.outcomes`."""
+        check_rows("ids", ids)
+        await self.pass_faults()
+        found: dict[int, str] = {}
+        for row in self._rows():
+            if row.stored.id in set(ids) and (error := self._outcome(row.stored)) is not None:
+                found[row.stored.id] = error
+        return found
+
+    def _outcome(self, stored: StoredDeadLetter) -> str | None:
+        letter, database = stored.letter, self.database
+        if letter.kind == PROJECTION:
+            return "" if stored.status is DeadLetterStatus.RESOLVED else None
+        if letter.kind == OUTBOX:
+            sent = database.outbox.get(outbox_id(letter.message_key) or 0)
+            if sent is None or (sent.sent_at is None and not sent.attempts):
+                return None
+            return "" if sent.sent_at is not None else sent.last_error or "it failed"
+        timer = timer_of(letter.kind, letter.source, letter.message_key)
+        row = None if timer is None else database.timers.get(timer)
+        if row is None or row.cancelled_at is not None:
+            return None
+        if row.fired_at is not None:
+            return ""
+        return (row.last_error or "it failed") if row.failures else None
 
     async def edit(self, id_: int, *, seen: bytes, payload: bytes, by: str, notes: str) -> None:
         """See `DeadLetters.edit`."""

@@ -1,9 +1,10 @@
 """Dead letters in PostgreSQL; the twin of `storage/memory/dead_letters.py`."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, Self, TypeVar
+from uuid import UUID
 
 import asyncpg
 
@@ -42,6 +43,7 @@ from actors.persistence.beside_log.dead_letters import (
     storable,
     timer_of,
 )
+from actors.persistence.beside_log.outbox import check_rows
 from actors.persistence.event_store import check_limit, check_view
 from actors.persistence.words import check_row, owned_name, split_name
 from storage.postgres.connecting.database import Database
@@ -165,6 +167,23 @@ SELECT id, $4, $2, $3, '' FROM moved ORDER BY id
 """
 
 
+# What became of what was handed back: its count of failures began anew then.
+_HANDED_BACK = f"""
+SELECT id, kind, source, message_id, status FROM dead_letters
+WHERE id = ANY($1::bigint[]) AND {_IS_SEEN.format(2)}
+"""  # noqa: S608  (our own words)
+_MESSAGES_SINCE = """
+SELECT id, CASE WHEN sent_at IS NULL THEN coalesce(last_error, 'it failed') ELSE '' END AS error
+FROM outbox WHERE id = ANY($1::bigint[]) AND (sent_at IS NOT NULL OR attempts > 0)
+"""
+_TIMERS_SINCE = """
+SELECT timer_id, CASE WHEN fired_at IS NULL THEN coalesce(last_error, 'it failed') ELSE '' END
+    AS error
+FROM timers WHERE timer_id = ANY($1::uuid[])
+    AND (fired_at IS NOT NULL OR cancelled_at IS NULL AND failures > 0)
+"""
+
+
 class PostgresDeadLetters:
     """The port `DeadLetters` on a `Database`."""
 
@@ -243,6 +262,11 @@ class PostgresDeadLetters:
             self._database.tallies.add("dead_letters_resolved_total", back.letter.kind)
         return back
 
+    async def outcomes(self, ids: Sequence[int]) -> Mapping[int, str]:
+        """See `DeadLetters.outcomes`."""
+        check_rows("ids", ids)
+        return await self._database.run(_outcomes, list(ids), self._mark)
+
     async def edit(self, id_: int, *, seen: bytes, payload: bytes, by: str, notes: str) -> None:
         """See `DeadLetters.edit`."""
         check_edit(id_, seen, payload, by, notes)
@@ -315,6 +339,27 @@ class PostgresDeadLetters:
             return await work(connection, id_, *args)
 
         return await self._database.transact(checked, channel=channel)
+
+
+async def _outcomes(connection: Connection, ids: Sequence[int], mark: str | None) -> dict[int, str]:
+    messages: dict[int, int] = {}
+    timers: dict[UUID, int] = {}
+    found: dict[int, str] = {}
+    for row in await connection.fetch(_HANDED_BACK, ids, mark):
+        id_, kind, key = row["id"], row["kind"], row["message_id"]
+        if kind == PROJECTION:
+            # It stays, and is counted, until its event is applied.
+            if row["status"] == DeadLetterStatus.RESOLVED:
+                found[id_] = ""
+        elif kind == OUTBOX and (message := outbox_id(key)) is not None:
+            messages[message] = id_
+        elif (timer := timer_of(kind, row["source"], key)) is not None:
+            timers[timer] = id_
+    for row in await connection.fetch(_MESSAGES_SINCE, list(messages)):
+        found[messages[row["id"]]] = row["error"]
+    for row in await connection.fetch(_TIMERS_SINCE, list(timers)):
+        found[timers[row["timer_id"]]] = row["error"]
+    return found
 
 
 # In the transaction of whoever calls.

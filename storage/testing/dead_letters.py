@@ -1,5 +1,6 @@
 """What every `DeadLetters` must do, as tests. Fixture `kept`; its table holds 20 rows."""
 
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -200,6 +201,41 @@ class DeadLettersSuite:
         await letters.hand_back(id_, "ada")
         (due,) = await kept.timers.claim_due("w", NOON)
         assert (due.timer_id, due.payload) == (late.timer_id, b"other")
+
+    async def test_what_was_handed_back_is_told_as_failed_at_its_first_failure(
+        self, kept: Kept
+    ) -> None:
+        # RES-12: a message, a timer, and what nothing is known of
+        letters, late = kept.dead_letters, timer()
+        await kept.events.append(
+            StreamId("order-a"), new_events(1), outbox=[message(), message(), message()]
+        )
+        await kept.timers.set(late)
+        part = partition_of("k")
+        held = await kept.outbox.lease("r", [part])
+        sent = await kept.outbox.next_batch(part, held[part])
+        one, two, three = [
+            await letters.add(NewDeadLetter("outbox", "t", str(entry.id), "boom")) for entry in sent
+        ]
+        for entry in sent:
+            await kept.outbox.mark_failed(part, held[part], entry.id, "boom", None)
+        await kept.timers.claim_due("w", NOON)
+        await kept.timers.failed("w", late.timer_id, "boom", None)
+        rung = await letters.add(NewDeadLetter("message", TIMERS, str(late.timer_id), "boom"))
+        own = await letters.add(NewDeadLetter("effect", "t", "1", "boom"))
+        ids = [one, two, three, rung, own, own + 99]
+        for id_ in (one, two, three, rung):
+            await letters.hand_back(id_, "ada")
+        assert await letters.outcomes(ids) == {}
+        await kept.outbox.mark_failed(part, held[part], sent[0].id, "again", timedelta(minutes=1))
+        await kept.outbox.mark_sent(part, held[part], [sent[1].id])
+        (due,) = await kept.timers.claim_due("w", NOON)
+        await kept.timers.failed("w", due.timer_id, "late again", NOON)
+        found = await letters.outcomes(ids)
+        assert found == {one: "again", two: "", rung: "late again"}
+        await kept.outbox.mark_failed(part, held[part], sent[0].id, "for good", None)
+        assert (await letters.outcomes([one, three])) == {one: "for good"}
+        assert await letters.outcomes([]) == {}
 
     async def test_of_two_who_edit_the_second_is_told_and_events_never_change(
         self, kept: Kept

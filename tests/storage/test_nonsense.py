@@ -226,6 +226,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "resolve": {"id_": 99, "by": "ada", "notes": "n"},
         "discard": {"id_": 99, "by": "ada", "reason": "r"},
         "hand_back": {"id_": 99, "by": "ada"},
+        "outcomes": {"ids": [99]},
         "edit": {"id_": 99, "seen": b"x", "payload": b"y", "by": "ada", "notes": "n"},
         "changes": {"id_": 99, "limit": 5},
         "purge": {"limit": 5},

@@ -72,6 +72,7 @@ class TestMemoryViewBesideLog(ClosedStreamsSuite, WithAppendSuite, DeadLettersSu
     test_a_failure_is_kept_whole = None  # type: ignore[assignment]
     test_an_edit_reaches_what_is_tried_again_and_stands_in_the_audit = None  # type: ignore[assignment]
     test_an_edited_timer_tells_what_it_was_made_to = None  # type: ignore[assignment]
+    test_what_was_handed_back_is_told_as_failed_at_its_first_failure = None  # type: ignore[assignment]
     test_those_behind_a_message_go_on_when_its_letter_is_settled = None  # type: ignore[assignment]
     test_the_audit_is_kept_for_a_year = None  # type: ignore[assignment]
     test_a_key_is_held_while_its_request_is_handled = None  # type: ignore[assignment]

@@ -178,15 +178,17 @@ async def _retry_all(
         source=parsed.source,
         limit=parsed.limit,
     )
-    what = f"hand {len(found)} dead letters back to be tried again, {PER_SECOND} a second"
-    resource = f"{len(found)} dead letters ({parsed.kind or 'all kinds'})"
+    # What only its own program can try again stays, and does not count.
+    count = sum(map(desk.is_served, found))
+    what = f"hand {count} dead letters back to be tried again, {PER_SECOND} a second"
+    resource = f"{count} dead letters ({parsed.kind or 'all kinds'})"
     progress = Progress(system_user(), parsed.kind, parsed.source)
 
     def told(now: Progress) -> None:
         teller.progress(f"{now.done} of {now.total}, {now.refused} refused")
 
     async with changing(parsed, teller, database, what, resource):
-        await RetryRun(desk, progress, len(found), told, teller.note).run()
+        await RetryRun(desk, progress, count, told, teller.note).run()
     if progress.ended is Ended.FAILING:
         teller.note(f"stopped: {FAILED_IN_A_ROW_MAX} in a row failed. Mend the cause first")
     teller.one(
@@ -194,9 +196,12 @@ async def _retry_all(
             "handed_back": progress.handed_back,
             "refused": progress.refused,
             "came_back": progress.came_back,
+            "left": progress.left,
         }
     )
-    if progress.refused and not progress.handed_back:
+    if progress.left:
+        teller.note(f"{progress.left} stay: only the programs that keep them can try them again")
+    if (progress.refused or progress.left) and not progress.handed_back:
         return Code.REFUSED
     return Code.FAILED if progress.ended is Ended.FAILING else Code.DONE
 

@@ -163,11 +163,12 @@ class RunView:
     handed_back: int
     refused: int
     came_back: int
+    left: int
     last_error: str
     ended: str
 
     def __post_init__(self) -> None:
-        for name in ("total", "handed_back", "refused", "came_back"):
+        for name in ("total", "handed_back", "refused", "came_back", "left"):
             check_count(name, getattr(self, name))
 
 

@@ -121,6 +121,11 @@ def timer_of(kind: str, source: str, message_id: str) -> UUID | None:
         return None
 
 
+def speaks_of(kind: str, source: str, message_id: str) -> int | UUID | None:
+    """Call this for the message or timer that a letter speaks of; None when it is none of them."""
+    return outbox_id(message_id) if kind == OUTBOX else timer_of(kind, source, message_id)
+
+
 # Notes of the audit.
 HANDED_BACK = "handed back to be tried again"
 REPLAY_WISHED = "asked to be replayed"
@@ -466,6 +471,15 @@ class DeadLetters(Protocol):
         their letter is resolved, and the next failure is a new one. Parked events of a projection
         are replayed by its runner, their letters resolved as they are applied. Gives the letter as
         it is then. Raises `NotHandedBack` for any other: `retry` is for the program that knows it.
+        """
+        ...
+
+    async def outcomes(self, ids: Sequence[int]) -> Mapping[int, str]:
+        """Call this for what became of letters that were handed back: how they failed, else "".
+
+        A message or timer that has failed once since then is told with its error, long before it
+        is given up again. One that nobody has tried yet is not among them, and neither is one of
+        which that is not known: a record on a bus.
         """
         ...
 

@@ -586,7 +586,7 @@ def letters(text: str = "ada") -> LettersPage:
         60,
         "degraded",
         local_path("/ops/dead?after=1"),
-        RunView(text, text, 9, 5, 1, 1, text, ""),
+        RunView(text, text, 9, 5, 1, 1, 2, text, ""),
         text,
         text,
     )

@@ -25,6 +25,7 @@ from actors.persistence.beside_log.dead_letters import (
     NOT_KEPT,
     PROJECTION,
     TRANSITIONS,
+    speaks_of,
 )
 from actors.persistence.beside_log.editing import Edit, edited_payload
 from actors.persistence.bus import Engine, check_whole, put_back
@@ -60,6 +61,13 @@ class LetterDesk:
     letters: DeadLetters
     projections: ProjectionStore
     bus: Engine | None = None
+
+    def is_served(self, stored: StoredDeadLetter) -> bool:
+        """Call this for whether one of its kind can be handed back here at all."""
+        letter = stored.letter
+        if letter.kind in (PROJECTION, BUS):
+            return letter.kind == PROJECTION or self.bus is not None
+        return speaks_of(letter.kind, letter.source, letter.message_key) is not None
 
     async def hand_back(self, id_: int, by: str) -> StoredDeadLetter:
         """Call this to have one tried again: a record on its topic, all else where it failed.

@@ -253,6 +253,7 @@ def _run(progress: Progress | None) -> RunView | None:
         progress.handed_back,
         progress.refused,
         progress.came_back,
+        progress.left,
         shown_text(progress.last_error),
         progress.ended.value if progress.ended else "",
     )

@@ -2,8 +2,11 @@
 
 Rule 1: ten a second, so that what has just come back is not overrun.
 Rule 2: five in a row that failed end it: the cause is not mended, and the rest stays as it is. One
-        has failed that could not be handed back, and one that is a dead letter again by then.
+        has failed that was tried again and failed once, long before it is a dead letter again; and
+        one that could not be handed back because the store or the bus is away.
 Rule 3: one letter is one transaction: however a run ends, each is handed back or as it was.
+Rule 4: what only its own program can try again is left as it is, and is no failure; neither is one
+        that somebody else settled meanwhile.
 """
 
 from __future__ import annotations
@@ -15,11 +18,18 @@ from typing import Final, TypeAlias
 
 import trio
 
-from actors.persistence import DeadLetterStatus, StoredDeadLetter, StoreError
-from actors.persistence.beside_log.dead_letters import words_of
+from actors.persistence import (
+    DeadLetterStatus,
+    InvalidTransition,
+    StoredDeadLetter,
+    StoreError,
+    StoreMisuse,
+    UnknownDeadLetter,
+)
+from actors.persistence.beside_log.dead_letters import PROJECTION, words_of
 from actors.persistence.words import READ_LIMIT_MAX
 from actors.runtime import Actor, Log, message
-from web.observability.operating.letters.handing import LetterDesk
+from web.observability.operating.letters.handing import BUS, LetterDesk
 
 PER_SECOND: Final = 10
 FAILED_IN_A_ROW_MAX: Final = 5
@@ -27,8 +37,12 @@ FAILED_IN_A_ROW_MAX: Final = 5
 RUN_MAX: Final = 50_000
 # Of a letter's payload a look takes up to 256 KiB.
 PAGE: Final = 50
-# Those of the last seconds are looked for among the new ones; a relay tries ten times before.
+# How often is looked what became of them, and of how many: whoever tries them again waits for half
+# a minute at most for another side that does not answer.
 LOOK_EVERY: Final = PER_SECOND
+LOOKED_AT: Final = 30 * PER_SECOND
+# So long the last ones have to be tried, where somebody does.
+SETTLE_S: Final = 5.0
 
 log = Log("web.letters")
 
@@ -54,8 +68,10 @@ class Progress:
     total: int = 0
     handed_back: int = 0
     refused: int = 0
-    # Handed back, and a dead letter again.
+    # Handed back, and failed again.
     came_back: int = 0
+    # For their own program to try again; none of `total`.
+    left: int = 0
     last_error: str = ""
     ended: Ended | None = None
 
@@ -70,7 +86,13 @@ class _Tried:
     id: int
     key: Key
     retry_count: int
+    # None until it is known.
     has_failed: bool | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Call this for whether it will be known without a new letter: not of a record."""
+        return self.has_failed is None and self.key[0] != BUS
 
 
 def _key(stored: StoredDeadLetter) -> Key:
@@ -87,6 +109,7 @@ class RetryRun:
     told: Callable[[Progress], None] = lambda progress: None
     refused: Callable[[str], None] = lambda words: None
     _tried: list[_Tried] = field(default_factory=list)
+    # New letters are looked for behind this one.
     _newest: int = 0
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
@@ -119,19 +142,35 @@ class RetryRun:
                 return Ended.FAILING
             if n < len(waiting):
                 await trio.sleep_until(began + n / PER_SECOND)
+        return await self._settled()
+
+    async def _settled(self) -> Ended:
+        """The last ones were handed back a moment ago: see what becomes of them."""
+        until = trio.current_time() + SETTLE_S
+        while trio.current_time() < until and any(
+            one.is_awaited for one in self._tried[-LOOKED_AT:]
+        ):
+            await trio.sleep(LOOK_EVERY / PER_SECOND)
+            await self._look()
+            self.told(self.progress)
+            if self._are_failing():
+                return Ended.FAILING
         return Ended.DONE
 
     async def _found(self) -> list[_Tried]:
         """Those that are pending now: one that comes back while it runs is not taken again."""
         found: list[_Tried] = []
         after: int | None = None
-        while len(found) < self.limit:
+        while True:
             page = await self._pending(after)
-            found += [_Tried(one.id, _key(one), one.retry_count) for one in page]
-            if len(page) < PAGE:
+            for one in page:
+                if not self.desk.is_served(one):
+                    self.progress.left += 1
+                elif len(found) < self.limit:
+                    found.append(_Tried(one.id, _key(one), one.retry_count))
+            if len(page) < PAGE or len(found) >= self.limit:
                 break
             after = page[-1].id
-        del found[self.limit :]
         self._newest = found[-1].id if found else 0
         return found
 
@@ -156,35 +195,46 @@ class RetryRun:
             progress.refused += 1
             progress.last_error = words_of(error)
             self.refused(str(error))
-            one.has_failed = True
+            # Nothing was tried where somebody was faster, or it speaks of what is gone. What a bus
+            # refuses it was given.
+            is_settled = isinstance(error, InvalidTransition | UnknownDeadLetter)
+            is_tried = one.key[0] == BUS or not isinstance(error, StoreMisuse)
+            one.has_failed = is_tried and not is_settled
         self._tried.append(one)
 
     async def _look(self) -> None:
         """See which of the last ones have failed again."""
-        recent = self._tried[-2 * LOOK_EVERY :]
-        keys = {one.key: one for one in recent if one.has_failed is None}
+        recent = {one.id: one for one in self._tried[-LOOKED_AT:] if one.has_failed is None}
+        keys = {one.key: one for one in recent.values()}
+        letters = self.desk.letters
         try:
-            for stored in await self._pending(self._newest):
-                if (tried := keys.pop(_key(stored), None)) is not None:
-                    self._note(tried, stored)
+            for id_, error in (await letters.outcomes(list(recent))).items():
+                self._note(recent[id_], error)
+            # What is given up at once is a new letter by now.
+            while page := await self._pending(self._newest):
+                for stored in page:
+                    if (tried := keys.get(_key(stored))) is not None:
+                        self._note(tried, stored.letter.error_message)
+                if len(page) < PAGE:
+                    break
+                self._newest = page[-1].id
             # A parked event keeps its letter, which counts.
-            for tried in [one for one in keys.values() if one.key[0] == "projection"]:
-                stored = await self.desk.letters.get(tried.id)
-                if stored.retry_count > tried.retry_count:
-                    self._note(tried, stored)
-                elif stored.status is not DeadLetterStatus.PENDING:
-                    tried.has_failed = False
+            for tried in [one for one in recent.values() if one.key[0] == PROJECTION]:
+                stored = await letters.get(tried.id)
+                if tried.has_failed is None and stored.retry_count > tried.retry_count:
+                    self._note(tried, stored.letter.error_message)
         except StoreError as error:
             self.progress.last_error = words_of(error)
 
-    def _note(self, tried: _Tried, stored: StoredDeadLetter) -> None:
-        tried.has_failed = True
-        self.progress.came_back += 1
-        self.progress.last_error = stored.letter.error_message
+    def _note(self, tried: _Tried, error: str) -> None:
+        if tried.has_failed is None and error:
+            self.progress.came_back += 1
+            self.progress.last_error = error
+        tried.has_failed = bool(tried.has_failed or error)
 
     def _are_failing(self) -> bool:
         in_a_row = 0
-        for one in self._tried[-2 * LOOK_EVERY :]:
+        for one in self._tried[-LOOKED_AT:]:
             in_a_row = in_a_row + 1 if one.has_failed else 0
             if in_a_row >= FAILED_IN_A_ROW_MAX:
                 return True
@@ -260,5 +310,6 @@ class RetriesActor(Actor[LookAtRetries]):
             handed_back=progress.handed_back,
             refused=progress.refused,
             came_back=progress.came_back,
+            left=progress.left,
             ended=progress.ended,
         )
