@@ -50,6 +50,7 @@ from web.server.edge.addresses import (
     origin_of,
 )
 from web.server.edge.answers import (
+    WITH_CAMERA,
     Answer,
     ErrorAnswer,
     ErrorRow,
@@ -115,6 +116,7 @@ __all__ = [
     "REQUEST_S",
     "STREAM_HEAD",
     "WIRE_KEY",
+    "WITH_CAMERA",
     "Answer",
     "BoundedMap",
     "Bundle",

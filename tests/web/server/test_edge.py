@@ -16,6 +16,7 @@ from tests.patience import PATIENCE_S, until
 from tests.web.server.edge_kit import Reply, edged, make_app
 from tests.web.server.http2_kit import Contexts, connected, serving2
 from tests.web.server.serving_kit import Client
+from web.server.edge.answers import WITH_CAMERA, secured
 from web.server.edge.edge import REQUEST_S
 from web.server.serving import SURPLUS_MAX
 
@@ -55,6 +56,35 @@ async def test_every_answer_has_the_headers(line: str, is_https: bool) -> None:
         assert headers["cache-control"] == "no-store"
     else:
         assert policy == "default-src 'none'; frame-ancestors 'none'"
+
+
+@pytest.mark.parametrize("is_https", [False, True])
+@pytest.mark.parametrize(
+    ("said", "kind", "is_open"),
+    [
+        (WITH_CAMERA, b"text/html; charset=utf-8", True),
+        (WITH_CAMERA, b"application/json", False),
+        ((b"permissions-policy", b"camera=*"), b"text/html", False),
+        ((b"permissions-policy", b"camera=(self)"), b"text/html", False),
+        ((b"permissions-policy", WITH_CAMERA[1] + b", usb=*"), b"text/html", False),
+        ((b"x-permissions", WITH_CAMERA[1]), b"text/html", False),
+    ],
+)
+def test_a_page_may_ask_for_the_camera_and_for_nothing_else(
+    said: tuple[bytes, bytes], kind: bytes, is_open: bool, is_https: bool
+) -> None:
+    # SEC-65
+    found = secured([said, (b"content-type", kind)], request_id="", nonce="", is_https=is_https)
+    (policy,) = [value for name, value in found if name == b"permissions-policy"]
+    camera = b"(self)" if is_open else b"()"
+    assert policy == b"camera=" + camera + b", microphone=(), geolocation=()"
+    assert (
+        (b"x-frame-options", b"DENY") in found,
+        b"strict-transport-security" in dict(found),
+    ) == (
+        True,
+        is_https,
+    )
 
 
 async def test_a_page_knows_its_own_nonce_and_visitor() -> None:

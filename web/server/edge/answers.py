@@ -316,6 +316,8 @@ _COMMON: HeaderList = [
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
     (b"vary", b"Sec-Fetch-Site, Origin"),
 ]
+# What a page says of itself that may ask for the camera, and no other word of the same name.
+WITH_CAMERA = (b"permissions-policy", b"camera=(self), microphone=(), geolocation=()")
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _COMMON_HTTPS: HeaderList = [*_COMMON, _HSTS]
 # What a page of a further origin may read beside the body (SEC-35): when to ask again, and the ids.
@@ -329,10 +331,20 @@ _PAGE_ONLY: HeaderList = [
     (b"cache-control", b"no-store"),
     (b"reporting-endpoints", b'csp="/csp-report"'),
 ]
-# By whether it is on HTTPS, of a page and of everything else.
+
+
+def _with_camera(headers: HeaderList) -> HeaderList:
+    return [WITH_CAMERA if pair[0] == WITH_CAMERA[0] else pair for pair in headers]
+
+
+# By whether it is on HTTPS, of a page, of one with a camera, and of everything else.
 _OF_PAGES = {
     False: FixedHeaders(*_COMMON, *_PAGE_ONLY), True: FixedHeaders(*_COMMON_HTTPS, *_PAGE_ONLY)
 }  # fmt: skip
+_OF_CAMERAS = {
+    False: FixedHeaders(*_with_camera(_COMMON), *_PAGE_ONLY),
+    True: FixedHeaders(*_with_camera(_COMMON_HTTPS), *_PAGE_ONLY),
+}
 _OF_OTHERS = {
     False: FixedHeaders(*_COMMON, _BARE_POLICY), True: FixedHeaders(*_COMMON_HTTPS, _BARE_POLICY)
 }  # fmt: skip
@@ -381,7 +393,10 @@ def nonce_of(drawn: bytes) -> str:
 
 
 def secured(given: HeaderList, *, request_id: str, nonce: str, is_https: bool) -> HeaderList:
-    """Call this with an answer's headers to get them with ours; ours win over the same names."""
+    """Call this with an answer's headers to get them with ours; ours win over the same names.
+
+    But for `WITH_CAMERA`, which a page may say, and nothing else.
+    """
     own, fixed = secured_apart(given, request_id=request_id, nonce=nonce, is_https=is_https)
     return [*own, *fixed.pairs]
 
@@ -406,7 +421,7 @@ def secured_apart(
         return headers, _OF_OTHERS[is_https]
     policy = b"".join((_POLICY_HEAD, nonce.encode("ascii"), _POLICY_TAIL))
     headers.append((b"content-security-policy", policy))
-    return headers, _OF_PAGES[is_https]
+    return headers, (_OF_CAMERAS if WITH_CAMERA in given else _OF_PAGES)[is_https]
 
 
 def content_type(headers: HeaderList) -> bytes:

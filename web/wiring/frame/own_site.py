@@ -66,6 +66,7 @@ from web.observability.operating.overview.reading import ReadStatements, no_stat
 from web.realtime import StreamCaps, Streams
 from web.routing import paths
 from web.server import (
+    WITH_CAMERA,
     CsrfTokens,
     ErrorTable,
     KeyRing,
@@ -388,6 +389,7 @@ class OwnSite(Finder):
         panels: Collection[str] = (),
         status: int = 200,
         is_compressed: bool = True,
+        uses_camera: bool = False,
         **values: object,
     ) -> Response:
         """Call this in a route for a page; raises what panels raise, `KeyError` for unknown ones.
@@ -398,6 +400,7 @@ class OwnSite(Finder):
 
         It is compressed for who takes gzip. Say `is_compressed=False` where the page has a secret
         of yours beside words that a stranger can make it show: its length would tell of it.
+        Say `uses_camera=True` where its scripts may ask for the camera; others may not.
         """
         state = current_request_state()
         shown: dict[str, Markup] = {}
@@ -423,6 +426,9 @@ class OwnSite(Finder):
         if is_compressed and state.takes_gzip:
             body = gzipped(body)
             headers["content-encoding"] = "gzip"
+        if uses_camera:
+            name, value = WITH_CAMERA
+            headers[name.decode()] = value.decode()
         return Response(body, status, headers, content_type="text/html; charset=utf-8")
 
     async def _shown(self, shown: Shown) -> Markup:

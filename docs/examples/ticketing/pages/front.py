@@ -91,6 +91,7 @@ class Front:
         panels: Collection[str] = (),
         status: int = 200,
         said: str = "",
+        uses_camera: bool = False,
         **values: object,
     ) -> ResponseReturnValue:
         """Call this for an answer; without `said` it tells what the address says was done."""
@@ -100,6 +101,7 @@ class Front:
             template,
             panels=panels,
             status=status,
+            uses_camera=uses_camera,
             title=title,
             links=[Link(path, text, request.path == path) for path, text in _LINKS],
             person=who.name if who is not None else "",

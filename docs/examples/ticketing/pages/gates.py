@@ -60,7 +60,7 @@ async def gate_page(
     plan = words.planned(show)
     page = words.GatePage(f"/gate/{plan.show}", plan.title, gate[: tickets.GATE_CHARS_MAX], verdict)
     title = f"{verdict.word}: check-in" if verdict is not None else "Check-in"
-    return await front.page(_GATE, title, page=page)
+    return await front.page(_GATE, title, uses_camera=True, page=page)
 
 
 async def checked(front: Front, show: Show, code: str, gate: str) -> words.VerdictView:

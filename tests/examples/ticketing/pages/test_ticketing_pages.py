@@ -118,11 +118,14 @@ def hidden_link(page: str, begins: str) -> str:
 
 
 async def test_of_two_gates_at_once_one_lets_in() -> None:
-    # EX-50
+    # EX-50, SEC-65
     async with open_box_office() as site:
         owner = await come_in(site, "owner@example.org")
         show = await on_sale(owner, "Stalls; A 9-10; 45.00")
         order = await bought(owner, show, quantity="2")
+        # The page at a gate may ask for the camera, and no other.
+        for path, camera in ((f"/gate/{show}", "camera=(self),"), ("/tickets", "camera=(),")):
+            assert (await owner.get(path)).headers["permissions-policy"].startswith(camera), path
         listed = re.findall(r"seat (A\d+)", await owner.shown("/tickets"))
         assert listed == ["A9", "A10"], "as they are in the hall"
         page = await owner.shown(order)
