@@ -175,6 +175,10 @@ async def _letter_page(
     letter, given = stored.letter, typed or {}
     shown = shown_payload(letter.payload)
     is_editable = shown.is_editable and letter.event_id is None and letter.kind != "projection"
+    mark = mark_of_payload(letter.payload)
+    # An edit that was not taken stands there again, unless somebody else's was meanwhile: the next
+    # try would overwrite that, unseen.
+    is_kept = error is not None and given.get("mark") == mark
     page = LetterPage(
         shell(services, state, f"Dead letter {id_}", PAGE_OPERATORS),
         services.csrf_of(state),
@@ -184,8 +188,8 @@ async def _letter_page(
         shown_text(letter.error_details or letter.error_message),
         shown.text,
         tuple(map(_change, await desk.letters.changes(id_, CHANGES_SHOWN))),
-        mark_of_payload(letter.payload) if is_editable else "",
-        given.get("payload") if isinstance(error, BadEdit) else None,
+        mark if is_editable else "",
+        given.get("payload") if is_kept else None,
         given.get("reason", ""),
         "" if error else _SAID.get(request.args.get("said", ""), ""),
         "" if error is None else shown_text(str(error)),

@@ -112,6 +112,7 @@ async def test_of_two_operators_the_second_is_told(site: WholeSite) -> None:
     late = await form(grace, f"/ops/dead/{id_}", action="edit", mark=early, payload='{"n":2}')
     assert late.status == 409
     assert "changed by somebody else" in late.text
+    assert "{&#34;n&#34;:2}" not in late.text, "the next try would overwrite that unseen"
     assert (await kept.letters.get(id_)).letter.payload == b'{"n":1}'
     await kept.letters.discard(id_, "eve", "x")
     for action in ("retry", "discard"):
@@ -131,6 +132,7 @@ async def test_of_two_operators_the_second_is_told(site: WholeSite) -> None:
     seen = await mark(grace, half)
     refused = await form(grace, f"/ops/dead/{half}", action="edit", mark=seen, payload='{"n":1}')
     assert (refused.status, "nothing was done" in refused.text) == (409, True)
+    assert "{&#34;n&#34;:1}</textarea>" in refused.text, "what was typed is still there"
     assert (await kept.letters.get(half)).letter.payload == b'{"n":0}'
 
 
