@@ -174,6 +174,7 @@ async def test_a_password_is_not_guessed_at_an_open_browser() -> None:
     # SITE-48
     async with open_whole_site() as site:
         visitor = await register(site)
+        site.hold_limits()
         statuses = []
         for _ in range(6):
             answer = await form(visitor, "/account/delete", password="wrong words")

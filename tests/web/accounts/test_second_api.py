@@ -143,6 +143,7 @@ async def test_tries_are_counted_and_the_store_away_signs_nobody_in() -> None:
         _, app, _ = await with_app(site)
         program = site.visitor()
         asked = await half_by_link(post, program, 2)
+        site.hold_limits()
         statuses: list[int] = []
 
         async def guess() -> None:

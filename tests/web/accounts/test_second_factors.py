@@ -192,6 +192,7 @@ async def test_codes_are_not_guessed() -> None:
         async with open_whole_site() as site:
             _, app, codes = await with_app(site)
             other, ticket = await half_in(site)
+            site.hold_limits()
             for _ in range(LOGINS_BEFORE_DELAY):
                 refused = await form(other, "/login/second", ticket=ticket, code="135790")
                 assert refused.status == 401

@@ -131,6 +131,7 @@ async def test_who_may_ask_for_a_ticket() -> None:
     async with open_whole_site() as site:
         visitor = site.visitor()
         await in_thread(visitor.open_lab)
+        site.hold_limits()
         for headers, status in (
             ({"sec-fetch-site": "same-origin"}, 200),
             ({"origin": site.url}, 200),
