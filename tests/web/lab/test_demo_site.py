@@ -10,9 +10,10 @@ import pytest
 import trio
 
 from tests.journeys.visitor import Answer, Visitor
-from tests.patience import until
+from tests.patience import FOR_EVER_S, until
 from tests.web.accounts.test_entering import PASSWORD, form, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.lab.demos import desk
 from web.lab.demos.errands import ORIGINAL, WAITING_MAX
 from web.lab.demos.panels import PANELS
 from web.lab.demos.routes import ASKED_PER_SESSION_MAX
@@ -110,6 +111,14 @@ def said_on(page: str) -> tuple[str, str]:
 GUARDED, CANCEL, ERRANDS = "/demo/guarded", "/demo/cancel", "/demo/errands"
 
 
+@pytest.fixture
+def long_errands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have none end by itself while a test fills the queue behind it."""
+    monkeypatch.setattr(desk, "RUN_S", FOR_EVER_S)
+    monkeypatch.setattr(desk, "PLAIN_RUN_S", FOR_EVER_S)
+
+
+@pytest.mark.usefixtures("long_errands")
 async def test_without_scripts_a_page_says_what_runs_and_another_form_cancels_it() -> None:
     # SITE-19, SITE-101, SITE-102, SITE-104, SITE-105
     async with open_whole_site() as site:
@@ -142,6 +151,7 @@ async def test_without_scripts_a_page_says_what_runs_and_another_form_cancels_it
         await in_thread(act)
 
 
+@pytest.mark.usefixtures("long_errands")
 async def test_without_scripts_too_many_are_refused_and_nonsense_says_so() -> None:
     # SITE-19, SITE-104
     async with open_whole_site() as site:
@@ -198,6 +208,7 @@ async def test_nobody_makes_errands_without_end_and_a_look_makes_nothing() -> No
         await in_thread(act)
 
 
+@pytest.mark.usefixtures("long_errands")
 async def test_errands_are_of_one_page_and_too_many_are_refused() -> None:
     # SITE-102, SITE-104, SITE-105
     async with open_whole_site() as site:
