@@ -181,7 +181,8 @@ async def test_a_hearer_that_raises_ends_nothing(server: NatsServer) -> None:
 async def test_a_call_that_is_cancelled_costs_no_connection(server: NatsServer) -> None:
     # CLU-23
     heard, cancelled = Heard(), Heard()
-    async with opened(settings(server), settings(server)) as (a, b):
+    of = settings(server, ping_interval_s=PATIENCE_S)
+    async with opened(of, of) as (a, b):
         await b.subscribe(N_B, heard)
         assert b._session is not None
         client = b._session._client
