@@ -121,6 +121,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     cwd: Path = _ROOT,
     flags: tuple[str, ...] = (),
+    patience_s: float = PATIENCE_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m module words` to its end, as long as the suite is patient."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -134,7 +135,7 @@ def run(
             flags=flags,
         )
         try:
-            code = process.wait(PATIENCE_S)
+            code = process.wait(patience_s)
         finally:
             process.kill()
         said = []

@@ -60,6 +60,7 @@ def test_the_tests_of_what_is_made_pass(made: Path) -> None:
         ["-q", "-p", "no:cacheprovider"],
         environment={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=made / "demo",
+        patience_s=4 * PATIENCE_S,  # fifty tests, and what they import
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "51 passed" in done.stdout
