@@ -190,11 +190,12 @@ def ticks_of(clock: trio.abc.Clock) -> tuple[Callable[[], float], float]:
 
 def trace_of_record(record: Record) -> str:
     """Call this for the trace of a record, of 32 hexadecimal digits; "" where none can be read."""
-    return _trace_of(record[TRACE])
+    return trace_in(record[TRACE])
 
 
 @lru_cache(4096)
-def _trace_of(traceparent: str) -> str:
+def trace_in(traceparent: str) -> str:
+    """Call this for the trace that a `traceparent` names; "" where none can be read."""
     # Whoever records does not look: it may have come from another program, and said anything.
     return traceparent[3:35] if _TRACEPARENT.fullmatch(traceparent) else ""
 

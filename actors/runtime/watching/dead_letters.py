@@ -20,7 +20,7 @@ from actors.runtime.delivery.envelope import MESSAGE, NO_DEADLINE, Context, Enve
 from actors.runtime.delivery.ref import check_thread
 from actors.runtime.life.cell import Cell, Reason
 from actors.runtime.telling.log import Log
-from actors.runtime.telling.spans import DEAD, DEADLINE_MISSED, Spans
+from actors.runtime.telling.spans import DEAD, DEADLINE_MISSED, Spans, trace_in
 from actors.runtime.watching.presenting import redacted_message
 from actors.runtime.words.exits import Exit, exit_text
 from actors.runtime.words.showing import class_name, redact_text
@@ -231,7 +231,9 @@ class DeadLetters:
         if len(self._logged) >= DEAD_LETTERS_KEPT:
             self._logged.clear()
         self._logged[cell.path, reason] = [at, 0]
+        trace = None if context is None else context.traceparent
         extra = {
+            "trace_id": None if trace is None else trace_in(trace) or None,
             "sender": None if context is None else context.sender,
             "receiver_ended": None if exit_ is None else redact_text(exit_text(exit_)),
             "note": note,

@@ -18,6 +18,7 @@ from actors.runtime.delivery.envelope import Context
 from actors.runtime.life.cell import Life
 from actors.runtime.life.handlers import entry_for
 from actors.runtime.telling.log import Log
+from actors.runtime.telling.spans import trace_in
 from actors.runtime.watching.presenting import redacted_message, redacted_state
 from actors.runtime.watching.traces import Trace, trace_of
 from actors.runtime.words.errors import BadReply
@@ -117,6 +118,9 @@ class Reports:
             # A message from outside any flow began one of its own id.
             flow = self._text_id(message_id) if context is None else context.correlation_id
             fields |= {"message_type": message_type, "correlation_id": flow}
+        if context is not None and context.traceparent is not None:
+            # Whoever writes the line adds it where there is a message in hand; here is none more.
+            fields["trace_id"] = trace_in(context.traceparent) or None
         if self._development or _log.has_debug:
             fields["exception"] = report.stack
         _log.error(

@@ -18,11 +18,13 @@ from actors.runtime import (
     Actor,
     ActorCrashed,
     ActorExited,
+    Context,
     Crashed,
     Log,
     Ref,
     StartError,
     System,
+    edge_context,
     message,
     open_actors,
 )
@@ -175,6 +177,27 @@ async def test_a_lost_message_says_how_its_receiver_ended(
     assert (crashed["event"], lost["event"]) == ("actor_crashed", "dead_letter")
     assert (lost["reason"], lost["message_type"]) == ("stopped", "Call")
     assert lost["receiver_ended"] == "Crashed: OSError: password=***"
+
+
+@pytest.mark.parametrize(
+    "trace", ["0af7651916cd43dd8448eb211c80319c", "not hexadecimal, but as long"]
+)
+async def test_a_crash_and_what_it_loses_name_the_trace_they_were_in(
+    autojump_clock: MockClock,
+    system: System,
+    puppet: type[Puppet],
+    lines: list[EventDict],
+    trace: str,
+) -> None:
+    # OBS-5: who reads a trace finds them
+    ref: Ref[PuppetMessage] = await system.start(puppet)
+    with edge_context(Context("c-1", traceparent=f"00-{trace}-b7ad6b7169203331-01")):
+        ref.tell(Do(raising(OSError("no disk"))))
+        ref.tell(Call(lambda me: None))
+    await system.wait_down(ref)
+    assert [one["event"] for one in lines] == ["actor_crashed", "dead_letter"]
+    shown = trace if " " not in trace else None
+    assert [one.get("trace_id") for one in lines] == [shown, shown]
 
 
 def test_errors_as_one_line() -> None:

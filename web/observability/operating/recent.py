@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 # At least so many, and some of one more chunk.
 LINES_MAX: Final = 10_000
 # Packed together: half a millisecond of work, once in so many lines.
 _CHUNK_LINES: Final = 250
+# How a line says of which trace it is.
+_TRACE_ID: Final = "trace_id"
 # Of tracebacks, which are the longest lines; some 3 MiB unpacked.
 _CHUNK_CHARS: Final = 256 * 1024
 # What all packed ones take at most.
@@ -61,16 +63,23 @@ class RecentLines:
         if self._open:
             yield "\n".join(self._open)
 
-    def naming(self, word: str, count_max: int) -> list[str]:
-        """Call this, in a thread, for the newest lines in which a word is, oldest first.
+    def of_trace(self, trace: str, flows: Collection[str], count_max: int) -> list[str]:
+        """Call this, in a thread, for the newest lines of a trace, oldest first.
 
-        It unpacks all there are: tens of milliseconds.
+        They name it; or one of its `flows` and no trace, as a request does that is told to a
+        person. It unpacks all there are: tens of milliseconds.
         """
         found: deque[str] = deque(maxlen=count_max)
         for text in self.texts():
-            if word in text:
-                found.extend(line for line in text.split("\n") if word in line)
+            if trace in text or any(flow in text for flow in flows):
+                found.extend(line for line in text.split("\n") if _is_of(line, trace, flows))
         return list(found)
+
+
+def _is_of(line: str, trace: str, flows: Collection[str]) -> bool:
+    if trace in line:
+        return True
+    return _TRACE_ID not in line and any(flow in line for flow in flows)
 
 
 # Of this process; a program that is no site keeps none.

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from actors.runtime import Context, Log, Secret, edge_context
-from actors.runtime.telling.spans import NAME, SpanRead, is_sampled
+from actors.runtime.telling.spans import CORRELATION, NAME, SpanRead, is_sampled
 from actors.runtime.words.tallies import SECONDS
 from tests.journeys.visitor import Visitor
 from tests.patience import until
@@ -169,10 +169,10 @@ async def test_the_owner_and_operators_see_a_trace_and_nobody_else() -> None:
         for query in ("min=x", "min=-1", "min=nan", "error=2", f"route={'x' * 101}"):
             assert (await get(grace, f"/ops/traces?{query}")).status == 400
         assert "http.request" in (await get(grace, path)).text
-        await sees_the_lines(grace, ada, path)
+        await sees_the_lines(grace, ada, path, kept.records[0][CORRELATION])
 
 
-async def sees_the_lines(operator_: Visitor, owner: Visitor, path: str) -> None:
+async def sees_the_lines(operator_: Visitor, owner: Visitor, path: str, flow: str) -> None:
     """Of the trace that is shown, and of no other; who is no operator sees none."""
     # OBS-5, OBS-8
     assert "None of the newest" in (await get(operator_, path)).text
@@ -180,9 +180,14 @@ async def sees_the_lines(operator_: Visitor, owner: Visitor, path: str) -> None:
     for trace in (SAMPLED, OTHER):
         with edge_context(Context("c-1", traceparent=f"00-{trace}-{SPAN}-01")):
             Log("test").info(f"noted.{trace[0]}", password="hunter2")
+            Log("test").info("noted.elsewhere", correlation_id=flow)
+    # As the line of a request says it to a person, and as what a client has made up would.
+    RECENT.add(f"200 GET /lab {flow}")
     shown = (await get(operator_, path)).text
     assert f"&#34;event&#34;:&#34;noted.{SAMPLED[0]}&#34;" in shown.replace(": ", ":")
     assert f"noted.{OTHER[0]}" not in shown
+    assert shown.count("noted.elsewhere") == 1, "not what names another trace"
+    assert f"200 GET /lab {flow}" in shown
     assert "hunter2" not in shown
     assert "noted." not in (await get(owner, path)).text
 

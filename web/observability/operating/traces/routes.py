@@ -7,7 +7,7 @@ Rule 2: what is asked is read strictly: a search that means nothing is refused, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import isfinite
 from typing import Final
@@ -37,6 +37,9 @@ LINE_CHARS_SHOWN_MAX: Final = 2000
 _READING: Final = trio.CapacityLimiter(1)
 _ROUTE_CHARS_MAX: Final = 100
 _MIN_MS_MAX: Final = 900_000.0
+# A client may have chosen its own, and one that is short stands in lines of anybody.
+_FLOW_CHARS_MIN: Final = 16
+_FLOWS_MAX: Final = 8
 _TRACE = re.compile(r"[0-9a-f]{32}")
 _ERRORS: Mapping[str, bool | None] = {"": None, "1": True, "0": False}
 
@@ -69,13 +72,14 @@ def trace_routes(services: Services, traces: SiteTraces) -> Blueprint:
         if not is_operator and kept.owner != owner_of(state.visitor.text):
             raise NoSuchThing("no such trace, or not any more")
         shown = span_views(kept, spans)
-        lines = await _lines_of(trace) if is_operator else ()
+        flows = tuple(dict.fromkeys(filter(None, (one[CORRELATION] for one in kept.records))))
+        lines = await _lines_of(trace, flows) if is_operator else ()
         where = PAGE_OPERATORS if is_operator else PAGE_LAB
         page = TracePage(
             shell(services, state, "A trace", where),
             trace_view(kept, traces.time_of),
             shown,
-            tuple(dict.fromkeys(filter(None, (one[CORRELATION] for one in kept.records)))),
+            flows,
             is_operator,
             lines,
         )
@@ -84,10 +88,11 @@ def trace_routes(services: Services, traces: SiteTraces) -> Blueprint:
     return routes
 
 
-async def _lines_of(trace: str) -> tuple[str, ...]:
+async def _lines_of(trace: str, flows: Sequence[str]) -> tuple[str, ...]:
     """Of the newest that were written; their secrets were hidden when they were."""
+    ours = [one for one in flows if len(one) >= _FLOW_CHARS_MIN][:_FLOWS_MAX]
     found = await trio.to_thread.run_sync(
-        RECENT.naming, trace, LINES_SHOWN_MAX, limiter=_READING, abandon_on_cancel=True
+        RECENT.of_trace, trace, ours, LINES_SHOWN_MAX, limiter=_READING, abandon_on_cancel=True
     )
     return tuple(line[:LINE_CHARS_SHOWN_MAX] for line in found)
 
