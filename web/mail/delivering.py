@@ -126,6 +126,7 @@ class MailDelivery:
             if 0 < before < LEFT_MAX:
                 # It left in a process that died, or its answer was lost: it goes once more.
                 self.statistics.unknown += 1
+                current_tallies().add("mail_unknown_total")
                 log.warning("mail.unknown", mail=str(ref.message_id), template=ref.template)
             has_begun = before < LEFT_MAX
             return has_begun

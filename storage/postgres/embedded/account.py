@@ -42,6 +42,33 @@ class Account:
     prefix: tuple[str, ...]
 
 
+def open_own(path: Path, flags: int) -> int:
+    """Call this to open a file that is made where it is not, for whose folder it is; a descriptor.
+
+    What root makes among the files of the server's user is that user's: the server reads all of its
+    folder for a base backup, and whoever works there without root must come by.
+    """
+    # A link of theirs would lead root anywhere.
+    flags |= os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    handle = os.open(path, flags, 0o600)
+    if os.geteuid() == 0:
+        try:
+            give_to_folder(path, handle)
+        except BaseException:
+            os.close(handle)
+            raise
+    return handle
+
+
+def give_to_folder(path: Path, handle: int | None = None) -> None:
+    """Call this as root to give what is root's to whom its folder belongs; a file with one name."""
+    owner = path.parent.stat()
+    found = path.lstat() if handle is None else os.fstat(handle)
+    is_file = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    if is_file and found.st_uid == 0 and owner.st_uid != 0:
+        os.chown(path if handle is None else handle, owner.st_uid, owner.st_gid)
+
+
 def choose_account(data: Path, programs: Path, also: Sequence[Path] = ()) -> Account:
     """Call this to learn as whom the server of a data folder runs; raises `EmbeddedFailed`.
 

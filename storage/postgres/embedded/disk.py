@@ -17,6 +17,7 @@ import signal
 from pathlib import Path
 
 from storage.postgres.connecting.health import READ_ONLY_REASON
+from storage.postgres.embedded.account import open_own
 from storage.postgres.embedded.process import send
 
 _MB = 1024 * 1024
@@ -85,7 +86,7 @@ class Disk:
     def _take_spare(self) -> None:
         if self._spare.exists():
             return
-        handle = os.open(self._spare, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = open_own(self._spare, os.O_WRONLY)
         try:
             os.posix_fallocate(handle, 0, SPARE_BYTES)
         except OSError:

@@ -22,6 +22,7 @@ from pathlib import Path
 import trio
 
 from storage.errors import EmbeddedFailed
+from storage.postgres.embedded.account import give_to_folder, open_own
 
 # A start after a crash replays the log.
 START_S_MAX = 30.0
@@ -139,6 +140,8 @@ def _keep_logs(log: Path) -> None:
     for number in range(LOGS_KEPT - 1, 0, -1):
         newer = log.with_name(f"{LOG_NAME}.{number - 1}") if number > 1 else log
         if newer.exists():
+            if os.geteuid() == 0:
+                give_to_folder(newer)  # of a version that kept it for root
             newer.rename(log.with_name(f"{LOG_NAME}.{number}"))
 
 
@@ -150,8 +153,7 @@ def own_environment() -> dict[str, str]:
 
 def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
     # At its end, whoever else writes there: guard and server share it, and a tool may cut it.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-    log = os.open(log_path, flags, 0o600)
+    log = open_own(log_path, os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
     try:
         return subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "greenroom-postgres", *command],

@@ -31,7 +31,7 @@ import trio
 
 from actors.runtime import Log
 from storage.errors import EmbeddedFailed, EmbeddedOutdated, StateDirInUse
-from storage.postgres.embedded.account import Account, choose_account
+from storage.postgres.embedded.account import Account, choose_account, open_own
 from storage.postgres.embedded.archive import (
     AS_BEFORE,
     Archive,
@@ -329,7 +329,7 @@ def hold_folder(state_dir: Path, data: Path) -> Iterator[int]:
 def _lock(path: Path, data: Path) -> int:
     # Of the file, not of a number in it: the kernel gives it free however we end. CLOEXEC, or
     # the guard would inherit it and hold the folder after us.
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = open_own(path, os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -210,6 +210,8 @@ async def test_a_lost_answer_costs_one_more_copy_and_never_two(autojump_clock: M
     async with open_actors() as system:
         await system.start(world.relay)
         await trio.sleep(600)
+        # OBS-1
+        assert numbers(system, "mail_unknown_total") == {(): 1}
     first, second = sender.left
     assert first.data.split(b"Message-ID")[1] == second.data.split(b"Message-ID")[1]
     assert world.delivery.statistics.unknown == 2 - 1

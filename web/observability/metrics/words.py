@@ -107,6 +107,7 @@ _COUNTERS = {
     "log_critical_total": "Log lines of what cannot be by itself: a fault, or an attack.",
     "passkey_counters_fell_total": "Passkeys that told a counter from before: perhaps a copy.",
     "mail_sent_total result": "Mails sent, or given up.",
+    "mail_unknown_total": "Mails that may have left before, and went once more.",
 }
 _GAUGES = {
     "mailbox_depth kind": "Messages that wait in mailboxes.",

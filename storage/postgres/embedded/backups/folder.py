@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from storage.errors import BackupBroken, BackupRefused
+from storage.postgres.embedded.account import open_own
 from storage.postgres.embedded.archive import Archive, read_mark
 from storage.postgres.embedded.archiving import ArchiveTrouble, unpacked
 from storage.postgres.embedded.backups.planning import (
@@ -191,7 +192,7 @@ def held(archive: Archive, *, alone: bool) -> Iterator[int]:
     Gives the descriptor of the lock, for programs that work on when we are killed: while they do,
     nobody else begins. Raises `BackupRefused` while it is not to be had.
     """
-    handle = os.open(archive.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = open_own(archive.folder / _LOCK, os.O_RDWR)
     try:
         try:
             fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
