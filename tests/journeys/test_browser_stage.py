@@ -32,6 +32,30 @@ def figures(page: Page) -> dict[str, dict[str, object]]:
     return found
 
 
+def loses_while_somebody_types(lab: Page, site: SiteProcess) -> None:
+    """LAB-40: what is lost comes by itself, and leaves words and keyboard where they are."""
+    page = lab.context.new_page()
+    page.goto(f"{site.url}/lab/failures")
+    lost = page.locator("#failures-lost li")
+    expect(lost).to_have_count(1)
+    lost.get_by_role("link", name="Change or give up").click()
+    why = page.locator("#letter-reason")
+    why.fill("not nee")
+    expect(page.locator("html")).to_have_attribute("data-connection", "connected")
+    crash = """async () => (await fetch("/api/lab/actors/crew-alpha/crash", {
+      method: "POST", headers: {"content-type": "application/json"},
+      body: JSON.stringify({commandId: crypto.randomUUID(),
+        sseTabId: document.querySelector("[name=sseTabId]").value})})).status"""
+    assert lab.evaluate(crash) == 202
+    expect(lost).to_have_count(2)
+    expect(why).to_be_focused()
+    why.press_sequentially("ded")
+    page.get_by_role("button", name="Give up", exact=True).click()
+    expect(page.locator("#failures-lost")).to_contain_text("1 given up")
+    expect(page.locator("#failures-lost")).to_contain_text("not needed")
+    page.close()
+
+
 def story_of(page: Page, place: str) -> str:
     return f"#stories > li[data-place='{place}'][data-shown]"
 
@@ -71,6 +95,7 @@ def test_a_crash_is_seen_step_by_step_and_by_nobody_else(
     assert mark["y"] + mark["height"] <= name["y"]
     assert {one["incarnation"] for one in figures(other).values()} == {1}
     expect(other.locator("#tape-marks button")).to_have_count(0)
+    loses_while_somebody_types(page, site)
 
 
 # Crashes one actor until the page tells of a give-up, by what the button sends. Four in a row are

@@ -190,6 +190,13 @@ async def test_a_visitor_settles_what_was_lost_in_their_sandbox_once() -> None:
         assert "<span>1 waiting</span><span>1 given up</span><bdi>it came &lt;b&gt;twice" in page
         assert (await settle(second, "discard-all")).headers["location"].endswith("discard-all")
         assert (await settle(first, "discard-all")).headers["location"].endswith("before")
+        # A supervisor takes nothing: said on the page, and settled is nothing.
+        site.web.sandboxes._tell(guest.sandbox, Place("rooms"), odd)
+        await until(lambda: rows().rows[0].place == "rooms")
+        above = str(rows().rows[0].letter)
+        answer = await settle(above, "again")
+        assert (answer.status, "rooms cannot take it now" in answer.text) == (409, True)
+        assert rows().rows[0].waiting == 1
         site.web._lab_switch._set = LabMode.READONLY
         assert (await settle(lost, "discard")).status == 503
         deeds = [one for one in await guest.recorded() if one.action.startswith("letters ")]

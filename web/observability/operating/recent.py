@@ -66,8 +66,8 @@ class RecentLines:
     def of_trace(self, trace: str, flows: Collection[str], count_max: int) -> list[str]:
         """Call this, in a thread, for the newest lines of a trace, oldest first.
 
-        They name it; or one of its `flows` and no trace, as a request does that is told to a
-        person. It unpacks all there are: tens of milliseconds.
+        They name it; or one of its `flows` and no trace, as the report of a supervisor does. It
+        unpacks all there are: tens of milliseconds.
         """
         found: deque[str] = deque(maxlen=count_max)
         for text in self.texts():

@@ -181,13 +181,13 @@ async def sees_the_lines(operator_: Visitor, owner: Visitor, path: str, flow: st
         with edge_context(Context("c-1", traceparent=f"00-{trace}-{SPAN}-01")):
             Log("test").info(f"noted.{trace[0]}", password="hunter2")
             Log("test").info("noted.elsewhere", correlation_id=flow)
-    # As the line of a request says it to a person, and as what a client has made up would.
-    RECENT.add(f"200 GET /lab {flow}")
+    # As the report of a supervisor says it, which has no message in hand.
+    RECENT.add(f"supervision_report correlation_id={flow}")
     shown = (await get(operator_, path)).text
     assert f"&#34;event&#34;:&#34;noted.{SAMPLED[0]}&#34;" in shown.replace(": ", ":")
     assert f"noted.{OTHER[0]}" not in shown
     assert shown.count("noted.elsewhere") == 1, "not what names another trace"
-    assert f"200 GET /lab {flow}" in shown
+    assert f"supervision_report correlation_id={flow}" in shown
     assert "hunter2" not in shown
     assert "noted." not in (await get(owner, path)).text
 
