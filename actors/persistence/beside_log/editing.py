@@ -15,6 +15,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from html import unescape
 from math import isinf
 from typing import Final
 
@@ -32,6 +34,23 @@ DEPTH_MAX: Final = 50
 TEXTS_DEEP: Final = 4
 # How headers are written as JSON where each may come twice.
 _NAMED: Final = ("name", "key", "header")
+
+# Secrets of persons beside those of programs. Of an actor's state, where `session_id` tells whose
+# it is, such names are shown.
+_PERSONS: Final = frozenset(
+    "otp totp pin pwd passcode cvv cvc csc ssn session sessionid sid jwt csrf credential "
+    "credentials signature".split()
+)
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_NAME_CHARS_MAX: Final = 200
+_IN_TEXT = re.compile(
+    rf"(?i)((?<![a-z])(?:{'|'.join(sorted(_PERSONS, reverse=True))})"
+    r"(?:[_.-]?(?:id|code|key|value|number|no))?[\"']?\s*[=:]\s*)(?![\"']?\*\*\*)"
+    r"(\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)|[^\s,;&<>)}\]]+)"
+)
+# A tag of XML: its name, and what stands behind it.
+_TAG = re.compile(r"<([A-Za-z_][\w:.-]{0,200})((?:\s[^<>]{0,2000})?)>")
+_ATTRIBUTE = re.compile(r"([\w:.-]{1,200})(\s*=\s*)(\"[^\"]*\"|'[^']*')")
 
 _ADDRESS = re.compile(r"[^\s@<>\"',;:()]{1,64}@[^\s@<>\"',;:()]{1,255}\.[A-Za-z]{2,63}")
 
@@ -227,8 +246,13 @@ def _hidden(value: Json, texts_deep: int = 0) -> Json:
 
 
 def _is_secret_name(name: Json) -> bool:
+    if not isinstance(name, str):
+        return False
     # Name by name: of an object with very many, a part alone would be looked at.
-    return isinstance(name, str) and redact_names({name: None})[name] == HIDDEN
+    if redact_names({name: None})[name] == HIDDEN:
+        return True
+    words = (word.casefold() for word in _WORDS.findall(name[:_NAME_CHARS_MAX]))
+    return not _PERSONS.isdisjoint(words)
 
 
 def _hidden_in(text: str, texts_deep: int) -> str:
@@ -250,8 +274,57 @@ def _has_hidden_name(value: Json) -> bool:
     return any(map(_has_hidden_name, _parts(value)))
 
 
-def _hidden_text(text: str) -> str:
-    return _ADDRESS.sub(HIDDEN, redact_text(text))
+def _hidden_text(text: str, texts_deep: int = 0) -> str:
+    if "&lt;" in text and texts_deep < TEXTS_DEEP:
+        # XML as a text in XML; whoever finds a secret in it is shown what it says.
+        inner = unescape(text)
+        if (hidden := _hidden_text(inner, texts_deep + 1)) != inner:
+            return hidden
+    if "<" in text:
+        text = _hidden_xml(text)
+    return _ADDRESS.sub(HIDDEN, _IN_TEXT.sub(rf"\1{HIDDEN}", redact_text(text)))
+
+
+def _hidden_xml(text: str) -> str:
+    """Hide what stands in a tag of a secret name, or in one that names it in an attribute."""
+    parts: list[str] = []
+    at = 0
+    while (tag := _TAG.search(text, at)) is not None:
+        name, inside = tag[1], tag[2]
+        is_named = any(
+            key.casefold() in (*_NAMED, "id") and _is_secret_name(value[1:-1])
+            for key, _, value in _ATTRIBUTE.findall(inside)
+        )
+        hide = partial(_hidden_attribute, is_named)
+        parts += [text[at : tag.start()], f"<{name}{_ATTRIBUTE.sub(hide, inside)}>"]
+        at = tag.end()
+        is_empty = inside.endswith("/")
+        if (is_named or _is_secret_name(name.rpartition(":")[2])) and not is_empty:
+            end = _end_of(name, text, at)
+            parts.append(HIDDEN if text[at:end].strip() else text[at:end])
+            at = end
+    return "".join([*parts, text[at:]])
+
+
+def _hidden_attribute(is_named: bool, found: re.Match[str]) -> str:
+    name, equals, _ = found.groups()
+    is_value = is_named and name.casefold() == "value"
+    is_secret = is_value or _is_secret_name(name.rpartition(":")[2])
+    return f'{name}{equals}"{HIDDEN}"' if is_secret else found[0]
+
+
+def _end_of(name: str, text: str, at: int) -> int:
+    """Where the tag ends that begins before `at`; one that was cut off ends with the text."""
+    own = re.escape(name)
+    marks = re.compile(rf"(?s)<!\[CDATA\[.*?(?:\]\]>|\Z)|<(/?){own}(?:\s[^<>]*)?>")
+    depth = 1
+    for mark in marks.finditer(text, at):
+        if mark[1] is None or mark[0].endswith("/>"):
+            continue
+        depth += -1 if mark[1] else 1
+        if depth == 0:
+            return mark.start()
+    return len(text)
 
 
 def _restored(before: Json, hidden: Json, after: Json, path: str) -> Json:

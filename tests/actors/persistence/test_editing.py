@@ -10,6 +10,7 @@ from actors.persistence.beside_log.editing import (
     DIFF_CHARS_MAX,
     SHOWN_BYTES_MAX,
     BadEdit,
+    Shown,
     edited_payload,
     shown_payload,
     shown_texts,
@@ -47,6 +48,16 @@ def test_secrets_and_addresses_are_not_shown() -> None:
         {"sent": ["Bearer 7hunter2hunter2hunter2"]},
         {"body": json.dumps({"in": json.dumps({"in": json.dumps({"token": "hunter2"})})})},
         {"passphrase": "hunter2", "privateKey": "hunter2"},
+        {"otp": "hunter2", "PIN": "hunter2", "pwd": "hunter2", "cvv": "hunter2"},
+        {"session": "hunter2", "sessionId": "hunter2", "user_pin": "hunter2", "sid": "hunter2"},
+        {"text": "pin: hunter2, otp=hunter2; session_id='hunter2 hunter2'&pwd=hunter2"},
+        {"xml": "<a><password>hunter2</password><b:otp x='1'>hunter2</b:otp></a>"},
+        {"xml": "<session id='1'><session>hunter2</session> hunter2 </session>"},
+        {"xml": "<Password><![CDATA[a</Password>hunter2]]></Password>"},
+        {"xml": "<login pin='hunter2' token=\"hunter2\" user='ada'/>"},
+        {"xml": "<add key='pwd' value='hunter2'/><e name=\"otp\">hunter2</e>"},
+        {"xml": "<pin>hunter2 that was cut"},
+        {"xml": "<in>&lt;password&gt;hunter2&lt;/password&gt;</in>"},
     ],
 )
 def test_secrets_are_not_shown_however_they_are_written(payload: dict[str, object]) -> None:
@@ -56,6 +67,21 @@ def test_secrets_are_not_shown_however_they_are_written(payload: dict[str, objec
     assert "hunter2" not in shown.text
     edit = edited_payload(written, shown.text.replace('"n": 1', '"n": 2'))
     assert (json.loads(edit.payload), edit.changes) == ({**payload, "n": 2}, ["n: 1 -> 2"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<order><shipping>by air</shipping><pins/><spin>left</spin></order>",
+        "passionate about shopping: yes; sessions",
+        "a < b, c > d, <, <>, </, <a",
+        "<a href='x'>" * 3,
+        "&lt;b&gt;bold&lt;/b&gt;",
+    ],
+)
+def test_what_is_no_secret_is_shown_as_it_is(text: str) -> None:
+    # RES-12
+    assert shown_payload(text.encode()) == Shown(text, is_editable=True)
 
 
 def test_addresses_as_names_are_not_shown_and_nothing_there_is_edited() -> None:
