@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.docs.pages import ROOT
@@ -33,3 +35,18 @@ def test_a_page_ends_with_what_is_next(page: str) -> None:  # DOC-2
     is_told = lines[-1].startswith("Next: [") or "## Where to go next" in lines[-12:]
     assert is_told, f"{page} ends with {lines[-1]!r}"
     assert len(lines) <= LINES_MAX, f"{page} has {len(lines)} lines; part of it is a page by itself"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_row_of_a_table_has_a_cell_for_each_column(page: str) -> None:  # DOC-1
+    # One too few, and what stands in it is read under the head of its neighbour.
+    cells, is_code = 0, False
+    text = (ROOT / "docs" / page).read_text()
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        is_code ^= line.startswith("```")
+        if is_code or not line.startswith("|"):
+            cells = 0
+            continue
+        there = len(re.findall(r"(?<!\\)\|", line))
+        assert there == (cells or there), f"line {number}: {line}"
+        cells = there
