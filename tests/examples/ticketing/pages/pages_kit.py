@@ -160,7 +160,7 @@ async def verdict(owner: Person, show: str, code: str, gate: str) -> str:
     answer = await owner.send(f"/gate/{show}", {"gate": gate, "code": code})
     assert answer.status == 200, answer.text
     found = re.search(
-        r'class="verdict (\w+)" id="verdict"><p class="verdict-word">([^<]+)</p><p>([^<]+)',
+        r'class="verdict (\w+)" id="verdict"><h2 class="verdict-word">([^<]+)</h2><p>([^<]+)',
         answer.text,
     )
     assert found is not None, answer.text

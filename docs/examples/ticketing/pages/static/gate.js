@@ -132,7 +132,7 @@ async function check(code) {
       if (turn) say("Hold the next ticket before the camera.");
       return true;
     }
-    const told = page.querySelector("h1")?.textContent ?? `status ${answer.status}`;
+    const told = answer.redirected ? "you are signed out" : page.querySelector("h1")?.textContent ?? `status ${answer.status}`;
     stop(`It was not checked: ${told}. Load this page again.`);
   } catch {
     if (turn) say("No answer came: hold the ticket there again.");
