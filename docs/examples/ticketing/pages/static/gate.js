@@ -5,6 +5,8 @@ const LOOK_MS = 120;
 // A ticket that was checked is not checked again while it is still held there.
 const FORGET_MS = 3000;
 const ANSWER_MS = 15_000;
+// Before a ticket that is still held there is sent to a server again that did not answer.
+const AWAY_MS = 1000;
 // A code fills most of what the eye of a telephone sees: more dots of it make no more of a code.
 const SIDE_MAX = 640;
 
@@ -102,15 +104,17 @@ async function look(mine, found) {
     }
     if (turn !== mine) return;
     const now = performance.now();
+    let rest = LOOK_MS;
     if (code !== null) {
       const isAgain = code === last && now - seenAt < FORGET_MS;
       seenAt = now;
       if (!isAgain) {
-        last = (await check(code)) ? code : "";
+        const isChecked = await check(code);
+        [last, rest] = isChecked ? [code, LOOK_MS] : ["", AWAY_MS];
         seenAt = performance.now();
       }
     }
-    await new Promise((done) => setTimeout(done, LOOK_MS));
+    await new Promise((done) => setTimeout(done, rest));
   }
 }
 
