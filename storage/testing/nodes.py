@@ -173,10 +173,10 @@ class NodesSuite:
         one, other = await kept.join("a"), await kept.join("b")
         assert await kept.nodes.claim(one, {0: 0, 5: 0}) == {0: 1, 5: 1}
         assert await kept.nodes.claim(other, {7: 0}) == {7: 1}
-        await kept.pass_time(4)
+        await kept.pass_time(3)
         beat = await kept.nodes.beat(one)
         assert (beat.state, dict(beat.held)) == (NodeState.UP, {0: 1, 5: 1})
-        await kept.pass_time(4)
+        await kept.pass_time(3)
         survey = await kept.nodes.survey()
         assert {s for s, row in survey.shards.items() if row.lease_until > survey.now} == {0, 5}
 
@@ -226,9 +226,9 @@ class NodesSuite:
         survey = await kept.nodes.survey()
         assert {s for s, row in survey.shards.items() if row.lease_until > survey.now} == {0, 1}
         assert await kept.nodes.claim(alive, {0: 1}) == {}
-        await kept.pass_time(4)
+        await kept.pass_time(2.5)
         await kept.nodes.beat(alive)
-        await kept.pass_time(OVER_S - 4)
+        await kept.pass_time(OVER_S - 2.5)
         assert (await kept.nodes.survey()).nodes[dead].state is NodeState.GONE
         assert await kept.nodes.claim(alive, {0: 1}) == {0: 2}
         assert dict((await kept.nodes.beat(alive)).held) == {0: 2, 1: 1}
@@ -259,7 +259,7 @@ class NodesSuite:
         await kept.nodes.claim(dead, dict.fromkeys(range(4), 0))
         # Its lease runs.
         assert await kept.nodes.claim(one, {0: 1}) == {}
-        await kept.pass_time(4)
+        await kept.pass_time(3)
         await kept.nodes.beat(one)
         await kept.nodes.beat(other)
         await kept.pass_time(3)

@@ -398,9 +398,9 @@ class OutboxSuite:
         assert await kept.outbox.lease("r-2", [_P, dead]) == {}
         # Who lives renews it as before.
         assert await kept.outbox.lease("r-1", [_P]) == first
-        await kept.pass_time(14)
+        await kept.pass_time(8)
         assert await kept.outbox.lease("r-2", [_P, dead]) == {}
-        await kept.pass_time(2)
+        await kept.pass_time(8)
         second = await kept.outbox.lease("r-2", [_P, dead])
         assert second == {_P: first[_P] + 1, dead: 2}
         assert await kept.outbox.mark_sent(_P, first[_P], [entry.id]) == 0

@@ -41,6 +41,7 @@ from storage.errors import InvalidField
 from storage.testing.accounts.members import (
     CODES,
     HASH,
+    MINUTE,
     SECOND,
     KeptAccounts,
     acts_of,
@@ -331,11 +332,11 @@ class LoginsSuite:
         member = await kept.accounts.who(digest_of("one"))
         assert member is not None
         assert member.is_limited
-        await kept.pass_time(LIMITED_FOR - SECOND)
+        await kept.pass_time(LIMITED_FOR - MINUTE)
         member = await kept.accounts.who(digest_of("one"))
         assert member is not None
         assert member.is_limited
-        await kept.pass_time(SECOND)
+        await kept.pass_time(MINUTE)
         member = await kept.accounts.who(digest_of("one"))
         assert member is not None
         assert not member.is_limited

@@ -23,7 +23,7 @@ from actors.accounts.ways.provider.words import Identity, ProviderTokens, Shown
 from actors.persistence import OutboxMessage
 from actors.runtime import Secret
 from storage.testing.accounts.links import acts_of
-from storage.testing.accounts.members import SECOND, KeptAccounts, digest_of, sign_in_of
+from storage.testing.accounts.members import MINUTE, SECOND, KeptAccounts, digest_of, sign_in_of
 
 ISSUER, OTHER = "https://id.example.org", "https://other.example.org"
 
@@ -123,10 +123,10 @@ class IdentitiesSuite:
                 nursery.start_soon(one)
         assert sorted(found)[-2:] == [False, True]
         # Until nobody can come back with it any more; then it is forgotten.
-        await kept.pass_time(USED_STATE_KEPT - SECOND)
+        await kept.pass_time(USED_STATE_KEPT - MINUTE)
         assert await kept.identities.use_state(b"t" * 32)
         assert not await kept.identities.use_state(b"s" * 32)
-        await kept.pass_time(SECOND * 2)
+        await kept.pass_time(2 * MINUTE)
         assert await kept.identities.use_state(b"u" * 32)
         assert await kept.identities.use_state(b"s" * 32)
 

@@ -103,6 +103,8 @@ from storage.postgres import (
 
 HASH, OTHER_HASH = "$argon2id$one", "$argon2id$two"
 SECOND = timedelta(seconds=1)
+# As near as these come to the end of anything: a real store's clock goes on by itself, and on a
+# starved core what is asked of it takes seconds.
 MINUTE, MS = timedelta(minutes=1), timedelta(milliseconds=1)
 
 
@@ -327,23 +329,23 @@ class AccountsSuite:
         # SITE-39, SEC-14
         await kept.register()
         for _ in range(4):
-            await kept.pass_time(SIGN_IN_IDLE - SECOND)
+            await kept.pass_time(SIGN_IN_IDLE - MINUTE)
             assert await kept.accounts.who(digest_of("ada")) is not None
-        await kept.pass_time(SIGN_IN_KEPT - 4 * SIGN_IN_IDLE + 2 * SECOND)
+        await kept.pass_time(SIGN_IN_KEPT - 4 * SIGN_IN_IDLE + 2 * MINUTE)
         assert await kept.accounts.who(digest_of("ada")) is not None
-        await kept.pass_time(3 * SECOND)
+        await kept.pass_time(3 * MINUTE)
         assert await kept.accounts.who(digest_of("ada")) is None
 
     async def test_without_a_request_it_is_over_and_swept(self, kept: KeptAccounts) -> None:
         # SITE-39, SITE-40
         ada = await kept.register()
-        await kept.pass_time(SIGN_IN_IDLE - timedelta(minutes=1))
+        await kept.pass_time(SIGN_IN_IDLE - 10 * MINUTE)
         swept = await kept.accounts.sweep()
         assert swept.count == 0
         assert swept.next_in_s is not None
-        assert 50 < swept.next_in_s <= 60
+        assert 540 < swept.next_in_s <= 600
         assert await kept.sessions_over("ada") == set()
-        await kept.pass_time(timedelta(minutes=1))
+        await kept.pass_time(10 * MINUTE)
         assert await kept.accounts.who(digest_of("ada")) is None
         assert await kept.accounts.sign_ins(ada.user_id) == []
         assert (await kept.accounts.sweep()).count == 1
@@ -504,11 +506,11 @@ class AccountsSuite:
     ) -> None:
         # SEC-13, SEC-20, AUTH-21, AUTH-22
         ada = await kept.register()
-        await kept.pass_time(FRESH_FOR - SECOND)
+        await kept.pass_time(FRESH_FOR - MINUTE)
         member = await kept.accounts.who(digest_of("ada"))
         assert member is not None
         assert (member.is_fresh, member.level) == (True, Level.BASIC)
-        await kept.pass_time(2 * SECOND)
+        await kept.pass_time(2 * MINUTE)
         member = await kept.accounts.who(digest_of("ada"))
         assert member is not None
         assert not member.is_fresh
@@ -821,7 +823,7 @@ class RateLimiterSuite:
         verdict = await kept.limiter.peek(limit)
         assert isinstance(verdict, Limited)
         # The first of them leaves after an hour, half an hour of which is over.
-        assert 1790 < verdict.retry_after <= 1800
+        assert 1740 < verdict.retry_after <= 1800
         for _ in range(20):  # who tries while limited does not wait longer
             await kept.limiter.hit(limit)
         kept.stop_time()
@@ -853,6 +855,7 @@ class RateLimiterSuite:
 
     async def test_an_account_becomes_slow_and_never_locked(self, kept: KeptAccounts) -> None:
         # SITE-48, SEC-76: from one address after another
+        kept.stop_time()
         told: list[float] = []
         for number in range(15):
             limits = login_limits(f"address {number}", "ada")

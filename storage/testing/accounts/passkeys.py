@@ -35,6 +35,7 @@ from storage.errors import InvalidField
 from storage.testing.accounts.members import (
     CODES,
     HASH,
+    MINUTE,
     SECOND,
     KeptAccounts,
     acts_of,
@@ -115,7 +116,7 @@ class PasskeysSuite:
         # SEC-100, AUTH-7
         bound = digest_of("browser")
         for name, so_long, is_good in (
-            ("early", CHALLENGE_KEPT - SECOND, True),
+            ("early", CHALLENGE_KEPT - MINUTE, True),
             ("late", CHALLENGE_KEPT + SECOND, False),
         ):
             await kept.passkeys.issue(NewChallenge(digest_of(name), Ceremony.REGISTER, bound))

@@ -151,9 +151,9 @@ class ProviderSessionsSuite:
         # One who came to nothing, or died, leaves them for later; each time for longer.
         wait = RENEW_AGAIN
         for _ in range(9):
-            await kept.pass_time(wait - SECOND)
+            await kept.pass_time(wait / 2)
             assert await kept.identities.claim_renewals(["example"], 10) == []
-            await kept.pass_time(SECOND * 2)
+            await kept.pass_time(wait / 2 + SECOND)
             assert await kept.identities.claim_renewals(["example"], 10) == due
             wait = min(wait * 2, RENEW_AGAIN_MAX)
         # However short a life is.
@@ -164,7 +164,7 @@ class ProviderSessionsSuite:
         assert await kept.identities.claim_renewals(["example"], 10) == []
         await kept.pass_time(RENEW_EVERY + SECOND)
         assert await kept.identities.claim_renewals(["example"], 10) == due
-        await kept.pass_time(RENEW_AGAIN - SECOND)
+        await kept.pass_time(RENEW_AGAIN / 2)
         assert await kept.identities.claim_renewals(["example"], 10) == [], "counted anew"
 
     async def test_what_cannot_be_renewed_is_never_due(self, kept: KeptAccounts) -> None:

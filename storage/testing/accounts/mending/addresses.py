@@ -16,6 +16,7 @@ from storage.testing.accounts.identities import enter, member_of, shown_of
 from storage.testing.accounts.links import claim_of, link_of, redeem
 from storage.testing.accounts.members import (
     HASH,
+    MINUTE,
     SECOND,
     KeptAccounts,
     acts_of,
@@ -208,9 +209,9 @@ class AddressesSuite:
         # AUTH-11, SITE-47
         _, ada = await member_of(kept)
         change = await changed(kept, ada)
-        await kept.pass_time(REVERT_KEPT - SECOND)
+        await kept.pass_time(REVERT_KEPT - MINUTE)
         assert await kept.addresses.find(change) is not None
-        await kept.pass_time(2 * SECOND)
+        await kept.pass_time(2 * MINUTE)
         assert await kept.addresses.find(change) is None
         assert await kept.addresses.take_back(TakeBack(change), NOWHERE) is None
         assert await email_of(kept, ada.user_id) == NEW

@@ -21,6 +21,7 @@ from storage.testing.accounts.links import claim_of, link_of, redeem
 from storage.testing.accounts.members import (
     CODES,
     HASH,
+    MINUTE,
     SECOND,
     KeptAccounts,
     acts_of,
@@ -124,7 +125,7 @@ class DisavowalsSuite:
             for _ in range(50):
                 nursery.start_soon(one)
         assert sorted(one for one in found if one is not None) == [1]
-        await kept.pass_time(DISAVOWAL_KEPT - SECOND)
+        await kept.pass_time(DISAVOWAL_KEPT - MINUTE)
         assert await disavow(kept, ada.user_id) is None
         assert await disavow(kept, ada.user_id, mail="another mail") == 0
         assert await disavow(kept, uuid4(), mail="of nobody") is None
