@@ -11,7 +11,8 @@ Prints the port. Lines on standard input are obeyed, each with a line of JSON wh
 - `store COUNT`: so many messages of one guest are in the Lobby, as if posted before the start
 - `state`: how many streams are open
 
-`BENCH_OBSERVED=on` has spans and figures taken, `off` neither; otherwise it is as sites are.
+`BENCH_OBSERVED=on` has spans and figures taken, `off` neither; otherwise it is as sites are. With
+`BENCH_REST_S` a connection may rest for so long between two requests.
 
 The end of the input ends the process.
 """
@@ -46,7 +47,7 @@ from actors.chat import (
     topic_of,
 )
 from actors.chat.words import Author, Draft
-from actors.runtime import Context, Secret, edge_context
+from actors.runtime import Context, Secret, System, edge_context
 from actors.runtime.telling.spans import root_of
 from storage.keyring import SubjectKeyring
 from storage.postgres import (
@@ -71,7 +72,7 @@ from web.wiring.composition import Secrets, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.site_tree import Site, SiteParts
-from web.wiring.stopping import ServingActor
+from web.wiring.stopping import Served, ServingActor
 
 MANY = 10**6
 
@@ -218,12 +219,19 @@ async def serve(database: Database, answers: TextIO) -> None:
     def started(server: Server) -> None:
         print(server.port, file=answers, flush=True)
 
+    def compose(system: System, port: int) -> Served:
+        served, rest_s = web.compose(system, port), os.environ.get("BENCH_REST_S")
+        if rest_s is None:
+            return served
+        transport = replace(served.settings.transport, keep_alive_s=float(rest_s))
+        return replace(served, settings=replace(served.settings, transport=transport))
+
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),
         chat=ChatEnvironment(clock, SystemIds(), log, MANY, MANY, directory.newest),
         web=web,
-        server=lambda: ServingActor("127.0.0.1", lambda: 0, web.compose, started, lambda _: None),
+        server=lambda: ServingActor("127.0.0.1", lambda: 0, compose, started, lambda _: None),
         server_shutdown_s=7.0,
     )
     spare_what_stays()
