@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -180,6 +180,16 @@ def test_a_log_that_was_damaged_before_it_was_archived_is_told(
     with pytest.raises(BackupBroken, match=r"damaged before .* at 0/"):
         Restoring(archive, tmp_path / "back", bool).begin(wanted())
     assert not (tmp_path / "back").exists()
+
+
+def test_a_time_that_was_damaged_promises_no_moment(story: Story, tmp_path: Path) -> None:
+    # OPS-1: `backup list` said that next year could be restored
+    archive = copied(story.folder, tmp_path / "kept")
+    last = _behind(archive, 5)
+    content = bytearray(last.read_bytes())
+    content[7] |= 0x80
+    last.write_bytes(content)
+    assert read_folder(archive).spans[-1].last <= datetime.now(UTC)
 
 
 def test_a_file_that_goes_while_the_log_is_read_is_told(story: Story, tmp_path: Path) -> None:

@@ -147,7 +147,9 @@ def _written_at(path: Path) -> datetime:
         head = file.read(8)
     if len(head) < 8:
         return datetime.fromtimestamp(0, UTC)
+    # No sum is over it: a byte that flipped there shall promise nothing that was written later.
     (seconds,) = struct.unpack("<I", head[4:8])
+    seconds = min(seconds, int(path.stat().st_mtime))
     return datetime.fromtimestamp(max(0, seconds - 1), UTC)
 
 
