@@ -1,4 +1,4 @@
-"""No test depends on the speed of the machine: its two commonest ways to do so are red (REL-2)."""
+"""No test depends on the speed of the machine: its commonest ways to do so are red (REL-2)."""
 
 import ast
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def impatient(modules: list[Module]) -> list[str]:
-    """List limits of seconds in figures, and asserts that something was fast, in real time."""
+    """List limits of seconds in figures or in rounds, and asserts of speed, in real time."""
     found: set[tuple[str, int]] = set()
     for module in modules:
         if module.name.startswith(TESTS) and not module.name.startswith(BENCHMARKS):
@@ -31,6 +31,7 @@ def _in_real_time(node: ast.AST) -> Iterator[int]:
         yield node.lineno
     if isinstance(node, ast.Compare) and _was_fast(node):
         yield node.lineno
+    yield from _waits_in_rounds(node)
     for child in ast.iter_child_nodes(node):
         yield from _in_real_time(child)
 
@@ -39,6 +40,29 @@ def _is_limit_in_figures(call: ast.Call) -> bool:
     return _name(call.func) == "fail_after" and any(
         isinstance(argument, ast.Constant) for argument in call.args
     )
+
+
+def _waits_in_rounds(node: ast.AST) -> Iterator[int]:
+    """Find what is tried so many times, however fast, and is an error then."""
+    found: object = getattr(node, "body", None)
+    body = found if isinstance(found, list) else []
+    for at, one in enumerate(body):
+        if isinstance(one, ast.For) and _counts_rounds(one):
+            behind = one.orelse or body[at + 1 : at + 2]
+            if behind and isinstance(behind[0], ast.Raise):
+                yield one.lineno
+
+
+def _counts_rounds(loop: ast.For) -> bool:
+    """Tell whether a loop counts to a figure without a name, and leaves off before that."""
+    is_counted = (
+        isinstance(loop.iter, ast.Call)
+        and _name(loop.iter.func) == "range"
+        and isinstance(loop.iter.args[-1], ast.Constant)
+    )
+    is_unnamed = isinstance(loop.target, ast.Name) and loop.target.id == "_"
+    leaves = any(isinstance(one, ast.Break | ast.Return) for one in ast.walk(loop))
+    return is_counted and is_unnamed and leaves
 
 
 def _was_fast(compared: ast.Compare) -> bool:
@@ -82,5 +106,17 @@ def test_planted_hurry_is_found(tmp_path: Path) -> None:  # REL-2
         "async def test_b(autojump_clock):\n"
         "    with trio.fail_after(5): pass\n"
         "    assert trio.current_time() - began <= 1.0\n"
+        "def test_c():\n"
+        "    for _ in range(100):\n"
+        "        if is_so(): break\n"
+        "    else:\n"
+        "        raise AssertionError\n"
+        "    for _ in range(9):\n"
+        "        if is_so(): return\n"
+        "    raise AssertionError\n"
+        "def test_d():\n"
+        "    for _ in range(9): pass\n"
+        "    raise AssertionError\n"
     )
-    assert impatient(read_modules(tmp_path, ["tests"])) == [f"tests.x:{n}" for n in (2, 4, 6)]
+    found = impatient(read_modules(tmp_path, ["tests"]))
+    assert found == [f"tests.x:{n}" for n in (2, 4, 6, 11, 15)]
