@@ -23,7 +23,15 @@ APP: Final = Page(
         Subject("Panels that renew themselves", ("Panel", "PanelOf")),
         Subject(
             "What else the database keeps",
-            ("Beside", "NothingBeside", "Searching", "check_store", "store_components"),
+            (
+                "Beside",
+                "OwnBus",
+                "NothingBeside",
+                "Searching",
+                "check_store",
+                "store_components",
+                "bus_component",
+            ),
         ),
         Subject("What one of several nodes has", ("Host",)),
         Subject("How a part is", ("Component", "Finding", "healthy", "degraded", "unhealthy")),

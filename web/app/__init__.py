@@ -21,11 +21,13 @@ from web.app.running import (
 )
 from web.app.serving import run_program
 from web.observability.health import Component, Finding, degraded, healthy, unhealthy
+from web.observability.health.of_store import bus_component
 from web.realtime import Refused
 from web.wiring.frame import (
     Beside,
     Command,
     NothingBeside,
+    OwnBus,
     OwnSite,
     Panel,
     PanelOf,
@@ -46,6 +48,7 @@ __all__ = [
     "Finding",
     "Host",
     "NothingBeside",
+    "OwnBus",
     "OwnSite",
     "Panel",
     "PanelOf",
@@ -54,6 +57,7 @@ __all__ = [
     "SitePlan",
     "Speaker",
     "Topic",
+    "bus_component",
     "check_store",
     "command",
     "degraded",
