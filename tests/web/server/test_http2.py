@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from tests.patience import FOR_EVER_S, PATIENCE_S, until
 from tests.web.server.http2_kit import Contexts, Http2Client, connected, serving2
 from tests.web.server.serving_kit import answer
-from web.server import DrainStep, TransportSettings
+from web.server import DrainStep, Server, TransportSettings
 from web.server.connection import transport
 from web.server.connection.http import http2
 from web.server.connection.pipe import WritePipe
@@ -85,6 +85,11 @@ def patient_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
         return WritePipe(fd, patient, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(transport, "WritePipe", make)
+
+
+def waits_for_clients(server: Server) -> bool:
+    """Whether no answer is left to be written for anybody who would take it."""
+    return all(one.waits_for_client for one in server.connections)
 
 
 async def whole(client: Http2Client, number: int) -> tuple[str, bytes]:
@@ -255,7 +260,7 @@ async def test_a_drain_says_goodbye_and_finishes_what_it_has(contexts: Contexts)
 
         async def finish() -> None:
             # The step behind it has a second, whatever the machine.
-            await until(lambda: slow in busy.ended)
+            await until(lambda: slow in busy.ended and app.ended == app.begun)
 
         async def drain() -> None:
             results.append(await server.drain([DrainStep("finish", PATIENCE_S, finish)]))
@@ -280,7 +285,7 @@ async def test_a_body_that_is_not_here_does_not_hold_a_drain(contexts: Contexts)
     quick = TransportSettings(body_s=FOR_EVER_S, body_draining_s=0.05)
 
     async def finish() -> None:
-        await until(lambda: app.ended == 1)
+        await until(lambda: app.ended == 1 and waits_for_clients(server))
 
     async with serving2(contexts, app, quick) as server, connected(server, contexts) as client:
         number = await client.ask("/echo", "POST", body=b"a")
@@ -311,6 +316,7 @@ async def test_a_tenth_of_a_hundred_streams_stalled_is_reset_and_nothing_is_cut(
         closing.set()
         # The step behind it has a second, whatever the machine.
         await until(lambda: all(len(one.ended) == 9 for one in clients))
+        await until(lambda: waits_for_clients(server))
 
     async def begin(client: Http2Client) -> None:
         ahead = await client.ask("/ahead")

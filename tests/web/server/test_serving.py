@@ -393,6 +393,7 @@ async def test_a_tenth_of_a_hundred_stalled_is_reset_and_nothing_is_cut(
         closing.set()
         # The step behind it has a second, whatever the machine.
         await until(lambda: len(server.connections) <= 10)
+        await until(lambda: all(one.waits_for_client for one in server.connections))
 
     async def read(client: Client) -> None:
         await client.read_until(end)
