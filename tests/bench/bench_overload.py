@@ -24,8 +24,8 @@ from tests.bench.bench_fanout import Server, module, opened
 from tests.bench.bench_pages import MESSAGES
 from tests.bench.rows import RUNS_MIN, Row, row
 
-PEAK_S, STEADY_S = 1.5, 3.0
-ROUNDS = 4
+PEAK_S, STEADY_S = 1.5, 6.0
+ROUNDS = 3
 PAGES = ("/", "/lab")
 # Of the few who ask at the peak none waits for long; of a peak at which more are turned away than
 # this it is not known how high it is.

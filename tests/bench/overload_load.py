@@ -33,8 +33,9 @@ PEAK_CONNECTIONS, VISITORS = 16, 200
 CONNECTIONS = 8000
 # So many come at once, and the next when these were answered: a server accepts one after the other.
 OPENED_AT_ONCE = 200
-# What came before is forgotten: for a second a server remembers that it had too much to do.
-WARM_UP_S, WARM_UP_WALL_S = 1.0, 1.5
+# What came before is forgotten: for a second a server remembers that it had too much to do, and of
+# a crowd that comes in one moment each is new to it once, which takes two or three.
+WARM_UP_S, WARM_UP_WALL_S = 3.0, 4.5
 # Asked at once where the pace is behind, before answers are read again.
 ASKED_AT_ONCE = 32
 # A server with nothing to do does not work, and would be asked for nothing any more: so much of
