@@ -172,9 +172,9 @@ class MemoryDeadLetters(Twin):
         """See `DeadLetters.outcomes`."""
         check_rows("ids", ids)
         await self.pass_faults()
-        found: dict[int, str] = {}
+        wanted, found = set(ids), dict[int, str]()
         for row in self._rows():
-            if row.stored.id in set(ids) and (error := self._outcome(row.stored)) is not None:
+            if row.stored.id in wanted and (error := self._outcome(row.stored)) is not None:
                 found[row.stored.id] = error
         return found
 

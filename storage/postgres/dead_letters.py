@@ -355,10 +355,12 @@ async def _outcomes(connection: Connection, ids: Sequence[int], mark: str | None
             messages[message] = id_
         elif (timer := timer_of(kind, row["source"], key)) is not None:
             timers[timer] = id_
-    for row in await connection.fetch(_MESSAGES_SINCE, list(messages)):
-        found[messages[row["id"]]] = row["error"]
-    for row in await connection.fetch(_TIMERS_SINCE, list(timers)):
-        found[timers[row["timer_id"]]] = row["error"]
+    if messages:
+        for row in await connection.fetch(_MESSAGES_SINCE, list(messages)):
+            found[messages[row["id"]]] = row["error"]
+    if timers:
+        for row in await connection.fetch(_TIMERS_SINCE, list(timers)):
+            found[timers[row["timer_id"]]] = row["error"]
     return found
 
 

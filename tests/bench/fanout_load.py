@@ -175,6 +175,20 @@ class Client:
         self.is_asked, self.stamp = True, 0
 
 
+def shown(client: Client, data: bytes, pattern: re.Pattern[bytes]) -> tuple[bytes, int, list[int]]:
+    """What a stream shows now, where the last number in it ends, and those not shown before.
+
+    A page shows an event in two panels, and in a window again: the first counts.
+    """
+    seen, end, new = client.tail + data, 0, list[int]()
+    for found in pattern.finditer(seen):
+        end, number = found.end(), int(found.group(1))
+        if number > client.stamp:
+            client.stamp = number
+            new.append(number)
+    return seen, end, new
+
+
 class Crowd:
     """Open connections, read as fast as this process can."""
 
@@ -269,14 +283,9 @@ class Crowd:
         while waiting:
             for number, client, data in self.read():
                 assert data, "a stream ended"
-                now, seen = time.monotonic_ns(), client.tail + data
-                end = 0
-                for found in STAMP.finditer(seen):
-                    end, stamp = found.end(), int(found.group(1))
-                    # A page shows an event in two panels, and in a window again: the first counts.
-                    if stamp > client.stamp:
-                        client.stamp = stamp
-                        took.append((now - stamp) / 1000)
+                now = time.monotonic_ns()
+                seen, end, new = shown(client, data, STAMP)
+                took.extend((now - stamp) / 1000 for stamp in new)
                 if marker in seen:
                     waiting.discard(number)
                 client.tail = seen[max(end, len(seen) - TAIL) :]
@@ -289,12 +298,8 @@ class Crowd:
         while waiting:
             for number, client, data in self.read():
                 assert data, "a stream ended"
-                seen, end = client.tail + data, 0
-                for found in STAMP.finditer(seen):
-                    end, stamp = found.end(), int(found.group(1))
-                    if stamp > client.stamp:
-                        client.stamp = stamp
-                        heard[number] += 1
+                seen, end, new = shown(client, data, STAMP)
+                heard[number] += len(new)
                 if marker in seen:
                     waiting.discard(number)
                     end = max(end, seen.rindex(marker) + len(marker))
@@ -310,12 +315,9 @@ class Crowd:
         while left:
             for number, client, data in self.read():
                 assert data, "a stream ended"
-                seen, end = client.tail + data, 0
-                for found in NUMBER.finditer(seen):
-                    end, event = found.end(), int(found.group(1))
-                    if event > client.stamp:
-                        client.stamp = event
-                        left[number] -= 1
+                seen, end, new = shown(client, data, NUMBER)
+                if new:
+                    left[number] -= len(new)
                 if left.get(number) == 0:
                     del left[number]
                 client.tail = seen[max(end, len(seen) - TAIL) :]

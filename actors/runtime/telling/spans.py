@@ -194,10 +194,10 @@ def trace_of_record(record: Record) -> str:
 
 
 @lru_cache(4096)
-def trace_in(traceparent: str) -> str:
+def trace_in(traceparent: str | None) -> str:
     """Call this for the trace that a `traceparent` names; "" where none can be read."""
     # Whoever records does not look: it may have come from another program, and said anything.
-    return traceparent[3:35] if _TRACEPARENT.fullmatch(traceparent) else ""
+    return traceparent[3:35] if traceparent and _TRACEPARENT.fullmatch(traceparent) else ""
 
 
 def is_traceparent(text: str) -> bool:

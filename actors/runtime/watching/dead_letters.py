@@ -231,9 +231,8 @@ class DeadLetters:
         if len(self._logged) >= DEAD_LETTERS_KEPT:
             self._logged.clear()
         self._logged[cell.path, reason] = [at, 0]
-        trace = None if context is None else context.traceparent
         extra = {
-            "trace_id": None if trace is None else trace_in(trace) or None,
+            "trace_id": None if context is None else trace_in(context.traceparent) or None,
             "sender": None if context is None else context.sender,
             "receiver_ended": None if exit_ is None else redact_text(exit_text(exit_)),
             "note": note,

@@ -118,9 +118,9 @@ class Reports:
             # A message from outside any flow began one of its own id.
             flow = self._text_id(message_id) if context is None else context.correlation_id
             fields |= {"message_type": message_type, "correlation_id": flow}
-        if context is not None and context.traceparent is not None:
+        if context is not None and (trace := trace_in(context.traceparent)):
             # Whoever writes the line adds it where there is a message in hand; here is none more.
-            fields["trace_id"] = trace_in(context.traceparent) or None
+            fields["trace_id"] = trace
         if self._development or _log.has_debug:
             fields["exception"] = report.stack
         _log.error(

@@ -51,17 +51,21 @@ def open_own(path: Path, flags: int) -> int:
     # A link of theirs would lead root anywhere.
     flags |= os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     handle = os.open(path, flags, 0o600)
-    if os.geteuid() == 0:
-        try:
-            give_to_folder(path, handle)
-        except BaseException:
-            os.close(handle)
-            raise
+    try:
+        give_to_folder(path, handle)
+    except BaseException:
+        os.close(handle)
+        raise
     return handle
 
 
 def give_to_folder(path: Path, handle: int | None = None) -> None:
-    """Call this as root to give what is root's to whom its folder belongs; a file with one name."""
+    """Call this to give what is root's to whom its folder belongs; a file with one name.
+
+    Root alone may: for anybody else it does nothing.
+    """
+    if os.geteuid() != 0:
+        return
     owner = path.parent.stat()
     found = path.lstat() if handle is None else os.fstat(handle)
     is_file = stat.S_ISREG(found.st_mode) and found.st_nlink == 1

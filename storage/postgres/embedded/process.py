@@ -140,8 +140,7 @@ def _keep_logs(log: Path) -> None:
     for number in range(LOGS_KEPT - 1, 0, -1):
         newer = log.with_name(f"{LOG_NAME}.{number - 1}") if number > 1 else log
         if newer.exists():
-            if os.geteuid() == 0:
-                give_to_folder(newer)  # of a version that kept it for root
+            give_to_folder(newer)  # of a version that kept it for root
             newer.rename(log.with_name(f"{LOG_NAME}.{number}"))
 
 

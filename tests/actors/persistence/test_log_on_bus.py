@@ -160,9 +160,9 @@ async def test_what_the_bus_has_lost_is_read_from_the_log(autojump_clock: MockCl
         assert [one.version for one in told] == list(range(1, 11))
 
 
-async def test_a_bus_that_is_away_is_not_waited_for(autojump_clock: MockClock) -> None:
-    # EX-47
-    world = World()
+@asynccontextmanager
+async def told_one_of_three(world: World) -> AsyncIterator[Sequence[StoredEvent]]:
+    """Give what somebody is told whose bus has gone away behind the first of three events."""
     async with open_actors() as system, following(world.heard) as told:
         await world.publish(system, OwnPlace())
         await world.listen(system)
@@ -171,6 +171,13 @@ async def test_a_bus_that_is_away_is_not_waited_for(autojump_clock: MockClock) -
         await until_told(told, 1)
         world.tables.go_away()
         await world.store.append(ONE, new_events(2))
+        yield told
+
+
+async def test_a_bus_that_is_away_is_not_waited_for(autojump_clock: MockClock) -> None:
+    # EX-47
+    world = World()
+    async with told_one_of_three(world) as told:
         began = trio.current_time()
         await until_told(told, 3)
         assert trio.current_time() - began <= 3 * LOOK_S
@@ -187,14 +194,7 @@ async def test_who_begins_while_the_bus_is_away_leaves_nobody_untold(
 ) -> None:
     # EX-47: what one of them reads in the log, the others have not had
     world = World()
-    async with open_actors() as system, following(world.heard) as told:
-        await world.publish(system, OwnPlace())
-        await world.listen(system)
-        await trio.sleep(1)
-        await world.store.append(ONE, new_events(1))
-        await until_told(told, 1)
-        world.tables.go_away()
-        await world.store.append(ONE, new_events(2))
+    async with told_one_of_three(world) as told:
         began = trio.current_time()
         async with following(world.heard) as later:
             await until_told(later, 3)
